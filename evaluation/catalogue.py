@@ -1,0 +1,138 @@
+"""What each metric is: unit, direction, range, and what it may be compared across.
+
+Imports no torch, scipy or pandas, so that a plan can list metrics before anything runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from evaluation.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """One metric.
+
+    Attributes:
+        unit: what the number counts; empty for a pure number.
+        higher_is_better: the direction of good.
+        lo: smallest possible value.
+        hi: largest possible value.
+        headline: shown first; the rest is under `more/` or beside it.
+        description: one sentence.
+        across_guidance: False where arms with different teacher guidance must not be compared.
+        print_scale: factor with which tables print it.
+    """
+
+    unit: str
+    higher_is_better: bool
+    lo: float
+    hi: float
+    headline: bool
+    description: str
+    across_guidance: bool = True
+    print_scale: float = 1.0
+
+
+_DISTANCE = "squared distance"
+_FIXED: dict[str, MetricInfo] = {
+    "t2i/fid": MetricInfo(
+        _DISTANCE, False, 0, inf, True, "Frechet distance to data, mean over categories, at this N."
+    ),
+    "t2i/kd": MetricInfo(
+        _DISTANCE, False, -inf, inf, True, "Unbiased kernel distance to data, mean over categories."
+    ),
+    "t2i/clip": MetricInfo(
+        "cosine", True, -1, 1, True, "CLIP cosine of picture and prompt.", print_scale=100.0
+    ),
+    "t2i/fid_teacher": MetricInfo(
+        _DISTANCE,
+        False,
+        0,
+        inf,
+        True,
+        "Frechet distance to the samples of the trial's own teacher, mean over categories.",
+        across_guidance=False,
+    ),
+    "edit/fidelity": MetricInfo(
+        "", True, 0, 1, True, "sqrt(following x preservation) per edit, mean over edit types."
+    ),
+    "edit/following": MetricInfo(
+        "", True, 0, 1, True, "Was the instruction carried out, read by the oracle."
+    ),
+    "edit/preservation": MetricInfo(
+        "", True, 0, 1, True, "Was the rest kept: 1 - rmse / scale outside the edit mask."
+    ),
+    "oracle/words": MetricInfo("share", True, 0, 1, True, "Words spelt exactly."),
+    "oracle/letters": MetricInfo("share", True, 0, 1, True, "Letters right in their place."),
+    "oracle/attributes": MetricInfo("share", True, 0, 1, True, "Attributes of the prompt right."),
+    "more/fid_corrected": MetricInfo(
+        _DISTANCE, False, -inf, inf, False, "t2i/fid without its 1/N bias (jackknife)."
+    ),
+    "more/kd_teacher": MetricInfo(
+        _DISTANCE,
+        False,
+        -inf,
+        inf,
+        False,
+        "Unbiased kernel distance to the samples of the trial's own teacher.",
+        across_guidance=False,
+    ),
+    "more/cmmd": MetricInfo(
+        "1000 x squared distance", False, -inf, inf, False, "CMMD as a U-statistic, CLIP features."
+    ),
+    "more/precision": MetricInfo("share", True, 0, 1, False, "Samples inside the data manifold."),
+    "more/recall": MetricInfo("share", True, 0, 1, False, "Data inside the sample manifold."),
+    "more/density": MetricInfo("", True, 0, inf, False, "Data balls around a sample, over k."),
+    "more/coverage": MetricInfo("share", True, 0, 1, False, "Data balls that hold a sample."),
+    "more/diversity": MetricInfo(
+        "feature distance", True, 0, inf, False, "Mean distance between draws of one prompt."
+    ),
+    "more/fid_edit": MetricInfo(
+        _DISTANCE, False, 0, inf, False, "Frechet distance of edited pictures to the true results."
+    ),
+    "more/edit_clip": MetricInfo(
+        "cosine",
+        True,
+        -1,
+        1,
+        False,
+        "CLIP cosine of edited picture and target caption.",
+        print_scale=100.0,
+    ),
+    "more/edit_direction": MetricInfo(
+        "cosine", True, -1, 1, False, "CLIP direction similarity; 0 where the picture did not move."
+    ),
+    "more/edit_rmse_outside": MetricInfo(
+        "pixel value in [0, 1]", False, 0, 1, False, "Error to the source outside the edit mask."
+    ),
+    "more/edit_rmse_inside": MetricInfo(
+        "pixel value in [0, 1]", False, 0, 1, False, "Error to the truth inside the edit mask."
+    ),
+    "more/edit_psnr_outside": MetricInfo(
+        "dB", True, 0, 58.93, False, "PSNR outside the edit mask, divided by its area."
+    ),
+    "more/edit_psnr_piebench": MetricInfo(
+        "dB", True, 0, 58.93, False, "PSNR by PIE-Bench's rule, inflated by the masked share."
+    ),
+}
+
+
+def catalogue(protocol: Protocol) -> dict[str, MetricInfo]:
+    """Name -> what it is, for every metric that measuring under the protocol may return."""
+    metrics = dict(_FIXED)
+    for category in protocol.items.t2i:
+        metrics[f"more/fid_{category}"] = _narrowed("t2i/fid", f"on {category} only")
+        metrics[f"more/kd_{category}"] = _narrowed("t2i/kd", f"on {category} only")
+        metrics[f"more/clip_{category}"] = _narrowed("t2i/clip", f"on {category} only")
+    for edit_type in protocol.items.edit:
+        for column in ("fidelity", "following", "preservation"):
+            name = f"more/{column}_{edit_type}"
+            metrics[name] = _narrowed(f"edit/{column}", f"on {edit_type} edits only")
+    return metrics
+
+
+def _narrowed(name: str, scope: str) -> MetricInfo:
+    return replace(_FIXED[name], headline=False, description=f"{name} {scope}.")

@@ -1,0 +1,1 @@
+"""Design, plan, run, record and analyse ablation studies. Knows nothing about diffusion."""

@@ -1,0 +1,156 @@
+"""The answer of a study as plain data: what the report draws, MLflow shows and tables export."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VerdictName = Literal[
+    "improves",
+    "harms",
+    "improves (below margin)",
+    "harms (below margin)",
+    "equivalent",
+    "undecided",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(_Frozen):
+    """One arm's metric over its replicates."""
+
+    mean: float | None
+    lo: float | None = None
+    hi: float | None = None
+    sd: float | None = None
+    n: int = Field(description="Replicates with a finite value.")
+    values: dict[int, float] = Field(description="Replicate to value.")
+
+
+class ArmRow(_Frozen):
+    """One planned arm, or one reference row; every planned arm appears."""
+
+    arm: str
+    kind: Literal["arm", "reference"] = "arm"
+    levels: dict[str, str]
+    baseline: bool = False
+    n_planned: int
+    n_done: int
+    states: dict[str, int] = Field(description="State to number of trials, e.g. {'done': 3}.")
+    keys: dict[int, str] = Field(description="Replicate to trial key.")
+    cells: dict[str, Cell] = Field(description="Metric to cell.")
+
+
+class Verdict(_Frozen):
+    """A contrast judged by DESIGN section 11's table."""
+
+    id: str
+    claim: str
+    metric: str
+    planned: bool = Field(description="False for exploratory ones (main effects and the like).")
+    n: int = Field(description="Replicates with both sides complete.")
+    n_planned: int
+    difference: float | None = Field(description="Mean of (a - b) over replicates.")
+    lo: float | None = None
+    hi: float | None = None
+    level: float = 0.95
+    p: float | None = None
+    p_adjusted: float | None = Field(None, description="Holm for planned, Benjamini-Hochberg else.")
+    p_sign_flip: float | None = None
+    margin: float | None = None
+    method: str = ""
+    verdict: VerdictName
+    expectation: Literal["as expected", "contrary to expectation", ""] = ""
+    words: str = Field(description="One plain sentence with numbers, interval, n and scope.")
+    notes: list[str] = Field(default_factory=list)
+    per_replicate: dict[int, float] = Field(default_factory=dict)
+    a: str = Field("", description="Side a in words, e.g. `edit_share=0.5`.")
+    b: str = Field("", description="Side b in words.")
+    worst_case: VerdictName | None = Field(
+        None, description="Verdict with missing replicates filled in against it; None if none."
+    )
+    factor: str = Field("", description="Factor of an exploratory comparison of two levels.")
+
+
+class Interaction(_Frozen):
+    """Two factors changed together against the sum of the single changes (exploratory)."""
+
+    factors: tuple[str, str]
+    levels: tuple[str, str]
+    references: tuple[str, str]
+    metric: str
+    difference: float | None = Field(description="Difference of differences, in metric units.")
+    lo: float | None = None
+    hi: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = Field(None, description="Benjamini-Hochberg, with all exploratory.")
+    n: int
+
+
+class Effect(_Frozen):
+    """A main effect: one level against the mean of the factor's levels (exploratory)."""
+
+    factor: str
+    level: str
+    metric: str
+    mean: float
+    lo: float | None
+    hi: float | None
+    n: int
+
+
+class ParetoPoint(_Frozen):
+    """Membership of an arm in the Pareto front of two metrics."""
+
+    arm: str
+    x: float
+    y: float
+    on_front: bool
+    probability: float = Field(
+        description="Share of replicate bootstraps with the arm on the front."
+    )
+
+
+class Answer(_Frozen):
+    """Everything the report says."""
+
+    study: str
+    question: str
+    scope: str
+    protocol: str
+    protocol_name: str = ""
+    primary: str
+    headline: str = Field(description="First line of the MLflow note: state of the answer.")
+    metrics: dict[str, dict[str, str | bool | None]] = Field(
+        description="Metric to {unit, higher_is_better, description, headline}; headline first."
+    )
+    arms: list[ArmRow]
+    verdicts: list[Verdict]
+    effects: list[Effect]
+    interactions: list[Interaction] = Field(default_factory=list)
+    alpha: float = Field(0.05, description="Level at which an adjusted p decides.")
+    replicates: int = Field(0, description="Planned replicates per arm.")
+    pareto: list[ParetoPoint] = Field(default_factory=list)
+    pareto_metrics: tuple[str, str] | None = None
+    failures: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="'factor=level' to {state: count} of what did not finish."
+    )
+    seconds_all: float = Field(0.0, description="Wall seconds of every attempt, failures included.")
+    seconds_failed: float = 0.0
+    gpu_hours: float = 0.0
+    attempts: int = Field(0, description="Attempts of the study's trials, every kind and state.")
+    attempts_failed: int = Field(0, description="Attempts whose result does not count.")
+    attempts_cut_off: int = Field(
+        0, description="Attempts without a closing record: their time is not known."
+    )
+    trial_seconds: tuple[float, float, float] | None = Field(
+        None, description="Least, median and most wall seconds of an attempt that counts."
+    )
+    devices: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(
+        default_factory=list, description="Confounds, mixed code, changes since."
+    )

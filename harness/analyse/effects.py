@@ -1,0 +1,120 @@
+"""Main effects and two-way interactions as weights over arms, always within matched cells.
+
+A cell is one combination of the levels of all *other* factors. Only cells in which every compared
+level has an arm count, so a factor's effect never borrows from another factor's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.trial import Arm
+
+Factors = Mapping[str, Sequence[str]]
+"""Factor to its level labels, in order."""
+Weights = dict[str, float]
+
+
+@dataclass(frozen=True)
+class LevelContrast:
+    """One level of a factor against its reference level, over matched cells."""
+
+    factor: str
+    level: str
+    reference: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class InteractionContrast:
+    """Does changing two factors together do more than the sum of the single changes?"""
+
+    factors: tuple[str, str]
+    levels: tuple[str, str]
+    references: tuple[str, str]
+    weights: Weights
+    cells: int
+
+
+def cells(arms: Sequence[Arm], varied: Sequence[str]) -> list[dict[tuple[str, ...], str]]:
+    """Groups of arms that agree on all factors but the varied ones: varied levels to arm name.
+
+    Arms that do not have the varied factors among their levels are left out.
+    """
+    groups: dict[tuple[tuple[str, str], ...], dict[tuple[str, ...], str]] = {}
+    for arm in arms:
+        if not all(f in arm.levels for f in varied):
+            continue
+        others = tuple(sorted((f, v) for f, v in arm.levels.items() if f not in varied))
+        groups.setdefault(others, {})[tuple(arm.levels[f] for f in varied)] = arm.name
+    return list(groups.values())
+
+
+def reference_levels(arms: Sequence[Arm], factors: Factors) -> dict[str, str]:
+    """The level each factor is compared with: the baseline arm's, else the first one declared."""
+    baseline = next((a.levels for a in arms if a.baseline), {})
+    return {f: baseline.get(f, levels[0]) for f, levels in factors.items() if levels}
+
+
+def level_contrasts(arms: Sequence[Arm], factors: Factors) -> list[LevelContrast]:
+    """Every level against its factor's reference level, where a matched cell holds both."""
+    found = []
+    for factor, reference in reference_levels(arms, factors).items():
+        groups = cells(arms, [factor])
+        for level in factors[factor]:
+            pairs = tuple(
+                (group[(level,)], group[(reference,)])
+                for group in groups
+                if level != reference and (level,) in group and (reference,) in group
+            )
+            if pairs:
+                found.append(LevelContrast(factor, level, reference, pairs))
+    return found
+
+
+def main_effects(arms: Sequence[Arm], factors: Factors) -> list[tuple[str, str, Weights]]:
+    """(factor, level, weights) of each level against the mean of the factor's levels.
+
+    Only cells that hold every level count; a factor without such a cell, or with a single level,
+    has no main effect.
+    """
+    found = []
+    for factor, levels in factors.items():
+        full = [g for g in cells(arms, [factor]) if all((v,) in g for v in levels)]
+        if not full or len(levels) < 2:
+            continue
+        for level in levels:
+            weights: Weights = {}
+            for group, other in itertools.product(full, levels):
+                share = float(other == level) - 1.0 / len(levels)
+                arm = group[(other,)]
+                weights[arm] = weights.get(arm, 0.0) + share / len(full)
+            found.append((factor, level, weights))
+    return found
+
+
+def interactions(arms: Sequence[Arm], factors: Factors) -> list[InteractionContrast]:
+    """Differences of differences for every pair of factors and pair of non-reference levels."""
+    reference = reference_levels(arms, factors)
+    found = []
+    for f, g in itertools.combinations(reference, 2):
+        groups = cells(arms, [f, g])
+        for i, j in itertools.product(factors[f], factors[g]):
+            if i == reference[f] or j == reference[g]:
+                continue
+            corners = ((i, j), (i, reference[g]), (reference[f], j), (reference[f], reference[g]))
+            full = [group for group in groups if all(c in group for c in corners)]
+            if not full:
+                continue
+            weights: Weights = {}
+            for group in full:
+                for corner, sign in zip(corners, (1.0, -1.0, -1.0, 1.0), strict=True):
+                    weights[group[corner]] = weights.get(group[corner], 0.0) + sign / len(full)
+            found.append(
+                InteractionContrast(
+                    (f, g), (i, j), (reference[f], reference[g]), weights, len(full)
+                )
+            )
+    return found

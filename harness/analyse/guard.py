@@ -1,0 +1,121 @@
+"""The confound guard: what besides the declared factors differs between the trials of a comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.analyse.observed import contributing
+from harness.journal import Attempt, History
+from harness.plan import Plan
+
+
+@dataclass(frozen=True)
+class _Trial:
+    key: str
+    attempts: tuple[Attempt, ...]
+
+    def codes(self) -> tuple[str, ...]:
+        return tuple(a.opened.code for a in self.attempts)
+
+    def devices(self) -> tuple[str, ...]:
+        return tuple(sorted({a.opened.device for a in self.attempts if a.opened.device}))
+
+
+def _gather(history: History, keys: Iterable[str], protocol: str) -> list[_Trial]:
+    found = []
+    for key in keys:
+        record = history.trials.get(key)
+        attempts = contributing(record, protocol) if record else []
+        if attempts:
+            found.append(_Trial(key, tuple(attempts)))
+    return found
+
+
+def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]:
+    """One sentence per thing that differs: code (naming files), device model, package versions."""
+    trials = _gather(history, keys, protocol)
+    found = []
+    codes = Counter(t.codes() for t in trials)
+    if len(codes) > 1:
+        files = _changed_files(a for t in trials for a in t.attempts)
+        where = f" ({', '.join(files)})" if files else ""
+        found.append(f"code differs between trials{where}: {_counts(codes)}")
+    devices = Counter(t.devices() for t in trials)
+    if len(devices) > 1:
+        found.append(f"device models differ between trials: {_counts(devices)}")
+    versions = _versions(a for t in trials for a in t.attempts)
+    if versions:
+        found.append(f"environments differ between trials: {'; '.join(versions)}")
+    return found
+
+
+def _counts(counter: Counter[tuple[str, ...]]) -> str:
+    parts = []
+    for names, count in sorted(counter.items()):
+        label = " + ".join(n[:8] if len(n) >= 32 else n for n in names) or "not recorded"
+        parts.append(f"{label} ({count} trial{'s' if count > 1 else ''})")
+    return ", ".join(parts)
+
+
+def _changed_files(attempts: Iterable[Attempt], most: int = 5) -> list[str]:
+    digests: dict[str, set[str]] = {}
+    known = [a.opened.code_files for a in attempts if a.opened.code_files]
+    names = {name for files in known for name in files}
+    for files in known:
+        for name in names:
+            digests.setdefault(name, set()).add(files.get(name, ""))
+    changed = sorted(name for name, seen in digests.items() if len(seen) > 1)
+    more = [f"and {len(changed) - most} more"] if len(changed) > most else []
+    return changed[:most] + more
+
+
+def _versions(attempts: Iterable[Attempt], most: int = 6) -> list[str]:
+    known = [a.opened.environment for a in attempts if a.opened.environment]
+    names = sorted({name for environment in known for name in environment})
+    found = []
+    for name in names:
+        seen = sorted({environment.get(name, "absent") for environment in known})
+        if len(seen) > 1:
+            found.append(f"{name} {' / '.join(seen)}")
+    return found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else [])
+
+
+def changes_since(plan: Plan, history: History) -> list[str]:
+    """Warnings about results that today's files would not make, or that were measured otherwise."""
+    keys = [t.trial.key for t in plan.trials]
+    now = plan.fingerprints
+    trials = _gather(history, keys, now.protocol)
+    found = []
+    old = [t for t in trials if any(code != now.code for code in t.codes())]
+    if old:
+        changed = sorted(
+            {
+                name
+                for t in old
+                for a in t.attempts
+                for name in a.opened.code_files.keys() | now.code_files.keys()
+                if a.opened.code_files
+                and a.opened.code_files.get(name) != now.code_files.get(name)
+            }
+        )
+        where = f" ({', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''})" if changed else ""
+        found.append(
+            f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"
+        )
+    otherwise = [
+        t for t in trials if not history.trials[t.key].measured(now.protocol) and _is_done(t)
+    ]
+    if otherwise:
+        found.append(
+            f"{len(otherwise)} trained trials are not measured under this protocol "
+            f"({plan.protocol}, {now.protocol[:12]}) and stay out of every table: `stillhouse run` "
+            "measures their kept students"
+        )
+    return found
+
+
+def _is_done(trial: _Trial) -> bool:
+    closed = trial.attempts[0].closed
+    return closed is not None and closed.state == "done"

@@ -1,0 +1,135 @@
+"""What the history holds for a plan, as tables: values by metric, states, and how they came about."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.contract import MetricSpec
+from harness.journal import Attempt, History, TrialHistory
+from harness.plan import Plan, PlannedTrial
+from harness.trial import Trial
+
+
+@dataclass
+class Observed:
+    """Values and states of every planned trial under the plan's protocol fingerprint."""
+
+    values: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
+    """Metric to arm (or reference) to replicate to finite value at the last measured step."""
+    states: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Arm (or reference) to replicate to state; `unmeasured` is done under another protocol."""
+    trials: dict[str, dict[int, Trial]] = field(default_factory=dict)
+    """Arm (or reference) to replicate to planned trial."""
+
+    def of(self, metric: str, names: Iterable[str]) -> dict[str, dict[int, float]]:
+        """Values of one metric for some arms, empty rows included."""
+        rows = self.values.get(metric, {})
+        return {name: rows.get(name, {}) for name in names}
+
+
+def observe(plan: Plan, history: History) -> Observed:
+    """Read the plan's trials out of the history; nothing measured otherwise is mixed in."""
+    seen = Observed()
+    for planned in plan.trials:
+        trial = planned.trial
+        name = row_name(planned)
+        record = history.trials.get(trial.key)
+        state: str = record.state if record else "pending"
+        if record and state == "done":
+            measured = record.measured(plan.fingerprints.protocol)
+            if not measured:
+                state = "unmeasured"
+            else:
+                for metric, value in measured[-1].metrics.items():
+                    if value is not None and math.isfinite(value):
+                        by_arm = seen.values.setdefault(metric, {})
+                        by_arm.setdefault(name, {})[trial.replicate] = value
+        seen.states.setdefault(name, {})[trial.replicate] = state
+        seen.trials.setdefault(name, {})[trial.replicate] = trial
+    return seen
+
+
+def row_name(planned: PlannedTrial) -> str:
+    """Name of the table row of a trial; references cannot collide with arms."""
+    reference = planned.trial.kind == "reference"
+    return f"reference:{planned.trial.arm}" if reference else planned.trial.arm
+
+
+def order_metrics(specs: Mapping[str, MetricSpec], observed: Observed) -> dict[str, MetricSpec]:
+    """Specs of all metrics with values: headline ones first, then declared, then undeclared."""
+    known = [m for m in specs if specs[m].headline]
+    known += [m for m in specs if not specs[m].headline and m in observed.values]
+    extra = sorted(m for m in observed.values if m not in specs)
+    return {m: specs.get(m, MetricSpec()) for m in (*known, *extra)}
+
+
+def contributing(record: TrialHistory, protocol: str) -> list[Attempt]:
+    """Attempts behind a trial's numbers: the one that trained, and those that measured it later."""
+    done = record.complete
+    if done is None:
+        return []
+    later = [
+        a
+        for a in record.ordered
+        if a.opened.mode == "measure"
+        and a.opened.attempt > done.opened.attempt
+        and a.opened.protocol == protocol
+        and a.closed is not None
+        and a.closed.measurements
+    ]
+    return [done, *later]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Time spent on a study's trials, failures and superseded attempts included."""
+
+    seconds_all: float
+    seconds_failed: float
+    gpu_hours: float
+    attempts: int
+    attempts_failed: int
+    cut_off: int
+    trial_seconds: tuple[float, float, float] | None
+
+
+def spent(plan: Plan, history: History) -> Spent:
+    """Add up every attempt of the planned trials and of the orphans (once planned, no longer)."""
+    total = failed = gpu_hours = 0.0
+    attempts = bad = cut_off = 0
+    counted: list[float] = []
+    for key in [t.trial.key for t in plan.trials] + plan.orphans:
+        record = history.trials.get(key)
+        if record is None:
+            continue
+        useful = {id(a) for a in contributing(record, plan.fingerprints.protocol)}
+        for attempt in record.ordered:
+            attempts += 1
+            closed = attempt.closed
+            if closed is None:
+                cut_off += 1
+                continue
+            total += closed.seconds
+            gpu_hours += closed.seconds * closed.gpus / 3600
+            if key in plan.orphans or id(attempt) not in useful:
+                failed += closed.seconds
+                bad += 1
+            elif attempt.opened.mode == "train" and attempt.opened.trial.kind == "trial":
+                counted.append(closed.seconds)
+    counted.sort()
+    middle = (counted[0], counted[len(counted) // 2], counted[-1]) if counted else None
+    return Spent(total, failed, gpu_hours, attempts, bad, cut_off, middle)
+
+
+def failures(plan: Plan, observed: Observed) -> dict[str, dict[str, int]]:
+    """'factor=level' to {state: count} of the trials that ended without a result."""
+    found: dict[str, Counter[str]] = {}
+    for arm in plan.arms:
+        for state in observed.states.get(arm.name, {}).values():
+            if state in ("failed", "diverged", "killed"):
+                for factor, level in arm.levels.items():
+                    found.setdefault(f"{factor}={level}", Counter())[state] += 1
+    return {level: dict(sorted(count.items())) for level, count in sorted(found.items())}

@@ -1,0 +1,185 @@
+"""What a subject offers to the harness and what it gets: the only types that cross the border.
+
+A subject is any module (or object) with the attributes of `Subject`. Importing it imports no torch,
+ray or mlflow; heavy imports happen inside `run`, `measure` and `reference`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+ArtifactKind = Literal["panel", "items", "features", "student", "checkpoint"]
+"""panel: PNG of one item x draw at a step; items: per-item table (parquet, a CSV beside it);
+features: npz without pickle; student: folder of exported weights; checkpoint: what `resume_from` may name."""
+
+
+class CorruptCheckpoint(ValueError):
+    """Raised by a subject that cannot load `resume_from`: the harness offers the previous one.
+
+    Raise it before the first report. With no checkpoint left the trial starts from its beginning.
+    """
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MetricSpec(_Frozen):
+    """What a metric is: its unit, direction and legal range."""
+
+    unit: str = Field("", description="Unit as printed after the number; empty for pure numbers.")
+    higher_is_better: bool | None = Field(
+        None, description="None where neither direction is better."
+    )
+    low: float | None = Field(None, description="Smallest legal value, if bounded.")
+    high: float | None = Field(None, description="Largest legal value, if bounded.")
+    headline: bool = Field(False, description="Shown in the first table; the others are extras.")
+    description: str = Field("", description="One sentence: what it measures, and its source.")
+
+
+class Estimate(_Frozen):
+    """A number with an interval and what it is a claim about."""
+
+    name: str = Field(description="Metric name, e.g. `t2i/kd`.")
+    value: float = Field(description="Point estimate.")
+    lo: float | None = Field(None, description="Lower end of the interval.")
+    hi: float | None = Field(None, description="Upper end of the interval.")
+    level: float = Field(0.95, gt=0, lt=1, description="Coverage the interval aims at.")
+    method: str = Field("", description="How the interval was made, e.g. `jackknife t`.")
+    claim: Literal["checkpoint", "recipe"] = Field(
+        "checkpoint", description="What it is about: this checkpoint, or the recipe (replicates)."
+    )
+    n_items: int = Field(0, ge=0, description="Items behind the number.")
+
+
+class Artifact(_Frozen):
+    """A file or folder the subject wrote inside its attempt folder."""
+
+    kind: ArtifactKind = Field(description="One of the kinds the harness knows.")
+    path: str = Field(description="Path relative to the attempt folder, inside it.")
+    step: int | None = Field(None, ge=0, description="Cycle it belongs to.")
+    item: str = Field("", description="Item id, for panels.")
+    draw: int = Field(0, ge=0, description="Noise draw, for panels.")
+    caption: str = Field("", description="Text shown beside a panel (prompt or instruction).")
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError(
+                f"artifact path {value!r} must be relative and stay in the attempt folder"
+            )
+        return value
+
+
+class Outcome(_Frozen):
+    """How a run ended. A diverged run is a result, not a failure."""
+
+    state: Literal["done", "diverged"] = Field(description="`done` or `diverged`.")
+    reason: str = Field("", description="Why it diverged; empty when done.")
+
+
+class Report(_Frozen):
+    """What a subject yields: progress, metrics, artifacts. Cancelling happens at each yield."""
+
+    step: int = Field(ge=0, description="Cycles done so far.")
+    total: int | None = Field(None, description="Cycles in all, for progress bars.")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="Name to value at this step."
+    )
+    measured: bool = Field(
+        False,
+        description="True where `metrics` are a measurement under the protocol, not training logs.",
+    )
+    estimates: tuple[Estimate, ...] = Field((), description="Intervals of measured metrics.")
+    artifacts: tuple[Artifact, ...] = Field((), description="Files written since the last report.")
+    info: dict[str, str] = Field(
+        default_factory=dict,
+        description="Facts to keep once: device, realised mixture, probe choices.",
+    )
+    outcome: Outcome | None = Field(None, description="Set on the last report only.")
+
+    def non_finite(self) -> tuple[str, ...]:
+        """Names of metrics that are NaN or infinite."""
+        return tuple(k for k, v in self.metrics.items() if not math.isfinite(v))
+
+
+class Fingerprints(_Frozen):
+    """Digests of what surrounds a recipe. Cheap and cached; hex strings."""
+
+    data: str = Field(description="Training data (part of the trial key).")
+    protocol: str = Field(description="How it is measured (stands beside every number).")
+    code: str = Field(description="Source files the subject imports.")
+    code_files: dict[str, str] = Field(
+        default_factory=dict, description="Digest per source file, to say which one changed."
+    )
+
+
+class Measurement(_Frozen):
+    """Which protocol is run, when, and on which weights."""
+
+    protocol: str = Field(description="Protocol name or path.")
+    at: tuple[int, ...] = Field(
+        (), description="Cycles at which it is run; empty means at the end."
+    )
+    select: str = Field("ema", description="Which weights are measured: `ema` or `last`.")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a subject gets beside the recipe. Seeds reach training and evaluation only from here."""
+
+    key: str
+    """Trial key; empty when measuring a stranger's checkpoint."""
+    replicate: int
+    seed: Callable[..., int]
+    """`seed(stream, *index) -> int` in [0, 2**63): hashed from (replicate, stream, index)."""
+    folder: Path
+    """Attempt folder: the only place the subject may write, the cache apart."""
+    measurement: Measurement
+    resume_from: Path | None = None
+    """A complete checkpoint (a path this subject reported as artifact `checkpoint`), or None."""
+    cache: Path = field(default_factory=Path)
+    """Shared, content-addressed; may be emptied at any time."""
+    device: str = "cpu"
+    rank: int = 0
+    world_size: int = 1
+    deadline: float | None = None
+    """Unix time after which the trial should checkpoint and end."""
+
+
+@runtime_checkable
+class Subject(Protocol):
+    """The thing under study. A module with these names is one."""
+
+    Recipe: type[BaseModel]
+    metrics: Mapping[str, MetricSpec]
+
+    def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """Digests for a resolved recipe (plain data) and a protocol name or path."""
+        ...
+
+    def run(self, recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
+        """Train and measure. Raise for a failure; end with an `Outcome` otherwise."""
+        ...
+
+
+# Optional names of a subject; the harness asks with getattr:
+#   measure(student: Path, protocol: str, context: Context) -> Iterator[Report]
+#       Measure kept weights under a protocol, without training.
+#   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]
+#       name -> plain settings of the reference rows worth showing beside this recipe.
+#   reference(settings: Mapping, context: Context) -> Iterator[Report]
+#       Produce one reference row (may come from shipped records whose fingerprint matches).
+#   arm_label(path: str, value: Any) -> str
+#       Short label of one level in arm names, e.g. ("guidance.scale", 2.0) -> "g2".
+#   scope(recipe: Mapping, protocol: str) -> str
+#       What a verdict is about, e.g. "on the toy world, 1.4 M parameters".
+#   project(assignments: Mapping[str, Any], recipe: Mapping) -> Mapping
+#       (none yet) reserved.

@@ -1,0 +1,84 @@
+"""Runs jobs one after another in the driver's own process: no Ray, no copies, easy to debug."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from harness.executors.base import Ended, Event, Executor, Job, OnEvent
+from harness.executors.worker import execute, thread_environment
+
+
+class InlineExecutor(Executor):
+    """One job at a time. A SIGKILL here ends the driver too; the next `run` continues the trial."""
+
+    def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
+        """See `Executor.run`."""
+        if stop():
+            return
+        for job in jobs:
+            if stop():
+                return
+            for variable, value in thread_environment(job.cpus).items():
+                os.environ.setdefault(variable, value)
+            _run_one(job, on_event, stop)
+            if stop():
+                return
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _run_one(job: Job, on_event: OnEvent, stop: Callable[[], bool]) -> None:
+    started = time.time()
+    on_event(job, "started", started)
+    running = execute(job)
+    while True:
+        at, event = time.time(), _killed(started)
+        if not stop():
+            try:
+                with _interruptible():
+                    at, event = next(running)
+            except KeyboardInterrupt:
+                at, event = time.time(), _killed(started)
+        on_event(job, event, at)
+        if isinstance(event, Ended):
+            running.close()
+            return
+
+
+def _killed(started: float) -> Event:
+    return Ended(state="killed", reason="interrupted", seconds=time.time() - started)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A signal that arrives inside the subject ends its step at once, as KeyboardInterrupt.
+
+    The handlers in force are called first, so that the driver knows what happened.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        raise KeyboardInterrupt
+
+    try:
+        for number, handler in previous.items():
+            if callable(handler):
+                signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in previous.items():
+            if callable(handler):
+                signal.signal(number, handler)

@@ -1,0 +1,148 @@
+"""What runs beside a subject: one job as a generator of reports that ends with how it ended.
+
+Both executors run exactly this, in the driver's process or in a Ray actor. It writes inside the
+attempt folder and the trial's log only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness import attempts, environment, subjects
+from harness.contract import Context, CorruptCheckpoint, Outcome, Report
+from harness.executors.base import Ended, Job
+from harness.seeds import stream_for
+
+NO_OUTCOME = "ended without an outcome"
+SMOKE_OVER = "smoke"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def thread_environment(cpus: float) -> dict[str, str]:
+    """Environment that gives numerical libraries as many threads as the trial has CPUs."""
+    return dict.fromkeys(THREAD_VARIABLES, str(max(1, int(cpus))))
+
+
+def limit_threads(cpus: float) -> None:
+    """Set the thread environment of this process; before numerical libraries are imported."""
+    os.environ.update(thread_environment(cpus))
+
+
+def execute(job: Job) -> Iterator[tuple[float, Report | Ended]]:
+    """Run one job: reports with their Unix time as they come, each on disk first, then one `Ended`.
+
+    Failures of the subject are told, never raised; only KeyboardInterrupt passes through.
+    """
+    started = time.time()
+    device = environment.device_model(job.gpus > 0)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a", encoding="utf-8", buffering=1) as log:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+        log.write(f"== {job.short}  attempt {job.attempt}  {job.mode}  {stamp}  {device}\n")
+        ended = Ended(state="failed", reason=NO_OUTCOME)
+        try:
+            for at, event in _reports(job, log):
+                if isinstance(event, Ended):
+                    ended = event
+                    break
+                yield at, event
+        except (Exception, SystemExit) as error:  # a subject may raise anything
+            ended = _failure(error)
+        now = time.time()
+        ended = ended.model_copy(update={"seconds": now - started, "device": device})
+        log.write(ended.traceback)
+        log.write(f"== {ended.state}  {ended.reason}  {ended.seconds:.1f} s\n")
+        yield now, ended
+
+
+def _failure(error: BaseException) -> Ended:
+    text = str(error).strip() or "no message"
+    reason = f"{type(error).__name__}: {text}"[:500]
+    return Ended(state="failed", reason=reason, traceback="".join(traceback.format_exception(error)))
+
+
+def _reports(job: Job, log: TextIO) -> Iterator[tuple[float, Report | Ended]]:
+    """Reports of the first checkpoint that loads; they are appended to reports.jsonl."""
+    with redirect_stdout(log), redirect_stderr(log):
+        subjects.put_on_path(job.python_path)
+        subject = subjects.load(job.subject)
+    candidates: list[Path | None] = [None]
+    if job.resume_from is not None:
+        candidates = [job.resume_from, *job.fallbacks, None]
+    for index, candidate in enumerate(candidates):
+        running = _start(subject, job, candidate)
+        first = True
+        try:
+            while True:
+                with redirect_stdout(log), redirect_stderr(log):
+                    report = next(running, None)
+                if report is None:
+                    return
+                at = time.time()
+                if first:
+                    report = _first(job, candidate, index, report)
+                    first = False
+                attempts.append_report(job.folder, at, report)
+                yield at, report
+                ended = _ending(job, report)
+                if ended is not None:
+                    yield at, ended
+                    return
+        except CorruptCheckpoint as error:
+            if not first or candidate is None:
+                raise
+            log.write(f"checkpoint {candidate.name} is corrupt, falling back: {error}\n")
+        finally:
+            close = getattr(running, "close", None)
+            if close is not None:
+                with redirect_stdout(log), redirect_stderr(log):
+                    close()
+
+
+def _first(job: Job, candidate: Path | None, index: int, report: Report) -> Report:
+    """Forget carried reports past the start, and say so if a checkpoint was passed over."""
+    attempts.rewind(job.folder, report)
+    if not index:
+        return report
+    name = f"checkpoint {candidate.name}" if candidate is not None else "the beginning"
+    told = f"the last {index} checkpoint(s) were corrupt; continued from {name}"
+    return report.model_copy(update={"info": {**report.info, "checkpoint_fallback": told}})
+
+
+def _ending(job: Job, report: Report) -> Ended | None:
+    """How this report ends the job, if it does. A measurement that is not finite is a divergence."""
+    bad = report.non_finite() if report.measured else ()
+    if bad:
+        names = ", ".join(bad)
+        return Ended(state="diverged", reason=f"{names} not finite at step {report.step}")
+    if report.outcome is not None:
+        outcome: Outcome = report.outcome
+        return Ended(state=outcome.state, reason=outcome.reason)
+    if job.stop_at_step is not None and report.step >= job.stop_at_step:
+        return Ended(state="done", reason=SMOKE_OVER)
+    return None
+
+
+def _start(subject: Any, job: Job, resume_from: Path | None) -> Iterator[Report]:
+    context = Context(
+        key=job.key,
+        replicate=job.replicate,
+        seed=stream_for(job.replicate),
+        folder=job.folder,
+        measurement=job.measurement,
+        resume_from=resume_from,
+        cache=job.cache,
+        device="cuda" if job.gpus > 0 else "cpu",
+        deadline=job.deadline,
+    )
+    if job.mode == "measure":
+        return iter(subject.measure(job.student, job.measurement.protocol, context))
+    if job.mode == "reference":
+        return iter(subject.reference(job.recipe, context))
+    return iter(subject.run(job.recipe, context))

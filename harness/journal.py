@@ -1,0 +1,238 @@
+"""The truth: append-only records of studies and attempts, one file per driver process.
+
+Each driver writes its own `journal/<started>-<host>-<pid>-<nonce>.jsonl`, so no two processes append
+to one file; a reader merges all files. A torn last line (crash while writing) is ignored. Closing
+records are fsynced. Records of an attempt that is not the trial's latest never count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from harness.contract import Artifact, Estimate
+from harness.trial import Trial
+
+State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
+JOURNAL_SCHEMA = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # later versions may add fields
+
+
+class Planned(_Record):
+    """A study was started: its resolved text and every trial it plans (references included)."""
+
+    type: Literal["planned"] = "planned"
+    at: float = Field(description="Unix time, seconds.")
+    study: str
+    digest: str = Field(description="sha256 of the study's canonical JSON.")
+    study_json: dict[str, Any]
+    study_file: str = Field("", description="Path relative to the project.")
+    trials: list[Trial]
+
+
+class Opened(_Record):
+    """An attempt of a trial began."""
+
+    type: Literal["opened"] = "opened"
+    at: float
+    key: str
+    attempt: int = Field(ge=1)
+    nonce: str
+    study: str
+    mode: Literal["train", "measure"] = "train"
+    trial: Trial
+    protocol: str = Field(description="Protocol fingerprint.")
+    protocol_name: str = ""
+    code: str = Field(description="Code digest.")
+    code_files: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Python and package versions."
+    )
+    device: str = Field("", description="Device model.")
+    host: str = ""
+    resumed_from: int | None = Field(None, description="Attempt whose checkpoint was copied.")
+
+
+class MeasuredAt(_Record):
+    """Metrics of one measurement: a trial at a step under a protocol fingerprint."""
+
+    step: int
+    metrics: dict[str, float | None] = Field(description="None where the value was not finite.")
+    estimates: list[Estimate] = Field(default_factory=list)
+
+
+class Closed(_Record):
+    """An attempt ended. `done` and `diverged` complete the trial; the others do not."""
+
+    type: Literal["closed"] = "closed"
+    at: float
+    key: str
+    attempt: int
+    nonce: str
+    state: Literal["done", "failed", "diverged", "killed"]
+    reason: str = ""
+    seconds: float = Field(0.0, description="Wall time of the attempt.")
+    gpus: float = 0.0
+    step: int = 0
+    measurements: list[MeasuredAt] = Field(default_factory=list)
+    artifacts: list[Artifact] = Field(
+        default_factory=list, description="Final items, student, panels."
+    )
+    info: dict[str, str] = Field(default_factory=dict)
+
+
+class Superseded(_Record):
+    """Results of a trial's attempts up to `attempt` no longer count (`--rerun-stale`)."""
+
+    type: Literal["superseded"] = "superseded"
+    at: float
+    key: str
+    attempt: int
+    reason: str = ""
+
+
+Record = Planned | Opened | Closed | Superseded
+_ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+class Journal:
+    """Writer of one driver's journal file. The file appears with the first record."""
+
+    def __init__(self, folder: Path) -> None:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        host = socket.gethostname().split(".")[0]
+        self.file = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+
+    def append(self, record: Record) -> None:
+        """Write one record; closing and planning records reach the disk before this returns."""
+        line = record.model_dump_json(exclude_defaults=False) + "\n"
+        with self.file.open("a", encoding="utf-8") as handle:
+            handle.write(line)
+            handle.flush()
+            if not isinstance(record, Opened):
+                os.fsync(handle.fileno())
+
+
+class Attempt(BaseModel):
+    """One attempt as read back: its opening and, if it ended, its closing record."""
+
+    opened: Opened
+    closed: Closed | None = None
+
+    @property
+    def folder_name(self) -> str:
+        """Folder of the attempt inside `trials/<key>/attempts/`."""
+        return f"{self.opened.attempt}-{self.opened.nonce}"
+
+
+class TrialHistory:
+    """Everything recorded about one trial key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.attempts: dict[tuple[int, str], Attempt] = {}
+        self.superseded_to = 0
+
+    @property
+    def ordered(self) -> list[Attempt]:
+        """Attempts by number."""
+        return [self.attempts[k] for k in sorted(self.attempts)]
+
+    @property
+    def latest(self) -> Attempt | None:
+        """Latest attempt that trains (not one that only measures)."""
+        train = [a for a in self.ordered if a.opened.mode == "train"]
+        return train[-1] if train else None
+
+    @property
+    def complete(self) -> Attempt | None:
+        """The attempt whose result counts, or None: latest, done or diverged, not superseded."""
+        latest = self.latest
+        if latest is None or latest.closed is None or latest.opened.attempt <= self.superseded_to:
+            return None
+        return latest if latest.closed.state in ("done", "diverged") else None
+
+    @property
+    def state(self) -> State:
+        """State of the trial. An attempt without a closing record reads as running (see `run`)."""
+        latest = self.latest
+        if latest is None or latest.opened.attempt <= self.superseded_to:
+            return "pending"
+        return latest.closed.state if latest.closed else "running"
+
+    def measured(self, protocol: str) -> list[MeasuredAt]:
+        """Measurements of the counting result under a protocol fingerprint, by step; maybe empty."""
+        done = self.complete
+        if done is None:
+            return []
+        found: dict[int, MeasuredAt] = {}
+        for attempt in self.ordered:
+            same_student = attempt is done or attempt.opened.mode == "measure"
+            if not same_student or attempt.opened.attempt < done.opened.attempt:
+                continue
+            if attempt.opened.protocol == protocol and attempt.closed is not None:
+                found.update({m.step: m for m in attempt.closed.measurements})
+        return [found[s] for s in sorted(found)]
+
+    def seconds(self) -> float:
+        """Wall seconds of all closed attempts, failures included."""
+        return sum(a.closed.seconds for a in self.ordered if a.closed)
+
+
+class History:
+    """All journals of a workspace (and of recorded results), merged."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, TrialHistory] = {}
+        self.planned: dict[str, list[Planned]] = {}
+        self.warnings: list[str] = []
+
+    @classmethod
+    def read(cls, folders: Iterable[Path]) -> History:
+        """Merge every `*.jsonl` below the given folders. Never writes; unreadable lines are warned of."""
+        history = cls()
+        files = [f for folder in folders if folder.is_dir() for f in sorted(folder.glob("*.jsonl"))]
+        for file in files:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            for number, line in enumerate(lines, 1):
+                try:
+                    history.add(_ADAPTER.validate_python(json.loads(line)))
+                except (json.JSONDecodeError, ValidationError) as error:
+                    if number < len(lines):  # a torn last line is what a crash leaves; expected
+                        kind = type(error).__name__
+                        history.warnings.append(f"{file}:{number}: unreadable record ({kind})")
+        return history
+
+    def add(self, record: Record) -> None:
+        """Merge one record."""
+        if isinstance(record, Planned):
+            self.planned.setdefault(record.study, []).append(record)
+            return
+        trial = self.trials.setdefault(record.key, TrialHistory(record.key))
+        if isinstance(record, Superseded):
+            trial.superseded_to = max(trial.superseded_to, record.attempt)
+        elif isinstance(record, Opened):
+            place = (record.attempt, record.nonce)
+            if place in trial.attempts:
+                trial.attempts[place].opened = record
+            else:
+                trial.attempts[place] = Attempt(opened=record)
+        else:
+            attempt = trial.attempts.get((record.attempt, record.nonce))
+            if attempt is not None:
+                attempt.closed = record
+
+    def find(self, prefix: str) -> list[str]:
+        """Keys that start with a prefix (a bare key, or its first digits)."""
+        return sorted(k for k in self.trials if k.startswith(prefix))

@@ -1,0 +1,85 @@
+"""Imports a subject by name and checks that it keeps the contract, before anything is spent."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from pydantic import BaseModel
+
+from harness.contract import MetricSpec, Subject
+from harness.errors import SubjectError
+
+REQUIRED = {
+    "Recipe": "a pydantic model of what can be varied",
+    "metrics": "a mapping of metric name to MetricSpec",
+    "fingerprints": "a function (recipe, protocol) -> Fingerprints",
+    "run": "a function (recipe, context) -> iterator of Reports",
+}
+
+
+def load(name: str, *, project: Path | None = None) -> Subject:
+    """The subject of that import string, e.g. `recipes.subject` or `package.module:object`.
+
+    Args:
+        name: dotted module, or `module:attribute` for an object that offers the names of `Subject`.
+        project: folder put on `sys.path` first, usually the project of the study file.
+
+    Raises:
+        SubjectError: if it cannot be imported, or lacks a part of the contract.
+    """
+    put_on_path([project] if project is not None else [])
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: object = importlib.import_module(module_name)
+        for part in attribute.split(".") if attribute else ():
+            found = getattr(found, part)
+    except Exception as error:  # a subject's import may raise anything
+        raise SubjectError(
+            f"subject {name!r} cannot be imported: {type(error).__name__}: {error}. "
+            "Give `package.module` or `package.module:object`, importable from the study's project."
+        ) from error
+    problems = _problems(found)
+    if problems:
+        raise SubjectError(
+            f"subject {name!r} breaks the contract (harness/contract.py): " + "; ".join(problems)
+        )
+    return cast(Subject, found)
+
+
+def put_on_path(folders: Iterable[Path | str]) -> None:
+    """Put folders in front of `sys.path`, each once."""
+    for folder in folders:
+        text = str(folder)
+        if text not in sys.path:
+            sys.path.insert(0, text)
+
+
+def _problems(found: object) -> list[str]:
+    missing = [
+        f"it lacks `{name}`, {what}" for name, what in REQUIRED.items() if not hasattr(found, name)
+    ]
+    if missing:
+        return missing
+    problems = []
+    recipe = getattr(found, "Recipe")  # noqa: B009 - `found` is any object
+    if not (isinstance(recipe, type) and issubclass(recipe, BaseModel)):
+        problems.append(f"`Recipe` must be a pydantic model, it is {recipe!r}")
+    metrics = getattr(found, "metrics")  # noqa: B009
+    if not isinstance(metrics, Mapping) or not metrics:
+        problems.append("`metrics` must be a mapping with at least one metric")
+    else:
+        bad = [str(k) for k, v in metrics.items() if not isinstance(v, MetricSpec)]
+        if bad:
+            problems.append(f"`metrics` of {', '.join(bad)} must be MetricSpec")
+        elif not any(spec.headline for spec in metrics.values()):
+            problems.append("`metrics` marks none as headline")
+    problems += [
+        f"`{name}` must be callable"
+        for name in ("fingerprints", "run")
+        if not callable(getattr(found, name))
+    ]
+    return problems

@@ -1,0 +1,1 @@
+"""Contract tests and stubs that any executor, tracker or subject can be run against."""

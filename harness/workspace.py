@@ -1,0 +1,93 @@
+"""Where a study's results live: resolved from the study file's project, never from the folder one is in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from harness.errors import WorkspaceError
+
+FOLDER = "stillhouse-workspace"
+VARIABLE = "STILLHOUSE_WORKSPACE"
+MARKERS = ("pyproject.toml", ".git")
+MIN_FREE_BYTES = 64 * 2**20
+
+
+def project_of(study_file: Path) -> Path:
+    """Nearest folder above the study file that holds a project marker; else the file's own folder."""
+    start = study_file.resolve().parent
+    for folder in (start, *start.parents):
+        if any((folder / marker).exists() for marker in MARKERS):
+            return folder
+    return start
+
+
+class Workspace:
+    """Paths inside one workspace folder. Making the object writes nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+
+    @classmethod
+    def find(cls, study_file: Path | None = None, given: str | Path | None = None) -> Workspace:
+        """`--workspace`, else STILLHOUSE_WORKSPACE, else `<project of the study file>/stillhouse-workspace`."""
+        if given:
+            return cls(Path(given))
+        if os.environ.get(VARIABLE):
+            return cls(Path(os.environ[VARIABLE]))
+        anchor = study_file if study_file is not None else Path.cwd() / "x"
+        return cls(project_of(anchor) / FOLDER)
+
+    @property
+    def journal(self) -> Path:
+        """Folder of journal files, one per driver process."""
+        return self.root / "journal"
+
+    @property
+    def cache(self) -> Path:
+        """Shared content-addressed cache; may be deleted at any time."""
+        return self.root / "cache"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's default artifact root."""
+        return self.root / "artifacts"
+
+    @property
+    def database(self) -> Path:
+        """MLflow's default SQLite file."""
+        return self.root / "mlflow.db"
+
+    def trial(self, key: str) -> Path:
+        """Folder of one trial: trial.json, log.txt, attempts/, claim.lock."""
+        return self.root / "trials" / key
+
+    def study(self, name: str) -> Path:
+        """Folder of one study: report.html, tables, its lock."""
+        return self.root / "studies" / name
+
+    def ensure_usable(self, need_bytes: int = MIN_FREE_BYTES) -> None:
+        """Create the workspace and prove that it can be written, before any training.
+
+        Raises:
+            WorkspaceError: if it is read-only, not a folder, or has less than `need_bytes` free.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.write_text("stillhouse")
+            probe.unlink()
+            for folder in (self.journal, self.cache, self.artifacts):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(
+                f"workspace {self.root} cannot be written: {error.strerror or error}. "
+                f"Give another with --workspace or {VARIABLE}."
+            ) from error
+        free = shutil.disk_usage(self.root).free
+        if free < need_bytes:
+            raise WorkspaceError(
+                f"workspace {self.root} has {free / 2**20:.0f} MiB free, {need_bytes / 2**20:.0f} MiB are "
+                "needed. Free some space, or give another with --workspace."
+            )

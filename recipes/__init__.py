@@ -1,0 +1,1 @@
+"""How a student is distilled: recipes, objectives, families. Knows nothing of studies."""

@@ -1,0 +1,153 @@
+"""The training loop's unit: a cycle is one student update plus k fake-score updates.
+
+Counters count cycles; schedules, EMA and checkpoints are keyed to them. The student's sample serves
+the first fake update. A non-finite update is skipped, counted and never hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recipes.data.draws import Draws
+from recipes.ema import Ema
+from recipes.families.base import Family
+from recipes.ledger import Ledger
+from recipes.objectives.base import Batch, Networks
+from recipes.objectives.dmd import DmdObjective
+from recipes.recipe import Adam, Recipe
+from recipes.schedule import Rungs
+from recipes.teachers import TeacherPanel
+
+WARMUP = -1
+"""Cycle number of the fake-only updates before the first cycle."""
+
+
+class Distillation:
+    """State and step of one trial: `warm_up()` once, then `cycle()` as often as wanted."""
+
+    def __init__(self, recipe: Recipe, family: Family, draws: Draws) -> None:
+        if recipe.tasks.get("edit", 0.0) > 0 and not family.edits:
+            raise ValueError(f"family {recipe.family!r} cannot edit; set tasks.edit to 0")
+        self.recipe = recipe
+        self.draws = draws
+        self.cycles = 0
+        self.skipped = {"student": 0, "fake": 0}
+        teachers = {name: family.network(t.weights) for name, t in recipe.teachers.items()}
+        start = recipe.teachers[recipe.student.init].weights
+        student = family.network(start).requires_grad_(True)
+        fake = family.network(start).requires_grad_(True)
+        shares = {name: t.share for name, t in recipe.teachers.items()}
+        self.networks = Networks(
+            family=family,
+            student=student,
+            fake=fake,
+            teachers=TeacherPanel(family, teachers, shares, recipe.guidance.scale),
+            rungs=Rungs(recipe.student.rungs, recipe.student.shift),
+        )
+        self.objective = DmdObjective(recipe.objective)
+        self.ema = Ema(student, recipe.train.ema_decay)
+        self.optimisers = {
+            "student": _adamw(student, recipe.optimiser.student),
+            "fake": _adamw(fake, recipe.optimiser.fake),
+        }
+        self.ledger = Ledger()
+        self.ledger.watch("student", student)
+        self.ledger.watch("fake", fake)
+        for network, _ in self.networks.teachers.members:
+            self.ledger.watch("teacher", network)
+
+    def warm_up(self) -> None:
+        """Fake-only updates that let the fake score find the student before the first cycle."""
+        for update in range(self.recipe.objective.warmup_fake_updates):
+            self._fake_update(self.draws.batch("fake", WARMUP, update), None)
+
+    def cycle(self) -> dict[str, float]:
+        """One student update and k fake updates; returns what to log."""
+        number = self.cycles
+        batch = self.draws.batch("student", number, 0)
+        step = self.objective.student_loss(batch, self.networks)
+        logs = {"loss_student": float(step.loss.detach()), **step.logs}
+        logs["grad_norm_student"] = self._step("student", step.loss)
+        for update in range(self.recipe.objective.fake_updates):
+            if update == 0:
+                loss, norm = self._fake_update(
+                    _judged_anew(batch, self.draws, number), step.sample_BCHW
+                )
+            else:
+                loss, norm = self._fake_update(self.draws.batch("fake", number, update), None)
+        logs["loss_fake"], logs["grad_norm_fake"] = loss, norm
+        self.ema.update(self.networks.student)
+        self.cycles += 1
+        return logs
+
+    def _fake_update(self, batch: Batch, sample: Tensor | None) -> tuple[float, float]:
+        loss = self.objective.fake_loss(batch, self.networks, sample)
+        return float(loss.detach()), self._step("fake", loss)
+
+    def _step(self, role: str, loss: Tensor) -> float:
+        optimiser = self.optimisers[role]
+        module = self.networks.student if role == "student" else self.networks.fake
+        settings: Adam = getattr(self.recipe.optimiser, role)
+        loss.backward()
+        norm = float(
+            nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm, foreach=True)
+        )
+        if norm == norm and norm != float("inf"):
+            optimiser.step()
+        else:
+            self.skipped[role] += 1
+        optimiser.zero_grad(set_to_none=True)
+        return norm
+
+    @property
+    def diverged(self) -> str:
+        """Why training cannot go on; empty while it can."""
+        for role, count in self.skipped.items():
+            if count > self.recipe.train.max_skipped:
+                return f"{count} non-finite {role} updates"
+        return ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs."""
+        return {
+            "student": self.networks.student.state_dict(),
+            "fake": self.networks.fake.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "cycles": self.cycles,
+            "skipped": dict(self.skipped),
+            "realised": dict(self.draws.realised),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        self.networks.student.load_state_dict(state["student"])
+        self.networks.fake.load_state_dict(state["fake"])
+        self.ema.load_state_dict(state["ema"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.cycles = int(state["cycles"])
+        self.skipped = dict(state["skipped"])
+        self.draws.realised.clear()
+        self.draws.realised.update(state["realised"])
+
+
+def _judged_anew(batch: Batch, draws: Draws, cycle: int) -> Batch:
+    """The student's batch, re-noised for the fake update: same samples, fresh t and noise."""
+    level, noise = draws.renoising("fake", cycle, 0, batch.noise_BCHW.shape[0])
+    return Batch(
+        batch.task, batch.condition, batch.noise_BCHW, batch.exits_B, level, noise, batch.fresh
+    )
+
+
+def _adamw(module: nn.Module, settings: Adam) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        module.parameters(),
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )

@@ -1,0 +1,1 @@
+"""What a student is trained on: composition, task mixture, sources."""

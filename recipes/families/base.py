@@ -1,0 +1,54 @@
+"""What a model family offers: the only model-specific interface of distillation.
+
+Legend: B batch, C channels, H height, W width, L text tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+Task = Literal["t2i", "edit"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What an image is asked to be. One task and one shape per micro-batch."""
+
+    text_BLD: Tensor
+    """Embedded prompt or instruction."""
+    empty_BLD: Tensor
+    """Embedded empty prompt, for guidance; edits keep their source beside it."""
+    source_BCHW: Tensor | None = None
+    """Source latents of an edit; None for T2I (absent, not zeros)."""
+
+    def rows(self, index: Tensor | slice) -> Condition:
+        """The condition of some rows."""
+        source = None if self.source_BCHW is None else self.source_BCHW[index]
+        return Condition(self.text_BLD[index], self.empty_BLD[index], source)
+
+
+class Family(Protocol):
+    """Networks and latents of one kind of model."""
+
+    latent_shape: tuple[int, int, int]
+    """(C, H, W) of a latent."""
+    edits: bool
+    """Whether the family can edit; one that cannot refuses `tasks.edit > 0`."""
+
+    def network(self, weights: str) -> nn.Module:
+        """A fresh copy of named weights, in eval mode."""
+        ...
+
+    def velocity(
+        self,
+        network: nn.Module,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        text_BLD: Tensor,
+        source_BCHW: Tensor | None,
+    ) -> Tensor:
+        """Predicted velocity eps - x, (B, C, H, W); packing and cutting happen inside."""
+        ...

@@ -1,0 +1,71 @@
+"""The toy world as a model family: real classes at tiny size, latents of 9 tokens.
+
+`QwenImageTransformer2DModel` with source latents appended as in Qwen-Image-Edit; the code path is
+the one a 20 B checkpoint takes. Legend: B batch, C channels, H height, W width, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from recipes.families.base import Condition
+from recipes.toyworld import models, weights
+from recipes.toyworld.autoencoder import LATENT_CHANNELS, LATENT_SIZE
+from recipes.toyworld.prompts import encode
+
+
+class ToyWorldFamily:
+    """Networks, text and latents of the toy world. Frozen parts are shared by all trials."""
+
+    latent_shape = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
+    edits = True
+
+    def __init__(self, folder: Path = weights.WEIGHTS, *, check: bool = True) -> None:
+        self.folder = folder
+        self.check = check
+        self.autoencoder = weights.load("autoencoder", folder=folder, check=check)
+        self.text_encoder = weights.load("text_encoder", folder=folder, check=check)
+        self._frozen: dict[str, nn.Module] = {}
+
+    def network(self, name: str) -> nn.Module:
+        """A fresh copy of the transformer of named weights (`teacher`, `specialist`)."""
+        if name not in self._frozen:
+            self._frozen[name] = weights.load(name, folder=self.folder, check=self.check)
+        return copy.deepcopy(self._frozen[name])
+
+    def velocity(
+        self,
+        network: nn.Module,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        text_BLD: Tensor,
+        source_BCHW: Tensor | None,
+    ) -> Tensor:
+        """Predicted velocity eps - x, (B, 48, 3, 3)."""
+        return models.velocity(network, z_BCHW, t_B, text_BLD, source_BCHW)
+
+    @torch.no_grad()
+    def condition(self, texts: Sequence[str], source_BCHW: Tensor | None = None) -> Condition:
+        """Condition of captions or instructions and, for edits, source pictures in [-1, 1]."""
+        text = self.text_encoder(torch.tensor(encode(texts)))
+        empty = self.text_encoder(torch.tensor(encode([""]))).expand_as(text)
+        source = None if source_BCHW is None else self.autoencoder.encode(source_BCHW)
+        return Condition(text, empty, source)
+
+    @torch.no_grad()
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Latents to pictures (B, 3, 24, 24) uint8."""
+        images = self.autoencoder.decode(latents_BCHW)
+        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@cache
+def shared(folder: Path = weights.WEIGHTS) -> ToyWorldFamily:
+    """The family, loaded once a process: trials in a warm worker share its frozen parts."""
+    return ToyWorldFamily(folder)

@@ -1,0 +1,1 @@
+"""Student, fake score and teacher: which weights play which part."""
