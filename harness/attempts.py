@@ -207,3 +207,8 @@ def kept_artifacts(lines: Iterable[Line]) -> list[Artifact]:
     for _, report in lines:
         found.update({(a.kind, a.path): a for a in report.artifacts if a.kind != "checkpoint"})
     return list(found.values())
+
+
+def remove_unstarted(folder: Path) -> None:
+    """Remove the folder of an attempt that was prepared and never began."""
+    shutil.rmtree(folder, ignore_errors=True)

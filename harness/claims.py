@@ -1,4 +1,4 @@
-"""Claims: one live driver per study run and per trial, held by a file lock that dies with the driver."""
+"""Claims: one live driver per study run and per trial; a file lock that dies with the driver."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ DISTRIBUTION = "stillhouse"
 @cache
 def versions() -> dict[str, str]:
     """Python and the installed packages that Stillhouse names as dependencies, extras included."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     try:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:

@@ -52,14 +52,18 @@ class Where:
         if len(text) > MAX_LENGTH:
             raise WhereError(f"expression of {len(text)} characters; at most {MAX_LENGTH}")
         self.text = text
+        self._indent = len(text) - len(text.lstrip())
         self.names = frozenset(names)
+        self.used: set[str] = set()
+        """Factors the expression names."""
+        self.literals: list[tuple[str, Any, int]] = []
+        """(factor, value it is compared with for equality, column): each should be a level."""
         try:
             tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             column = getattr(error, "offset", None) or 1
             said = getattr(error, "msg", None) or "nested too deeply"
             raise WhereError(f"not an expression: {said}", column) from None
-        self._indent = len(text) - len(text.lstrip())
         self._value = self._compile(tree.body, 0)
 
     def __call__(self, values: Mapping[str, Any]) -> bool:
@@ -74,7 +78,7 @@ class Where:
             raise WhereError(f"cannot be evaluated: {error}") from None
 
     def _fail(self, node: ast.AST, message: str) -> WhereError:
-        return WhereError(message, getattr(node, "col_offset", 0) + 1 + self._indent)
+        return WhereError(message, self._at(node))
 
     def _compile(self, node: ast.expr, depth: int) -> _Value:
         if depth > MAX_DEPTH:
@@ -101,6 +105,7 @@ class Where:
             if type(op) not in _COMPARE:
                 raise self._fail(node, "only ==, !=, <, <=, >, >=, in, not in are allowed")
             operators.append(_COMPARE[type(op)])
+        self._note_literals(node)
 
         def chain(values: Mapping[str, Any]) -> bool:
             found = [side(values) for side in sides]
@@ -110,25 +115,46 @@ class Where:
 
         return chain
 
+    def _note_literals(self, node: ast.Compare) -> None:
+        left = node.left
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            for name, value in ((left, right), (right, left)):
+                if not isinstance(name, ast.Name | ast.Attribute) or not _is_literal(value):
+                    continue
+                given = ast.literal_eval(value)
+                if isinstance(op, ast.In | ast.NotIn) and isinstance(given, tuple | list):
+                    self.literals += [(self._name(name), v, self._at(value)) for v in given]
+                elif isinstance(op, ast.Eq | ast.NotEq):
+                    self.literals.append((self._name(name), given, self._at(value)))
+            left = right
+
+    def _at(self, node: ast.AST) -> int:
+        return int(getattr(node, "col_offset", 0)) + 1 + self._indent
+
     def _name(self, node: ast.expr) -> str:
         name = ast.unparse(node)
         if name not in self.names:
             raise self._fail(node, f"no factor {name!r}{nearest(name, self.names)}")
+        self.used.add(name)
         return name
 
     def _literal(self, node: ast.expr) -> Any:
-        allowed = isinstance(node, ast.Constant | ast.Tuple | ast.List) or (
-            isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
-        )
-        try:
-            value = ast.literal_eval(node) if allowed else None
-        except ValueError:
-            allowed, value = False, None
-        if not allowed or isinstance(value, bytes | complex) or value is ...:
+        if not _is_literal(node):
             what = type(node).__name__.lower()
             raise self._fail(
                 node,
                 f"{what} is not allowed; use and, or, not, comparisons, in, literals and factor "
                 "names",
             )
-        return value
+        return ast.literal_eval(node)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    if isinstance(node, ast.Tuple | ast.List):
+        return all(_is_literal(item) for item in node.elts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+        return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+    return isinstance(node, ast.Constant) and (
+        node.value is None or isinstance(node.value, bool | int | float | str)
+    )

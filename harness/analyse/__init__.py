@@ -1,0 +1,1 @@
+"""From recorded trials to an answer: contrasts, effects, trade-offs, words and tables."""

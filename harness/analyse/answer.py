@@ -43,6 +43,10 @@ class ArmRow(_Frozen):
     states: dict[str, int] = Field(description="State to number of trials, e.g. {'done': 3}.")
     keys: dict[int, str] = Field(description="Replicate to trial key.")
     cells: dict[str, Cell] = Field(description="Metric to cell.")
+    trial_states: dict[int, str] = Field(
+        default_factory=dict,
+        description="Replicate to state; `unmeasured` is done, but not under this protocol.",
+    )
 
 
 class Verdict(_Frozen):
@@ -74,6 +78,7 @@ class Verdict(_Frozen):
         None, description="Verdict with missing replicates filled in against it; None if none."
     )
     factor: str = Field("", description="Factor of an exploratory comparison of two levels.")
+    keys: list[str] = Field(default_factory=list, description="Keys of the trials compared.")
 
 
 class Interaction(_Frozen):

@@ -1,10 +1,10 @@
-"""Contrasts over replicates: differences, their interval and p, multiplicity, and the verdict rule.
+"""Contrasts over replicates: differences, interval and p, multiplicity, and the verdict rule.
 
-The replicate is the unit of every claim about recipes. A contrast is a set of weights over arms; its
-observation in a replicate is the weighted sum of that replicate's values (for a matched contrast:
-the mean of a - b over matched cells). From `PAIRED_FROM` replicates the observations' own spread
-decides (paired t); below that the residual variance of the additive arm x replicate model, fitted
-to all arms of the study, stands in for it and brings its degrees of freedom.
+The replicate is the unit of every claim about recipes. A contrast is a set of weights over arms;
+its observation in a replicate is the weighted sum of that replicate's values (for a matched
+contrast: the mean of a - b over matched cells). From `PAIRED_FROM` replicates the observations'
+own spread decides (paired t); below that the residual variance of the additive arm x replicate
+model, fitted to all arms of the study, stands in for it and brings its degrees of freedom.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from harness.analyse.answer import VerdictName
 
 PAIRED_FROM = 6
-"""Fewest replicates whose own spread decides: the first n at which an exact sign-flip reaches 0.05."""
+"""Fewest replicates whose own spread decides: the first n at which a sign-flip reaches 0.05."""
 SIGN_FLIP_EXACT = 20
 """Up to this many replicates all sign flips are enumerated; above, 200,000 seeded draws."""
 _SIGN_FLIP_DRAWS = 200_000
@@ -55,7 +55,7 @@ class Inference:
 
 
 def weights_of(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Weights over arms of the mean of (a - b) over matched pairs; arms that cancel are left out."""
+    """Weights over arms of the mean of (a - b) over matched pairs, without arms that cancel."""
     listed = list(pairs)
     found: dict[str, float] = {}
     for a, b in listed:
@@ -65,7 +65,7 @@ def weights_of(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
 
 
 def observations(values: Values, weights: Mapping[str, float]) -> dict[int, float]:
-    """Replicate to weighted sum, for the replicates in which every arm of the contrast has a value."""
+    """Replicate to weighted sum, where every arm of the contrast has a value."""
     if not weights:
         return {}
     rows = [values.get(arm, {}) for arm in weights]
@@ -160,7 +160,7 @@ def _t_interval(mean: float, se: float, df: int, level: float) -> tuple[float, f
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """t interval of a mean over replicates; None below two values."""
+    """T interval of a mean over replicates; None below two values."""
     if len(values) < 2:
         return None
     array = np.asarray(values, dtype=float)

@@ -1,4 +1,4 @@
-"""The confound guard: what besides the declared factors differs between the trials of a comparison."""
+"""The confound guard: what else than the declared factors differs between compared trials."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def changes_since(plan: Plan, history: History) -> list[str]:
                 for t in old
                 for a in t.attempts
                 for name in a.opened.code_files.keys() | now.code_files.keys()
-                if a.opened.code_files
-                and a.opened.code_files.get(name) != now.code_files.get(name)
+                if a.opened.code_files and a.opened.code_files.get(name) != now.code_files.get(name)
             }
         )
-        where = f" ({', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''})" if changed else ""
+        listed = ", ".join([*changed[:5], *(["..."] if len(changed) > 5 else [])])
+        where = f" ({listed})" if listed else ""
         found.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"
         )

@@ -6,8 +6,8 @@ A verdict stands only if it survives filling in what is missing against it:
   observed in the planned arms;
 - a **diverged** trial takes the bad end, whichever side it is on: that is what divergence means;
 - a trial that **failed** or has not finished takes the end that contradicts the verdict;
-- a filled-in difference that supports the verdict is drawn in to the largest difference observed in
-  that direction, so that a losing side that diverges does not blur the verdict by its distance alone.
+- a filled-in difference that supports the verdict is drawn in to the largest difference observed
+  in that direction, so that divergence of the losing side does not blur the verdict by distance.
 
 A replicate of which no side has run yet is not missing but a smaller study, and is left out.
 """
@@ -50,7 +50,7 @@ def ends(values: Values, spec: MetricSpec) -> Ends | None:
 def missing_replicates(
     values: Values, states: States, weights: Mapping[str, float], replicates: Sequence[int]
 ) -> list[int]:
-    """Replicates of a contrast that were begun but lack a side: some value, failure or divergence."""
+    """Replicates begun but lacking a side: some value, failure or divergence, not all values."""
     found = []
     for r in replicates:
         has = [r in values.get(arm, {}) for arm in weights]

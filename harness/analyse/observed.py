@@ -1,4 +1,4 @@
-"""What the history holds for a plan, as tables: values by metric, states, and how they came about."""
+"""What the history holds for a plan, as tables: values by metric, states, time spent."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ class Observed:
         """Values of one metric for some arms, empty rows included."""
         rows = self.values.get(metric, {})
         return {name: rows.get(name, {}) for name in names}
+
+    def keys(self, names: Iterable[str]) -> list[str]:
+        """Keys of all planned trials of some arms, each once."""
+        named = dict.fromkeys(names)
+        return [t.key for name in named for t in self.trials.get(name, {}).values()]
 
 
 def observe(plan: Plan, history: History) -> Observed:

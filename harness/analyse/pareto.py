@@ -1,8 +1,8 @@
 """Trade-offs: the Pareto front of two metrics and how sure each arm's membership is.
 
-Membership probability is the share of replicate bootstraps in which no other arm is at least as good
-on both metrics and better on one. Replicates are drawn jointly for all arms, so what the arms of a
-replicate share cancels.
+Membership probability is the share of replicate bootstraps in which no other arm is at least as
+good on both metrics and better on one. Replicates are drawn jointly for all arms, so what the arms
+of a replicate share cancels.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def pick_metrics(specs: Mapping[str, MetricSpec], primary: str) -> tuple[str, st
 
 
 def front(points: Floats) -> npt.NDArray[np.bool_]:
-    """Members of the front of `points` (N, 2), larger being better; rows with NaN are no members."""
+    """Members of the front of `points` (N, 2), larger being better; rows with NaN are none."""
     x, y = points[:, 0], points[:, 1]
     no_worse = (x[None, :] >= x[:, None]) & (y[None, :] >= y[:, None])
     better = (x[None, :] > x[:, None]) | (y[None, :] > y[:, None])
-    return ~(no_worse & better).any(axis=1) & ~np.isnan(points).any(axis=1)
+    dominated = np.any(no_worse & better, axis=1)
+    return np.asarray(~dominated & ~np.any(np.isnan(points), axis=1))
 
 
 def pareto(x: Values, y: Values, better: tuple[bool, bool], draws: int = 0) -> list[ParetoPoint]:
@@ -94,4 +95,4 @@ def _membership(table: Floats, draws: int) -> Floats:
     total = np.einsum("kij,bj->bik", np.nan_to_num(table), weight)
     seen = np.einsum("kij,bj->bik", known.astype(float), weight)
     means = np.where(seen > 0, total / np.maximum(seen, 1.0), np.nan)
-    return np.mean([front(points) for points in means], axis=0)
+    return np.asarray(np.mean([front(points) for points in means], axis=0))

@@ -1,4 +1,4 @@
-"""Numbers and verdicts in plain words, the same in the report, the tables, MLflow and the terminal."""
+"""Numbers and verdicts in plain words: the same in report, tables, MLflow and terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYMBOLS: Mapping[str, str] = {
 
 
 def decimals(width: float | None, value: float = 0.0) -> int:
-    """Decimals that show a number to two digits of its uncertainty, or to four digits without one."""
+    """Decimals that show two digits of a number's uncertainty, or four digits without one."""
     size = width if width and math.isfinite(width) else 0.0
     if size > 0:
         return min(9, max(0, 1 - math.floor(math.log10(size))))

@@ -64,7 +64,9 @@ def execute(job: Job) -> Iterator[tuple[float, Report | Ended]]:
 def _failure(error: BaseException) -> Ended:
     text = str(error).strip() or "no message"
     reason = f"{type(error).__name__}: {text}"[:500]
-    return Ended(state="failed", reason=reason, traceback="".join(traceback.format_exception(error)))
+    return Ended(
+        state="failed", reason=reason, traceback="".join(traceback.format_exception(error))
+    )
 
 
 def _reports(job: Job, log: TextIO) -> Iterator[tuple[float, Report | Ended]]:

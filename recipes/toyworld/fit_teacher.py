@@ -51,14 +51,14 @@ class Plan:
         seed: of everything drawn.
     """
 
-    steps: int = 20_000
+    steps: int = 21_000
     batch: int = 32
     processes: int = 2
     learning_rate: float = 2e-3
     text_share: tuple[float, float] = (0.5, 0.65)
     dropout: float = 0.1
     t_mean: float = 0.2
-    ema: float = 0.9985
+    ema: float = 0.999
     snapshot_s: float = 150.0
     seed: int = 31
 

@@ -1,0 +1,175 @@
+"""Plan + study + history -> Answer: verdicts on the declared contrasts, and what else was seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.analyse import explore, guard, pareto, verdicts
+from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
+from harness.analyse.contrasts import mean_interval
+from harness.analyse.observed import Observed, failures, observe, order_metrics, row_name, spent
+from harness.contract import MetricSpec
+from harness.journal import History
+from harness.plan import Plan
+
+if TYPE_CHECKING:
+    from harness.study import Study
+
+
+def answer(
+    plan: Plan,
+    study: Study,
+    history: History,
+    *,
+    metrics: Mapping[str, MetricSpec] | None = None,
+) -> Answer:
+    """Judge a study by what its history holds now; an unfinished one gets an interim answer.
+
+    Args:
+        plan: the plan, with contrasts resolved to matched arms.
+        study: the study, for alpha and the sides' levels.
+        history: journals of the workspace and of recorded results.
+        metrics: the subject's metric specs; loaded from the study's subject when None.
+
+    Raises:
+        SubjectError: if `metrics` is None and the subject cannot be loaded.
+    """
+    if metrics is None:
+        from harness.subjects import load
+
+        metrics = load(study.subject).metrics
+    observed = observe(plan, history)
+    specs = order_metrics(metrics, observed)
+    names = [arm.name for arm in plan.arms]
+    rows = [*_arm_rows(plan, observed, specs), *_reference_rows(plan, observed, specs)]
+    judged = verdicts.judge(plan, study, history, observed, specs)
+    explored = explore.explore(plan, observed, specs, study.alpha)
+    pair = pareto.pick_metrics(specs, plan.primary)
+    points = []
+    if pair:
+        better = tuple(bool(specs[m].higher_is_better) for m in pair)
+        x, y = (observed.of(m, names) for m in pair)
+        points = pareto.pareto(x, y, (better[0], better[1]))
+    cost = spent(plan, history)
+    return Answer(
+        study=plan.study,
+        question=plan.question,
+        scope=plan.scope,
+        protocol=plan.fingerprints.protocol,
+        protocol_name=plan.protocol,
+        primary=plan.primary,
+        headline=_headline(rows, judged),
+        metrics={m: _metric(spec) for m, spec in specs.items()},
+        arms=rows,
+        verdicts=[*judged, *explored.verdicts],
+        effects=explored.effects,
+        interactions=explored.interactions,
+        alpha=study.alpha,
+        replicates=plan.replicates,
+        pareto=points,
+        pareto_metrics=pair,
+        failures=failures(plan, observed),
+        seconds_all=cost.seconds_all,
+        seconds_failed=cost.seconds_failed,
+        gpu_hours=cost.gpu_hours,
+        attempts=cost.attempts,
+        attempts_failed=cost.attempts_failed,
+        attempts_cut_off=cost.cut_off,
+        trial_seconds=cost.trial_seconds,
+        devices=_devices(plan, history),
+        warnings=_warnings(plan, history),
+    )
+
+
+def _metric(spec: MetricSpec) -> dict[str, str | bool | None]:
+    return {
+        "unit": spec.unit,
+        "higher_is_better": spec.higher_is_better,
+        "description": spec.description,
+        "headline": spec.headline,
+    }
+
+
+def _cell(values: Mapping[int, float]) -> Cell:
+    kept = {r: values[r] for r in sorted(values)}
+    if not kept:
+        return Cell(mean=None, n=0, values={})
+    mean = sum(kept.values()) / len(kept)
+    interval = mean_interval(list(kept.values()))
+    spread = sum((v - mean) ** 2 for v in kept.values()) / max(1, len(kept) - 1)
+    return Cell(
+        mean=mean,
+        lo=interval[0] if interval else None,
+        hi=interval[1] if interval else None,
+        sd=spread**0.5 if len(kept) > 1 else None,
+        n=len(kept),
+        values=kept,
+    )
+
+
+def _row(name: str, observed: Observed, specs: Mapping[str, MetricSpec]) -> dict[str, Any]:
+    states = observed.states.get(name, {})
+    return {
+        "n_done": sum(s == "done" for s in states.values()),
+        "states": dict(sorted(Counter(states.values()).items())),
+        "trial_states": dict(sorted(states.items())),
+        "keys": {r: t.key for r, t in sorted(observed.trials.get(name, {}).items())},
+        "cells": {m: _cell(observed.of(m, [name])[name]) for m in specs},
+    }
+
+
+def _arm_rows(plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec]) -> list[ArmRow]:
+    return [
+        ArmRow(
+            arm=arm.name,
+            levels=arm.levels,
+            baseline=arm.baseline,
+            n_planned=plan.replicates,
+            **_row(arm.name, observed, specs),
+        )
+        for arm in plan.arms
+    ]
+
+
+def _reference_rows(
+    plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec]
+) -> list[ArmRow]:
+    planned = {row_name(t): t.trial.arm for t in plan.trials if t.trial.kind == "reference"}
+    return [
+        ArmRow(
+            arm=arm,
+            kind="reference",
+            levels={},
+            n_planned=len(observed.trials[name]),
+            **_row(name, observed, specs),
+        )
+        for name, arm in planned.items()
+    ]
+
+
+def _headline(rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> str:
+    arms = [row for row in rows if row.kind == "arm"]
+    states: Counter[str] = Counter()
+    for row in arms:
+        states.update(row.states)
+    total = sum(row.n_planned for row in arms)
+    open_ = total - states["done"] - states["diverged"] - states["failed"]
+    troubles = [f"{states[s]} {s}" for s in ("failed", "diverged") if states[s]]
+    progress = ", ".join([f"{states['done']} of {total} trials done", *troubles])
+    if not states["done"]:
+        return f"No answer yet, {progress}."
+    said = "; ".join(f"{v.id}: {v.verdict}" for v in judged) or "no contrasts declared"
+    return f"{'Interim' if open_ else 'Complete'}, {progress}. {said}."
+
+
+def _devices(plan: Plan, history: History) -> list[str]:
+    records = [history.trials[t.trial.key] for t in plan.trials if t.trial.key in history.trials]
+    return sorted({a.opened.device for t in records for a in t.ordered if a.opened.device})
+
+
+def _warnings(plan: Plan, history: History) -> list[str]:
+    keys = [t.trial.key for t in plan.trials if t.trial.kind == "trial"]
+    found = guard.confounds(history, keys, plan.fingerprints.protocol)
+    return [*plan.warnings, *found, *guard.changes_since(plan, history), *history.warnings]

@@ -1,0 +1,204 @@
+"""What nobody declared beforehand: level comparisons, main effects, interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.analyse import effects, words
+from harness.analyse.answer import Effect, Interaction, Verdict
+from harness.analyse.contrasts import (
+    Inference,
+    Residual,
+    Values,
+    benjamini_hochberg,
+    decide,
+    infer,
+    observations,
+    residual,
+    weights_of,
+)
+from harness.analyse.observed import Observed
+from harness.contract import MetricSpec
+from harness.plan import Plan
+
+MOST_INTERACTIONS = 200
+"""More than these are not computed: no one reads them and they only dilute the adjustment."""
+
+
+@dataclass(frozen=True)
+class Explored:
+    """Exploratory findings, adjusted together by Benjamini-Hochberg."""
+
+    verdicts: list[Verdict]
+    effects: list[Effect]
+    interactions: list[Interaction]
+
+
+@dataclass(frozen=True)
+class _Metric:
+    name: str
+    spec: MetricSpec
+    values: Values
+    pooled: Residual | None
+    size: float
+
+    def infer(self, weights: Mapping[str, float], level: float) -> Inference:
+        seen = observations(self.values, weights)
+        return infer(seen, weights, self.pooled, level, self.size)
+
+
+def explore(
+    plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec], alpha: float
+) -> Explored:
+    """Level comparisons and main effects on headline metrics, interactions on the primary one.
+
+    Comparisons that a declared contrast already makes are left out.
+    """
+    names = [arm.name for arm in plan.arms]
+    shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
+    metrics = [_metric(m, specs[m], observed.of(m, names)) for m in shown]
+    levels = _levels(plan, metrics, 1 - alpha)
+    crossed = _interactions(plan, metrics, 1 - alpha)
+    tests = [found.p for _, _, found in levels] + [found.p for _, _, found in crossed]
+    adjusted = benjamini_hochberg(tests)
+    return Explored(
+        [
+            _verdict(plan, observed, *item, p, alpha)
+            for item, p in zip(levels, adjusted, strict=False)
+        ],
+        [effect for metric in metrics for effect in _effects(plan, metric, 1 - alpha)],
+        [_interaction(*item, p) for item, p in zip(crossed, adjusted[len(levels) :], strict=True)],
+    )
+
+
+def _metric(name: str, spec: MetricSpec, values: Values) -> _Metric:
+    size = max((abs(v) for row in values.values() for v in row.values()), default=0.0)
+    return _Metric(name, spec, values, residual(values), size)
+
+
+def _levels(
+    plan: Plan, metrics: list[_Metric], level: float
+) -> list[tuple[_Metric, effects.LevelContrast, Inference]]:
+    declared = [(c.metric, weights_of(c.pairs)) for c in plan.contrasts]
+    listed = [
+        (contrast, weights_of(contrast.pairs))
+        for contrast in effects.level_contrasts(plan.arms, plan.factors)
+    ]
+    return [
+        (metric, contrast, found)
+        for metric in metrics
+        for contrast, weights in listed
+        if not any(metric.name == m and _same(weights, w) for m, w in declared)
+        if (found := metric.infer(weights, level)).n > 0
+    ]
+
+
+def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two contrasts compare the same arms, in either direction."""
+    if one.keys() != other.keys():
+        return False
+    signs = {1.0 if one[a] * other[a] > 0 else -1.0 for a in one}
+    return len(signs) == 1 and all(abs(abs(one[a]) - abs(other[a])) < 1e-9 for a in one)
+
+
+def _interactions(
+    plan: Plan, metrics: list[_Metric], level: float
+) -> list[tuple[_Metric, effects.InteractionContrast, Inference]]:
+    primary = [m for m in metrics if m.name == plan.primary]
+    listed = effects.interactions(plan.arms, plan.factors) if primary else []
+    if len(listed) > MOST_INTERACTIONS:
+        return []
+    found = [(primary[0], item, primary[0].infer(item.weights, level)) for item in listed]
+    return [item for item in found if item[2].n > 0]
+
+
+def _effects(plan: Plan, metric: _Metric, level: float) -> list[Effect]:
+    found = []
+    for factor, name, weights in effects.main_effects(plan.arms, plan.factors):
+        seen = metric.infer(weights, level)
+        if seen.difference is not None:
+            found.append(
+                Effect(
+                    factor=factor,
+                    level=name,
+                    metric=metric.name,
+                    mean=seen.difference,
+                    lo=seen.lo,
+                    hi=seen.hi,
+                    n=seen.n,
+                )
+            )
+    return found
+
+
+def _interaction(
+    metric: _Metric, item: effects.InteractionContrast, found: Inference, p: float | None
+) -> Interaction:
+    return Interaction(
+        factors=item.factors,
+        levels=item.levels,
+        references=item.references,
+        metric=metric.name,
+        difference=found.difference,
+        lo=found.lo,
+        hi=found.hi,
+        p=found.p,
+        p_adjusted=p,
+        n=found.n,
+    )
+
+
+def _verdict(
+    plan: Plan,
+    observed: Observed,
+    metric: _Metric,
+    contrast: effects.LevelContrast,
+    found: Inference,
+    p_adjusted: float | None,
+    alpha: float,
+) -> Verdict:
+    better = metric.spec.higher_is_better
+    verdict = decide(
+        p_adjusted, found.lo, found.hi, margin=None, alpha=alpha, higher_is_better=better
+    )
+    a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
+    return Verdict(
+        id=f"{a} | {b} | {metric.name}",
+        claim=f"{a} against {b}",
+        metric=metric.name,
+        planned=False,
+        n=found.n,
+        n_planned=plan.replicates,
+        difference=found.difference,
+        lo=found.lo,
+        hi=found.hi,
+        level=1 - alpha,
+        p=found.p,
+        p_adjusted=p_adjusted,
+        p_sign_flip=found.p_sign_flip,
+        method=found.method,
+        verdict=verdict,
+        words=words.sentence(
+            verdict,
+            found,
+            a=a,
+            b=b,
+            metric=metric.name,
+            unit=metric.spec.unit,
+            n_planned=plan.replicates,
+            level=1 - alpha,
+            p_adjusted=p_adjusted,
+            adjustment="after Benjamini-Hochberg, exploratory",
+            margin=None,
+            as_expected="",
+            scope=plan.scope,
+            reason="; ".join(found.notes[:1]),
+        ),
+        notes=list(found.notes),
+        per_replicate=found.per_replicate,
+        a=a,
+        b=b,
+        factor=contrast.factor,
+        keys=observed.keys(arm for pair in contrast.pairs for arm in pair),
+    )

@@ -1,0 +1,108 @@
+"""`stillhouse run`: run what a study misses, then answer it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.run import RunResult
+    from harness.trackers.base import Tracker
+    from harness.workspace import Workspace
+
+
+def command(
+    study: Annotated[Path, typer.Argument(help="Study file.")],
+    inline: Annotated[
+        bool, typer.Option("--inline", help="One trial at a time in this process, without Ray.")
+    ] = False,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Workspace folder; default beside the study's project.")
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once; default what the machine holds.")
+    ] = None,
+    accept_stale: Annotated[
+        bool, typer.Option("--accept-stale", help="Count results of older code as they are.")
+    ] = False,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Run trials of older code again.")
+    ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Try three arms for three steps; nothing is recorded.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Join this Ray cluster, e.g. `auto` or host:6379.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="MLflow address; default SQLite in the workspace.")
+    ] = None,
+    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not fill MLflow.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
+    ] = False,
+) -> None:
+    """Run what a study misses: schedule, record, answer. The same command continues after any stop.
+
+    Example: stillhouse run studies/quickstart/study.yaml
+    """
+    from harness import study as studies
+    from harness import summary
+    from harness.run import run
+    from harness.workspace import Workspace
+
+    loaded = studies.load(study)
+    place = Workspace.find(loaded.file, workspace)
+
+    def echo(text: str) -> None:
+        typer.echo(text, err=as_json)
+
+    echo(f"workspace {place.root}")
+    result = run(
+        loaded,
+        workspace=place,
+        executor="inline" if inline else "ray",
+        tracker=None if no_mlflow or smoke else _tracker(place, mlflow),
+        accept_stale=accept_stale,
+        rerun_stale=rerun_stale,
+        smoke=smoke,
+        echo=echo,
+        parallel=parallel,
+        ray_address=ray_address,
+        live=sys.stdout.isatty() and not as_json,
+    )
+    for line in summary.lines(result, tracked=not no_mlflow):
+        echo(line)
+    if result.exit_code in (130, 143):
+        echo(f"interrupted; continue with: stillhouse run {study}")
+    if as_json:
+        typer.echo(json.dumps(_content(result)))
+    raise typer.Exit(result.exit_code)
+
+
+def _tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
+    def make() -> Tracker:
+        from harness.trackers.mlflow_runs import MlflowTracker
+
+        return MlflowTracker(workspace, uri)
+
+    return make
+
+
+def _content(result: RunResult) -> dict[str, object]:
+    ended = result.tally.ended if result.tally else {}
+    return {
+        "study": result.plan.study,
+        "exit_code": result.exit_code,
+        "report": str(result.report) if result.report else None,
+        "trials": {key: {"state": e.state, "reason": e.reason} for key, e in ended.items()},
+        "verdicts": [
+            v.model_dump(mode="json") for v in (result.answer.verdicts if result.answer else [])
+        ],
+        "warnings": list(result.warnings),
+    }

@@ -1,0 +1,181 @@
+"""Study -> arms: which combinations of levels are run, each as a fully resolved recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contract import Subject
+from harness.errors import HarnessError
+from harness.levels import Level, find, label_of
+from harness.resolve import Fault, RecipeError, Resolver
+from harness.study import Study
+from harness.trial import Arm, canonical
+from harness.where import Where
+
+MAX_NAME = 100
+Combination = dict[str, str]
+"""Factor -> level label."""
+
+
+class ArmsError(HarnessError):
+    """Arms whose recipe the subject refuses, though each level alone may be right."""
+
+    def __init__(self, faults: list[tuple[Combination, Fault]]) -> None:
+        self.faults = faults
+        arm, fault = faults[0]
+        shown = ", ".join(f"{k}={v}" for k, v in arm.items())
+        super().__init__(
+            f"{len(faults)} arm(s) have a recipe that the subject refuses; the first, {shown}: "
+            f"{'.'.join(fault.path) or 'recipe'}: {fault.message}"
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The arms of a study and the combinations they stand for."""
+
+    arms: list[Arm]
+    """Distinct resolved recipes; the baseline first, then the order of the file."""
+    cells: list[tuple[Combination, str]]
+    """Every combination with the name of its arm; two of them may share an arm."""
+
+    @property
+    def shared(self) -> dict[str, list[Combination]]:
+        """Arms that more than one combination resolves to."""
+        found: dict[str, list[Combination]] = {}
+        for combination, arm in self.cells:
+            found.setdefault(arm, []).append(combination)
+        return {arm: made for arm, made in found.items() if len(made) > 1}
+
+
+def arms(study: Study, subject: Subject) -> list[Arm]:
+    """All arms, the baseline first; the order depends on the study file alone.
+
+    Raises:
+        ArmsError: if the subject's model refuses a combination.
+    """
+    return layout(study, subject).arms
+
+
+def layout(study: Study, subject: Subject) -> Layout:
+    """Arms and the combinations behind them; computed once per study object."""
+    known = study._cache.get("layout")
+    if known is None or known[0] is not subject:
+        study._cache["layout"] = known = (subject, _layout(study, subject))
+    made: Layout = known[1]
+    return made
+
+
+def baseline_of(study: Study) -> Combination | None:
+    """The baseline as labels, or None where the study names none."""
+    if not study.baseline:
+        return None
+    return named_levels(study, study.baseline)
+
+
+def named_levels(study: Study, side: Mapping[str, Any]) -> Combination:
+    """Factor -> label for levels written as values or labels; the study is already checked."""
+    levels = study.levels()
+    found = {factor: find(levels[factor], value) for factor, value in side.items()}
+    missing = [factor for factor, level in found.items() if level is None]
+    assert not missing, f"unchecked levels of {missing}"
+    return {factor: level.label for factor, level in found.items() if level is not None}
+
+
+def combinations(study: Study) -> list[Combination]:
+    """The combinations that `where` keeps, without duplicates; the baseline first."""
+    levels = study.levels()
+    baseline = baseline_of(study)
+    conditions = [Where(text, levels) for text in study.where]
+    seen: set[tuple[str, ...]] = set()
+    kept: list[Combination] = []
+    for combination in _enumerated(study, levels, baseline):
+        labels = tuple(combination.values())
+        if labels in seen:
+            continue
+        seen.add(labels)
+        values = {factor: levels[factor][label].value for factor, label in combination.items()}
+        if all(condition(values) for condition in conditions):
+            kept.append(combination)
+    return sorted(kept, key=lambda combination: combination != baseline)
+
+
+def _enumerated(
+    study: Study, levels: Mapping[str, Mapping[str, Level]], baseline: Combination | None
+) -> Iterator[Combination]:
+    if study.design == "full":
+        for labels in itertools.product(*levels.values()):
+            yield dict(zip(levels, labels, strict=True))
+    elif study.design == "one_factor":
+        start = baseline or {}
+        yield {factor: start[factor] for factor in levels}
+        for factor, own in levels.items():
+            for label in own:
+                yield {f: label if f == factor else start[f] for f in levels}
+    else:
+        for arm in study.arms:
+            written = (baseline or {}) | named_levels(study, arm)
+            yield {factor: written[factor] for factor in levels}
+
+
+def _layout(study: Study, subject: Subject) -> Layout:
+    levels = study.levels()
+    resolver = Resolver(subject.Recipe, study.base).after(study.set)
+    fragments = {
+        factor: {label: _fragment(subject, level) for label, level in own.items()}
+        for factor, own in levels.items()
+    }
+    baseline = baseline_of(study)
+    found: dict[bytes, Arm] = {}
+    names: set[str] = set()
+    cells, faults = [], []
+    for combination in combinations(study):
+        assignments: dict[str, Any] = {}
+        for factor, label in combination.items():
+            assignments |= levels[factor][label].assignments
+        try:
+            recipe = resolver.resolve(assignments)
+        except RecipeError as error:
+            faults += [(combination, fault) for fault in error.faults]
+            continue
+        identity = canonical(recipe)
+        if identity not in found:
+            parts = [fragments[factor][label] for factor, label in combination.items()]
+            name = _unique("-".join(p for p in parts if p), identity, names)
+            found[identity] = Arm(
+                name=name, levels=combination, recipe=recipe, baseline=combination == baseline
+            )
+        cells.append((combination, found[identity].name))
+    if faults:
+        raise ArmsError(faults)
+    return Layout(list(found.values()), cells)
+
+
+def _fragment(subject: Subject, level: Level) -> str:
+    """A level's part of the arm's name: the subject's own label, else `scale2`, `portrait`."""
+    if level.named or len(level.assignments) != 1:
+        return _clean(level.label)
+    ((path, value),) = level.assignments.items()
+    labelled = getattr(subject, "arm_label", None)
+    if labelled is not None:
+        return _clean(str(labelled(path, value)))
+    bare = isinstance(value, str | Mapping) and not level.label[:1].isdigit()
+    return _clean(level.label if bare else path.split(".")[-1] + label_of(value))
+
+
+def _clean(text: str) -> str:
+    return re.sub(r"[^\w.:+-]+", "_", text)
+
+
+def _unique(name: str, identity: bytes, names: set[str]) -> str:
+    """`name`, with a digest of the recipe where it is too long or taken."""
+    if len(name) > MAX_NAME or name in names or not name:
+        digest = hashlib.sha256(identity).hexdigest()[:6]
+        name = f"{name[: MAX_NAME - 7]}-{digest}".lstrip("-")
+    names.add(name)
+    return name

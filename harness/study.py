@@ -1,0 +1,198 @@
+"""The study file: a question, what varies, how it is measured, and which contrasts are judged."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from harness.levels import Level, levels_of
+from harness.nearest import nearest
+from harness.trial import canonical
+
+DESIGNS = ("full", "one_factor", "explicit")
+PLANNED_DESIGNS = ("leave_one_out", "pairs", "fractional", "zip")
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_FACTOR = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+_Word = Annotated[str, Field(min_length=1)]
+_Levels = dict[str, Any]
+
+
+def _known_design(value: str) -> str:
+    if value in PLANNED_DESIGNS:
+        raise ValueError(
+            f"design {value!r} is planned, not in this version; there is {', '.join(DESIGNS)}"
+        )
+    if value not in DESIGNS:
+        raise ValueError(f"unknown design{nearest(value, DESIGNS)}")
+    return value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Factor(_Strict):
+    """What varies. A bare list is short for `{path: <the factor's name>, levels: [...]}`."""
+
+    path: str | None = Field(
+        None, description="Dotted recipe path that the levels set; default the factor's name."
+    )
+    levels: list[Any] | dict[str, Any] = Field(
+        min_length=1,
+        description="Values for `path`; or name -> value; or, without `path`, name -> "
+        "{path: value, ...} for levels that set several fields.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"levels": value} if isinstance(value, list) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(handler(core_schema)).copy()
+        levels = {"type": "array", "minItems": 1, "description": "Values; the path is the name."}
+        return {"anyOf": [written, levels]}
+
+
+class Contrast(_Strict):
+    """A planned comparison of two sets of arms, matched on every factor that neither side names."""
+
+    id: _Word = Field(pattern=_NAME, description="Short name, e.g. `H12`; unique in the study.")
+    claim: str = Field("", description="What is expected, in words.")
+    a: _Levels = Field(min_length=1, description="Factor -> level of side a.")
+    b: _Levels = Field(description="Factor -> level of side b; the difference is a - b.")
+    at: _Levels = Field(
+        default_factory=dict, description="Factor -> level that pins other factors."
+    )
+    metric: str = Field("", description="Metric judged; default the study's primary.")
+    expect: Literal["higher", "lower", ""] = Field(
+        "", description="Expected direction of a - b; adds words, never changes the test."
+    )
+    margin: float | None = Field(
+        None, gt=0, description="Smallest difference that matters, in units of the metric."
+    )
+
+
+class Resources(_Strict):
+    """What one trial takes."""
+
+    gpus: float = Field(0.0, ge=0, description="GPUs a trial; fractions below 1 share one.")
+    cpus: float = Field(1.0, gt=0, description="CPU cores a trial.")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("above 1, GPUs must be a whole number")
+        return value
+
+
+class Budget(_Strict):
+    """What the whole study may spend, attempts already made included."""
+
+    gpu_hours: float | None = Field(None, gt=0, description="GPU-hours in all.")
+    hours: float | None = Field(None, gt=0, description="Hours of wall time still to come.")
+
+
+class StudyFile(_Strict):
+    """A study as written by its author: what the YAML file may hold."""
+
+    name: str = Field(pattern=_NAME, description="Name of the study, and of its folder.")
+    question: _Word = Field(description="The question, as one would ask it.")
+    subject: _Word = Field(
+        "recipes.subject", description="The thing under study, as `package.module`."
+    )
+    recipe: str | dict[str, Any] = Field(
+        description="Base recipe: a YAML file, relative to this one, or the mapping itself."
+    )
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="Recipe path -> value, for every arm."
+    )
+    factors: dict[Annotated[str, Field(pattern=_FACTOR)], Factor] = Field(
+        min_length=1, description="Factor name -> what varies."
+    )
+    where: list[str] = Field(
+        default_factory=list,
+        description="Expressions over factors; only arms for which all are true are kept.",
+    )
+    design: Annotated[str, AfterValidator(_known_design)] = Field(
+        "full",
+        description="full: every combination; one_factor: baseline and one change at a time; "
+        "explicit: the arms listed.",
+        json_schema_extra={"enum": list(DESIGNS)},
+    )
+    baseline: _Levels = Field(default_factory=dict, description="Factor -> level, all of them.")
+    arms: list[_Levels] = Field(
+        default_factory=list,
+        description="For design explicit: factor -> level each; the baseline fills what is left.",
+    )
+    replicates: int = Field(6, ge=1, le=1000, description="Independent repetitions of every arm.")
+    protocol: str = Field("", description="How it is measured; default the subject's.")
+    primary: str = Field("", description="Metric that decides; default the first headline metric.")
+    contrasts: list[Contrast] = Field(default_factory=list, description="Comparisons judged.")
+    measure_at: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list, description="Cycles at which the protocol is run; default the end."
+    )
+    select: Literal["ema", "last"] = Field("ema", description="Which weights are measured.")
+    resources: Resources = Field(default_factory=Resources, description="What one trial takes.")
+    budget: Budget | None = Field(None, description="Limits that `plan` checks.")
+    alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class Study(StudyFile):
+    """A checked study: defaults resolved, base recipe read, every name known."""
+
+    file: Path = Field(Path(), strict=False, description="The study file; not part of the digest.")
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="The base recipe as its file says it."
+    )
+    _cache: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def digest(self) -> str:
+        """sha256 of the study's canonical JSON: what was asked, not where the files lie."""
+        content = self.model_dump(mode="json", exclude={"file", "recipe"})
+        return hashlib.sha256(canonical(content)).hexdigest()
+
+    def levels(self) -> dict[str, dict[str, Level]]:
+        """Factor -> level label -> level, in the order of the file."""
+        if "levels" not in self._cache:
+            self._cache["levels"] = {n: levels_of(n, f) for n, f in self.factors.items()}
+        made: dict[str, dict[str, Level]] = self._cache["levels"]
+        return made
+
+
+def load(path: Path) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: the study's YAML file.
+
+    Raises:
+        StudyError: with every mistake of the study and its recipe, each with file, line and column.
+    """
+    from harness.checks import checked_study  # checks import this module's models
+
+    return checked_study(Path(path))

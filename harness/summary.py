@@ -1,0 +1,78 @@
+"""What `run` prints at its end: results, verdicts in words, where to look and what to type next."""
+
+from __future__ import annotations
+
+from harness.analyse.answer import Answer, ArmRow, Cell
+from harness.run import RunResult
+
+
+def lines(result: RunResult, *, tracked: bool) -> list[str]:
+    """The end of a run, line by line."""
+    found: list[str] = []
+    if result.answer is not None:
+        found += ["", *table(result.answer), ""]
+        found += [f"{v.id:<6} {v.verdict}: {v.words}" for v in result.answer.verdicts if v.planned]
+        if result.answer.scope:
+            found.append(f"Claims are about recipes {result.answer.scope}.")
+    tally = result.tally
+    if tally is not None and tally.ended:
+        states = ("done", "diverged", "failed", "killed")
+        counted = ", ".join(f"{tally.count(s)} {s}" for s in states if tally.count(s))
+        found += ["", f"this run   {counted}"]
+        failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
+        found += [f"failed     stillhouse logs {key[:8]}" for key in failed[:3]]
+    if result.report is not None:
+        found.append(f"report     {result.report}")
+    key = _example(result)
+    if key:
+        found.append(f"reproduce  stillhouse reproduce {key}")
+    if tracked and result.report is not None:
+        found.append("mlflow     stillhouse ui")
+    found += [f"warning    {text}" for text in result.warnings]
+    return found
+
+
+def table(answer: Answer, limit: int = 4) -> list[str]:
+    """Arms by headline metrics with intervals and n of N, aligned; references first."""
+    names = list(answer.metrics)[:limit]
+    rows = [[" ", "n", *names]]
+    ordered = sorted(answer.arms, key=lambda row: row.kind != "reference")
+    for row in ordered:
+        rows.append([_name(row), _n(row), *(_cell(row.cells.get(name)) for name in names)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _name(row: ArmRow) -> str:
+    if row.kind == "reference":
+        return f"({row.arm})"
+    return row.arm + (" *" if row.baseline else "")
+
+
+def _n(row: ArmRow) -> str:
+    return f"{row.n_done}/{row.n_planned}"
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None or cell.mean is None:
+        return "-"
+    text = f"{cell.mean:.4g}"
+    if cell.lo is not None and cell.hi is not None:
+        text += f" [{cell.lo:.4g}, {cell.hi:.4g}]"
+    return text
+
+
+def _example(result: RunResult) -> str:
+    """A trial worth reproducing: the first finished one of the baseline, else of any arm."""
+    if result.answer is None:
+        return ""
+    rows = [r for r in result.answer.arms if r.kind == "arm" and r.n_done and r.keys]
+    rows.sort(key=lambda row: not row.baseline)
+    if not rows:
+        return ""
+    row = rows[0]
+    finished = {rep for cell in row.cells.values() for rep in cell.values}
+    return row.keys[min(finished & set(row.keys), default=min(row.keys))]

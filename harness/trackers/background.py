@@ -1,0 +1,251 @@
+"""The thread between the driver and a tracking server: merges news per run, retries, never blocks.
+
+The driver only puts events into a queue. What waits for the same run merges, so a trial that ends
+quickly costs one create, one batch and one closing call. While the server is away everything keeps
+merging in memory; the journal stays the truth.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from harness.trackers.rows import (
+    STUDY,
+    TAG,
+    DataSet,
+    Known,
+    Picture,
+    Point,
+    RunWrite,
+    Status,
+    fresh_points,
+    remember,
+)
+
+LINGER_SECONDS = 0.5
+"""How long news may wait for more news about the same runs."""
+FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
+"""Seconds between attempts to reach the server; doubled after each failure."""
+MAX_WAITING_POINTS = 500_000
+"""Beyond this, points wait in the journal only; such runs are marked for `sync`."""
+CLOSING_GRACE = 10.0
+"""Seconds a server that worked before gets to come back once the study is over."""
+
+
+class RefusedError(Exception):
+    """The server answered and will never accept this; retrying is useless."""
+
+
+class Store(Protocol):
+    """A tracking server. Any error but `RefusedError` counts as temporary."""
+
+    def connect(self) -> dict[str, Known]:
+        """Reach the server, make the experiment; return our runs in it by identity."""
+
+    def find(self, ident: str) -> Known | None:
+        """Search one run by its tags."""
+
+    def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+        """Create a run with all its tags."""
+
+    def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
+        """Newest value per step of the named metrics."""
+
+    def log(
+        self, run_id: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]
+    ) -> None:
+        """Write a batch; tags last."""
+
+    def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
+        """Attach data sets."""
+
+    def put(self, known: Known, write: RunWrite) -> None:
+        """Store files and pictures; what is there already is replaced, never doubled."""
+
+    def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
+        """Reopen or end a run."""
+
+    def experiment(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+Action = Callable[["Background"], None]
+
+
+class Background:
+    """Owns the store: no other thread touches it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.pending: dict[str, RunWrite] = {}
+        self.experiment_tags: dict[str, str] = {}
+        self.known: dict[str, Known] | None = None
+        self.on_connect: list[Action] = []
+        self.warnings: list[str] = []
+        self._queue: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._reached = False
+        self._delay = FIRST_DELAY
+        self._retry_at = 0.0
+        self._give_up_at = float("inf")
+        self._uncertain: set[str] = set()
+        self._points = 0
+        self._problem = ""
+        self._thread = threading.Thread(target=self._run, name="stillhouse-mlflow", daemon=True)
+        self._started = False
+
+    def put(self, action: Action) -> None:
+        """Queue work for the thread; returns at once."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
+        self._queue.put(action)
+
+    def add(self, write: RunWrite) -> None:
+        """Merge a write into what waits. Called by actions, in the thread."""
+        self._points += len(write.points)
+        if self._points > MAX_WAITING_POINTS and write.points:
+            write.points = [p for p in write.points if p.measured]
+            write.tags[TAG + "attempt"] = "incomplete"
+        if write.ident in self.pending:
+            self.pending[write.ident].merge(write)
+        else:
+            self.pending[write.ident] = write
+
+    def close(self, timeout: float) -> list[str]:
+        """Flush, stop, and say what could not be written."""
+        if self._started and self._thread.is_alive():
+            grace = min(timeout, CLOSING_GRACE) if self._reached else 0.0
+            self._give_up_at = time.monotonic() + grace
+            self._closing.set()
+            self._queue.put(None)
+            self._thread.join(timeout)
+        warnings = list(self.warnings)
+        if self._thread.is_alive() or self.pending or (self._started and self.known is None):
+            runs = f"{len(self.pending)} run(s)" if self.known is not None else "nothing"
+            left = f"{runs} not written" if self.known is not None else "nothing was written"
+            warnings.append(f"MLflow: {left} ({self._problem or 'still writing'})")
+        return warnings
+
+    def _run(self) -> None:
+        stopping = False
+        try:
+            while not stopping:
+                stopping = self._absorb() or self._closing.is_set()
+                self._flush()
+            while (self.pending or self.known is None) and time.monotonic() < self._give_up_at:
+                time.sleep(max(0.0, min(self._retry_at - time.monotonic(), 1.0)))
+                self._flush()
+        finally:
+            self.store.close()
+
+    def _absorb(self) -> bool:
+        """Wait for news, linger for more, apply all; True when asked to stop."""
+        wait = max(0.0, self._retry_at - time.monotonic()) if self._work_waits() else None
+        try:
+            actions = [self._queue.get(timeout=wait)]
+        except queue.Empty:
+            return False
+        if not self._closing.is_set():
+            self._closing.wait(LINGER_SECONDS)
+        while not self._queue.empty():
+            actions.append(self._queue.get())
+        for action in actions:
+            if action is not None:
+                action(self)
+        return None in actions
+
+    def _work_waits(self) -> bool:
+        return bool(self.pending or self.experiment_tags or self.known is None)
+
+    def _flush(self) -> None:
+        if time.monotonic() < self._retry_at and not self._closing.is_set():
+            return
+        try:
+            if self.known is None:
+                self.known = self.store.connect()
+                self._reached = True
+                for action in self.on_connect:
+                    action(self)
+            while self.pending:
+                # the study's run first: trials name it as their parent
+                ident = STUDY if STUDY in self.pending else next(iter(self.pending))
+                self._write_or_drop(ident)
+            if self.experiment_tags:
+                self.store.experiment(self.experiment_tags)
+                self.experiment_tags = {}
+            self._delay, self._retry_at, self._problem = FIRST_DELAY, 0.0, ""
+        except RefusedError as error:
+            self._problem = str(error)
+            if self.known is None:  # the server cannot be used at all: nothing to wait for
+                self.warnings.append(f"MLflow refused: {error}")
+                self._retry_at, self._give_up_at = float("inf"), 0.0
+            else:
+                self.warnings.append(f"MLflow refused the experiment's tags: {error}")
+                self.experiment_tags = {}
+        except Exception as error:
+            self._problem = f"{type(error).__name__}: {_first_line(error)}"
+            self._retry_at = time.monotonic() + self._delay
+            self._delay = min(2 * self._delay, LONGEST_DELAY)
+
+    def _write_or_drop(self, ident: str) -> None:
+        write = self.pending[ident]
+        try:
+            self._write(write)
+        except RefusedError as error:
+            self.warnings.append(f"MLflow refused run {write.name or ident}: {error}")
+        del self.pending[ident]
+        self._points = max(0, self._points - len(write.points))
+
+    def _write(self, write: RunWrite) -> None:
+        assert self.known is not None
+        known = self.known.get(write.ident)
+        if known is None and write.ident in self._uncertain:
+            known = self.store.find(write.ident)  # an earlier create may have arrived after all
+        if known is None:
+            known = self._create(write)
+        self.known[write.ident] = known
+        if known.steps is None:
+            names = sorted({p.name for p in write.points} & set(known.latest))
+            known.steps = self.store.history(known.run_id, names) if names else {}
+        if known.ended and write.status != known.status:
+            self.store.set_status(known.run_id, "RUNNING", None)
+            known.status = "RUNNING"
+        points = fresh_points(write, known)
+        params = {k: v for k, v in write.params.items() if k not in known.params}
+        tags = {k: v for k, v in write.tags.items() if known.tags.get(k) != v}
+        if points or params or tags:
+            self.store.log(known.run_id, points, params, tags)
+            remember(known, points)
+            known.params.update(params)
+            known.tags.update(tags)
+        if write.files or write.pictures:
+            self.store.put(known, write)
+        if write.status is not None and write.status != known.status:
+            self.store.set_status(known.run_id, write.status, write.end_ms)
+            known.status = write.status
+
+    def _create(self, write: RunWrite) -> Known:
+        assert self.known is not None
+        tags = dict(write.tags)
+        if write.nested and STUDY in self.known:
+            tags["mlflow.parentRunId"] = self.known[STUDY].run_id
+        self._uncertain.add(write.ident)
+        known = self.store.create(write, tags)
+        self._uncertain.discard(write.ident)
+        if write.datasets:
+            self.known[write.ident] = known
+            self.store.inputs(known.run_id, write.datasets)
+        return known
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else ""

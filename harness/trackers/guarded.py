@@ -1,0 +1,64 @@
+"""A tracker that cannot hurt the run: its first exception switches it off and becomes a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.analyse.answer import Answer
+from harness.contract import Report
+from harness.journal import Closed, History, Opened
+from harness.plan import Plan
+from harness.trackers.base import NullTracker, Tracker
+
+
+class GuardedTracker(Tracker):
+    """Passes every call on. The tracker may be given as a function that makes it at `start`."""
+
+    def __init__(self, tracker: Tracker | Callable[[], Tracker] | None) -> None:
+        self._wanted = tracker
+        self._tracker: Tracker = NullTracker()
+        self.warnings: list[str] = []
+
+    def start(self, plan: Plan, history: History) -> None:
+        """See `Tracker.start`; makes the tracker first."""
+        wanted = self._wanted
+        if wanted is None:
+            return
+        made: list[Tracker] = []
+        self._guard(lambda: made.append(wanted() if callable(wanted) else wanted))
+        if made:
+            self._tracker = made[0]
+            self._guard(lambda: self._tracker.start(plan, history))
+
+    def opened(self, record: Opened) -> None:
+        """See `Tracker.opened`."""
+        self._guard(lambda: self._tracker.opened(record))
+
+    def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None:
+        """See `Tracker.report`."""
+        self._guard(lambda: self._tracker.report(key, attempt, report, folder, at))
+
+    def closed(self, record: Closed, folder: Path) -> None:
+        """See `Tracker.closed`."""
+        self._guard(lambda: self._tracker.closed(record, folder))
+
+    def answer(self, answer: Answer, report_html: Path | None) -> None:
+        """See `Tracker.answer`."""
+        self._guard(lambda: self._tracker.answer(answer, report_html))
+
+    def close(self, timeout: float = 60.0) -> list[str]:
+        """See `Tracker.close`; adds what went wrong before."""
+        tracker, self._tracker = self._tracker, NullTracker()
+        self._guard(lambda: self.warnings.extend(tracker.close(timeout)))
+        return self.warnings
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # whatever a tracker does, the trials go on
+            self._tracker = NullTracker()
+            self.warnings.append(
+                f"tracking stopped ({type(error).__name__}: {error}); nothing is lost: "
+                "`stillhouse sync` replays the journal"
+            )

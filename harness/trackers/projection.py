@@ -1,0 +1,278 @@
+"""Journal records -> what MLflow should show, as plain data. Imports no mlflow.
+
+States: done and diverged end as FINISHED (a diverged trial is a result; the state tag says so),
+failed as FAILED, killed as KILLED, an open attempt is RUNNING.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import re
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+from harness.analyse.answer import Answer, ArmRow
+from harness.contract import Artifact, Report
+from harness.journal import Closed, Opened
+from harness.plan import Plan
+from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
+from harness.trial import Trial, identity
+
+KEPT_PREFIXES = ("oracle/", "train/", "cost/")
+STATUS: dict[str, Status] = {
+    "done": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "killed": "KILLED",
+}
+# Okabe-Ito without its black and yellow, then Tol's muted set: told apart by colour-blind readers
+COLOURS = (
+    "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 "
+    "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499"
+).split()
+REFERENCE_COLOUR = "#777777"
+STUDY_COLOUR = "#222222"
+
+
+def metric_name(name: str, headline: Collection[str]) -> str:
+    """Headline and log metrics keep their name; the others go under `more/`."""
+    clean = re.sub(r"[^\w\-. /:]", "_", name)
+    kept = name in headline or name.startswith((*KEPT_PREFIXES, "more/"))
+    return clean if kept else "more/" + clean
+
+
+def git_commit(folder: Path) -> str:
+    """Commit that the project is at; empty without git."""
+    try:
+        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def user_name() -> str:
+    """Login name, `unknown` where there is none (some containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+class Projection:
+    """Maps the records of one study to runs. Pure, apart from reading files when asked to write."""
+
+    def __init__(self, plan: Plan, headline: Collection[str], project: Path) -> None:
+        self.plan = plan
+        self.headline = tuple(headline)
+        self._commit = git_commit(project)
+        self._user = user_name()
+        arms = [a.name for a in plan.arms]
+        self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(arms)}
+        self._trials = {t.trial.key: t.trial for t in plan.trials}
+
+    def opened(self, record: Opened, *, live: bool = True, rerun: bool = False) -> RunWrite:
+        """An attempt began: the run exists, is running, and says what it is."""
+        trial = self._trials.get(record.key, record.trial)
+        tags = self._common(trial.kind, trial.arm) | {
+            TAG + "replicate": str(trial.replicate),
+            TAG + "key": trial.key,
+            TAG + "short": trial.short,
+            TAG + "state": "running",
+            TAG + "attempt": f"{record.attempt}-{record.nonce}",
+            TAG + "protocol": record.protocol,
+            TAG + "code": record.code,
+            TAG + "device": record.device,
+            TAG + "host": record.host,
+        }
+        commit = record.environment.get("git", self._commit if live else "")
+        if commit:
+            tags["mlflow.source.git.commit"] = commit
+        return RunWrite(
+            ident=trial.key,
+            name=trial.short,
+            nested=trial.kind == "trial",
+            start_ms=_ms(record.at),
+            tags={k: shorten(v) for k, v in tags.items() if v},
+            params=self._params(trial),
+            datasets=self._datasets(trial, record),
+            files={"recipe.json": _identity_json(trial)},
+            status="RUNNING",
+            rerun=rerun,
+        )
+
+    def report(self, key: str, report: Report, folder: Path, at: float) -> RunWrite:
+        """Metrics at their step; pictures only of measurements."""
+        write = RunWrite(ident=key)
+        write.points = [
+            Point(metric_name(name, self.headline), value, report.step, _ms(at), report.measured)
+            for name, value in report.metrics.items()
+            if math.isfinite(value)
+        ]
+        if report.measured:
+            write.pictures = _pictures(report.artifacts, folder, report.step, at)
+        return write
+
+    def closed(self, record: Closed, folder: Path) -> RunWrite:
+        """The attempt ended: final values, pictures, state."""
+        points = [
+            Point(metric_name(name, self.headline), value, m.step, _ms(record.at), True)
+            for m in record.measurements
+            for name, value in m.metrics.items()
+            if value is not None and math.isfinite(value)
+        ]
+        tags = {TAG + "state": record.state}
+        if record.reason or record.attempt > 1:
+            tags[TAG + "reason"] = shorten(record.reason, 500)
+        info = sorted(record.info.items())
+        tags |= {f"{TAG}info.{_word(name)}": shorten(text, 500) for name, text in info[:20]}
+        return RunWrite(
+            ident=record.key,
+            tags=tags,
+            points=points,
+            pictures=_pictures(record.artifacts, folder, record.step, record.at),
+            status=STATUS[record.state],
+            end_ms=_ms(record.at),
+        )
+
+    def interrupted(self, key: str, at: float) -> RunWrite:
+        """An attempt without a closing record whose driver is gone."""
+        reason = "interrupted: the driver ended without closing the attempt"
+        tags = {TAG + "state": "killed", TAG + "reason": reason}
+        return RunWrite(ident=key, tags=tags, status="KILLED", end_ms=_ms(at))
+
+    def study_opened(self, at: float) -> RunWrite:
+        """The parent run of the study."""
+        plan = self.plan
+        tags = self._common("study", "") | {
+            TAG + "state": "running",
+            TAG + "digest": plan.digest,
+            TAG + "protocol": plan.fingerprints.protocol,
+            TAG + "protocol_name": plan.protocol,
+            TAG + "code": plan.fingerprints.code,
+        }
+        if self._commit:
+            tags["mlflow.source.git.commit"] = self._commit
+        tags = {k: shorten(v) for k, v in tags.items() if v}
+        return RunWrite(
+            ident=STUDY, name=plan.study, start_ms=_ms(at), tags=tags, status="RUNNING"
+        )
+
+    def arm(self, row: ArmRow, answer: Answer, at: float) -> RunWrite:
+        """An arm with its means and intervals, at step = replicates done.
+
+        Always ended, so that no run is left running for ever: FINISHED when every replicate is in,
+        FAILED where one failed, else KILLED (more is to come).
+        """
+        at_ms, points, words = _ms(at), [], []
+        for name, cell in row.cells.items():
+            shown = metric_name(name, self.headline)
+            values = {"": cell.mean, ".lo": cell.lo, ".hi": cell.hi, ".n": float(cell.n)}
+            if name not in self.headline:
+                values = {"": cell.mean}
+            for suffix, value in values.items():
+                if value is not None and math.isfinite(value):
+                    points.append(Point(shown + suffix, value, row.n_done, at_ms, True))
+            if name in self.headline:
+                words.append(_estimate(name, cell.mean, cell.lo, cell.hi, cell.n, row.n_planned))
+        for name, count in (("n_done", row.n_done), ("n_planned", row.n_planned)):
+            points.append(Point(name, float(count), row.n_done, at_ms, True))
+        complete = row.n_done == row.n_planned
+        states = ", ".join(f"{n} {state}" for state, n in sorted(row.states.items()))
+        keys = " ".join(f"{r}:{key[:8]}" for r, key in sorted(row.keys.items()))
+        tags = self._common("arm", row.arm) | {
+            TAG + "state": "done" if complete else states or "pending",
+            TAG + "states": states,
+            TAG + "keys": keys,
+            TAG + "baseline": "yes" if row.baseline else "",
+            TAG + "estimate": "; ".join(words),
+            TAG + "verdict": self._verdicts_of(row.arm, answer),
+            TAG + "protocol": answer.protocol,
+            TAG + "code": self.plan.fingerprints.code,
+        }
+        tags = {k: shorten(v) for k, v in tags.items() if v}
+        return RunWrite(
+            ident="arm/" + row.arm,
+            name=row.arm,
+            start_ms=at_ms,
+            tags=tags,
+            params=dict(row.levels),
+            points=points,
+            status="FINISHED" if complete else "FAILED" if row.states.get("failed") else "KILLED",
+            end_ms=at_ms,
+        )
+
+    def verdict_line(self, answer: Answer) -> str:
+        """All planned verdicts in one tag."""
+        return shorten("; ".join(f"{v.id}: {v.verdict}" for v in answer.verdicts if v.planned))
+
+    def _verdicts_of(self, arm: str, answer: Answer) -> str:
+        verdicts = {v.id: v.verdict for v in answer.verdicts if v.planned}
+        words = []
+        for contrast in self.plan.contrasts:
+            sides = [s for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]
+            if sides and contrast.id in verdicts:
+                side = "+".join("ab"[s] for s in sides)
+                words.append(f"{contrast.id} (side {side}): {verdicts[contrast.id]}")
+        return shorten("; ".join(words))
+
+    def _common(self, kind: str, arm: str) -> dict[str, str]:
+        colour = STUDY_COLOUR if kind == "study" else self._colours.get(arm, REFERENCE_COLOUR)
+        return {
+            TAG + "kind": kind,
+            TAG + "study": self.plan.study,
+            TAG + "arm": arm,
+            TAG + "scope": self.plan.scope,
+            "mlflow.source.name": self.plan.study_file,
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": self._user,
+            "mlflow.runColor": colour,
+        }
+
+    def _params(self, trial: Trial) -> dict[str, str]:
+        return dict(trial.levels) if trial.kind == "trial" else {}
+
+    def _datasets(self, trial: Trial, record: Opened) -> tuple[DataSet, ...]:
+        protocol = record.protocol_name or self.plan.protocol or "protocol"
+        evaluation = DataSet(_word(Path(protocol).stem), record.protocol[:36], "evaluation")
+        if trial.kind == "reference":
+            return (evaluation,)
+        return (DataSet("training-data", trial.data[:36], "training"), evaluation)
+
+
+def _ms(at: float) -> int:
+    return round(at * 1000)
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^\w\-.]+", "_", text) or "_"
+
+
+def _identity_json(trial: Trial) -> bytes:
+    value = identity(trial.recipe, trial.replicate, trial.data, trial.kind)
+    value |= {"key": trial.key, "arm": trial.arm, "levels": trial.levels}
+    return json.dumps(value, indent=2, sort_keys=True).encode()
+
+
+def _pictures(artifacts: Collection[Artifact], folder: Path, step: int, at: float) -> list[Picture]:
+    found = []
+    for panel in artifacts:
+        if panel.kind != "panel":
+            continue
+        name = re.sub(r"[^\w\-. ]+", "_", panel.item or Path(panel.path).stem)
+        name += f" draw {panel.draw}" if panel.draw else ""
+        where = step if panel.step is None else panel.step
+        found.append(Picture("panels/" + name, folder / panel.path, where, _ms(at)))
+    return found
+
+
+def _estimate(
+    name: str, mean: float | None, lo: float | None, hi: float | None, n: int, planned: int
+) -> str:
+    if mean is None:
+        return f"{name} - ({n}/{planned})"
+    interval = "" if lo is None or hi is None else f" [{lo:.4g}, {hi:.4g}]"
+    return f"{name} {mean:.4g}{interval} ({n}/{planned})"

@@ -1,0 +1,156 @@
+"""What one MLflow run should hold, as plain data that merges. Imports no mlflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+STUDY = "study"
+TAG = "stillhouse."
+TAG_LIMIT = 5000
+"""Characters; MLflow itself cuts run tags at 8000 and says so only in its log."""
+
+
+class Point(NamedTuple):
+    """One metric value at one step."""
+
+    name: str
+    value: float
+    step: int
+    at_ms: int
+    measured: bool = False
+
+
+class DataSet(NamedTuple):
+    """A data set a run read: MLflow shows name and digest."""
+
+    name: str
+    digest: str
+    context: Literal["training", "evaluation"]
+
+
+class Picture(NamedTuple):
+    """A PNG on disk, shown under `name` with a slider over steps."""
+
+    name: str
+    file: Path
+    step: int
+    at_ms: int
+
+
+@dataclass
+class RunWrite:
+    """Everything still to be written about one run; later news merges into what waits."""
+
+    ident: str
+    """`study`, `arm/<name>` or a trial key: unique in the experiment, found again by tags."""
+    name: str = ""
+    nested: bool = False
+    start_ms: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    datasets: tuple[DataSet, ...] = ()
+    pictures: list[Picture] = field(default_factory=list)
+    files: dict[str, bytes | Path] = field(default_factory=dict)
+    status: Status | None = None
+    end_ms: int | None = None
+    rerun: bool = False
+    """The trial was superseded and ran again: its values replace what the run showed."""
+
+    def merge(self, later: RunWrite) -> None:
+        """Take over what a later write about the same run says."""
+        assert later.ident == self.ident
+        self.name = self.name or later.name
+        self.start_ms = min(self.start_ms, later.start_ms) if self.start_ms else later.start_ms
+        self.nested = self.nested or later.nested
+        self.rerun = self.rerun or later.rerun
+        self.tags.update(later.tags)
+        self.params.update(later.params)
+        self.points.extend(later.points)
+        self.datasets = later.datasets or self.datasets
+        self.pictures.extend(later.pictures)
+        self.files.update(later.files)
+        if later.status is not None:
+            self.status, self.end_ms = later.status, later.end_ms
+
+
+@dataclass
+class Known:
+    """A run as the server has it."""
+
+    run_id: str
+    status: str
+    artifact_uri: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    latest: dict[str, Point]
+    """Newest point per metric name, as MLflow's table shows it."""
+    steps: dict[str, dict[int, float]] | None = None
+    """Newest value per metric name and step; None until the server was asked."""
+
+    @property
+    def ended(self) -> bool:
+        """True unless it is running."""
+        return self.status != "RUNNING"
+
+
+def ident_of(tags: Mapping[str, str]) -> str:
+    """Identity of a run from its tags; empty for a run that is not ours."""
+    kind = tags.get(TAG + "kind", "")
+    if kind in ("trial", "reference"):
+        return tags.get(TAG + "key", "")
+    if kind == "arm":
+        return "arm/" + tags.get(TAG + "arm", "")
+    return STUDY if kind == "study" else ""
+
+
+def fresh_points(write: RunWrite, known: Known) -> list[Point]:
+    """Points that the server lacks, in order, each (name, step) once.
+
+    A value that is already there is not written again. A measured value that differs from the one
+    there (a nondeterministic retry), and any value of a rerun, is added with its later timestamp:
+    MLflow takes the newest timestamp at the highest step as the run's value.
+    """
+    assert known.steps is not None
+    last: dict[tuple[str, int], Point] = {}
+    for point in write.points:
+        if not math.isfinite(point.value):
+            continue
+        earlier = last.get((point.name, point.step))
+        if earlier is None or (point.measured and point.value != earlier.value):
+            last[(point.name, point.step)] = point
+    found = []
+    for point in last.values():
+        there = known.steps.get(point.name, {}).get(point.step)
+        differs = there is not None and not math.isclose(there, point.value, rel_tol=1e-12)
+        if there is None or (differs and (point.measured or write.rerun)):
+            found.append(_after(point, known, differs))
+    return found
+
+
+def _after(point: Point, known: Known, differs: bool) -> Point:
+    """A correction carries a later timestamp than what it corrects, or MLflow would not show it."""
+    newest = known.latest.get(point.name)
+    if differs and newest is not None and point.at_ms <= newest.at_ms:
+        return point._replace(at_ms=newest.at_ms + 1)
+    return point
+
+
+def remember(known: Known, points: Iterable[Point]) -> None:
+    """Note that the points are on the server now."""
+    assert known.steps is not None
+    for point in points:
+        known.steps.setdefault(point.name, {})[point.step] = point.value
+        newest = known.latest.get(point.name)
+        if newest is None or (point.step, point.at_ms) >= (newest.step, newest.at_ms):
+            known.latest[point.name] = point
+
+
+def shorten(text: str, limit: int = TAG_LIMIT) -> str:
+    """Cut a text visibly; MLflow would cut it silently."""
+    return text if len(text) <= limit else text[: limit - 4] + " ..."

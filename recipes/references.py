@@ -1,0 +1,204 @@
+"""Reference rows and teacher features: what shipped records hold, and how to make them afresh.
+
+A row is plain settings; its record counts only under the protocol fingerprint and the weights it
+was made with. Rows: the rendered data, the data through the autoencoder, the guided teacher at full
+steps, the undistilled teacher at the student's rungs with and without guidance, and the source
+returned unchanged (edits only).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.fingerprints import data_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from recipes.sampling import Pictures
+
+SHIPPED = Path(__file__).parent / "toyworld" / "references"
+TEACHER_STEPS = 20
+EDIT_ONLY = ("source-copied",)
+T2I_ONLY = ("data", "autoencoder")
+
+
+def teacher_settings(scale: float, weights: str = "teacher") -> dict[str, Any]:
+    """The guided teacher at full steps."""
+    return {
+        "row": "teacher", "weights": weights, "steps": TEACHER_STEPS, "shift": 3.0,
+        "scale": float(scale),
+    }  # fmt: skip
+
+
+def references(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows worth showing beside a recipe, by name."""
+    scale = recipe["guidance"]["scale"]
+    weights = recipe["teachers"][recipe["student"]["init"]]["weights"]
+    rungs, shift = recipe["student"]["rungs"], recipe["student"]["shift"]
+    plain = {"row": "undistilled", "weights": weights, "steps": rungs, "shift": float(shift)}
+    return {
+        "data": {"row": "data"},
+        "autoencoder": {"row": "autoencoder"},
+        f"teacher-g{scale:g}": teacher_settings(scale, weights),
+        f"undistilled-{2 * rungs}nfe-g{scale:g}": {**plain, "scale": float(scale)},
+        f"undistilled-{rungs}nfe": {**plain, "scale": 1.0},
+        "source-copied": {"row": "source-copied"},
+    }
+
+
+def kept_metrics(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics that mean something for a row: a copied source has no T2I picture of its own."""
+    edits = ("edit/", "more/fid_edit", "more/edit_", "more/fidelity_", "more/following_",
+             "more/preservation_")  # fmt: skip
+    row = settings["row"]
+    if row in EDIT_ONLY:
+        return {name: value for name, value in metrics.items() if name.startswith(edits)}
+    if row in T2I_ONLY:
+        return {name: value for name, value in metrics.items() if not name.startswith(edits)}
+    return dict(metrics)
+
+
+def record_name(settings: Mapping[str, Any], protocol: str) -> str:
+    """Name of a row's record: hash of settings, protocol fingerprint and frozen weights."""
+    named = {"teachers": {"one": {"weights": settings.get("weights", "teacher")}}}
+    whole = {"settings": dict(settings), "protocol": protocol, "weights": data_digest(named)}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One reference row as shipped."""
+
+    folder: Path
+    metrics: dict[str, float]
+    estimates: list[dict[str, Any]]
+    artifacts: list[dict[str, Any]]
+
+    def unpack(self, folder: Path) -> list[dict[str, Any]]:
+        """Copy the row's files into an attempt folder; returns its artifacts."""
+        for artifact in self.artifacts:
+            target = folder / artifact["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.folder / artifact["path"], target)
+        return self.artifacts
+
+
+def shipped(settings: Mapping[str, Any], protocol: str) -> Record | None:
+    """The shipped record of a row, or None where none was made under these fingerprints."""
+    folder = SHIPPED / record_name(settings, protocol)
+    if not (folder / "record.json").is_file():
+        return None
+    held = json.loads((folder / "record.json").read_text())
+    return Record(folder, held["metrics"], held["estimates"], held["artifacts"])
+
+
+def ship(
+    settings: Mapping[str, Any], protocol: str, attempt: Path, report: Mapping[str, Any]
+) -> Path:
+    """Keep a finished row's report (plain data) and its panels among the shipped records."""
+    folder = SHIPPED / record_name(settings, protocol)
+    panels = [a for a in report["artifacts"] if a["kind"] == "panel"]
+    for artifact in panels:
+        target = folder / artifact["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(attempt / artifact["path"], target)
+    held = {
+        "settings": dict(settings),
+        "protocol": protocol,
+        "metrics": report["metrics"],
+        "estimates": report["estimates"],
+        "artifacts": panels,
+    }
+    (folder / "record.json").write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+    return folder
+
+
+def _features_name(settings: Mapping[str, Any], protocol: str) -> str:
+    return f"features-{record_name(settings, protocol)}.npz"
+
+
+def teacher_features(
+    settings: Mapping[str, Any], protocol: str, cache: Path
+) -> dict[str, np.ndarray] | None:
+    """Features of the teacher's samples by category, shipped or cached; None if neither."""
+    import numpy as np
+
+    for folder in (SHIPPED, cache / "teachers"):
+        path = folder / _features_name(settings, protocol)
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as held:
+                return {name: held[name].astype(np.float32) for name in held.files}
+    return None
+
+
+def keep_teacher_features(
+    settings: Mapping[str, Any],
+    protocol: str,
+    cache: Path,
+    features: Mapping[str, np.ndarray],
+    *,
+    folder: Path | None = None,
+) -> Path:
+    """Write features under a temporary name and rename; several trials may do so at once."""
+    import os
+
+    import numpy as np
+
+    home = folder or cache / "teachers"
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / _features_name(settings, protocol)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as handle:
+        np.savez_compressed(handle, **dict(features))
+    temporary.replace(path)
+    return path
+
+
+def pictures_of(settings: Mapping[str, Any]) -> Pictures:
+    """What makes a row's pictures.
+
+    Raises:
+        ValueError: for a row that is not known.
+    """
+    from recipes.families.toyworld import shared
+    from recipes.sampling import teacher_pictures
+    from recipes.schedule import Rungs
+
+    row = settings["row"]
+    if row in ("teacher", "undistilled"):
+        rungs = Rungs(settings["steps"], settings["shift"])
+        return teacher_pictures(shared(), settings["weights"], rungs, settings["scale"])
+    if row not in ("data", "autoencoder", "source-copied"):
+        raise ValueError(f"unknown reference row {row!r}")
+    return _rendered(row)
+
+
+def _rendered(row: str) -> Pictures:
+    import torch
+
+    from recipes.families.toyworld import shared
+    from recipes.toyworld.prompts import parse
+    from recipes.toyworld.renderer import FREE, render
+
+    def pictures(texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None) -> Tensor:
+        if sources is not None:
+            images = sources.float() / 127.5 - 1
+        else:
+            # The item's own noise gives its free variables: Gaussian to uniform, dimension by one.
+            free = torch.special.ndtr(noise_BCHW.flatten(1)[:, :FREE])
+            images = render([parse(text) for text in texts], free)
+        if row == "autoencoder":
+            family = shared()
+            with torch.no_grad():
+                images = family.autoencoder.decode(family.autoencoder.encode(images))
+        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    return pictures

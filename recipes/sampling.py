@@ -1,0 +1,58 @@
+"""Pictures from a network: the few-step student, or a teacher at any number of steps.
+
+Legend: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from recipes.families.toyworld import ToyWorldFamily
+from recipes.rollout import sample
+from recipes.schedule import Rungs
+from recipes.teachers import TeacherPanel
+
+Pictures = Callable[[Sequence[str], Tensor, "Tensor | None"], Tensor]
+"""(captions or instructions, noise (B, C, H, W), uint8 sources or None) -> uint8 pictures."""
+
+
+def _unit(images_u8: Tensor | None) -> Tensor | None:
+    return None if images_u8 is None else images_u8.float() / 127.5 - 1
+
+
+def student_pictures(
+    family: ToyWorldFamily,
+    network: nn.Module,
+    rungs: Rungs,
+    fresh: Callable[[int], Tensor] | None = None,
+) -> Pictures:
+    """One evaluation per rung, no guidance. `fresh(i)` re-noises instead of ODE steps."""
+    network.eval()
+
+    def pictures(texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None) -> Tensor:
+        condition = family.condition(texts, _unit(sources))
+
+        def velocity(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:
+            part = condition.rows(rows)
+            return family.velocity(network, z, t, part.text_BLD, part.source_BCHW)
+
+        return family.decode(sample(velocity, noise_BCHW, rungs, fresh))
+
+    return pictures
+
+
+def teacher_pictures(family: ToyWorldFamily, weights: str, rungs: Rungs, scale: float) -> Pictures:
+    """A teacher with guidance: two evaluations per step, one at scale 1."""
+    panel = TeacherPanel(family, {weights: family.network(weights)}, {weights: 1.0}, scale)
+
+    def pictures(texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None) -> Tensor:
+        condition = family.condition(texts, _unit(sources))
+
+        def velocity(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:
+            return panel.velocity(z, t, condition.rows(rows))
+
+        return family.decode(sample(velocity, noise_BCHW, rungs))
+
+    return pictures

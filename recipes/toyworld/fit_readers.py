@@ -1,0 +1,162 @@
+"""Trains the networks that look at pictures: the oracle and, apart from it, the extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy, mse_loss
+
+from recipes.toyworld.batches import draw_edits, draw_pictures
+from recipes.toyworld.extractor import Extractor
+from recipes.toyworld.oracle import DAMAGE, HEADS, STYLES, Oracle
+from recipes.toyworld.progress import Progress, cosine
+from recipes.toyworld.prompts import ATTRIBUTES, CATEGORIES, LETTER_SLOTS, Prompt
+from recipes.toyworld.renderer import attribute_indices
+from recipes.toyworld.weights import load, save
+
+ORACLE_STEPS = 2200
+EXTRACTOR_STEPS = 2200
+BATCH = 128
+IGNORE = -100
+"""Label of a head that does not apply to a picture (cross entropy skips it)."""
+
+
+def fit_oracle(folder: Path, steps_scale: float = 1.0) -> Path:
+    """Train on all prompt combinations, clean, decoded, damaged and styled; save."""
+    torch.manual_seed(41)
+    generator = Generator().manual_seed(42)
+    autoencoder = load("autoencoder", folder=folder)
+    model = Oracle().train()
+    steps = max(2, round(ORACLE_STEPS * steps_scale))
+    optimiser = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(steps))
+    progress = Progress("oracle", steps)
+    for step in range(steps):
+        images, labels, amounts = _oracle_batch(autoencoder, generator)
+        loss = _oracle_loss(model(images), labels, amounts)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        progress.step(step, loss=loss.detach())
+    return save("oracle", model.eval(), folder, recipe=f"{steps} steps of {BATCH}")
+
+
+def labels_of(prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Class indices (B,) by head; `IGNORE` where the head does not apply."""
+    rows = {head: torch.full((len(prompts),), IGNORE) for head in HEADS}
+    rows["style"].zero_()
+    for i, prompt in enumerate(prompts):
+        rows["category"][i] = CATEGORIES.index(prompt.category)
+        index = attribute_indices(prompt)
+        for name, value in zip(ATTRIBUTES[prompt.category], index, strict=False):
+            if name != "word":
+                rows[name][i] = value
+        if prompt.category == "text":
+            for slot in range(LETTER_SLOTS):
+                rows[f"letter{slot}"][i] = index[1 + slot]
+    return rows
+
+
+@torch.no_grad()
+def _oracle_batch(
+    autoencoder: nn.Module, generator: Generator
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Pictures, labels and damage (B, 2): clean, decoded, partly damaged and styled ones."""
+    prompts, clean = draw_pictures(BATCH * 5 // 8, generator)
+    decoded = len(clean) // 3
+    latents = autoencoder.encode(clean[:decoded])
+    noise = torch.rand(decoded, 1, 1, 1, generator=generator) * 0.25
+    latents = latents + noise * torch.randn(latents.shape, generator=generator)
+    clean = torch.cat([autoencoder.decode(latents), clean[decoded:]])
+
+    count = BATCH - len(clean)
+    shares = {"enhance": 2.0, "style": 1.0}
+    cases, source, target = draw_edits(count, generator, shares=shares)
+    part = torch.rand(count, generator=generator)
+    part[torch.rand(count, generator=generator) < 0.25] = 1.0
+    styled = torch.tensor([case.edit_type == "style" for case in cases])
+    mixed = target + torch.where(styled, 0.0, part).view(-1, 1, 1, 1) * (source - target)
+
+    labels = labels_of([*prompts, *(case.target for case in cases)])
+    amounts = torch.zeros(BATCH, len(DAMAGE))
+    for i, case in enumerate(cases):
+        row = len(clean) + i
+        if case.edit_type == "style":
+            labels["style"][row] = STYLES.index(str(case.operation))
+            labels["colour"][row] = labels["skin"][row] = labels["hair"][row] = IGNORE
+            labels["time"][row] = labels["ground"][row] = IGNORE
+            continue
+        amounts[row, DAMAGE.index(str(case.operation))] = part[i]
+        if case.operation == "deblur" and part[i] > 0.5:  # the word cannot be read any more
+            for slot in range(LETTER_SLOTS):
+                labels[f"letter{slot}"][row] = IGNORE
+    return torch.cat([clean, mixed]), labels, amounts
+
+
+def _oracle_loss(out: dict[str, Tensor], labels: dict[str, Tensor], amounts: Tensor) -> Tensor:
+    loss = sum(
+        cross_entropy(out[head], labels[head], ignore_index=IGNORE, reduction="sum") / BATCH
+        for head in HEADS
+    )
+    damage = torch.stack([out[name] for name in DAMAGE], dim=1)
+    return torch.as_tensor(loss + 8.0 * mse_loss(damage, amounts))
+
+
+def fit_extractor(folder: Path, steps_scale: float = 1.0) -> Path:
+    """Train features from a seed and data of their own; the heads are thrown away."""
+    torch.manual_seed(51)
+    generator = Generator().manual_seed(52)
+    model = Extractor().train()
+    heads = nn.Linear(model.num_features, sum(HEADS.values()))
+    detail = nn.Linear(model.num_features, 3 * 16 + 3 * 4)
+    parameters = [p for m in (model, heads, detail) for p in m.parameters()]
+    steps = max(2, round(EXTRACTOR_STEPS * steps_scale))
+    optimiser = torch.optim.AdamW(parameters, 2e-3, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(steps, warmup=100))
+    progress = Progress("extractor", steps)
+    for step in range(steps):
+        prompts, images = draw_pictures(BATCH, generator)
+        labels = labels_of(prompts)
+        images = _soften(images, generator)
+        features = model.features(images)
+        logits = dict(zip(HEADS, heads(features).split(list(HEADS.values()), dim=1), strict=True))
+        loss = sum(
+            cross_entropy(logits[head], labels[head], ignore_index=IGNORE, reduction="sum") / BATCH
+            for head in HEADS
+            if head != "style"
+        )
+        loss = loss + 4.0 * mse_loss(detail(features), _detail(images))
+        # Unit-scale features, so that no direction dominates a distance by its units.
+        loss = (
+            loss
+            + 0.1 * (features.std(0) - 1).square().mean()
+            + 0.1 * features.mean(0).square().mean()
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        progress.step(step, loss=loss.detach())
+    return save("extractor", model.eval(), folder, recipe=f"{steps} steps of {BATCH}")
+
+
+def _soften(images_BCHW: Tensor, generator: Generator) -> Tensor:
+    """Blur or noise of random strength on half of the pictures, so that features see both."""
+    u = torch.rand(len(images_BCHW), 2, 1, 1, 1, generator=generator)
+    padded = nn.functional.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
+    blurred = avg_pool2d(padded, 3, stride=1)
+    noisy = images_BCHW + 0.4 * torch.randn(images_BCHW.shape, generator=generator)
+    out = images_BCHW + (u[:, 0] < 0.25) * u[:, 1] * (blurred - images_BCHW)
+    return (out + (u[:, 0] > 0.75) * u[:, 1] ** 2 * (noisy - images_BCHW)).clamp(-1, 1)
+
+
+def _detail(images_BCHW: Tensor) -> Tensor:
+    """(B, 60): mean colours on a 4 x 4 grid, and fine-detail energy on a 2 x 2 grid."""
+    padded = nn.functional.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
+    fine = (images_BCHW - avg_pool2d(padded, 3, stride=1)).square()
+    energy = (avg_pool2d(fine, 12) + 1e-4).log().flatten(1) / 3 + 1.5
+    return torch.cat([avg_pool2d(images_BCHW, 6).flatten(1), energy], dim=1)
