@@ -69,7 +69,7 @@ _FIXED: dict[str, MetricInfo] = {
     "oracle/letters": MetricInfo("share", True, 0, 1, True, "Letters right in their place."),
     "oracle/attributes": MetricInfo("share", True, 0, 1, True, "Attributes of the prompt right."),
     "more/fid_corrected": MetricInfo(
-        _DISTANCE, False, -inf, inf, False, "t2i/fid without its 1/N bias (jackknife)."
+        _DISTANCE, False, -inf, inf, False, "t2i/fid without its 1/N bias; low where N is near D."
     ),
     "more/kd_teacher": MetricInfo(
         _DISTANCE,

@@ -192,35 +192,40 @@ def edit_fidelity(following_B: ArrayLike, preservation_B: ArrayLike) -> Column:
     return np.sqrt(following * preserved)
 
 
+def moved(source_images_BD: ArrayLike | Tensor, images_BD: ArrayLike | Tensor) -> NDArray[np.bool_]:
+    """Whether each picture's embedding differs from its source's, both of length 1; (B,).
+
+    Embeddings are float32: a step below 1e-6 of their length is rounding, not an edit.
+    """
+    return _steps(source_images_BD, images_BD)[1]
+
+
 def direction_similarity(
     source_images_BD: ArrayLike | Tensor,
     images_BD: ArrayLike | Tensor,
     source_texts_BD: ArrayLike | Tensor,
     target_texts_BD: ArrayLike | Tensor,
-) -> tuple[Column, NDArray[np.bool_]]:
+) -> Column:
     """cos(I_1 - I_0, T_1 - T_0) of CLIP embeddings normalised first (InstructPix2Pix).
 
     Returns:
-        The cosine per item, (B,): 0 where the picture did not move at all, NaN where the two texts
-        are the same, so that no direction was asked for. And a mask of the pictures that did not
-        move.
+        The cosine per item, (B,): 0 where the picture did not move at all (count them with
+        `moved`), NaN where the two texts are the same, so that no direction was asked for.
     """
-    rows = [
-        unit_rows(feature_matrix(embedding, name, min_rows=1))
-        for name, embedding in (
-            ("source images", source_images_BD),
-            ("images", images_BD),
-            ("source texts", source_texts_BD),
-            ("target texts", target_texts_BD),
-        )
-    ]
-    check_same_width(rows[0], rows[2])
-    moved_BD, asked_BD = rows[1] - rows[0], rows[3] - rows[2]
-    # Embeddings are float32: a step below 1e-6 of their length is rounding, not an edit.
-    still = np.linalg.norm(moved_BD, axis=1) < 1e-6
-    unasked = np.linalg.norm(asked_BD, axis=1) < 1e-6
-    cosine = (unit_rows(moved_BD) * unit_rows(asked_BD)).sum(axis=1)
-    return np.where(unasked, np.nan, np.where(still, 0.0, cosine)), still
+    step_BD, edited_B = _steps(source_images_BD, images_BD)
+    asked_BD, told_B = _steps(source_texts_BD, target_texts_BD)
+    check_same_width(step_BD, asked_BD)
+    cosine = (unit_rows(step_BD) * unit_rows(asked_BD)).sum(axis=1)
+    return np.where(told_B, np.where(edited_B, cosine, 0.0), np.nan)
+
+
+def _steps(
+    from_BD: ArrayLike | Tensor, to_BD: ArrayLike | Tensor
+) -> tuple[Column, NDArray[np.bool_]]:
+    start_BD = unit_rows(feature_matrix(from_BD, "embeddings before", min_rows=1))
+    end_BD = unit_rows(feature_matrix(to_BD, "embeddings after", min_rows=1))
+    step_BD = end_BD - start_BD
+    return step_BD, np.linalg.norm(step_BD, axis=1) > 1e-6
 
 
 def _check_alike(images: Picture, reference: Picture, region: Mask) -> None:

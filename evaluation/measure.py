@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.diversity import draw_diversity
-from evaluation.edit import direction_similarity, edit_fidelity, preservation
+from evaluation.edit import direction_similarity, edit_fidelity, moved, preservation
 from evaluation.intervals import Interval
 from evaluation.protocol import Protocol
 from evaluation.sampling import Answer, Generate, Progress, asked, planned_draws
@@ -196,14 +196,9 @@ def _score_edit(answer: Answer, protocol: Protocol, world: World) -> Scored:
         dilation_px=scoring.mask_dilation_px,
     )
     embeddings = world.embeddings(images)
-    target_texts = world.text_embeddings([item.target_caption or item.prompt for item in items])
-    source_texts = world.text_embeddings([item.source_caption or "" for item in items])
-    direction, still = direction_similarity(
-        world.embeddings(source), embeddings, source_texts, target_texts
-    )
-    captioned = np.array([bool(i.source_caption and i.target_caption) for i in items])
+    agreement, direction, has_moved = _caption_columns(world, answer, embeddings)
     columns: dict[str, Any] = {
-        "clip": np.where(captioned, clip_cosines(embeddings, target_texts), np.nan),
+        "clip": agreement,
         "following": following,
         "preservation": kept.score,
         "fidelity": edit_fidelity(following, kept.score),
@@ -212,8 +207,8 @@ def _score_edit(answer: Answer, protocol: Protocol, world: World) -> Scored:
         "rmse_inside": kept.rmse_inside,
         "psnr_outside": kept.psnr_outside,
         "psnr_piebench": kept.psnr_piebench,
-        "direction": np.where(captioned, direction, np.nan),
-        "moved": pd.array(~still, dtype="boolean"),
+        "direction": direction,
+        "moved": pd.array(has_moved, dtype="boolean"),
     }
     features = {
         "features": world.features(images),
@@ -221,6 +216,28 @@ def _score_edit(answer: Answer, protocol: Protocol, world: World) -> Scored:
         "truth_features": world.features(truth),
     }
     return columns, features
+
+
+def _caption_columns(
+    world: World, answer: Answer, embeddings_BD: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """CLIP cosine with the target caption, direction similarity, and whether the picture moved.
+
+    The first two are NaN for edits without captions of their source and target.
+    """
+    items, source = answer.batch.items, answer.batch.source_u8_BCHW
+    assert source is not None
+    agreement, direction = np.full(len(items), np.nan), np.full(len(items), np.nan)
+    source_BD = world.embeddings(source)
+    rows = [row for row, i in enumerate(items) if i.source_caption and i.target_caption]
+    if rows:
+        targets = world.text_embeddings([str(items[row].target_caption) for row in rows])
+        sources = world.text_embeddings([str(items[row].source_caption) for row in rows])
+        agreement[rows] = clip_cosines(embeddings_BD[rows], targets)
+        direction[rows] = direction_similarity(
+            source_BD[rows], embeddings_BD[rows], sources, targets
+        )
+    return agreement, direction, moved(source_BD, embeddings_BD)
 
 
 def _column(values: Any, count: int, name: str) -> NDArray[np.float64]:

@@ -28,10 +28,11 @@ from evaluation.manifold import METRICS as MANIFOLD_METRICS
 from evaluation.manifold import blockwise_manifold_metrics
 from evaluation.matrices import feature_matrix, unit_rows
 from evaluation.protocol import Protocol
-from evaluation.world import ReferenceSet
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from evaluation.world import ReferenceSet
 
 Statistic = Callable[[int | None], float]
 Features = NDArray[np.float32] | NDArray[np.float64]

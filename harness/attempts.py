@@ -17,6 +17,8 @@ from harness.trial import Trial, identity
 from harness.workspace import Workspace
 
 REPORTS = "reports.jsonl"
+SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError", "TimeoutError")
+"""Errors of the machine rather than of the trial, as they open a failure's reason."""
 
 
 class Line(NamedTuple):
@@ -128,12 +130,19 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def resumable(history: TrialHistory | None, code: str, protocol: str) -> Attempt | None:
-    """The attempt to continue: the latest, if it did not complete and ran the same code."""
+    """The attempt to continue: the latest, if it was interrupted and ran the same code.
+
+    One that raised is not: what it had computed may be what broke it. Running out of memory or disk
+    is the machine's doing, so such a trial continues.
+    """
     latest = history.latest if history else None
     if history is None or latest is None or latest.opened.attempt <= history.superseded_to:
         return None
-    if latest.closed is not None and latest.closed.state in ("done", "diverged"):
-        return None
+    closed = latest.closed
+    if closed is not None and closed.state != "killed":
+        surroundings = closed.state == "failed" and closed.reason.startswith(SURROUNDINGS)
+        if not surroundings:
+            return None
     same = latest.opened.code == code and latest.opened.protocol == protocol
     return latest if same else None
 

@@ -12,7 +12,8 @@ from typing import Any
 from harness.contract import Subject
 from harness.errors import HarnessError
 from harness.levels import Level, find, label_of
-from harness.resolve import Fault, RecipeError, Resolver
+from harness.recipe_model import Fault
+from harness.resolve import RecipeError, Resolver, nested, shares_of
 from harness.study import Study
 from harness.trial import Arm, canonical
 from harness.where import Where
@@ -69,6 +70,23 @@ def layout(study: Study, subject: Subject) -> Layout:
         study._cache["layout"] = known = (subject, _layout(study, subject))
     made: Layout = known[1]
     return made
+
+
+def mixtures(study: Study, subject: Subject) -> dict[str, dict[str, dict[str, float]]]:
+    """Mixture path -> arm -> resolved shares, for the mixtures that the factors change."""
+    made = layout(study, subject)
+    touched = {
+        path
+        for own in study.levels().values()
+        for level in own.values()
+        for path in level.assignments
+    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for arm in made.arms:
+        for path, shares in shares_of(subject.Recipe, arm.recipe).items():
+            if any(nested(path, other) for other in touched):
+                found.setdefault(path, {})[arm.name] = shares
+    return found
 
 
 def baseline_of(study: Study) -> Combination | None:
@@ -162,7 +180,7 @@ def _fragment(subject: Subject, level: Level) -> str:
         return _clean(level.label)
     ((path, value),) = level.assignments.items()
     labelled = getattr(subject, "arm_label", None)
-    if labelled is not None:
+    if labelled is not None and not isinstance(value, Mapping | list):
         return _clean(str(labelled(path, value)))
     bare = isinstance(value, str | Mapping) and not level.label[:1].isdigit()
     return _clean(level.label if bare else path.split(".")[-1] + label_of(value))

@@ -81,7 +81,7 @@ class Display:
         self.gpu_seconds += closed.seconds * closed.gpus
         if closed.state in ("done", "diverged"):
             self.durations.append(closed.seconds)
-        if closed.state == "failed":
+        if closed.state == "failed" or again:
             self.last_failure = f"{job.short} {closed.reason[:80]} -> stillhouse logs {job.key[:8]}"
         if not again:
             self.counts[closed.state] += 1

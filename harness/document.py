@@ -19,6 +19,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from harness.errors import Problem
 
+MAX_INTEGER = 2**53
 Loc = tuple[str | int, ...]
 
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
@@ -41,6 +42,10 @@ class Document:
         dotted = ".".join(str(part) for part in place)
         return Problem(message, line, column, dotted, str(self.file))
 
+    def fail(self, message: str, *loc: str | int, key: bool = False) -> None:
+        """Note a problem at `loc`; see `problem`."""
+        self.problems.append(self.problem(message, loc, key=key))
+
     def position(self, loc: Loc, *, key: bool = False) -> tuple[int, int]:
         """1-based line and column. Parts that are not in the text are skipped.
 
@@ -53,9 +58,8 @@ class Document:
                 pair = next(((k, v) for k, v in here.value if k.value == str(part)), None)
                 if pair is not None:
                     here, at = pair[1], pair[0] if key and last else pair[1]
-            elif isinstance(here, SequenceNode) and isinstance(part, int):
-                if 0 <= part < len(here.value):
-                    here = at = here.value[part]
+            elif isinstance(here, SequenceNode) and _holds(here, part):
+                here = at = here.value[part]
         if at is None:
             return 1, 1
         return at.start_mark.line + 1, at.start_mark.column + 1
@@ -93,6 +97,10 @@ def read(file: Path) -> Document:
     return read_text(file, text)
 
 
+def _holds(node: SequenceNode, part: str | int) -> bool:
+    return isinstance(part, int) and part < len(node.value)
+
+
 class _Reader:
     """Nodes to plain data, noting what JSON and the key cannot hold."""
 
@@ -111,6 +119,7 @@ class _Reader:
                 return self._mapping(node, loc)
             if isinstance(node, SequenceNode):
                 return [self.plain(child, (*loc, i)) for i, child in enumerate(node.value)]
+            assert isinstance(node, ScalarNode)
             return self._scalar(node, loc)
         finally:
             self.open.discard(id(node))
@@ -142,6 +151,9 @@ class _Reader:
         value = self.constructor.construct_object(node)
         if isinstance(value, float) and not math.isfinite(value):
             self._note(node, f"{node.value} is not finite; give a number", loc)
+            return None
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            self._note(node, f"{node.value} is beyond 2**53; JSON cannot hold it exactly", loc)
             return None
         return value
 

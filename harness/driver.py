@@ -153,9 +153,9 @@ class Driver:
 
     def _again(self, job: Job, ended: Ended) -> bool:
         """True where another attempt is worth it: dead worker, or out of memory on a shared GPU."""
-        if ended.state != "failed" or self._retried.get(job.key, 0) >= RETRIES or self._stop():
+        if self._retried.get(job.key, 0) >= RETRIES or self._stop():
             return False
-        if "OutOfMemory" in ended.reason and 0 < job.gpus < 1:
+        if ended.state == "failed" and "OutOfMemory" in ended.reason and 0 < job.gpus < 1:
             self._whole_gpu.add(job.key)
             return True
         return ended.died

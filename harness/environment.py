@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
     """Python and the installed packages that Stillhouse names as dependencies, extras included."""
     found = {
         "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "platform": " ".join((platform.system(), platform.machine())),
     }
     try:
         requirements = metadata.requires(DISTRIBUTION) or []

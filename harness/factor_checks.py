@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.document import Document
 from harness.levels import Level, label_of, levels_of
-from harness.resolve import RecipeError, Resolver
+from harness.resolve import RecipeError, Resolver, nested
 from harness.study import Factor, Study
-
-Fail = Callable[..., None]
 
 
 class FactorChecks:
-    """Checks every factor; problems are told to `fail(message, *loc, key=...)`."""
+    """Checks every factor; problems go to the document."""
 
-    def __init__(
-        self, document: Document, study: Study, resolver: Resolver | None, fail: Fail
-    ) -> None:
-        self.document = document
+    def __init__(self, document: Document, study: Study, resolver: Resolver | None) -> None:
         self.study = study
         self.resolver = resolver
-        self.fail = fail
+        self.fail = document.fail
         self.owners: dict[str, str] = {path: "`set`" for path in study.set}
 
     def run(self, broken: set[str]) -> dict[str, dict[str, Level]]:
@@ -109,8 +104,3 @@ class FactorChecks:
                 if (dotted + ".").startswith(path + "."):
                     deeper = f" (at {dotted})" if dotted != path else ""
                     self.fail(f"{fault.message}{deeper}", *inside)
-
-
-def nested(one: str, other: str) -> bool:
-    """True if two dotted paths are the same or one lies inside the other."""
-    return (one + ".").startswith(other + ".") or (other + ".").startswith(one + ".")

@@ -24,6 +24,7 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __call__(self) -> bool:
+        """True once a signal arrived."""
         return self.number is not None
 
     @property

@@ -20,7 +20,7 @@ class Level:
     label: str
     """Short and stable: depends on the level alone, not on its place."""
     value: Any
-    """What `where`, `baseline` and contrasts compare with: the value, or the name of a named one."""
+    """What `where`, `baseline` and contrasts compare: the value, or the name of a named level."""
     assignments: dict[str, Any]
     """Recipe path -> value."""
     named: bool

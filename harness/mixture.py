@@ -1,10 +1,13 @@
-"""Mixtures: shares of named components that sum to 1 (simplex values), such as task or data shares."""
+"""Mixtures: shares of named components that sum to 1 (simplex values), e.g. of tasks or data."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
+
+from harness.nearest import nearest
 
 TOLERANCE = 1e-9
 """A sum this close to 1 is left as written, so that resolving a resolved mixture changes no bit."""
@@ -14,7 +17,9 @@ class MixtureError(ValueError):
     """A mixture that cannot be resolved: says what was given and what is allowed."""
 
 
-def normalise(value: object, components: Sequence[str]) -> dict[str, float]:
+def normalise(
+    value: object, components: Sequence[str], *, closed: bool = False
+) -> dict[str, float]:
     """Shares that sum to 1, zeros kept; from a map of weights or a ratio such as `"9:1"`.
 
     Weights are taken as the decimals they are written as, so `{a: 0.3, b: 0.3}`, `{a: 1, b: 1}` and
@@ -23,19 +28,24 @@ def normalise(value: object, components: Sequence[str]) -> dict[str, float]:
     Args:
         value: name to weight, or a ratio in the order of `components`.
         components: the declared names, in order; only a ratio needs them.
+        closed: refuse other names than these.
 
     Raises:
         MixtureError: if all weights are zero, one is negative or not finite, or a ratio has not
             one number per component.
     """
     weights = _ratio(value, components) if isinstance(value, str) else _weights(value)
+    unknown = [name for name in weights if name not in components] if closed else []
+    if unknown:
+        hint = nearest(unknown[0], components)
+        raise MixtureError(f"no component {unknown[0]!r} in the mixture{hint}")
+    if abs(math.fsum(weights.values()) - 1) <= TOLERANCE:
+        return {name: float(weight) for name, weight in weights.items()}
     total = sum((_exact(w) for w in weights.values()), Fraction(0))
     if total == 0:
         raise MixtureError(
             f"mixture {_shown(weights)} is all zero; at least one share must be positive"
         )
-    if abs(total - 1) <= TOLERANCE:
-        return {name: float(weight) for name, weight in weights.items()}
     return {name: float(_exact(weight) / total) for name, weight in weights.items()}
 
 
@@ -58,7 +68,21 @@ def with_components(base: Mapping[str, float], given: Mapping[str, object]) -> d
             raise MixtureError(f"no component {name!r}; the mixture has {', '.join(base)}")
         if not _is_number(share) or not 0 <= share <= 1:  # type: ignore[operator]
             raise MixtureError(f"share {name}: {share!r} must be a number from 0 to 1")
-    fixed = {name: _exact(share) for name, share in given.items()}  # type: ignore[arg-type]
+    return dict(_rescaled(tuple(base.items()), tuple(given.items())))
+
+
+def without_zeros(shares: Mapping[str, float]) -> dict[str, float]:
+    """The components that take part: how a mixture enters the trial key."""
+    return {name: share for name, share in shares.items() if share != 0}
+
+
+_Shares = tuple[tuple[str, float], ...]
+
+
+@lru_cache(maxsize=4096)  # exact fractions are slow, and large plans repeat few mixtures
+def _rescaled(base_items: _Shares, given_items: _Shares) -> _Shares:
+    base, given = dict(base_items), dict(given_items)
+    fixed = {name: _exact(share) for name, share in given.items()}
     rest = 1 - sum(fixed.values(), Fraction(0))
     others = {name: _exact(base[name]) for name in base if name not in fixed}
     if abs(rest) <= TOLERANCE:
@@ -79,12 +103,8 @@ def with_components(base: Mapping[str, float], given: Mapping[str, object]) -> d
         name: rest / len(others) if total == 0 else share * rest / total
         for name, share in others.items()
     }
-    return {name: float(fixed.get(name, scaled.get(name, Fraction(0)))) for name in base}
-
-
-def without_zeros(shares: Mapping[str, float]) -> dict[str, float]:
-    """The components that take part: how a mixture enters the trial key."""
-    return {name: share for name, share in shares.items() if share != 0}
+    shares = {**dict.fromkeys(base, Fraction(0)), **scaled, **fixed}
+    return tuple((name, float(shares[name])) for name in base)
 
 
 def _weights(value: object) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Opens attempts: what a missing trial needs before it can start, as a job and its opening record."""
+"""Opens attempts: what a missing trial needs before it starts, as a job and its opening record."""
 
 from __future__ import annotations
 

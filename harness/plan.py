@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.collector import paused
 from harness.contract import Fingerprints
 from harness.trial import Arm, Trial
+
+if TYPE_CHECKING:
+    from harness.design import Layout
+    from harness.journal import History
+    from harness.study import Study
+    from harness.workspace import Workspace
 
 PlanState = Literal["new", "measure", "reuse", "stale", "running"]
 
@@ -60,6 +68,10 @@ class Cost(_Frozen):
     hi_hours: float | None = None
     basis: str = Field("", description="What the estimate rests on.")
     parallel: int = Field(1, description="Trials that run at once.")
+    spent_gpu_hours: float = Field(
+        0.0, description="GPU-hours of all attempts made so far, failures included."
+    )
+    budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
 
 
 class Plan(_Frozen):
@@ -87,6 +99,15 @@ class Plan(_Frozen):
     )
     warnings: list[str] = Field(default_factory=list)
 
+    design: str = Field("full", description="How arms were chosen from the levels.")
+    mixtures: dict[str, dict[str, dict[str, float]]] = Field(
+        default_factory=dict, description="Mixture path -> arm -> resolved shares, where they vary."
+    )
+
+    def count(self, state: PlanState) -> int:
+        """Number of trials in a state."""
+        return sum(t.state == state for t in self.trials)
+
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(a for a in self.arms if a.name == name)
@@ -94,3 +115,95 @@ class Plan(_Frozen):
     def missing(self) -> list[PlannedTrial]:
         """Trials that `run` would execute (stale ones not among them)."""
         return [t for t in self.trials if t.state in ("new", "measure")]
+
+
+def make_plan(
+    study: Study,
+    history: History,
+    *,
+    workspace: Workspace,
+    parallel: int | None = None,
+    check_devices: bool = True,
+) -> Plan:
+    """Plan a checked study against a history. Writes nothing.
+
+    Args:
+        study: from `harness.study.load`.
+        history: what is recorded already.
+        workspace: where students are kept and trials are claimed.
+        parallel: trials at once; default what fits on this machine.
+        check_devices: refuse GPUs that are not here; off where the trials run elsewhere.
+
+    Raises:
+        HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
+    """
+    from harness import cost, subjects  # the functions below need the models above
+    from harness.attainable import planned_contrast
+    from harness.design import layout, mixtures
+    from harness.matching import match
+    from harness.reuse import Recorded, orphans
+    from harness.trial_order import fingerprints_of, trials_of
+    from harness.workspace import project_of
+
+    if check_devices:
+        cost.check_devices(study.resources)
+    subject = subjects.load(study.subject, project=project_of(study.file))
+    made = layout(study, subject)
+    prints = fingerprints_of(study, subject, made.arms)
+    own = prints[made.arms[0].name]
+    recorded = Recorded(history, workspace, hasattr(subject, "measure"), tuple(study.measure_at))
+    with paused():
+        planned = trials_of(study, subject, made.arms, prints)
+        trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
+    keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
+    contrasts = [
+        planned_contrast(study, contrast, match(study, made, contrast), history, keys, own.protocol)
+        for contrast in study.contrasts
+    ]
+    estimate = cost.cost_of(study, trials, history, parallel)
+    scope = getattr(subject, "scope", None)
+    over = cost.budget_warning(study, estimate)
+    warnings = [*history.warnings, *_shared(made), *_differing(prints), *([over] if over else [])]
+    return Plan(
+        study=study.name,
+        question=study.question,
+        digest=study.digest(),
+        study_file=str(study.file),
+        subject=study.subject,
+        protocol=study.protocol,
+        fingerprints=own,
+        factors={factor: list(levels) for factor, levels in study.levels().items()},
+        arms=made.arms,
+        trials=trials,
+        contrasts=contrasts,
+        replicates=study.replicates,
+        primary=study.primary,
+        scope=str(scope(made.arms[0].recipe, study.protocol)) if scope else "",
+        cost=estimate,
+        orphans=orphans(history, study.name, {t.key for t in planned} | set(keys.values())),
+        warnings=warnings,
+        design=study.design,
+        mixtures=mixtures(study, subject),
+    )
+
+
+def _shared(made: Layout) -> list[str]:
+    """Combinations of levels that are one recipe, and so are run once."""
+    return [
+        f"arm {arm} stands for {len(combinations)} combinations that are the same recipe: "
+        + "; ".join(", ".join(f"{k}={v}" for k, v in c.items()) for c in combinations)
+        for arm, combinations in made.shared.items()
+    ]
+
+
+def _differing(prints: Mapping[str, Fingerprints]) -> list[str]:
+    """Arms whose protocol or code is not the first arm's: their numbers do not compare."""
+    found = []
+    for part in ("protocol", "code"):
+        groups: dict[str, list[str]] = {}
+        for arm, own in prints.items():
+            groups.setdefault(getattr(own, part), []).append(arm)
+        if len(groups) > 1:
+            sizes = ", ".join(f"{len(arms)} arm(s) like {arms[0]}" for arms in groups.values())
+            found.append(f"the {part} fingerprint is not the same for all arms: {sizes}")
+    return found

@@ -1,32 +1,20 @@
 """Base recipe + assignments -> one resolved recipe, checked by the subject's model.
 
-An assignment replaces the value at its dotted path. Mixtures (fields with `{"simplex": True}` in their
-JSON schema extra) are the exception that `harness.mixture` describes.
+An assignment replaces the value at its dotted path. Mixtures, which are fields with
+`{"simplex": True}` in their JSON schema extra, are the exception that `harness.mixture` describes.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from harness.mixture import MixtureError, normalise, with_components, without_zeros
 from harness.nearest import nearest
-
-Path = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a recipe: where, and what."""
-
-    path: Path
-    message: str
+from harness.recipe_model import Fault, Path, faults_of, fields_at, simplexes
 
 
 class RecipeError(ValueError):
@@ -35,13 +23,6 @@ class RecipeError(ValueError):
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
         super().__init__("; ".join(f"{'.'.join(f.path) or 'recipe'}: {f.message}" for f in faults))
-
-
-@dataclass(frozen=True)
-class _Simplex:
-    path: Path
-    components: tuple[str, ...]
-    """Names the model declares; empty for a free map."""
 
 
 class Resolver:
@@ -86,7 +67,7 @@ class Resolver:
             if isinstance(here, dict) and part in here:
                 here = here[part]
                 continue
-            optional = _fields_at(self.model, parts[:depth])
+            optional = fields_at(self.model, parts[:depth])
             if here is None and part in optional:
                 return self._unknown_in_model(parts, depth)
             known = list(here) if isinstance(here, dict) else list(optional)
@@ -100,7 +81,7 @@ class Resolver:
 
     def _unknown_in_model(self, parts: list[str], depth: int) -> str | None:
         for end in range(depth, len(parts)):
-            fields = _fields_at(self.model, parts[:end])
+            fields = fields_at(self.model, parts[:end])
             if parts[end] not in fields:
                 return f"no field {parts[end]!r} in {'.'.join(parts[:end])!r}" + nearest(
                     parts[end], fields
@@ -116,7 +97,8 @@ class Resolver:
                 shares.setdefault(path[:-1], {})[path[-1]] = value
             else:
                 data = _replaced(data, path, value)
-        data, _ = self._normalised(data, self._order)
+        if data is not self.base:
+            data, _ = self._normalised(data, self._order)
         for path, given in shares.items():
             try:
                 data = _replaced(data, path, with_components(_at(self.base, path), given))
@@ -128,11 +110,11 @@ class Resolver:
         self, data: dict[str, Any], order: Mapping[Path, tuple[str, ...]]
     ) -> tuple[dict[str, Any], dict[Path, tuple[str, ...]]]:
         faults, found = [], {}
-        for simplex in _simplexes(self.model, data):
+        for simplex in simplexes(self.model, data):
             names = simplex.components or order.get(simplex.path, ())
             value = _at(data, simplex.path)
             try:
-                shares = normalise(value, names)
+                shares = normalise(value, names, closed=bool(simplex.components))
             except MixtureError as error:
                 faults.append(Fault(simplex.path, str(error)))
                 continue
@@ -145,8 +127,8 @@ class Resolver:
         return data, found
 
     def _checked(self, data: dict[str, Any]) -> dict[str, Any]:
-        for simplex in _simplexes(self.model, data):
-            if not simplex.components:
+        for simplex in simplexes(self.model, data):
+            if not simplex.model:
                 data = _replaced(data, simplex.path, without_zeros(_at(data, simplex.path)))
         try:
             made = self.model.model_validate_json(json.dumps(data), strict=True)
@@ -155,114 +137,34 @@ class Resolver:
         return made.model_dump(mode="json")
 
 
-def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list[Fault]:
-    """A pydantic error as faults: union branches merged, spellings suggested."""
-    merged: dict[Path, list[str]] = {}
-    for item in error.errors(include_url=False):
-        path = _in_data(item["loc"], data, keep_last=item["type"] == "missing")
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            fields = _fields_at(model, list(path[:-1]))
-            message = f"unknown key {path[-1]!r}{nearest(path[-1], fields)}"
-        elif item["type"] == "missing":
-            message = f"required key {path[-1]!r} is missing"
-            path = path[:-1]
-        elif item["type"] == "literal_error":
-            choices = [c.strip("'") for c in _choices(item["ctx"]["expected"])]
-            message = f"{item['input']!r} is not one of them{nearest(item['input'], choices)}"
-        else:
-            message = f"{message}, given {_short(item['input'])}"
-        merged.setdefault(path, []).append(message)
-    return [Fault(path, " or ".join(dict.fromkeys(said))) for path, said in merged.items()]
+def resolver_of(
+    model: type[BaseModel], base: Mapping[str, Any]
+) -> tuple[Resolver | None, list[Fault]]:
+    """A resolver on a base recipe and the base's faults.
+
+    Faulty parts are left out so that the rest can be used to check more; None if that fails too.
+    """
+    try:
+        return Resolver(model, base), []
+    except RecipeError as error:
+        faults = error.faults
+    data = dict(base)
+    for fault in faults:
+        data = _without(data, fault.path)
+    try:
+        return Resolver(model, data), faults
+    except RecipeError:
+        return None, faults
 
 
-def _choices(expected: str) -> list[str]:
-    return [part for chunk in expected.split(" or ") for part in chunk.split(", ")]
+def shares_of(model: type[BaseModel], recipe: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Dotted path -> shares of every mixture in a resolved recipe."""
+    return {".".join(s.path): _at(recipe, s.path) for s in simplexes(model, dict(recipe))}
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _in_data(loc: tuple[str | int, ...], data: Any, *, keep_last: bool) -> Path:
-    """`loc` without the names of union branches, which are not in the data."""
-    kept: list[str] = []
-    here = data
-    for number, part in enumerate(loc):
-        if isinstance(here, dict) and part in here:
-            here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]
-        elif not (keep_last and number == len(loc) - 1):
-            continue
-        kept.append(str(part))
-    return tuple(kept)
-
-
-def _simplexes(model: type[BaseModel], data: Any, prefix: Path = ()) -> Iterator[_Simplex]:
-    if not isinstance(data, dict):
-        return
-    for name, simplex, parts, mapped in _fields_with_parts(model):
-        if name not in data:
-            continue
-        path = (*prefix, name)
-        if simplex:
-            yield _Simplex(path, tuple(parts[0].model_fields) if parts else ())
-        elif isinstance(data[name], dict):
-            inside = data[name]
-            for key, value in inside.items() if mapped else [("", inside)]:
-                part = _fitting(parts, value)
-                if part is not None:
-                    yield from _simplexes(part, value, (*path, key) if mapped else path)
-
-
-@cache
-def _fields_with_parts(
-    model: type[BaseModel],
-) -> list[tuple[str, bool, tuple[type[BaseModel], ...], bool]]:
-    """(field, is a mixture, models inside, is a map of them) for fields that may hold mixtures."""
-    rows = []
-    for name, info in model.model_fields.items():
-        parts = _models_in(info.annotation)
-        simplex = _is_simplex(info)
-        if simplex or parts:
-            rows.append((name, simplex, parts, _is_map(info.annotation)))
-    return rows
-
-
-def _is_simplex(info: FieldInfo) -> bool:
-    extra = info.json_schema_extra
-    return isinstance(extra, dict) and extra.get("simplex") is True
-
-
-def _is_map(annotation: Any) -> bool:
-    return any(get_origin(a) is dict for a in (annotation, *get_args(annotation)))
-
-
-def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return (annotation,)
-    return tuple(m for arg in get_args(annotation) for m in _models_in(arg))
-
-
-def _fitting(parts: tuple[type[BaseModel], ...], value: Any) -> type[BaseModel] | None:
-    if not isinstance(value, dict):
-        return None
-    return next((p for p in parts if set(value) <= set(p.model_fields)), None)
-
-
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Names the model knows below a path; empty where it is not a model."""
-    models: tuple[type[BaseModel], ...] = (model,)
-    rest = list(path)
-    while rest:
-        part = rest.pop(0)
-        infos = [m.model_fields[part] for m in models if part in m.model_fields]
-        models = tuple(found for info in infos for found in _models_in(info.annotation))
-        if rest and any(_is_map(info.annotation) for info in infos):
-            rest.pop(0)
-    return [name for m in models for name in m.model_fields]
+def nested(one: str, other: str) -> bool:
+    """True if two dotted paths are the same or one lies inside the other."""
+    return (one + ".").startswith(other + ".") or (other + ".").startswith(one + ".")
 
 
 def _paths(data: Any, prefix: Path = ()) -> Iterator[Path]:
@@ -284,6 +186,16 @@ def _replaced(data: Any, path: Path, value: Any) -> Any:
         return value
     inside = data if isinstance(data, dict) else {}
     return {**inside, path[0]: _replaced(inside.get(path[0]), path[1:], value)}
+
+
+def _without(data: Any, path: Path) -> Any:
+    """A copy without the value at `path`; as it is where the path leads into something else."""
+    if not path or not isinstance(data, dict) or path[0] not in data:
+        return data
+    rest = {key: value for key, value in data.items() if key != path[0]}
+    if len(path) == 1 or not isinstance(data[path[0]], dict):
+        return rest
+    return {**rest, path[0]: _without(data[path[0]], path[1:])}
 
 
 def _overlaid(data: Any, written: Any, mixtures: Mapping[Path, tuple[str, ...]]) -> Any:

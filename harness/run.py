@@ -152,7 +152,7 @@ def run(
                 warnings += problems
         finally:
             warnings += tell.close()
-    failed = tally.count("failed")
+    failed = tally.count("failed") + tally.count("killed")
     code = stop.exit_code if stop() else 1 if failed else 0
     return RunResult(code, plan, answer, report, tally, tuple(warnings))
 
@@ -186,9 +186,9 @@ def _refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
     shown = ", ".join(t.trial.short for t in stale[:3]) + (", ..." if len(stale) > 3 else "")
     raise StaleError(
         f"{len(stale)} of {len(plan.trials)} trials were run before something changed ({why}): "
-        f"{shown}. Comparing them with new ones would mix two experiments. Say --rerun-stale to run "
-        "them again (old results stay in the journal, marked), or --accept-stale to count them as "
-        "they are. Nothing was started."
+        f"{shown}. Comparing them with new ones would mix two experiments. Say --rerun-stale to "
+        "run them again (old results stay in the journal, marked), or --accept-stale to count "
+        "them as they are. Nothing was started."
     )
 
 
@@ -249,13 +249,13 @@ def _conclude(
     study: Study, workspace: Workspace, plan: Plan, tracker: Tracker
 ) -> tuple[Answer | None, Path | None, list[str]]:
     """Answer and report. A failure here never loses the run: it becomes a warning."""
-    from harness.analyse.answers import answer as answer_of
-    from harness.report.page import write_report
-
     found: Answer | None = None
     page: Path | None = None
     history = history_of(study, workspace)
     try:
+        from harness.analyse.answers import answer as answer_of
+        from harness.report.page import write_report
+
         found = answer_of(plan, study, history)
         page = write_report(found, plan, study, history, workspace)
     except Exception as error:  # analysis of odd results may fail in any way

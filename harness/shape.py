@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from harness.document import Document
-from harness.resolve import faults_of
+from harness.recipe_model import faults_of
 from harness.study import StudyFile
 
+T = TypeVar("T")
 _LISTS = ("contrasts", "arms", "where")
 _STAND_INS: dict[str, Any] = {
     "name": "unnamed",
@@ -32,6 +34,10 @@ class Shape:
     has_factors: bool = True
     origin: dict[str, list[int]] = field(default_factory=dict)
     """For each list of the file: original index of each item that is left."""
+
+    def numbered(self, name: str, items: list[T]) -> Iterator[tuple[int, T]]:
+        """Items of a list with their position in the file."""
+        return zip(self.origin[name], items, strict=True)
 
 
 def shape_of(document: Document) -> Shape | None:

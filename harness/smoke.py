@@ -1,4 +1,4 @@
-"""`run --smoke`: the baseline and two extreme arms for three steps on the real hardware, uncounted."""
+"""`run --smoke`: the baseline and two extreme arms for three steps; nothing is recorded."""
 
 from __future__ import annotations
 

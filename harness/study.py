@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     PrivateAttr,
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
+from harness.collector import paused
 from harness.levels import Level, levels_of
 from harness.nearest import nearest
 from harness.trial import canonical
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 DESIGNS = ("full", "one_factor", "explicit")
 PLANNED_DESIGNS = ("leave_one_out", "pairs", "fractional", "zip")
@@ -156,7 +159,7 @@ class StudyFile(_Strict):
     budget: Budget | None = Field(None, description="Limits that `plan` checks.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
 
-    @field_validator("where", mode="before")
+    @field_validator("where", mode="before", json_schema_input_type=str | list[str])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -174,6 +177,7 @@ class Study(StudyFile):
     def digest(self) -> str:
         """sha256 of the study's canonical JSON: what was asked, not where the files lie."""
         content = self.model_dump(mode="json", exclude={"file", "recipe"})
+        content["protocol"] = Path(self.protocol).name
         return hashlib.sha256(canonical(content)).hexdigest()
 
     def levels(self) -> dict[str, dict[str, Level]]:
@@ -195,4 +199,5 @@ def load(path: Path) -> Study:
     """
     from harness.checks import checked_study  # checks import this module's models
 
-    return checked_study(Path(path))
+    with paused():
+        return checked_study(Path(path))

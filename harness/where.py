@@ -109,9 +109,7 @@ class Where:
 
         def chain(values: Mapping[str, Any]) -> bool:
             found = [side(values) for side in sides]
-            return all(
-                op(a, b) for op, a, b in zip(operators, found, found[1:], strict=True)
-            )
+            return all(op(a, b) for op, a, b in zip(operators, found[:-1], found[1:], strict=True))
 
         return chain
 

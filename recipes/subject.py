@@ -243,7 +243,7 @@ def _measured(
 
     teacher = None
     if scale is not None:
-        teacher = yield from _teacher_features(protocol, world, context.cache, scale, step, total)
+        teacher = yield from _teacher_features(protocol_name, context.cache, scale, step, total)
     measuring_steps = measuring(
         generate, protocol, world, teacher=teacher, batch_size=MEASURE_BATCH,
         keep_images=max(PANELS.values()),
@@ -281,7 +281,7 @@ def _world(protocol_name: str, cache_folder: Path) -> tuple[Protocol, World]:
 
 
 def _teacher_features(
-    protocol: Protocol, world: World, cache_folder: Path, scale: float, step: int, total: int | None
+    protocol_name: str, cache_folder: Path, scale: float, step: int, total: int | None
 ) -> Generator[Report, None, dict[str, Any]]:
     """Features of the guided teacher's own samples: shipped, cached, or sampled now."""
     from evaluation.sampling import sampling_features
@@ -293,10 +293,11 @@ def _teacher_features(
     )
 
     settings = teacher_settings(scale)
-    fingerprint = _protocol_fingerprint(str(protocol.protocol_id))
+    fingerprint = _protocol_fingerprint(protocol_name)
     found = teacher_features(settings, fingerprint, cache_folder)
     if found is not None:
         return found
+    protocol, world = _world(protocol_name, cache_folder)
     pictures = pictures_of(settings)
 
     def generate(batch: Batch) -> Any:

@@ -107,7 +107,7 @@ def arm_table(answer: Answer) -> Table:
         + _scope(answer),
         tuple(columns),
         rows,
-        ("arm", "done", *(_with_arrow(answer, m) for m in headline), "keys"),
+        ("arm", "done", *(with_arrow(answer, m) for m in headline), "keys"),
         printed,
         tuple(f"{row.arm}: {' '.join(row.keys.values())}" for row in answer.arms),
     )
@@ -241,7 +241,8 @@ def _scope(answer: Answer) -> str:
     return f", {answer.scope}" if answer.scope else ""
 
 
-def _with_arrow(answer: Answer, metric: str) -> str:
+def with_arrow(answer: Answer, metric: str) -> str:
+    """Metric with an arrow towards better, and its unit."""
     higher = answer.metrics[metric].get("higher_is_better")
     unit = answer.metrics[metric].get("unit")
     arrow = {True: " \u2191", False: " \u2193"}.get(bool(higher), "") if higher is not None else ""

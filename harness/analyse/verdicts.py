@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness import matching
 from harness.analyse import guard, words
 from harness.analyse.answer import Verdict
 from harness.analyse.contrasts import (
@@ -26,7 +27,7 @@ from harness.journal import History
 from harness.plan import Plan, PlannedContrast
 
 if TYPE_CHECKING:
-    from harness.study import Study
+    from harness.study import Contrast, Study
 
 UNFINISHED = ("pending", "running", "killed", "unmeasured")
 """States of a trial that has not ended by itself: nothing can be read off its absence."""
@@ -60,7 +61,7 @@ def judge(
     """Verdicts on the declared contrasts, in the study's order."""
     names = [arm.name for arm in plan.arms]
     pooled = {c.metric: residual(observed.of(c.metric, names)) for c in plan.contrasts}
-    sides = {c.id: (words.side(c.a), words.side(c.b)) for c in study.contrasts}
+    sides = {c.id: _sides(study, c) for c in study.contrasts}
     cases = [
         _case(plan, c, sides.get(c.id, ("a", "b")), study.alpha, observed, specs, pooled[c.metric])
         for c in plan.contrasts
@@ -71,6 +72,12 @@ def judge(
         _verdict(plan, study.alpha, history, observed, case, p, p_worst, len(cases))
         for case, p, p_worst in zip(cases, adjusted, worst, strict=True)
     ]
+
+
+def _sides(study: Study, contrast: Contrast) -> tuple[str, str]:
+    """Both sides in words; what `at` pins is said with the second."""
+    a, b = (words.side(side) for side in matching.sides(study, contrast))
+    return a, b + (f" at {words.side(contrast.at)}" if contrast.at else "")
 
 
 def _case(
@@ -125,7 +132,9 @@ def _verdict(
     )
     complete = rule(p_adjusted, found.lo, found.hi)
     notes = list(case.notes)
-    verdict, worst_verdict, reason = complete, None, "; ".join(case.notes[:1])
+    verdict, worst_verdict, reason = complete, None, ""
+    if complete == "undecided" and notes:
+        reason = notes.pop(0)
     if case.missing:
         names = {rule(p_worst, w.lo, w.hi) for w in case.worst}
         worst_verdict = complete if names == {complete} else "undecided"

@@ -84,7 +84,7 @@ def sentence(
         "harms": f"{a} harms {metric} against {b}",
         "improves (below margin)": f"{a} improves {metric} over {b}, perhaps by less than {within}",
         "harms (below margin)": f"{a} harms {metric} against {b}, perhaps by less than {within}",
-        "equivalent": f"{a} and {b} are equivalent on {metric} within +-{within}",
+        "equivalent": f"{a} and {b} are equivalent on {metric} within the margin of {within}",
         "undecided": f"Undecided on {metric} between {a} and {b}",
     }
     opening = openings[verdict]

@@ -50,7 +50,7 @@ class Ended(BaseModel):
     traceback: str = ""
     seconds: float = 0.0
     device: str = ""
-    died: bool = Field(False, description="The worker process vanished; worth another attempt.")
+    died: bool = Field(False, description="The worker process vanished: killed, try again.")
 
 
 Event = Literal["started"] | Report | Ended
@@ -59,7 +59,7 @@ OnEvent = Callable[[Job, Event, float], None]
 
 
 class Executor(Protocol):
-    """Runs jobs. `on_event` is called in the driver's thread: 'started', Reports, then one Ended."""
+    """Runs jobs; calls `on_event` in the driver's thread: 'started', Reports, then one Ended."""
 
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
         """Run the jobs in order, as many at once as fit; return when all ended or `stop()` is true.

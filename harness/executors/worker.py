@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,7 +34,7 @@ def limit_threads(cpus: float) -> None:
     os.environ.update(thread_environment(cpus))
 
 
-def execute(job: Job) -> Iterator[tuple[float, Report | Ended]]:
+def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     """Run one job: reports with their Unix time as they come, each on disk first, then one `Ended`.
 
     Failures of the subject are told, never raised; only KeyboardInterrupt passes through.
@@ -118,7 +118,7 @@ def _first(job: Job, candidate: Path | None, index: int, report: Report) -> Repo
 
 
 def _ending(job: Job, report: Report) -> Ended | None:
-    """How this report ends the job, if it does. A measurement that is not finite is a divergence."""
+    """How this report ends the job, if it does. A measurement that is not finite diverged."""
     bad = report.non_finite() if report.measured else ()
     if bad:
         names = ", ".join(bad)

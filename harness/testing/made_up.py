@@ -1,4 +1,4 @@
-"""A made-up finished study with pictures: what the report, the tables and their tests are drawn from.
+"""A made-up finished study with pictures: what the report and its tests are drawn from.
 
 Nothing was trained. Values follow a simple model of three factors (share of editing data,
 composition, guidance) plus noise shared by the arms of a replicate and noise of their own, so the
@@ -7,59 +7,26 @@ truth behind every verdict is known. The pictures are drawn, then blurred and sp
 
 from __future__ import annotations
 
-import json
-import math
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from harness.attempts import append_report, write_trial_json
-from harness.contract import Artifact, Estimate, Fingerprints, MetricSpec, Outcome, Report
-from harness.journal import Closed, History, Journal, MeasuredAt, Opened, Planned
+from harness.contract import Fingerprints
+from harness.journal import History, Journal, Planned
 from harness.plan import Cost, Plan, PlannedContrast, PlannedTrial
 from harness.study import Study
-from harness.testing.made_up_pictures import ITEMS, picture
+from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
 from harness.trial import Arm, Trial, key_of
 from harness.workspace import Workspace
 
-START = 1_760_000_000.0
-STEPS = (50, 100, 200)
+__all__ = ["BASELINE", "FACTORS", "METRICS", "MadeUp", "Options", "make_up"]
+
 FACTORS: dict[str, list[str]] = {
     "edit_share": ["0", "0.1", "0.3", "0.5", "0.7", "1"],
     "composition": ["landscape", "portrait", "all-three"],
     "guidance.scale": ["1", "2", "4"],
 }
 BASELINE = {"edit_share": "0.5", "composition": "portrait", "guidance.scale": "2"}
-REFERENCES: dict[str, float] = {
-    "truth": 1.0,
-    "source unchanged": 0.0,
-    "teacher 40 steps": 0.9,
-    "undistilled 4 steps": 0.25,
-}
-
-METRICS: dict[str, MetricSpec] = {
-    "t2i/kd": MetricSpec(
-        higher_is_better=False, headline=True, description="Unbiased kernel distance to the data."
-    ),
-    "t2i/fid": MetricSpec(
-        higher_is_better=False, low=0, headline=True, description="Frechet distance to the data."
-    ),
-    "t2i/clip": MetricSpec(
-        higher_is_better=True, low=-1, high=1, headline=True, description="Text-image similarity."
-    ),
-    "edit/fidelity": MetricSpec(
-        higher_is_better=True,
-        low=0,
-        high=1,
-        headline=True,
-        description="Geometric mean of instruction following and source preservation.",
-    ),
-    "oracle/words": MetricSpec(
-        unit="%", higher_is_better=True, low=0, high=100, description="Words read back correctly."
-    ),
-}
 
 
 @dataclass
@@ -70,24 +37,6 @@ class MadeUp:
     study: Study
     plan: Plan
     history: History
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the made-up study is shaped and what goes wrong in it."""
-
-    design: Literal["one_factor", "full"] = "one_factor"
-    replicates: int = 6
-    upto: int | None = None
-    """Replicates that ran; the others are pending. None: all."""
-    faults: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """(arm, replicate) to `failed`, `diverged`, `killed`, `running` or `retried`."""
-    other_code: frozenset[tuple[str, int]] = frozenset()
-    """Trials made by other code and on another device."""
-    noise: float = 0.012
-    """Standard deviation of the noise a trial does not share with its replicate."""
-    pictures: bool = True
-    margin: float | None = 0.01
 
 
 def make_up(root: Path, options: Options | None = None) -> MadeUp:
@@ -110,7 +59,7 @@ def make_up(root: Path, options: Options | None = None) -> MadeUp:
     )
     clock = START
     for planned in plan.trials:
-        clock = _run(planned.trial, plan, chosen, workspace, journal, clock)
+        clock = run_trial(planned.trial, plan, chosen, workspace, journal, clock)
     return MadeUp(workspace, study, plan, History.read([workspace.journal]))
 
 
@@ -260,176 +209,3 @@ def _contrast(contrast: Any, arms: list[Arm], primary: str) -> PlannedContrast:
         margin=contrast.margin,
         pairs=pairs,
     )
-
-
-def truth(levels: Mapping[str, str]) -> dict[str, float]:
-    """The values the made-up arms scatter around."""
-    share, scale = float(levels["edit_share"]), float(levels["guidance.scale"])
-    kind = levels["composition"]
-    edits = 0.55 * (1 - math.exp(-8 * share)) - 0.04 * (scale - 2) ** 2 / 4
-    edits += {"portrait": 0.012, "landscape": 0.0, "all-three": 0.0}[kind]
-    distance = 0.6 + 0.35 * share**2 + 0.18 * (scale - 1.8) ** 2
-    distance += {"portrait": 0.0, "landscape": 0.25, "all-three": 0.12}[kind]
-    return {
-        "t2i/kd": distance,
-        "t2i/fid": 3.0 + 4.2 * distance,
-        "t2i/clip": 0.26 + 0.018 * math.log2(scale) - 0.02 * share,
-        "edit/fidelity": max(0.02, 0.05 + edits),
-        "oracle/words": 62 - 8 * share + 6 * math.log2(scale),
-    }
-
-
-_SPREAD = {"t2i/kd": 3, "t2i/fid": 12, "t2i/clip": 0.25, "edit/fidelity": 1, "oracle/words": 150}
-
-
-def _values(trial: Trial, step: int, noise: float) -> dict[str, float]:
-    if trial.kind == "reference":
-        quality = REFERENCES[trial.arm]
-        made = {"t2i/kd": 1.8 * (1 - quality), "t2i/fid": 10 * (1 - quality) + 0.4}
-        made |= {"t2i/clip": 0.2 + 0.1 * quality, "edit/fidelity": quality**1.5}
-        return made | {"oracle/words": 100 * quality}
-    middle = truth(trial.levels)
-    found = {}
-    for metric, value in middle.items():
-        shared = random.Random(f"{metric}|{trial.replicate}").gauss(0, 0.02)
-        own = random.Random(f"{metric}|{trial.key}").gauss(0, noise)
-        late = 0.6 * math.exp(-step / 45) * (-1 if METRICS[metric].higher_is_better else 1)
-        size = abs(value) if metric != "edit/fidelity" else 0.6
-        made = value + late * size + _SPREAD[metric] * (shared + own)
-        low, high = METRICS[metric].low, METRICS[metric].high
-        found[metric] = min(max(made, low if low is not None else made), high or 1e9)
-    return found
-
-
-def _run(
-    trial: Trial, plan: Plan, chosen: Options, workspace: Workspace, journal: Journal, clock: float
-) -> float:
-    upto = chosen.replicates if chosen.upto is None else chosen.upto
-    if trial.replicate >= upto:
-        return clock
-    fault = chosen.faults.get((trial.arm, trial.replicate), "")
-    write = _Writer(trial, plan, chosen, workspace, journal)
-    if fault == "retried":
-        clock = write.attempt(1, clock, "failed")
-        return write.attempt(2, clock, "")
-    return write.attempt(1, clock, fault)
-
-
-@dataclass
-class _Writer:
-    trial: Trial
-    plan: Plan
-    chosen: Options
-    workspace: Workspace
-    journal: Journal
-
-    def attempt(self, number: int, clock: float, fault: str) -> float:
-        """Write one attempt's records, reports and pictures; returns when it ended."""
-        trial, plan = self.trial, self.plan
-        odd = (trial.arm, trial.replicate) in self.chosen.other_code
-        nonce = f"{random.Random(f'{trial.key}{number}').getrandbits(32):08x}"
-        folder = self.workspace.trial(trial.key) / "attempts" / f"{number}-{nonce}"
-        folder.mkdir(parents=True)
-        write_trial_json(self.workspace.trial(trial.key) / "trial.json", trial)
-        opened = Opened(
-            at=clock,
-            key=trial.key,
-            attempt=number,
-            nonce=nonce,
-            study=plan.study,
-            trial=trial,
-            protocol=plan.fingerprints.protocol,
-            protocol_name=plan.protocol,
-            code="0d" * 32 if odd else plan.fingerprints.code,
-            code_files={
-                **plan.fingerprints.code_files,
-                **({"evaluation/edit.py": "33"} if odd else {}),
-            },
-            environment={"python": "3.11.9", "torch": "2.15.0"},
-            device="NVIDIA H200" if odd else "NVIDIA H100",
-            host="node-1",
-        )
-        self.journal.append(opened)
-        if fault == "running":
-            return clock
-        seconds = 31.0 + random.Random(f"{trial.key}s").uniform(-2, 6)
-        steps = [s for s in STEPS if not fault or s < STEPS[-1]]
-        if trial.kind == "reference":
-            steps, seconds = [0], 4.0
-        reports = [self._report(folder, step) for step in steps]
-        if fault == "diverged":
-            outcome = Outcome(state="diverged", reason="loss above 1e4 at cycle 130")
-            reports.append(Report(step=130, outcome=outcome))
-        for report in reports:
-            append_report(folder, clock + seconds * report.step / STEPS[-1], report)
-        ended = clock + seconds * (0.6 if fault else 1.0)
-        state = fault if fault in ("failed", "diverged", "killed") else "done"
-        reasons = {"failed": "CUDA out of memory", "killed": "SIGINT"}
-        self.journal.append(
-            Closed.model_validate(
-                {
-                    "at": ended,
-                    "key": trial.key,
-                    "attempt": number,
-                    "nonce": nonce,
-                    "state": state,
-                    "reason": reasons.get(
-                        state, reports[-1].outcome.reason if reports[-1].outcome else ""
-                    ),
-                    "seconds": ended - clock,
-                    "gpus": 1.0,
-                    "step": steps[-1],
-                    "measurements": [
-                        MeasuredAt(
-                            step=r.step, metrics=dict(r.metrics), estimates=list(r.estimates)
-                        )
-                        for r in reports
-                        if r.measured
-                    ],
-                    "artifacts": [a for r in reports for a in r.artifacts],
-                }
-            )
-        )
-        return ended
-
-    def _report(self, folder: Path, step: int) -> Report:
-        metrics = _values(self.trial, step, self.chosen.noise)
-        artifacts = self._panels(folder, step, metrics) if self.chosen.pictures else ()
-        value = metrics["edit/fidelity"]
-        return Report(
-            step=step,
-            total=STEPS[-1],
-            measured=True,
-            metrics=metrics,
-            estimates=(
-                Estimate(name="edit/fidelity", value=value, lo=value - 0.02, hi=value + 0.02),
-            ),
-            artifacts=artifacts,
-            info={"realised mixture": json.dumps({"edit": self.trial.levels.get("edit_share")})},
-        )
-
-    def _panels(
-        self, folder: Path, step: int, metrics: Mapping[str, float]
-    ) -> tuple[Artifact, ...]:
-        if self.trial.replicate > 0 or step not in (0, STEPS[-1]):
-            return ()
-        found = []
-        for item, caption in ITEMS.items():
-            kind = self.trial.arm if self.trial.kind == "reference" else "student"
-            if kind == "source unchanged" and not item.startswith("edit"):
-                continue
-            good = metrics["edit/fidelity"] if item.startswith("edit") else 1.6 - metrics["t2i/kd"]
-            data = picture(item, kind, min(1.0, max(0.0, good)), self.trial.key)
-            path = folder / "panels" / f"{item}-{step}.png"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
-            found.append(
-                Artifact(
-                    kind="panel",
-                    path=f"panels/{path.name}",
-                    step=step,
-                    item=item,
-                    caption=caption,
-                )
-            )
-        return tuple(found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from harness.trackers.rows import (
@@ -18,7 +18,6 @@ from harness.trackers.rows import (
     TAG,
     DataSet,
     Known,
-    Picture,
     Point,
     RunWrite,
     Status,
@@ -32,8 +31,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
 """Seconds between attempts to reach the server; doubled after each failure."""
 MAX_WAITING_POINTS = 500_000
 """Beyond this, points wait in the journal only; such runs are marked for `sync`."""
-CLOSING_GRACE = 10.0
-"""Seconds a server that worked before gets to come back once the study is over."""
+CLOSING_GRACE, ABSENT_GRACE = 10.0, 2.0
+"""Seconds a server gets to come back at the end: one that worked before, one that never did."""
 
 
 class RefusedError(Exception):
@@ -87,22 +86,27 @@ class Background:
         self.pending: dict[str, RunWrite] = {}
         self.experiment_tags: dict[str, str] = {}
         self.known: dict[str, Known] | None = None
-        self.on_connect: list[Action] = []
+        self.replays: Iterator[RunWrite] = iter(())
+        """What the journal holds and the server may lack; written before anything newer."""
         self.warnings: list[str] = []
         self._queue: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._reached = False
+        self._dead = False
         self._delay = FIRST_DELAY
         self._retry_at = 0.0
-        self._give_up_at = float("inf")
+        self._closing_at = 0.0
         self._uncertain: set[str] = set()
         self._points = 0
+        self._replaying: RunWrite | None = None
         self._problem = ""
         self._thread = threading.Thread(target=self._run, name="stillhouse-mlflow", daemon=True)
         self._started = False
 
     def put(self, action: Action) -> None:
         """Queue work for the thread; returns at once."""
+        if self._dead:
+            return
         if not self._started:
             self._started = True
             self._thread.start()
@@ -122,29 +126,33 @@ class Background:
     def close(self, timeout: float) -> list[str]:
         """Flush, stop, and say what could not be written."""
         if self._started and self._thread.is_alive():
-            grace = min(timeout, CLOSING_GRACE) if self._reached else 0.0
-            self._give_up_at = time.monotonic() + grace
+            self._closing_at = time.monotonic()
             self._closing.set()
             self._queue.put(None)
             self._thread.join(timeout)
         warnings = list(self.warnings)
-        if self._thread.is_alive() or self.pending or (self._started and self.known is None):
-            runs = f"{len(self.pending)} run(s)" if self.known is not None else "nothing"
-            left = f"{runs} not written" if self.known is not None else "nothing was written"
+        if self._started and (self._thread.is_alive() or self._work_waits()):
+            left = (
+                "nothing was written" if self.known is None else f"{len(self.pending)} run(s) wait"
+            )
             warnings.append(f"MLflow: {left} ({self._problem or 'still writing'})")
         return warnings
 
     def _run(self) -> None:
         stopping = False
         try:
-            while not stopping:
+            while not (stopping or self._dead):
                 stopping = self._absorb() or self._closing.is_set()
                 self._flush()
-            while (self.pending or self.known is None) and time.monotonic() < self._give_up_at:
+            while self._work_waits() and not (self._dead or self._patience_ended()):
                 time.sleep(max(0.0, min(self._retry_at - time.monotonic(), 1.0)))
                 self._flush()
         finally:
             self.store.close()
+
+    def _patience_ended(self) -> bool:
+        grace = CLOSING_GRACE if self._reached else ABSENT_GRACE
+        return time.monotonic() > self._closing_at + grace
 
     def _absorb(self) -> bool:
         """Wait for news, linger for more, apply all; True when asked to stop."""
@@ -163,7 +171,8 @@ class Background:
         return None in actions
 
     def _work_waits(self) -> bool:
-        return bool(self.pending or self.experiment_tags or self.known is None)
+        waits = self.pending or self.experiment_tags or self._replaying
+        return bool(waits) or self.known is None
 
     def _flush(self) -> None:
         if time.monotonic() < self._retry_at and not self._closing.is_set():
@@ -172,12 +181,7 @@ class Background:
             if self.known is None:
                 self.known = self.store.connect()
                 self._reached = True
-                for action in self.on_connect:
-                    action(self)
-            while self.pending:
-                # the study's run first: trials name it as their parent
-                ident = STUDY if STUDY in self.pending else next(iter(self.pending))
-                self._write_or_drop(ident)
+            self._write_all()
             if self.experiment_tags:
                 self.store.experiment(self.experiment_tags)
                 self.experiment_tags = {}
@@ -185,8 +189,7 @@ class Background:
         except RefusedError as error:
             self._problem = str(error)
             if self.known is None:  # the server cannot be used at all: nothing to wait for
-                self.warnings.append(f"MLflow refused: {error}")
-                self._retry_at, self._give_up_at = float("inf"), 0.0
+                self._dead = True
             else:
                 self.warnings.append(f"MLflow refused the experiment's tags: {error}")
                 self.experiment_tags = {}
@@ -195,12 +198,29 @@ class Background:
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, LONGEST_DELAY)
 
-    def _write_or_drop(self, ident: str) -> None:
-        write = self.pending[ident]
+    def _write_all(self) -> None:
+        if STUDY in self.pending:  # trials name it as their parent
+            self._write_or_drop(STUDY)
+        while True:
+            if self._replaying is None:
+                self._replaying = next(self.replays, None)
+            if self._replaying is None:
+                break
+            self._guarded(self._replaying)
+            self._replaying = None
+        while self.pending:
+            self._write_or_drop(next(iter(self.pending)))
+
+    def _guarded(self, write: RunWrite) -> None:
         try:
             self._write(write)
         except RefusedError as error:
-            self.warnings.append(f"MLflow refused run {write.name or ident}: {error}")
+            self.warnings.append(f"MLflow refused run {write.name or write.ident}: {error}")
+        self._delay = FIRST_DELAY  # the server answers
+
+    def _write_or_drop(self, ident: str) -> None:
+        write = self.pending[ident]
+        self._guarded(write)
         del self.pending[ident]
         self._points = max(0, self._points - len(write.points))
 
@@ -212,10 +232,9 @@ class Background:
         if known is None:
             known = self._create(write)
         self.known[write.ident] = known
-        if known.steps is None:
-            names = sorted({p.name for p in write.points} & set(known.latest))
-            known.steps = self.store.history(known.run_id, names) if names else {}
-        if known.ended and write.status != known.status:
+        self._learn_steps(write, known)
+        attempted = known.tags.get(TAG + "attempt") != write.tags.get(TAG + "attempt")
+        if known.ended and write.status and (write.status == "RUNNING" or attempted):
             self.store.set_status(known.run_id, "RUNNING", None)
             known.status = "RUNNING"
         points = fresh_points(write, known)
@@ -231,6 +250,20 @@ class Background:
         if write.status is not None and write.status != known.status:
             self.store.set_status(known.run_id, write.status, write.end_ms)
             known.status = write.status
+
+    def _learn_steps(self, write: RunWrite, known: Known) -> None:
+        """Ask for the steps of a metric only where the write could repeat one of them."""
+        unclear = []
+        for name in {p.name for p in write.points} - set(known.steps):
+            newest = known.latest.get(name)
+            if newest is None:
+                known.steps[name] = {}
+            elif all(p.step >= newest.step for p in write.points if p.name == name):
+                known.steps[name] = {newest.step: newest.value}
+            else:
+                unclear.append(name)
+        if unclear:
+            known.steps |= self.store.history(known.run_id, sorted(unclear))
 
     def _create(self, write: RunWrite) -> Known:
         assert self.known is not None

@@ -30,9 +30,9 @@ STATUS: dict[str, Status] = {
 }
 # Okabe-Ito without its black and yellow, then Tol's muted set: told apart by colour-blind readers
 COLOURS = (
-    "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 "
-    "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499"
-).split()
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255"),
+)
 REFERENCE_COLOUR = "#777777"
 STUDY_COLOUR = "#222222"
 
@@ -124,7 +124,7 @@ class Projection:
             for name, value in m.metrics.items()
             if value is not None and math.isfinite(value)
         ]
-        tags = {TAG + "state": record.state}
+        tags: dict[str, str] = {TAG + "state": record.state}
         if record.reason or record.attempt > 1:
             tags[TAG + "reason"] = shorten(record.reason, 500)
         info = sorted(record.info.items())
@@ -157,11 +157,9 @@ class Projection:
         if self._commit:
             tags["mlflow.source.git.commit"] = self._commit
         tags = {k: shorten(v) for k, v in tags.items() if v}
-        return RunWrite(
-            ident=STUDY, name=plan.study, start_ms=_ms(at), tags=tags, status="RUNNING"
-        )
+        return RunWrite(ident=STUDY, name=plan.study, start_ms=_ms(at), tags=tags, status="RUNNING")
 
-    def arm(self, row: ArmRow, answer: Answer, at: float) -> RunWrite:
+    def arm(self, row: ArmRow, answer: Answer, began: float, at: float) -> RunWrite:
         """An arm with its means and intervals, at step = replicates done.
 
         Always ended, so that no run is left running for ever: FINISHED when every replicate is in,
@@ -197,7 +195,7 @@ class Projection:
         return RunWrite(
             ident="arm/" + row.arm,
             name=row.arm,
-            start_ms=at_ms,
+            start_ms=_ms(began),
             tags=tags,
             params=dict(row.levels),
             points=points,

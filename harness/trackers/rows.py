@@ -66,7 +66,7 @@ class RunWrite:
         """Take over what a later write about the same run says."""
         assert later.ident == self.ident
         self.name = self.name or later.name
-        self.start_ms = min(self.start_ms, later.start_ms) if self.start_ms else later.start_ms
+        self.start_ms = self.start_ms or later.start_ms
         self.nested = self.nested or later.nested
         self.rerun = self.rerun or later.rerun
         self.tags.update(later.tags)
@@ -90,8 +90,8 @@ class Known:
     params: dict[str, str]
     latest: dict[str, Point]
     """Newest point per metric name, as MLflow's table shows it."""
-    steps: dict[str, dict[int, float]] | None = None
-    """Newest value per metric name and step; None until the server was asked."""
+    steps: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Newest value per step, for the metric names that were looked at so far."""
 
     @property
     def ended(self) -> bool:
@@ -116,7 +116,6 @@ def fresh_points(write: RunWrite, known: Known) -> list[Point]:
     there (a nondeterministic retry), and any value of a rerun, is added with its later timestamp:
     MLflow takes the newest timestamp at the highest step as the run's value.
     """
-    assert known.steps is not None
     last: dict[tuple[str, int], Point] = {}
     for point in write.points:
         if not math.isfinite(point.value):
@@ -143,7 +142,6 @@ def _after(point: Point, known: Known, differs: bool) -> Point:
 
 def remember(known: Known, points: Iterable[Point]) -> None:
     """Note that the points are on the server now."""
-    assert known.steps is not None
     for point in points:
         known.steps.setdefault(point.name, {})[point.step] = point.value
         newest = known.latest.get(point.name)

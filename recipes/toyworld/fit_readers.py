@@ -107,12 +107,16 @@ def _oracle_loss(out: dict[str, Tensor], labels: dict[str, Tensor], amounts: Ten
 
 
 def fit_extractor(folder: Path, steps_scale: float = 1.0) -> Path:
-    """Train features from a seed and data of their own; the heads are thrown away."""
+    """Train features from a seed and data of their own; the heads are thrown away.
+
+    Local colours, fine detail and the amounts of blur and noise weigh as much as the attributes,
+    so that a distance over the features sees soft or grainy pictures that still read well.
+    """
     torch.manual_seed(51)
     generator = Generator().manual_seed(52)
     model = Extractor().train()
     heads = nn.Linear(model.num_features, sum(HEADS.values()))
-    detail = nn.Linear(model.num_features, 3 * 16 + 3 * 4)
+    detail = nn.Linear(model.num_features, DETAILS)
     parameters = [p for m in (model, heads, detail) for p in m.parameters()]
     steps = max(2, round(EXTRACTOR_STEPS * steps_scale))
     optimiser = torch.optim.AdamW(parameters, 2e-3, weight_decay=0.01, fused=True)
@@ -121,42 +125,55 @@ def fit_extractor(folder: Path, steps_scale: float = 1.0) -> Path:
     for step in range(steps):
         prompts, images = draw_pictures(BATCH, generator)
         labels = labels_of(prompts)
-        images = _soften(images, generator)
+        images, amounts = _soften(images, generator)
         features = model.features(images)
         logits = dict(zip(HEADS, heads(features).split(list(HEADS.values()), dim=1), strict=True))
-        loss = sum(
-            cross_entropy(logits[head], labels[head], ignore_index=IGNORE, reduction="sum") / BATCH
+        known = sum(
+            cross_entropy(
+                logits[head],
+                labels[head],
+                ignore_index=IGNORE,
+                reduction="sum",
+                label_smoothing=0.1,  # bounds how far apart two words are
+            )
+            / BATCH
             for head in HEADS
             if head != "style"
         )
-        loss = loss + 4.0 * mse_loss(detail(features), _detail(images))
+        seen = mse_loss(detail(features), torch.cat([_detail(images), 3 * amounts], dim=1))
         # Unit-scale features, so that no direction dominates a distance by its units.
-        loss = (
-            loss
-            + 0.1 * (features.std(0) - 1).square().mean()
-            + 0.1 * features.mean(0).square().mean()
-        )
+        unit = (features.std(0) - 1).square().mean() + features.mean(0).square().mean()
+        loss = 0.15 * known + 4.0 * seen + 0.1 * unit
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
-        progress.step(step, loss=loss.detach())
+        progress.step(step, loss=loss.detach(), seen=seen.detach())
     return save("extractor", model.eval(), folder, recipe=f"{steps} steps of {BATCH}")
 
 
-def _soften(images_BCHW: Tensor, generator: Generator) -> Tensor:
-    """Blur or noise of random strength on half of the pictures, so that features see both."""
-    u = torch.rand(len(images_BCHW), 2, 1, 1, 1, generator=generator)
+def _soften(images_BCHW: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Blur a third and grain a third of the pictures; returns them and the amounts (B, 2)."""
+    count = len(images_BCHW)
+    kind = torch.randint(3, (count,), generator=generator)
+    amount = torch.rand(count, 1, 1, 1, generator=generator)
     padded = nn.functional.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
     blurred = avg_pool2d(padded, 3, stride=1)
-    noisy = images_BCHW + 0.4 * torch.randn(images_BCHW.shape, generator=generator)
-    out = images_BCHW + (u[:, 0] < 0.25) * u[:, 1] * (blurred - images_BCHW)
-    return (out + (u[:, 0] > 0.75) * u[:, 1] ** 2 * (noisy - images_BCHW)).clamp(-1, 1)
+    blur, grain = amount * (kind == 1).view(-1, 1, 1, 1), amount * (kind == 2).view(-1, 1, 1, 1)
+    noise = 0.3 * torch.randn(images_BCHW.shape, generator=generator)
+    out = (images_BCHW + blur * (blurred - images_BCHW) + grain * noise).clamp(-1, 1)
+    return out, torch.cat([blur, grain], dim=1).flatten(1)
+
+
+DETAILS = 3 * 36 + 2 * 3 * 9 + 2
+"""Regressed by the extractor: local colours, slopes, and the amounts of blur and grain."""
 
 
 def _detail(images_BCHW: Tensor) -> Tensor:
-    """(B, 60): mean colours on a 4 x 4 grid, and fine-detail energy on a 2 x 2 grid."""
-    padded = nn.functional.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
-    fine = (images_BCHW - avg_pool2d(padded, 3, stride=1)).square()
-    energy = (avg_pool2d(fine, 12) + 1e-4).log().flatten(1) / 3 + 1.5
-    return torch.cat([avg_pool2d(images_BCHW, 6).flatten(1), energy], dim=1)
+    """(B, 162): mean colours on a 6 x 6 grid, and log slope energies on a 3 x 3 grid."""
+    slopes = [
+        nn.functional.pad(images_BCHW.diff(dim=3), (0, 1, 0, 0), mode="replicate"),
+        nn.functional.pad(images_BCHW.diff(dim=2), (0, 0, 0, 1), mode="replicate"),
+    ]
+    energy = [(avg_pool2d(s.square(), 8) + 1e-3).log().flatten(1) / 2 + 2 for s in slopes]
+    return torch.cat([2 * avg_pool2d(images_BCHW, 4).flatten(1), *energy], dim=1)

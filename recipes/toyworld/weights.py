@@ -44,6 +44,7 @@ def save_state(name: str, state: dict[str, Tensor], folder: Path, *, recipe: str
     }
     partial = path.with_suffix(".partial")
     save_file(half, partial, metadata={"renderer": fingerprint(), "recipe": recipe})
+    partial.chmod(0o644)
     partial.replace(path)
     return path
 

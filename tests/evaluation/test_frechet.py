@@ -53,9 +53,7 @@ def test_forms_agree(n: int, m: int) -> None:
     """Sample-space, QR and eigh forms on the same sets, on either side of n = d."""
     x, y = correlated(n, 64, 4), correlated(m, 64, 5, 0.2)
     by_moments = [Gaussian.from_moments(s.mean(0), np.cov(s.T)) for s in (x, y)]
-    by_samples = [
-        Gaussian(s.mean(0), (s - s.mean(0)) / np.sqrt(len(s) - 1)) for s in (x, y)
-    ]
+    by_samples = [Gaussian(s.mean(0), (s - s.mean(0)) / np.sqrt(len(s) - 1)) for s in (x, y)]
     expected = frechet_distance(x, y)
     assert gaussian_distance(*by_moments) == pytest.approx(expected, rel=1e-6)
     assert gaussian_distance(*by_samples) == pytest.approx(expected, rel=1e-9)

@@ -108,9 +108,7 @@ def test_jackknife_removes_a_bias_that_falls_with_n() -> None:
         lambda g: float((values if g is None else values[label != g]).var(ddof=0)), 10
     )
     assert biased.value == pytest.approx(values.var(ddof=0))
-    assert abs(biased.corrected - values.var(ddof=1)) < 0.2 * abs(
-        biased.value - values.var(ddof=1)
-    )
+    assert abs(biased.corrected - values.var(ddof=1)) < 0.2 * abs(biased.value - values.var(ddof=1))
 
 
 def test_jackknife_interval_uses_t() -> None:

@@ -35,6 +35,7 @@ def test_mean_is_zero_under_the_null() -> None:
     assert (values < 0).any()
 
 
+@pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save")
 def test_against_torchmetrics_on_one_full_subset() -> None:
     generator = torch.Generator().manual_seed(0)
     real = torch.randint(0, 256, (90, 3, 24, 24), generator=generator, dtype=torch.uint8)
@@ -63,7 +64,9 @@ def test_cmmd_is_unbiased_where_the_published_statistic_is_not() -> None:
 
     def v_statistic(x: np.ndarray, y: np.ndarray) -> float:
         x, y = (s / np.linalg.norm(s, axis=1, keepdims=True) for s in (x, y))
-        terms = gaussian_rbf(x, x).mean() + gaussian_rbf(y, y).mean() - 2 * gaussian_rbf(x, y).mean()
+        terms = (
+            gaussian_rbf(x, x).mean() + gaussian_rbf(y, y).mean() - 2 * gaussian_rbf(x, y).mean()
+        )
         return 1000 * float(terms)
 
     # Orthogonal embeddings: k is about exp(-2/200), so the floor is about 2000 (1 - k) / 30.
@@ -101,7 +104,5 @@ def test_paired_difference_is_narrower_than_its_parts() -> None:
     b = a + 0.05 * rng.normal(size=a.shape)
     terms = [KernelTerms.build(s, reference, 24) for s in (a, b)]
     apart = [delete_group_jackknife(t.distance, 24) for t in terms]
-    together = delete_group_jackknife(
-        lambda g: terms[0].distance(g) - terms[1].distance(g), 24
-    )
+    together = delete_group_jackknife(lambda g: terms[0].distance(g) - terms[1].distance(g), 24)
     assert together.se < 0.4 * min(one.se for one in apart)

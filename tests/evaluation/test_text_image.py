@@ -16,7 +16,7 @@ def test_per_item_and_not_clamped() -> None:
 
 
 def test_against_torchmetrics_cosine() -> None:
-    """torchmetrics' CLIPScore is the mean of 100 x these cosines, clamped at the mean only."""
+    """Torchmetrics' CLIPScore is the mean of 100 x these cosines, clamped at the mean only."""
     generator = torch.Generator().manual_seed(0)
     images, texts = torch.randn(2, 20, 8, generator=generator)
     expected = pairwise_cosine_similarity(images.double(), texts.double()).diagonal()

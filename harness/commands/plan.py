@@ -1,0 +1,67 @@
+"""`stillhouse plan`: what a study will run, cost and detect. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
+
+
+def command(
+    study: Annotated[Path, typer.Argument(help="Study file.")],
+    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once; default what fits here.")
+    ] = None,
+    arms: Annotated[bool, typer.Option("--arms", help="List every arm.")] = False,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="The GPUs are on other machines: do not look here.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what a study will run, what it costs and what it can detect, before anything is spent.
+
+    Example: stillhouse plan studies/quickstart/study.yaml
+    """
+    from harness.journal import History
+    from harness.plan import make_plan
+    from harness.plan_text import lines_of
+    from harness.study import load
+    from harness.workspace import Workspace
+
+    loaded = load(study)
+    place = Workspace.find(study, workspace)
+    history = History.read([place.journal, loaded.file.parent / "results"])
+    plan = make_plan(
+        loaded, history, workspace=place, parallel=parallel, check_devices=not elsewhere
+    )
+    if as_json:
+        typer.echo(json.dumps(as_object(plan, str(place.root)), allow_nan=False))
+        return
+    for line in lines_of(plan, str(study), arms=arms):
+        typer.echo(line)
+
+
+def as_object(plan: Plan, workspace: str) -> dict[str, Any]:
+    """The plan as one JSON object; trials are flat and leave out the recipe their arm holds."""
+    whole = plan.model_dump(mode="json", exclude={"trials"})
+    whole["workspace"] = workspace
+    whole["counts"] = {s: plan.count(s) for s in ("new", "measure", "reuse", "stale", "running")}
+    whole["trials"] = [
+        {
+            "key": planned.trial.key,
+            "short": planned.trial.short,
+            "arm": planned.trial.arm,
+            "replicate": planned.trial.replicate,
+            "kind": planned.trial.kind,
+            "state": planned.state,
+            "why": planned.why,
+        }
+        for planned in plan.trials
+    ]
+    return whole

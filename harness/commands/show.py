@@ -1,0 +1,94 @@
+"""`stillhouse show`: everything recorded about one trial."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.journal import Attempt, TrialHistory
+    from harness.workspace import Workspace
+
+
+def command(
+    key: Annotated[str, typer.Argument(help="Trial key, or its first digits.")],
+    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show one trial: identity, attempts, metrics, artifacts.
+
+    Example: stillhouse show 1f9c2a7b
+    """
+    from harness.journal import History
+    from harness.standing import only_key, place
+
+    found = place(workspace)
+    history = History.read([found.journal])
+    trial = history.trials[only_key(history, key, found)]
+    content = _content(trial, found)
+    if as_json:
+        typer.echo(json.dumps(content))
+        return
+    for line in _lines(content):
+        typer.echo(line)
+
+
+def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
+    from harness.standing import trial_standing
+
+    last = trial.ordered[-1].opened
+    standing = trial_standing(last.trial, trial, workspace)
+    return {
+        "key": trial.key,
+        "short": last.trial.short,
+        "kind": last.trial.kind,
+        "study": last.study,
+        "arm": last.trial.arm,
+        "levels": last.trial.levels,
+        "replicate": last.trial.replicate,
+        "state": standing.state,
+        "recipe": last.trial.recipe,
+        "data": last.trial.data,
+        "folder": str(workspace.trial(trial.key)),
+        "attempts": [_attempt(a) for a in trial.ordered],
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    opened, closed = attempt.opened, attempt.closed
+    content = opened.model_dump(mode="json", exclude={"type", "key", "trial", "study"})
+    content["closed"] = closed.model_dump(mode="json", exclude={"type", "key"}) if closed else None
+    return content
+
+
+def _lines(content: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{content['short']}  {content['state']}",
+        f"key        {content['key']}",
+        f"study      {content['study']}",
+        f"levels     {', '.join(f'{k}={v}' for k, v in content['levels'].items()) or '-'}",
+        f"folder     {content['folder']}",
+        f"recipe     {json.dumps(content['recipe'], sort_keys=True)}",
+    ]
+    for attempt in content["attempts"]:
+        closed = attempt["closed"]
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["at"]))
+        how = f"{closed['state']} in {closed['seconds']:.1f} s" if closed else "not closed"
+        reason = f"  {closed['reason']}" if closed and closed["reason"] else ""
+        resumed = (
+            f"  continues attempt {attempt['resumed_from']}" if attempt["resumed_from"] else ""
+        )
+        lines.append(f"attempt {attempt['attempt']}  {began}  {how}{reason}{resumed}")
+        lines.append(
+            f"  {attempt['mode']} on {attempt['host']}, {attempt['device']}; protocol "
+            f"{attempt['protocol_name']} {attempt['protocol'][:12]}, code {attempt['code'][:12]}"
+        )
+        for measured in closed["measurements"] if closed else []:
+            for name, value in measured["metrics"].items():
+                shown = "not finite" if value is None else f"{value:.6g}"
+                lines.append(f"  step {measured['step']:<6} {name:<28} {shown}")
+    return lines

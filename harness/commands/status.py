@@ -1,0 +1,78 @@
+"""`stillhouse status`: how studies stand. Never writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.standing import Standing
+
+
+def command(
+    study: Annotated[
+        str | None, typer.Argument(help="Study file or name; default every study.")
+    ] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say how studies stand: done, running, interrupted, failed, and what to type next.
+
+    Example: stillhouse status studies/quickstart/study.yaml
+    """
+    from harness.journal import History
+    from harness.standing import place, standing_of
+
+    file = Path(study) if study and Path(study).is_file() else None
+    found = place(workspace, file)
+    history = History.read([found.journal])
+    names = [_name(study, file)] if study else sorted(history.planned)
+    standings = [standing_of(name, history, found) for name in names]
+    if as_json:
+        content = {"workspace": str(found.root), "studies": [s.model_dump() for s in standings]}
+        typer.echo(json.dumps(content))
+        return
+    typer.echo(f"workspace {found.root}")
+    for standing in standings:
+        for line in _lines(standing, file or Path(standing.study)):
+            typer.echo(line)
+    for warning in history.warnings:
+        typer.echo(f"warning   {warning}")
+
+
+def _name(study: str | None, file: Path | None) -> str:
+    if file is None:
+        return study or ""
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        content = YAML(typ="safe").load(file)
+    except YAMLError:
+        return file.stem
+    return str(content.get("name", file.stem)) if isinstance(content, dict) else file.stem
+
+
+def _lines(standing: Standing, study: Path) -> list[str]:
+    total = len(standing.trials)
+    counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
+    lines = [f"{standing.study}  {total} trials: {counted}"]
+    if standing.running_on:
+        lines.append(f"  running now ({standing.running_on})")
+    for state in ("interrupted", "failed", "diverged", "killed"):
+        told = [t for t in standing.trials if t.state == state]
+        for trial in told[:5]:
+            reason = f"  {trial.reason[:100]}" if trial.reason else ""
+            lines.append(f"  {state:<11} {trial.short}{reason}  -> stillhouse logs {trial.key[:8]}")
+        if len(told) > 5:
+            lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")
+    if standing.report:
+        lines.append(f"  report      {standing.report}")
+    missing = sum(
+        count for state, count in standing.counts.items() if state not in ("done", "diverged")
+    )
+    if missing and not standing.running_on:
+        lines.append(f"  next        stillhouse run {study}  ({missing} trials to run)")
+    return lines

@@ -1,0 +1,33 @@
+"""`stillhouse sync`: replays the journal into MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    study: Annotated[
+        str | None, typer.Argument(help="Name of the study; default: every study recorded.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="MLflow address; default: the workspace's own database.")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Workspace; default: that of the current folder's project.")
+    ] = None,
+) -> None:
+    """Bring MLflow up to date with the journal; what is there already is not written again.
+
+    Example: stillhouse sync task-mixture --mlflow http://tracking.lab:5000
+    """
+    from harness.trackers.replay import sync
+    from harness.workspace import Workspace
+
+    place = Workspace.find(given=workspace)
+    warnings = sync(place, study=study, uri=mlflow, echo=typer.echo)
+    for warning in warnings:
+        typer.echo(warning, err=True)
+    raise typer.Exit(1 if warnings else 0)

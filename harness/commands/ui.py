@@ -1,0 +1,24 @@
+"""`stillhouse ui`: MLflow's pages for a workspace, with links to the saved views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    workspace: Annotated[
+        Path | None, typer.Option(help="Workspace; default: that of the current folder's project.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 5000,
+) -> None:
+    """Open the recorded studies in MLflow: starts its server and prints links to the views.
+
+    Example: stillhouse ui --port 5000
+    """
+    from harness.trackers.server import serve
+    from harness.workspace import Workspace
+
+    raise typer.Exit(serve(Workspace.find(given=workspace), port, typer.echo))

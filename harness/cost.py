@@ -1,0 +1,175 @@
+"""What the missing trials of a study will cost, from trials already measured, on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.journal import History, TrialHistory
+from harness.plan import Cost, PlannedTrial
+from harness.study import Resources, Study
+
+DEVICES = Path("/dev")
+_HOUR = 3600.0
+
+
+def gpus_here() -> int:
+    """GPUs this process may use, without importing torch or calling nvidia-smi."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return len([d for d in named.split(",") if d.strip() and d.strip() != "-1"])
+    return len([p for p in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", p.name)])
+
+
+def cpus_here() -> int:
+    """CPU cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def check_devices(resources: Resources) -> None:
+    """Refuse trials that would wait for devices forever.
+
+    Raises:
+        HarnessError: if one trial asks for more GPUs or cores than there are.
+    """
+    gpus, cpus = gpus_here(), cpus_here()
+    if resources.gpus > gpus:
+        raise HarnessError(
+            f"resources.gpus is {resources.gpus:g} a trial, this machine offers {gpus} "
+            "(/dev/nvidia*, CUDA_VISIBLE_DEVICES). Set `resources: {gpus: 0}` to run on the CPU, "
+            "or run where the GPUs are."
+        )
+    if resources.cpus > cpus:
+        raise HarnessError(
+            f"resources.cpus is {resources.cpus:g} a trial, this machine offers {cpus}. Ask for "
+            f"{cpus} or fewer."
+        )
+
+
+def parallel_here(resources: Resources) -> int:
+    """Trials that fit on this machine at once; at least 1."""
+    fit = math.floor(cpus_here() / resources.cpus + 1e-9)
+    if resources.gpus > 0:
+        fit = min(fit, math.floor(gpus_here() / resources.gpus + 1e-9))
+    return max(1, fit)
+
+
+def cost_of(
+    study: Study, trials: Sequence[PlannedTrial], history: History, parallel: int | None
+) -> Cost:
+    """Cost of the trials that `run` would execute: median, and an 80 % interval by quantiles.
+
+    Seconds come from finished trials of this plan, else of this study, else of the workspace.
+    """
+    missing = [t for t in trials if t.state in ("new", "measure")]
+    at_once = parallel or parallel_here(study.resources)
+    limit = study.budget.gpu_hours if study.budget else None
+    spent = _spent(history, (t.trial.key for t in trials))
+    seconds, basis = _measured(study, trials, history)
+    if not seconds:
+        return Cost(
+            trials=len(missing),
+            basis="no finished trial to go by",
+            parallel=at_once,
+            spent_gpu_hours=spent,
+            budget_gpu_hours=limit,
+        )
+    middle = statistics.median(seconds)
+    low, high = _interval(seconds)
+    again = _seconds_of_measuring(history)
+    units = sum(again / middle if again and t.state == "measure" else 1.0 for t in missing)
+    busy = min(at_once, max(len(missing), 1))
+    return Cost(
+        trials=len(missing),
+        seconds_per_trial=middle,
+        gpu_hours=units * middle * study.resources.gpus / _HOUR,
+        hours=units * middle / busy / _HOUR,
+        lo_hours=units * low / busy / _HOUR,
+        hi_hours=units * high / busy / _HOUR,
+        basis=basis,
+        parallel=at_once,
+        spent_gpu_hours=spent,
+        budget_gpu_hours=limit,
+    )
+
+
+def budget_warning(study: Study, cost: Cost) -> str:
+    """Why the plan does not fit the study's budget; empty if it does, or if nothing is known."""
+    if study.budget is None:
+        return ""
+    over = []
+    total = cost.spent_gpu_hours + (cost.gpu_hours or 0.0)
+    if study.budget.gpu_hours is not None and total > study.budget.gpu_hours:
+        over.append(
+            f"{total:.3g} GPU-h in all ({cost.spent_gpu_hours:.3g} spent) of "
+            f"{study.budget.gpu_hours:g} GPU-h"
+        )
+    if study.budget.hours is not None and (cost.hours or 0.0) > study.budget.hours:
+        over.append(f"{cost.hours:.3g} h of {study.budget.hours:g} h")
+    return f"over budget: {'; '.join(over)}" if over else ""
+
+
+def _measured(
+    study: Study, trials: Sequence[PlannedTrial], history: History
+) -> tuple[list[float], str]:
+    planned = {t.trial.key for t in trials if t.trial.kind == "trial"}
+    done = [k for k in history.trials.values() if _finished(k)]
+    groups = (
+        ([k for k in done if k.key in planned], "of this plan"),
+        ([k for k in done if k.attempts and _study_of(k) == study.name], "of this study"),
+        (done, "of other studies"),
+    )
+    for group, words in groups:
+        if group:
+            return [k.seconds() for k in group], f"{len(group)} finished trial(s) {words}"
+    return [], ""
+
+
+def _finished(known: TrialHistory) -> bool:
+    complete = known.complete
+    return (
+        complete is not None
+        and complete.closed is not None
+        and complete.closed.state == "done"
+        and complete.opened.trial.kind == "trial"
+        and known.seconds() > 0
+    )
+
+
+def _study_of(known: TrialHistory) -> str:
+    return known.ordered[-1].opened.study
+
+
+def _interval(seconds: list[float]) -> tuple[float, float]:
+    if len(seconds) < 2:
+        return seconds[0], seconds[0]
+    tenths = statistics.quantiles(seconds, n=10, method="inclusive")
+    return tenths[0], tenths[-1]
+
+
+def _seconds_of_measuring(history: History) -> float | None:
+    found = [
+        a.closed.seconds
+        for known in history.trials.values()
+        for a in known.ordered
+        if a.opened.mode == "measure" and a.closed is not None and a.closed.state == "done"
+    ]
+    return statistics.median(found) if found else None
+
+
+def _spent(history: History, keys: Iterable[str]) -> float:
+    """GPU-hours of every closed attempt, failures included."""
+    attempts = [
+        a.closed
+        for key in keys
+        if key in history.trials
+        for a in history.trials[key].ordered
+        if a.closed is not None
+    ]
+    return sum(closed.seconds * closed.gpus for closed in attempts) / _HOUR

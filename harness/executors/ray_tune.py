@@ -1,0 +1,375 @@
+"""Runs jobs as Ray Tune trials in warm, reused actors. The only module that imports ray.
+
+Tune schedules; it decides nothing else. A trial of Tune is one attempt; its trainable never raises:
+how an attempt ended is a result like any other. An actor that dies ends its attempt as killed, and
+the driver opens the next attempt. Nothing is ever restored from Tune's own files, which go to a
+scratch folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_INIT": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+
+import ray  # noqa: E402 - the environment above is read at import
+from ray import tune  # noqa: E402
+from ray.tune import Callback, PlacementGroupFactory, Trainable  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from harness.contract import Report  # noqa: E402
+from harness.errors import HarnessError  # noqa: E402
+from harness.executors.base import Ended, Executor, Job, OnEvent  # noqa: E402
+from harness.executors.worker import execute, limit_threads, thread_environment  # noqa: E402
+
+MAX_TRIALS = 1000
+"""Trials a Tuner: its state grows with each, and is rewritten whole."""
+FLUSH_SECONDS = 0.5
+"""Reports are sent together at most this often: a trip through Tune costs milliseconds."""
+OBJECT_STORE_BYTES = 128 * 2**20
+JOB_FILE = "job.json"
+
+
+class RayExecutor(Executor):
+    """Starts Ray, or joins a cluster, at the first `run`; `close` lets go of it."""
+
+    def __init__(
+        self, scratch: Path, *, parallel: int | None = None, address: str | None = None
+    ) -> None:
+        self._scratch = scratch
+        self._parallel = parallel
+        self._address = address
+        self._broken = 0
+
+    def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
+        """See `Executor.run`.
+
+        Raises:
+            HarnessError: if Ray cannot be started, or breaks down twice.
+        """
+        pulled = iter(jobs)
+        while not stop():
+            first = next(pulled, None)
+            if first is None:
+                return
+            self._start(first)
+            slots = self._slots(first)
+            batch = islice(chain([first], pulled), MAX_TRIALS)
+            self._tune(_Batch(batch, on_event, stop, slots), slots)
+
+    def close(self) -> None:
+        """Leave Ray and remove its scratch folder."""
+        if ray.is_initialized():
+            ray.shutdown()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _start(self, job: Job) -> None:
+        if ray.is_initialized():
+            return
+        threads = thread_environment(job.cpus)
+        kept = {name: os.environ.get(name) for name in threads}
+        options: dict[str, Any] = {"address": self._address}
+        if self._address is None:
+            options = {
+                "num_cpus": self._local_cpus(job),
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
+            os.environ.update(threads)  # inherited by the workers of a local Ray
+        else:
+            options["runtime_env"] = {"env_vars": threads}
+        handlers = _signal_handlers()
+        try:
+            ray.init(
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                ignore_reinit_error=False,
+                **options,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f"the cluster at {self._address}" if self._address else "Ray"
+            raise HarnessError(
+                f"cannot start or join {where}: {error}. `--inline` runs without Ray."
+            ) from error
+        finally:
+            for name, value in kept.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+            for number, handler in handlers.items():  # Ray installs its own SIGTERM handler
+                signal.signal(number, handler)
+        for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def _local_cpus(self, job: Job) -> float:
+        if self._parallel is not None:
+            return self._parallel * job.cpus
+        return max(float(len(os.sched_getaffinity(0))), job.cpus)
+
+    def _slots(self, job: Job) -> int:
+        """Jobs that fit at once."""
+        there = ray.cluster_resources()
+        fits = [there.get("CPU", 0.0) / job.cpus]
+        if job.gpus:
+            fits.append(there.get("GPU", 0.0) / job.gpus)
+        if min(fits) < 1:
+            raise HarnessError(
+                f"a trial asks for {job.cpus:g} CPUs and {job.gpus:g} GPUs; Ray has "
+                f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all"
+            )
+        limit = self._parallel or math.inf
+        return int(min(*fits, limit, MAX_TRIALS))
+
+    def _tune(self, batch: _Batch, slots: int) -> None:
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
+        config = tune.TuneConfig(search_alg=batch, reuse_actors=True, num_samples=-1)
+        tuner = tune.Tuner(
+            tune.with_resources(_Worker, _resources),
+            tune_config=config,
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self._scratch),
+                callbacks=[_Listener(batch)],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+                sync_config=tune.SyncConfig(sync_artifacts=False),
+                log_to_file=False,
+            ),
+        )
+        try:
+            tuner.fit()
+        except _Stopped:
+            ray.shutdown()
+        except Exception as error:  # Ray itself broke: attempts under way are lost, others are not
+            ray.shutdown()
+            batch.lose(f"Ray broke down: {type(error).__name__}: {error}"[:300])
+            self._broken += 1
+            if self._broken > 1:
+                raise HarnessError(f"Ray broke down twice, last with: {error}") from error
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        if batch.error is not None:
+            raise batch.error
+        batch.finish()
+
+
+class _Stopped(BaseException):
+    """Leaves Tune's loop at once. Not an Exception: Tune would wait for every actor to end."""
+
+
+class _Batch(Searcher):  # type: ignore[misc]
+    """Hands jobs to Tune, each when a slot is free for it, and events back to the driver.
+
+    More pending trials than free slots would make Tune start actors for them, only to throw these
+    away when a warm one comes free.
+    """
+
+    def __init__(
+        self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool], slots: int
+    ) -> None:
+        super().__init__()
+        self._slots = slots
+        self._jobs = iter(jobs)
+        self._on_event = on_event
+        self.stop = stop
+        self.error: BaseException | None = None
+        self._by_trial: dict[str, Job] = {}
+        self._started: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job as the config of a Tune trial."""
+        if len(self._by_trial) >= self._slots:
+            return None
+        job: Job | None = None
+        if self.error is None and not self.stop():
+            with self._keeping_errors():
+                job = next(self._jobs, None)
+        if job is None:
+            return str(Searcher.FINISHED)
+        file = job.folder / JOB_FILE
+        file.write_text(job.model_dump_json())
+        self._by_trial[trial_id] = job
+        return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing to learn: this search knows what it wants."""
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing to learn."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing is restored from Tune."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is restored from Tune."""
+
+    def started(self, trial_id: str) -> None:
+        """The attempt of a Tune trial began."""
+        if trial_id in self._by_trial and trial_id not in self._started:
+            self._started.add(trial_id)
+            self._tell(self._by_trial[trial_id], "started", time.time())
+
+    def ended(self, trial_id: str, ended: Ended, at: float) -> None:
+        """The attempt of a Tune trial ended."""
+        job = self._by_trial.pop(trial_id, None)
+        if job is not None:
+            self._started.discard(trial_id)
+            self._tell(job, ended, at)
+
+    def reported(self, trial_id: str, report: Report, at: float) -> None:
+        """A report arrived."""
+        if trial_id in self._by_trial:
+            self._tell(self._by_trial[trial_id], report, at)
+
+    def lose(self, reason: str) -> None:
+        """Every attempt under way is gone with its worker."""
+        for trial_id in list(self._started):
+            self.ended(trial_id, Ended(state="killed", reason=reason, died=True), time.time())
+
+    def finish(self) -> None:
+        """What still runs was interrupted; what was only prepared gets no event."""
+        for trial_id in list(self._started):
+            self.ended(trial_id, Ended(state="killed", reason="interrupted"), time.time())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Batch:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Searcher, ())  # Tune pickles what it is given, to restore it; we never restore
+
+    def _tell(self, job: Job, event: Any, at: float) -> None:
+        with self._keeping_errors():
+            self._on_event(job, event, at)
+
+    @contextlib.contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        """Errors of the driver leave through `run`, not through Tune, which would wrap them."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+
+class _Listener(Callback):  # type: ignore[misc]
+    """Turns what Tune tells into events."""
+
+    def __init__(self, batch: _Batch) -> None:
+        self._batch = batch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Callback, ())
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Leave as soon as the driver is told to stop, or cannot go on."""
+        if self._batch.error is not None or self._batch.stop():
+            raise _Stopped
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """An actor took the job."""
+        self._batch.started(trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Reports, and maybe the end."""
+        for at, kind, content in result.pop("events", ()):
+            if kind == "report":
+                self._batch.reported(trial.trial_id, Report.model_validate(content), at)
+            else:
+                self._batch.ended(trial.trial_id, Ended.model_validate(content), at)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Only a dead actor gets here: the trainable never raises."""
+        self._batch.started(trial.trial_id)
+        reason = "its worker process died (killed, or out of memory)"
+        ended = Ended(state="killed", reason=reason, died=True)
+        self._batch.ended(trial.trial_id, ended, time.time())
+
+
+class _Worker(Trainable):  # type: ignore[misc]
+    """A warm process that executes one job after another."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the first job."""
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next job."""
+        self._take(new_config)
+        return True
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._running = _execute_logged(Path(config["job"]))
+
+    def step(self) -> dict[str, Any]:
+        """Reports until it is time to send them, or the end."""
+        events: list[tuple[float, str, dict[str, Any]]] = []
+        until = time.monotonic() + FLUSH_SECONDS
+        while True:
+            at, event = next(self._running)
+            ended = isinstance(event, Ended)
+            events.append((at, "ended" if ended else "report", event.model_dump()))
+            if ended or time.monotonic() >= until:
+                return {"events": events, "done": ended}
+
+
+def _execute_logged(file: Path) -> Generator[tuple[float, Report | Ended]]:
+    """Execute the job in a file, with the worker's descriptors 1 and 2 led to the trial's log."""
+    try:
+        job = Job.model_validate(json.loads(file.read_text()))
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except (OSError, ValueError) as error:
+        reason = f"the worker cannot read its job: {error}; is the workspace on shared storage?"
+        yield time.time(), Ended(state="failed", reason=reason)
+        return
+    limit_threads(job.cpus)
+    saved = {number: os.dup(number) for number in (1, 2)}
+    try:
+        for number in saved:
+            os.dup2(log, number)
+        yield from execute(job)
+    finally:
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(log)
+
+
+def _resources(config: dict[str, Any]) -> PlacementGroupFactory:
+    bundle = {"CPU": config["cpus"]} | ({"GPU": config["gpus"]} if config["gpus"] else {})
+    return PlacementGroupFactory([bundle])
+
+
+def _signal_handlers() -> dict[int, Any]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}

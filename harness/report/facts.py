@@ -1,0 +1,134 @@
+"""What surrounds the numbers: compute used, how to reproduce, environment, fingerprints, method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.analyse.answer import Answer
+from harness.analyse.contrasts import PAIRED_FROM
+from harness.analyse.observed import contributing
+from harness.journal import Attempt, History
+from harness.plan import Plan
+
+
+def duration(seconds: float) -> str:
+    """`31 s`, `12.4 min` or `5.20 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"
+
+
+def compute(answer: Answer) -> str:
+    """One paragraph in the form asked for by NeurIPS checklist item 8, failures included."""
+    if not answer.attempts:
+        return "Nothing has run yet."
+    where = ", ".join(answer.devices) or "a device that was not recorded"
+    parts = [
+        f"All {answer.attempts} attempts of this study's trials and reference rows together took "
+        f"{duration(answer.seconds_all)} of wall time on {where} ({_gpu(answer)})."
+    ]
+    if answer.trial_seconds:
+        least, median, most = (duration(s) for s in answer.trial_seconds)
+        parts.append(f"One trial takes {median} in the median ({least} to {most}).")
+    if answer.attempts_failed:
+        share = 100 * answer.seconds_failed / answer.seconds_all if answer.seconds_all else 0
+        parts.append(
+            f"Included are {answer.attempts_failed} attempts whose result does not count (failed, "
+            f"killed, diverged, superseded, or no longer planned): "
+            f"{duration(answer.seconds_failed)}, {share:.0f} % of the time."
+        )
+    else:
+        parts.append("No attempt failed or was thrown away.")
+    if answer.attempts_cut_off:
+        parts.append(
+            f"{answer.attempts_cut_off} more attempts are running or were cut off; their time is "
+            "not known."
+        )
+    parts.append(
+        "Attempts made for another study that shares these trials are counted in full; smoke runs "
+        "and work outside this workspace are not counted."
+    )
+    return " ".join(parts)
+
+
+def _gpu(answer: Answer) -> str:
+    return f"{answer.gpu_hours:.2f} GPU-hours" if answer.gpu_hours else "no GPU"
+
+
+def commands(answer: Answer, plan: Plan) -> list[tuple[str, str]]:
+    """(what it does, command line) for one trial and for the whole study."""
+    rows = sorted(answer.arms, key=lambda r: (r.kind == "reference", not r.baseline))
+    keys = [
+        (row.arm, r, key)
+        for row in rows
+        for r, key in row.keys.items()
+        if row.trial_states.get(r) == "done"
+    ]
+    found = []
+    if keys:
+        arm, replicate, key = keys[0]
+        found.append(
+            (f"one trial ({arm}, replicate {replicate})", f"stillhouse reproduce {key}"),
+        )
+    file = plan.study_file
+    found.append(("what a complete rerun would cost", f"stillhouse plan {file}"))
+    found.append(("the whole study, only what is missing", f"stillhouse run {file}"))
+    found.append(("this page again", f"stillhouse report {file}"))
+    return found
+
+
+def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str, list[str]]]:
+    """(name, values) of what identifies the results; several values where they differ."""
+    attempts = _attempts(plan, history)
+    codes = _distinct(a.opened.code for a in attempts)
+    rows = [
+        ("study digest", [plan.digest]),
+        (f"protocol {answer.protocol_name}", [answer.protocol]),
+        ("data", _distinct(t.trial.data for t in plan.trials if t.trial.kind == "trial")),
+        ("code of the results", codes or ["-"]),
+    ]
+    if codes and codes != [plan.fingerprints.code]:
+        rows.append(("code of the files now", [plan.fingerprints.code]))
+    rows.append(("device", _distinct(a.opened.device for a in attempts) or ["not recorded"]))
+    return [(name, values) for name, values in rows if values]
+
+
+def environment(plan: Plan, history: History) -> list[tuple[str, list[str]]]:
+    """(package, versions) of the attempts that count; several where they differ."""
+    known = [a.opened.environment for a in _attempts(plan, history) if a.opened.environment]
+    names = sorted({n for e in known for n in e}, key=lambda n: (n != "python", n))
+    return [(n, _distinct(e.get(n, "absent") for e in known)) for n in names]
+
+
+def _attempts(plan: Plan, history: History) -> list[Attempt]:
+    records = [history.trials[t.trial.key] for t in plan.trials if t.trial.key in history.trials]
+    return [a for record in records for a in contributing(record, plan.fingerprints.protocol)]
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return sorted({v for v in values if v})
+
+
+def method(answer: Answer) -> list[str]:
+    """How the verdicts came about, a sentence each."""
+    level = f"{100 * (1 - answer.alpha):g} %"
+    return [
+        "The replicate is the unit: every contrast is a difference per replicate, the mean of "
+        "a - b over cells matched on all other factors.",
+        f"From {PAIRED_FROM} complete replicates a paired t test decides; below that the residual "
+        "variance of the additive arm x replicate model (OLS over all arms) takes the place of the "
+        "differences' own spread, and the table says so.",
+        f"Tests are two-sided at {answer.alpha:g}. p values of the declared contrasts are adjusted "
+        "by Holm, those of exploratory comparisons by Benjamini-Hochberg. Intervals "
+        f"({level}) are not adjusted.",
+        "improves / harms: adjusted p below the level and the interval beyond the margin; (below "
+        "margin): significant, but the interval reaches inside the margin; equivalent: the whole "
+        "interval lies inside the margin; undecided: everything else.",
+        "Where a replicate diverged, failed or lacks a side, the verdict from complete pairs must "
+        "survive the worst case: missing values at the end of the metric's legal range (or the "
+        "worst observed) that speaks against it, diverged trials at the bad end. If not, it is "
+        "undecided.",
+        "Intervals of single arms are t intervals of the mean over replicates and contain what all "
+        "arms of a replicate share; differences between arms are surer than these look.",
+        "Membership of the trade-off's front is bootstrapped over replicates, arms jointly.",
+    ]

@@ -1,0 +1,209 @@
+"""One self-contained HTML page per study, with Markdown and tables beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.analyse import formats, tables, words
+from harness.analyse.answer import Answer, ArmRow, Interaction, Verdict
+from harness.journal import History
+from harness.plan import Plan
+from harness.report import facts, panels, plots
+from harness.report.curves import curves
+from harness.report.markdown import markdown
+from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.study import Study
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(
+    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
+) -> Path:
+    """Write report.html, report.md and tables/ into the study's folder; same inputs, same bytes.
+
+    The page loads nothing and needs no script, so it can be mailed, archived, or shown in MLflow's
+    sandboxed frame.
+
+    Args:
+        answer: the study's answer.
+        plan: the plan it was made from.
+        study: the study.
+        history: journals; learning curves, environments and panels are found through it.
+        workspace: where the attempts' pictures are and the report goes.
+
+    Returns:
+        the path of report.html.
+    """
+    folder = workspace.study(answer.study)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for table in tables.tables(answer):
+        _write(folder / "tables" / f"{table.name}.csv", formats.to_csv(table))
+        if table.printed_columns:
+            _write(folder / "tables" / f"{table.name}.tex", formats.to_latex(table))
+            _write(folder / "tables" / f"{table.name}.md", formats.to_markdown(table))
+    _write(folder / "report.md", markdown(answer, plan, history))
+    page = folder / "report.html"
+    _write(page, render(answer, plan, study, history, workspace))
+    return page
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}-{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def render(answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace) -> str:
+    """The HTML page as text."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content = _content(answer, plan, study, history, workspace)
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    return environment.get_template("page.html.j2").render(**content, style=style)
+
+
+def _content(
+    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
+) -> dict[str, Any]:
+    declared = [v for v in answer.verdicts if v.planned]
+    headline = tables.headline_metrics(answer)
+    ordered = sorted(headline, key=lambda m: m != answer.primary)
+    effect_plots = [p for m in ordered if (p := plots.effect_plot(answer, m)) is not None]
+    trade = plots.trade_off(answer)
+    return {
+        "answer": answer,
+        "level": f"{100 * (1 - answer.alpha):g} %",
+        "meta": _meta(answer, plan, study),
+        "declared": declared,
+        "symbols": words.SYMBOLS,
+        "better": {v.metric: plots.better_words(answer, v.metric) for v in declared},
+        "verdict_plots": plots.verdict_plots(declared),
+        "arm_plots": [plots.arm_plot(answer, m) for m in ordered],
+        "effect_plots": effect_plots,
+        "interactions": [_interaction(i) for i in answer.interactions],
+        "exploratory": [(v, _figures(v)) for v in answer.verdicts if not v.planned],
+        "trade": trade,
+        "trade_unnumbered": sum(d.number is None for d in trade.dots) if trade else 0,
+        "sheet": panels.sheet(answer, plan, history, workspace),
+        "metrics": [tables.with_arrow(answer, m) for m in headline],
+        "protocol_short": answer.protocol[:12],
+        "results": _results(answer, headline),
+        "failures": [
+            (level, ", ".join(f"{n} {state}" for state, n in states.items()))
+            for level, states in answer.failures.items()
+        ],
+        "trials": _trials(answer),
+        "curves": curves(answer, plan, history),
+        "compute": facts.compute(answer),
+        "commands": facts.commands(answer, plan),
+        "fingerprints": facts.fingerprints(answer, plan, history),
+        "environment": facts.environment(plan, history),
+        "method": facts.method(answer),
+        "descriptions": [
+            (m, a["description"]) for m, a in answer.metrics.items() if a["description"]
+        ],
+    }
+
+
+def _meta(answer: Answer, plan: Plan, study: Study) -> list[tuple[str, str]]:
+    arms = sum(row.kind == "arm" for row in answer.arms)
+    found = [
+        ("scope", answer.scope),
+        ("design", f"{study.design}, {arms} arms x {plan.replicates} replicates"),
+        ("protocol", answer.protocol_name),
+        ("primary metric", answer.primary),
+        ("weights measured", study.select),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _figures(v: Verdict) -> list[str]:
+    """Difference, interval, adjusted p and n as printed."""
+    return _printed(v.difference, v.lo, v.hi, v.p_adjusted, f"{v.n}/{v.n_planned}")
+
+
+def _interaction(i: Interaction) -> list[str]:
+    changes = [
+        f"{factor}: {one} to {two}"
+        for factor, one, two in zip(i.factors, i.references, i.levels, strict=True)
+    ]
+    return [" with ".join(changes), *_printed(i.difference, i.lo, i.hi, i.p_adjusted, str(i.n))]
+
+
+def _printed(
+    middle: float | None, lo: float | None, hi: float | None, p: float | None, n: str
+) -> list[str]:
+    width = (hi - lo) / 2 if hi is not None and lo is not None else None
+    places = words.decimals(width, middle or 0.0)
+    low, high = (words.number(x, places, signed=True) for x in (lo, hi))
+    interval = f"{low} to {high}" if width is not None else "-"
+    return [
+        words.number(middle, places, signed=True),
+        interval,
+        words.p_value(p).removeprefix("p = ").removeprefix("p "),
+        n,
+    ]
+
+
+def _results(answer: Answer, headline: Sequence[str]) -> list[dict[str, Any]]:
+    best = {m: tables.best_arms(answer, m) for m in headline}
+    places = {m: tables.column_places(answer, m) for m in headline}
+    return [
+        {
+            "arm": row.arm,
+            "kind": row.kind,
+            "baseline": row.baseline,
+            "done": f"{row.n_done}/{row.n_planned}",
+            "others": [f"{n} {state}" for state, n in row.states.items() if state != "done"],
+            "trouble": any(s in row.states for s in ("failed", "diverged")),
+            "cells": [_cell(row, m, places[m], best[m]) for m in headline],
+            "short_keys": " ".join(k[: tables.SHORT_KEY] for k in row.keys.values()),
+        }
+        for row in answer.arms
+    ]
+
+
+def _cell(row: ArmRow, metric: str, places: int, best: set[str]) -> dict[str, Any]:
+    cell = row.cells[metric]
+    interval = ""
+    if cell.lo is not None and cell.hi is not None:
+        interval = f"{words.number(cell.lo, places)} to {words.number(cell.hi, places)}"
+    return {
+        "mean": words.number(cell.mean, places),
+        "interval": interval,
+        "best": row.kind == "arm" and row.arm in best,
+    }
+
+
+def _trials(answer: Answer) -> list[dict[str, Any]]:
+    places = tables.column_places(answer, answer.primary) if answer.primary in answer.metrics else 3
+    return [
+        {
+            "arm": row.arm,
+            "replicate": replicate,
+            "key": key,
+            "state": row.trial_states.get(replicate, "pending"),
+            "value": words.number(
+                row.cells[answer.primary].values.get(replicate)
+                if answer.primary in row.cells
+                else None,
+                places + 1,
+            ),
+        }
+        for row in answer.arms
+        for replicate, key in row.keys.items()
+    ]

@@ -1,0 +1,168 @@
+"""The same items side by side: pictures of every arm, references first, as data inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.analyse.answer import Answer, ArmRow
+from harness.analyse.observed import contributing
+from harness.attempts import read_reports
+from harness.contract import Artifact
+from harness.journal import History
+from harness.plan import Plan
+from harness.workspace import Workspace
+
+MOST_ITEMS = 8
+MOST_ROWS = 24
+MOST_PIXELS = 192
+"""Larger pictures are scaled down to this width; smaller than 64 are shown with hard pixels."""
+_FIRST = ("truth", "source", "teacher", "undistilled")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One embedded picture."""
+
+    uri: str
+    hard_pixels: bool
+    alt: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one arm or reference, in the order of the items."""
+
+    label: str
+    kind: str
+    baseline: bool
+    key: str
+    replicate: int
+    pictures: list[Picture | None]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Items as columns, references and arms as rows."""
+
+    items: list[tuple[str, str]]
+    rows: list[Row]
+    notes: list[str]
+
+
+def sheet(answer: Answer, plan: Plan, history: History, workspace: Workspace) -> Sheet | None:
+    """Pick items that most rows have and embed their pictures; None where there are none."""
+    found: list[tuple[ArmRow, int, dict[str, tuple[Path, Artifact]]]] = []
+    for row in _ordered(answer):
+        for replicate, key in row.keys.items():
+            done = row.trial_states.get(replicate) == "done"
+            panels = _panels(key, plan, history, workspace) if done else {}
+            if panels:
+                found.append((row, replicate, panels))
+                break
+    kept = _most_telling(answer, [row for row, _, _ in found])
+    notes = []
+    if len(kept) < len(found):
+        notes.append(f"{len(found) - len(kept)} of {len(found)} rows are left out for space")
+    found = [item for item in found if item[0].arm in kept or item[0].kind == "reference"]
+    items = _pick([set(panels) for _, _, panels in found])
+    if not items:
+        return None
+    captions = {a.item: a.caption for _, _, panels in found for _, a in panels.values()}
+    rows = [
+        Row(
+            row.arm,
+            row.kind,
+            row.baseline,
+            row.keys[replicate],
+            replicate,
+            [_embed(panels.get(item), row.arm) for item in items],
+        )
+        for row, replicate, panels in found
+    ]
+    if any(r.replicate for r in rows):
+        notes.append("a row whose first replicate has no pictures shows another one")
+    return Sheet([(item, captions.get(item, "")) for item in items], rows, notes)
+
+
+def _ordered(answer: Answer) -> list[ArmRow]:
+    references = [row for row in answer.arms if row.kind == "reference"]
+
+    def rank(row: ArmRow) -> int:
+        named = [i for i, word in enumerate(_FIRST) if row.arm.lower().startswith(word)]
+        return named[0] if named else len(_FIRST)
+
+    references.sort(key=rank)
+    return references + [row for row in answer.arms if row.kind == "arm"]
+
+
+def _most_telling(answer: Answer, rows: Sequence[ArmRow]) -> set[str]:
+    """All arms if they fit; else the baseline, the trade-off's front, then the plan's order."""
+    arms = [row.arm for row in rows if row.kind == "arm"]
+    room = max(1, MOST_ROWS - sum(row.kind == "reference" for row in rows))
+    front = {p.arm for p in answer.pareto if p.on_front}
+    first = {row.arm for row in rows if row.baseline}
+    arms.sort(key=lambda a: (a not in first, a not in front))
+    return {row.arm for row in rows if row.kind == "reference"} | set(arms[:room])
+
+
+def _panels(
+    key: str, plan: Plan, history: History, workspace: Workspace
+) -> dict[str, tuple[Path, Artifact]]:
+    """Item to file of a trial's last panels (first draw); empty unless the trial counts."""
+    record = history.trials.get(key)
+    found: dict[str, tuple[Path, Artifact]] = {}
+    for attempt in contributing(record, plan.fingerprints.protocol) if record else []:
+        folder = workspace.trial(key) / "attempts" / attempt.folder_name
+        listed = [a for line in read_reports(folder) for a in line.report.artifacts]
+        listed += attempt.closed.artifacts if attempt.closed else []
+        for artifact in listed:
+            if artifact.kind != "panel" or artifact.draw != 0 or not artifact.item:
+                continue
+            file = folder / artifact.path
+            before = found.get(artifact.item)
+            newer = before is None or (artifact.step or 0) >= (before[1].step or 0)
+            if newer and file.suffix.lower() == ".png" and file.is_file():
+                found[artifact.item] = (file, artifact)
+    return found
+
+
+def _pick(rows: Sequence[set[str]]) -> list[str]:
+    """Up to MOST_ITEMS items that most rows have, taking turns between kinds of items."""
+    shared = {item: sum(item in row for row in rows) for row in rows for item in row}
+    kinds: dict[str, list[str]] = {}
+    for item in sorted(shared, key=lambda i: (-shared[i], i)):
+        kinds.setdefault(re.sub(r"[\W_]*\d+$", "", item), []).append(item)
+    chosen: list[str] = []
+    while len(chosen) < MOST_ITEMS and any(kinds.values()):
+        for listed in kinds.values():
+            if listed and len(chosen) < MOST_ITEMS:
+                chosen.append(listed.pop(0))
+    return sorted(chosen, key=lambda i: (i.startswith("edit"), i))
+
+
+def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
+    if panel is None:
+        return None
+    file, artifact = panel
+    data = file.read_bytes()
+    width = int.from_bytes(data[16:20], "big") if data[:8] == b"\x89PNG\r\n\x1a\n" else 0
+    if width > MOST_PIXELS:
+        data = _smaller(data)
+    uri = "data:image/png;base64," + base64.b64encode(data).decode()
+    return Picture(uri, 0 < width < 64, f"{label}: {artifact.caption or artifact.item}")
+
+
+def _smaller(data: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        height = max(1, round(image.height * MOST_PIXELS / image.width))
+        small = image.convert("RGB").resize((MOST_PIXELS, height), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, format="PNG", optimize=True)
+    return out.getvalue()

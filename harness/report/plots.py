@@ -1,0 +1,245 @@
+"""Geometry of the report's plots: interval rows, strips of arms, main effects and the trade-off."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.analyse import tables, words
+from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
+from harness.report.axis import Axis, Tick
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One row of an interval plot; positions are SVG percentages."""
+
+    label: str
+    text: str
+    at: str | None
+    lo: str | None = None
+    width: str | None = None
+    dots: tuple[str, ...] = ()
+    kind: str = "arm"
+    tag: str = ""
+    clipped: str = ""
+    """`left` or `right` where the value lies beyond the axis."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under one heading, such as the levels of a factor."""
+
+    title: str
+    marks: list[Mark]
+
+
+@dataclass(frozen=True)
+class IntervalPlot:
+    """Rows of intervals on one axis."""
+
+    metric: str
+    better: str
+    groups: list[Group]
+    ticks: list[Tick]
+    zero: str | None = None
+
+
+@dataclass(frozen=True)
+class VerdictPlot:
+    """The interval of one contrast with zero and the margin."""
+
+    mark: Mark
+    zero: str
+    margin: tuple[str, str] | None
+    ticks: list[Tick]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An arm or reference in the trade-off plot; numbered ones are listed in its legend."""
+
+    x: str
+    y: str
+    label: str
+    kind: str
+    number: int | None = None
+    text: str = ""
+    opacity: float = 1.0
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Two metrics of every arm, and the steps of the Pareto front."""
+
+    x_title: str
+    y_title: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    dots: list[Dot]
+    steps: list[tuple[str, str, str, str]] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
+    """References too far off to draw, with their values."""
+
+
+def better_words(answer: Answer, metric: str) -> str:
+    """`higher is better`, `lower is better`, or nothing."""
+    higher = answer.metrics.get(metric, {}).get("higher_is_better")
+    return "" if higher is None else ("higher is better" if higher else "lower is better")
+
+
+def verdict_plots(verdicts: Sequence[Verdict]) -> dict[str, VerdictPlot]:
+    """A plot per contrast that has an interval, each with zero and the margin on its axis."""
+    found = {}
+    for v in verdicts:
+        if v.difference is None or v.lo is None or v.hi is None:
+            continue
+        margins = [v.margin, -v.margin] if v.margin else []
+        axis = Axis.over([0.0, *margins, v.lo, v.hi, *v.per_replicate.values()])
+        band = (axis.at(-v.margin), axis.width(-v.margin, v.margin)) if v.margin else None
+        mark = _mark(axis, v.id, "", v.difference, v.lo, v.hi, list(v.per_replicate.values()))
+        found[v.id] = VerdictPlot(mark, axis.at(0.0), band, axis.ticks())
+    return found
+
+
+def arm_plot(answer: Answer, metric: str) -> IntervalPlot:
+    """Every arm's replicates, mean and interval; references far off are arrows at the edge."""
+    rows = [row for row in answer.arms if row.kind == "arm"]
+    references = [row for row in answer.arms if row.kind == "reference"]
+    values = [v for row in rows for v in _extent(row.cells[metric])]
+    near = values
+    if values:
+        lo, hi = min(values), max(values)
+        means = [row.cells[metric].mean for row in references]
+        near = values + [m for m in means if m is not None and _near(m, (lo, hi))]
+    axis = Axis.over(near or [row.cells[metric].mean for row in references])
+    places = tables.column_places(answer, metric)
+    groups = [Group("", [_arm_mark(axis, row, metric, places) for row in rows])]
+    shown = [row for row in references if row.cells[metric].mean is not None]
+    if shown:
+        groups.append(Group("References", [_arm_mark(axis, r, metric, places) for r in shown]))
+    return IntervalPlot(metric, better_words(answer, metric), groups, axis.ticks())
+
+
+def _extent(cell: Cell) -> list[float]:
+    return [v for v in (cell.lo, cell.hi, *cell.values.values()) if v is not None]
+
+
+def _arm_mark(axis: Axis, row: ArmRow, metric: str, places: int) -> Mark:
+    cell = row.cells[metric]
+    tag = "baseline" if row.baseline else ""
+    text = words.number(cell.mean, places)
+    missing = f"{cell.n}/{row.n_planned}" if cell.n < row.n_planned else ""
+    return _mark(
+        axis,
+        row.arm,
+        text,
+        cell.mean,
+        cell.lo,
+        cell.hi,
+        list(cell.values.values()) if row.kind == "arm" else [],
+        kind=row.kind,
+        tag=" ".join(t for t in (tag, missing) if t),
+    )
+
+
+def _mark(
+    axis: Axis,
+    label: str,
+    text: str,
+    middle: float | None,
+    lo: float | None,
+    hi: float | None,
+    values: Sequence[float] = (),
+    kind: str = "arm",
+    tag: str = "",
+) -> Mark:
+    if middle is None:
+        return Mark(label, text, None, kind=kind, tag=tag)
+    clipped = "" if axis.holds(middle) else ("left" if middle < axis.lo else "right")
+    return Mark(
+        label,
+        text,
+        axis.at(middle),
+        None if lo is None else axis.at(lo),
+        None if lo is None or hi is None else axis.width(lo, hi),
+        tuple(axis.at(v) for v in values),
+        kind,
+        tag,
+        clipped,
+    )
+
+
+def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
+    """Levels against the mean of their factor's levels, grouped by factor."""
+    listed = [e for e in answer.effects if e.metric == metric]
+    if not listed:
+        return None
+    axis = Axis.over([0.0, *(v for e in listed for v in (e.mean, e.lo, e.hi))])
+    widths = sorted((e.hi - e.lo) / 2 for e in listed if e.hi is not None and e.lo is not None)
+    places = words.decimals(widths[len(widths) // 2] if widths else None, listed[0].mean)
+    groups = []
+    for factor in dict.fromkeys(e.factor for e in listed):
+        marks = []
+        for e in (e for e in listed if e.factor == factor):
+            text = words.number(e.mean, places, signed=True)
+            marks.append(_mark(axis, e.level, text, e.mean, e.lo, e.hi))
+        groups.append(Group(factor, marks))
+    return IntervalPlot(metric, better_words(answer, metric), groups, axis.ticks(), axis.at(0.0))
+
+
+def trade_off(answer: Answer) -> TradeOff | None:
+    """The trade-off of the answer's two Pareto metrics; None without points."""
+    if answer.pareto_metrics is None or not answer.pareto:
+        return None
+    x_name, y_name = answer.pareto_metrics
+    points = answer.pareto
+    spots = {
+        row.arm: (row.cells[x_name].mean, row.cells[y_name].mean)
+        for row in answer.arms
+        if row.kind == "reference"
+    }
+    xs, ys = [p.x for p in points], [p.y for p in points]
+    near = {n: s for n, s in spots.items() if _near(s[0], xs, 0.5) and _near(s[1], ys, 0.5)}
+    x_axis = Axis.over([*xs, *(s[0] for s in near.values())], 0.08)
+    y_axis = Axis.over([*ys, *(s[1] for s in near.values())], 0.08, flip=True)
+    baseline = {row.arm for row in answer.arms if row.baseline}
+    dots: list[Dot] = []
+    ordered = sorted(points, key=lambda p: (not p.on_front, p.x))
+    for p in ordered:
+        numbered = p.on_front or p.arm in baseline or len(points) <= 16
+        kind = "front" if p.on_front else "arm"
+        kind += " baseline" if p.arm in baseline else ""
+        text = f"on the front in {100 * p.probability:.0f} % of replicate bootstraps"
+        label = len(dots) + 1 if numbered else None
+        dots.append(Dot(x_axis.at(p.x), y_axis.at(p.y), p.arm, kind, label, text))
+    for name, (x, y) in near.items():
+        if x is not None and y is not None:
+            dots.append(
+                Dot(x_axis.at(x), y_axis.at(y), name, "reference", len(dots) + 1, "reference row")
+            )
+    corner = sorted((p for p in points if p.on_front), key=lambda p: p.x)
+    steps = []
+    for one, two in itertools.pairwise(corner):
+        keep_y = _worse(answer, y_name, one.y, two.y)
+        bend = two.x if keep_y == one.y else one.x
+        steps.append((x_axis.at(one.x), y_axis.at(one.y), x_axis.at(bend), y_axis.at(keep_y)))
+        steps.append((x_axis.at(bend), y_axis.at(keep_y), x_axis.at(two.x), y_axis.at(two.y)))
+    x_title, y_title = (f"{m} ({better_words(answer, m)})" for m in (x_name, y_name))
+    beyond = [
+        f"{name} ({words.number(x)}, {words.number(y)})"
+        for name, (x, y) in spots.items()
+        if name not in near and x is not None and y is not None
+    ]
+    return TradeOff(x_title, y_title, x_axis.ticks(), y_axis.ticks(), dots, steps, beyond)
+
+
+def _near(value: float | None, others: Sequence[float], spans: float = 1.0) -> bool:
+    room = spans * (max(others) - min(others))
+    return value is not None and min(others) - room <= value <= max(others) + room
+
+
+def _worse(answer: Answer, metric: str, one: float, two: float) -> float:
+    higher = answer.metrics[metric].get("higher_is_better")
+    return min(one, two) if higher else max(one, two)

@@ -1,0 +1,273 @@
+"""What the driver talks to: its calls become writes; what the journal holds is replayed first."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from harness import claims
+from harness.analyse.answer import Answer
+from harness.contract import Artifact, Report
+from harness.errors import HarnessError
+from harness.journal import Closed, History, Opened
+from harness.plan import Plan
+from harness.subjects import load
+from harness.trackers.background import Background, Store
+from harness.trackers.notes import note
+from harness.trackers.pictures import TABLE_TAG, items_table
+from harness.trackers.projection import Projection
+from harness.trackers.rows import STUDY, TAG, RunWrite
+from harness.trackers.views import VIEWS, link, saved_views
+from harness.workspace import Workspace, project_of
+
+KNOWN_HEADLINES = ["t2i/fid", "t2i/kd", "t2i/clip"]
+KNOWN_HEADLINES += ["edit/fidelity", "edit/following", "edit/preservation"]
+"""Used where the subject cannot be imported (`sync` on another machine)."""
+REPORTS = "reports.jsonl"
+
+
+class ExperimentStore(Store, Protocol):
+    """A store that keeps one experiment."""
+
+    uri: str
+    experiment_name: str
+    experiment_id: str
+
+
+class Past(NamedTuple):
+    """Attempts of one trial as they stood when the tracker started."""
+
+    key: str
+    attempts: list[tuple[Opened, Closed | None]]
+    superseded_to: int
+    live: bool
+    """Another driver is running it: its last attempt is left alone."""
+
+
+class LiveTracker:
+    """A tracker fed by the driver; every call returns at once, one thread does the writing."""
+
+    def __init__(self, workspace: Workspace, store: ExperimentStore) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._background = Background(store)
+        self._projection: Projection | None = None
+        self._history: History | None = None
+        self._started = 0.0
+        self._closed: dict[str, tuple[Closed, Path]] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def start(self, plan: Plan, history: History) -> None:
+        """A run of the study begins (or `sync`): make sure everything recorded is there."""
+        project = _project(self._workspace, plan)
+        headline = _headline(plan, project)
+        projection = self._projection = Projection(plan, headline, project)
+        self._history = history
+        self._store.experiment_name = plan.study
+        past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
+        starts = [p.attempts[0][0].at for p in past]
+        self._started = min(starts, default=time.time())
+        tags = {
+            TAG + "study": plan.study,
+            TAG + "question": plan.question[:5000],
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.note.content": note(plan, None, self._links_hint()),
+            **saved_views(plan, headline),
+        }
+
+        def action(background: Background) -> None:
+            background.experiment_tags.update(tags)
+            background.add(projection.study_opened(self._started))
+            background.replays = self._replays(past, projection, background)
+
+        self._background.put(action)
+
+    def opened(self, record: Opened) -> None:
+        """An attempt began."""
+        projection, history = self._projection, self._history
+        assert projection is not None, "start() comes first"
+        assert history is not None
+        trial = history.trials.get(record.key)
+        rerun = trial is not None and 0 < trial.superseded_to < record.attempt
+        self._background.put(lambda b: b.add(projection.opened(record, rerun=rerun)))
+
+    def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None:
+        """A report arrived from the attempt in `folder` at Unix time `at`."""
+        projection = self._projection
+        assert projection is not None, "start() comes first"
+        self._background.put(lambda b: b.add(projection.report(key, report, folder, at)))
+
+    def closed(self, record: Closed, folder: Path) -> None:
+        """An attempt ended and its closing record is on disk."""
+        projection = self._projection
+        assert projection is not None, "start() comes first"
+        self._closed[record.key] = (record, folder)
+        self._background.put(lambda b: b.add(projection.closed(record, folder)))
+
+    def answer(self, answer: Answer, report_html: Path | None) -> None:
+        """The study was analysed; replaces what was said before."""
+        projection = self._projection
+        assert projection is not None, "start() comes first"
+        closed = dict(self._closed)
+        at = max((c.at for c, _ in closed.values()), default=self._started)
+        self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-tables-")
+        scratch = Path(self._scratch.name)
+        files: dict[str, bytes | Path] = {}
+        if report_html is not None:
+            made = [report_html, *sorted(report_html.parent.glob("*.*"))]
+            files = {f.name: f for f in made if f.suffix in (".html", ".md", ".csv", ".tex")}
+        text = note(projection.plan, answer, self._links_hint())
+
+        def action(background: Background) -> None:
+            for row in answer.arms:
+                if row.kind != "arm":
+                    continue
+                write = projection.arm(row, answer, self._started, at)
+                write.files = items_table(_panels(row.keys, closed), scratch / row.arm)
+                write.tags |= TABLE_TAG if write.files else {}
+                background.add(write)
+            tags = {TAG + "verdict": projection.verdict_line(answer), TAG + "scope": answer.scope}
+            tags = {k: v for k, v in tags.items() if v}
+            background.add(RunWrite(ident=STUDY, tags=tags, files=files))
+            background.experiment_tags["mlflow.note.content"] = text
+
+        self._background.put(action)
+
+    def close(self, timeout: float = 60.0) -> list[str]:
+        """Flush and stop; returns warnings: what could not be written, and `sync` as the remedy."""
+        projection = self._projection
+        if projection is not None:
+            ended = {k: c for k, (c, _) in self._closed.items()}
+            done = {k for k, c in ended.items() if c.state in ("done", "diverged")}
+            complete = all(t.trial.key in done for t in projection.plan.trials)
+            last = max((c.at for c in ended.values()), default=self._started)
+            write = RunWrite(
+                ident=STUDY,
+                tags={TAG + "state": "done" if complete else "incomplete"},
+                status="FINISHED" if complete else "KILLED",
+                end_ms=round(1000 * last),
+            )
+            self._background.put(lambda b: b.add(write))
+        warnings = self._background.close(timeout)
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        if warnings and projection is not None:
+            study = projection.plan.study
+            warnings.append(f"The journal has everything: stillhouse sync {study} writes the rest")
+        return warnings
+
+    def links(self) -> dict[str, str]:
+        """Name of each saved view to its address; empty where no server is running (see `ui`)."""
+        if not self._store.uri.startswith("http") or not self._store.experiment_id:
+            return {}
+        return {v.name: link(self._store.uri, self._store.experiment_id, v) for v in VIEWS}
+
+    def _links_hint(self) -> str:
+        return "" if self._store.uri.startswith("http") else "stillhouse ui"
+
+    def _past(self, key: str, history: History) -> Past | None:
+        trial = history.trials.get(key)
+        if trial is None or not trial.attempts:
+            return None
+        attempts = [(a.opened, a.closed) for a in trial.ordered]
+        counted = trial.complete or trial.latest
+        if counted is not None and counted.closed is not None:
+            folder = self._folder(counted.opened)
+            if counted.opened.attempt > trial.superseded_to:
+                self._closed[key] = (counted.closed, folder)
+        live = attempts[-1][1] is None and claims.is_claimed(self._workspace.trial(key))
+        return Past(key, attempts, trial.superseded_to, live)
+
+    def _replays(
+        self, past: list[Past], projection: Projection, background: Background
+    ) -> Iterator[RunWrite]:
+        for trial in past:
+            known = (background.known or {}).get(trial.key)
+            opened, closed = trial.attempts[-1]
+            marker = f"{opened.attempt}-{opened.nonce}"
+            same = known is not None and known.tags.get(TAG + "attempt") == marker
+            if same and known is not None and known.ended and closed is not None:
+                continue
+            if not trial.live:
+                yield self._replay(trial, projection)
+
+    def _replay(self, trial: Past, projection: Projection) -> RunWrite:
+        write = RunWrite(ident=trial.key)
+        for opened, closed in trial.attempts:
+            folder, last = self._folder(opened), opened.at
+            rerun = 0 < trial.superseded_to < opened.attempt
+            write.merge(projection.opened(opened, live=False, rerun=rerun))
+            for at, report in read_reports(folder / REPORTS):
+                write.merge(projection.report(trial.key, report, folder, at))
+                last = at
+            if closed is not None:
+                write.merge(projection.closed(closed, folder))
+            else:
+                write.merge(projection.interrupted(trial.key, last))
+        return write
+
+    def _folder(self, opened: Opened) -> Path:
+        name = f"{opened.attempt}-{opened.nonce}"
+        return self._workspace.trial(opened.key) / "attempts" / name
+
+
+def read_reports(file: Path) -> Iterator[tuple[float, Report]]:
+    """Reports of an attempt with their Unix time; torn lines and null values are skipped."""
+    if not file.is_file():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            row: dict[str, Any] = json.loads(line)
+            fields: dict[str, Any] = row["report"]
+            values = fields.get("metrics", {}).items()
+            metrics = {k: float(v) for k, v in values if v is not None and math.isfinite(float(v))}
+            artifacts = [Artifact.model_validate(a) for a in fields.get("artifacts", ())]
+            report = Report(
+                step=fields["step"],
+                metrics=metrics,
+                measured=fields.get("measured", False),
+                artifacts=tuple(artifacts),
+            )
+            yield float(row["at"]), report
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def _panels(
+    keys: dict[int, str], closed: dict[str, tuple[Closed, Path]]
+) -> list[tuple[str, str, Path]]:
+    """Item, caption and file of the first finished replicate's panels at its last step."""
+    for _, key in sorted(keys.items()):
+        if key not in closed:
+            continue
+        record, folder = closed[key]
+        panels = [a for a in record.artifacts if a.kind == "panel"]
+        last = max((p.step or 0 for p in panels), default=0)
+        rows = [
+            (f"{p.item}-{p.draw}" if p.draw else p.item or Path(p.path).stem, p.caption, p.path)
+            for p in panels
+            if (p.step or 0) == last
+        ]
+        if rows:
+            return [(item, caption, folder / path) for item, caption, path in rows]
+    return []
+
+
+def _headline(plan: Plan, project: Path) -> list[str]:
+    try:
+        specs = load(plan.subject, project=project).metrics
+        return [name for name, spec in specs.items() if spec.headline]
+    except HarnessError:
+        named = [plan.primary, *(c.metric for c in plan.contrasts)]
+        return list(dict.fromkeys([n for n in named if n] + KNOWN_HEADLINES))
+
+
+def _project(workspace: Workspace, plan: Plan) -> Path:
+    """Folder the study's path is relative to."""
+    file = Path(plan.study_file)
+    return project_of(file) if file.is_absolute() else workspace.root.parent

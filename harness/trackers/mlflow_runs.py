@@ -1,0 +1,303 @@
+"""MLflow as a projection of the journal: the only module that imports mlflow, and only when used.
+
+`MlflowTracker` is what a driver feeds; `MlflowStore` is the server side, owned by one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.trackers.address import folder_for, on_network, sqlite_file, tracking_uri
+from harness.trackers.background import RefusedError
+from harness.trackers.live import LiveTracker
+from harness.trackers.pictures import write_pictures
+from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status, ident_of
+from harness.workspace import Workspace
+
+PAGE = 1000
+POINTS_PER_CALL = 1000  # the server's own limit; the client would split, too, but not retry parts
+LOCK_SECONDS = 60.0
+# Ours to retry: MLflow's own defaults wait minutes for an absent server, and truncate in silence.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+REFUSED: tuple[str, ...] = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+REFUSED += ("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
+
+
+class MlflowTracker(LiveTracker):
+    """Records a study in MLflow: `MlflowTracker(workspace)`, or with a tracking URI.
+
+    Without a URI, MLFLOW_TRACKING_URI counts, else a SQLite file in the workspace.
+
+    Raises:
+        HarnessError: for `file:` URIs and plain folders, which MLflow no longer writes.
+    """
+
+    def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
+        store = MlflowStore(workspace, tracking_uri(workspace, uri))
+        super().__init__(workspace, store)
+        self.uri = store.uri
+
+
+class MlflowStore:
+    """One experiment on one tracking server."""
+
+    def __init__(self, workspace: Workspace, uri: str) -> None:
+        self.uri = uri
+        self.experiment_name = ""
+        self.experiment_id = ""
+        self._workspace = workspace
+        self._lock = FileLock(workspace.root / "mlflow.lock", timeout=LOCK_SECONDS)
+        self._client: Any = None
+        self._engine: Any = None
+
+    def connect(self) -> dict[str, Known]:
+        """Reach the server, make the experiment; return our runs in it by identity.
+
+        Where a run exists twice (two drivers raced on a server without a shared workspace), the
+        older one counts and the other is deleted softly.
+        """
+        with _translated():
+            self._open()
+            with self._lock:
+                self._ensure_experiment()
+            found: dict[str, Known] = {}
+            for run in self._search(f"tags.`{TAG}kind` != ''"):
+                ident = ident_of(run.data.tags)
+                if ident in found:
+                    self._client.delete_run(run.info.run_id)
+                elif ident:
+                    found[ident] = _known(run)
+            return found
+
+    def find(self, ident: str) -> Known | None:
+        """Search one run by its tags."""
+        if ident == STUDY:
+            wanted = f"tags.`{TAG}kind` = 'study'"
+        elif ident.startswith("arm/"):
+            name = ident.removeprefix("arm/").replace("'", "\\'")
+            wanted = f"tags.`{TAG}kind` = 'arm' AND tags.`{TAG}arm` = '{name}'"
+        else:
+            wanted = f"tags.`{TAG}key` = '{ident}'"
+        with _translated():
+            return next((_known(run) for run in self._search(wanted)), None)
+
+    def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+        """Create a run with all its tags; runs that drivers share are searched first, locked."""
+        if write.ident == STUDY or write.ident.startswith("arm/"):
+            with _translated(), self._lock:
+                return self.find(write.ident) or self._create(write, tags)
+        return self._create(write, tags)
+
+    def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
+        """Newest value per step of the named metrics."""
+        found: dict[str, dict[int, float]] = {}
+        with _translated():
+            for name in names:
+                rows = self._client.get_metric_history(run_id, name)
+                rows = sorted(rows, key=lambda m: (m.step, m.timestamp))
+                found[name] = {m.step: m.value for m in rows}
+        return found
+
+    def log(
+        self, run_id: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]
+    ) -> None:
+        """Write a batch; tags last."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(p.name, p.value, p.at_ms, p.step) for p in points]
+        chunks = [metrics[i : i + POINTS_PER_CALL] for i in range(0, len(metrics), POINTS_PER_CALL)]
+        with _translated():
+            for chunk in chunks[:-1]:
+                self._client.log_batch(run_id, metrics=chunk)
+            self._client.log_batch(
+                run_id,
+                metrics=chunks[-1] if chunks else (),
+                params=[Param(k, v) for k, v in params.items()],
+                tags=[RunTag(k, v) for k, v in tags.items()],
+            )
+
+    def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
+        """Attach data sets: a name and a digest, no content."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        made = [
+            DatasetInput(
+                Dataset(d.name, d.digest, source_type="local", source="{}"),
+                [InputTag("mlflow.data.context", d.context)],
+            )
+            for d in datasets
+        ]
+        with _translated():
+            self._client.log_inputs(run_id, made)
+
+    def put(self, known: Known, write: RunWrite) -> None:
+        """Store files and pictures; what is there already is replaced, never doubled."""
+        with _translated(), folder_for(known.artifact_uri) as (folder, uploads):
+            for name, content in write.files.items():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    target.write_bytes(content)
+                elif content.is_file():
+                    shutil.copyfile(content, target)
+            shown = write_pictures(write.pictures, folder)
+            if uploads and any(folder.iterdir()):
+                self._client.log_artifacts(known.run_id, str(folder))
+            if shown and known.tags.get("mlflow.loggedImages") != "True":
+                self._client.set_tag(known.run_id, "mlflow.loggedImages", "True")
+                known.tags["mlflow.loggedImages"] = "True"
+
+    def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
+        """Reopen or end a run."""
+        with _translated():
+            if status == "RUNNING":
+                self._client.update_run(run_id, status=status)
+            else:
+                self._client.set_terminated(run_id, status=status, end_time=end_ms)
+
+    def experiment(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment, only where they differ."""
+        with _translated():
+            there = self._client.get_experiment(self.experiment_id).tags
+            for name, value in tags.items():
+                if there.get(name) != value:
+                    self._client.set_experiment_tag(self.experiment_id, name, value)
+
+    def close(self) -> None:
+        """Let go of connections; SQLite then folds its log back into the one file."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _open(self) -> None:
+        if self._client is not None:
+            return
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        file = sqlite_file(self.uri)
+        if file is not None:
+            with self._lock:
+                self._engine = _prepare_sqlite(file, self._workspace.artifacts)
+        self._client = MlflowClient(self.uri)
+
+    def _ensure_experiment(self) -> None:
+        name = self.experiment_name
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            local = self._workspace.artifacts.as_uri() if sqlite_file(self.uri) else None
+            self.experiment_id = self._client.create_experiment(name, artifact_location=local)
+            return
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        self.experiment_id = experiment.experiment_id
+
+    def _search(self, wanted: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id],
+                filter_string=wanted,
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+        with _translated():
+            run = self._client.create_run(
+                self.experiment_id, start_time=write.start_ms, tags=dict(tags), run_name=write.name
+            )
+            return _known(run)
+
+
+def _known(run: Any) -> Known:
+    latest = {
+        m.key: Point(m.key, m.value, m.step, m.timestamp)
+        for m in run.data.to_proto().metrics  # the plain mapping drops step and timestamp
+    }
+    info, data = run.info, run.data
+    return Known(
+        info.run_id, info.status, info.artifact_uri, dict(data.tags), dict(data.params), latest
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Tell what the server refuses for good from what is worth trying again."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        text = str(error).strip()
+        if "out-of-date database schema" in text:
+            raise RefusedError(text.splitlines()[0]) from error
+        if getattr(error, "error_code", "") in REFUSED:
+            raise RefusedError(text.splitlines()[0][:300] if text else "") from error
+        raise
+
+
+def _prepare_sqlite(file: Path, artifacts: Path) -> Any:
+    """Make the database if it is missing, in one piece; return the engine MLflow will use.
+
+    The tables are made in a temporary file that is renamed when complete: a crash leaves no half
+    made schema, and nobody else ever sees one (processes that race to make it crash).
+    """
+    import sqlalchemy
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    artifacts.mkdir(parents=True, exist_ok=True)
+    if not file.exists() or not file.stat().st_size:
+        for left_over in file.parent.glob(f".{file.name}-making*"):
+            left_over.unlink()
+        temporary = file.with_name(f".{file.name}-making")
+        with _quiet_migrations():
+            store = SqlAlchemyStore(f"sqlite:///{temporary}", artifacts.as_uri())
+        store.engine.dispose()
+        if not on_network(file.parent):  # write-ahead logs need memory shared by all readers
+            with contextlib.closing(sqlite3.connect(temporary)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        temporary.replace(file)
+    engine = SqlAlchemyStore(f"sqlite:///{file}", artifacts.as_uri()).engine
+    sqlalchemy.event.listen(engine, "connect", _relax)
+    engine.dispose()
+    return engine
+
+
+def _relax(connection: Any, _record: object) -> None:
+    """Fewer flushes: a power cut may lose the newest rows, which the journal still has."""
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextlib.contextmanager
+def _quiet_migrations() -> Iterator[None]:
+    """Keep Alembic's fifty lines about each migration off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,46 @@
+"""The note at the top of an experiment page: the answer first, then how to read the page."""
+
+from __future__ import annotations
+
+from harness.analyse.answer import Answer
+from harness.plan import Plan
+from harness.trackers.rows import shorten
+
+NOTE_LIMIT = 16_000
+SYMBOLS = {"improves": "▲", "harms": "▼", "equivalent": "=", "undecided": "?"}
+
+
+def note(plan: Plan, answer: Answer | None, command: str) -> str:
+    """Markdown; its first line is the state of the answer.
+
+    Args:
+        plan: the study's plan.
+        answer: None while nothing was analysed yet.
+        command: what opens these pages, if no server is running; may be empty.
+    """
+    planned = [v for v in answer.verdicts if v.planned] if answer else []
+    lines = [answer.headline if answer else f"Not analysed yet: {len(plan.trials)} trials planned."]
+    lines += ["", f"**{plan.question}**", ""]
+    for verdict in planned:
+        symbol = SYMBOLS.get(verdict.verdict.split(" (")[0], "?")
+        lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {verdict.words}")
+    if plan.scope:
+        lines += ["", f"Scope: {plan.scope}."]
+    if answer and answer.warnings:
+        lines += ["", *(f"- Warning: {text}" for text in answer.warnings[:10])]
+    lines += [
+        "",
+        "How to read this page: open **Views** and choose",
+        "- *Arms*: one row per arm with its mean; `.lo` and `.hi` are the interval, `n_done` of "
+        "`n_planned` replicates are in; reference rows stand beside the arms.",
+        "- *Trials*: one row per arm and replicate, by its key.",
+        "- *Failures*: what failed, diverged or was stopped, and why.",
+        "- *Training*: curves over cycles.",
+        "",
+        f"The full report is the artifact `report.html` of the run `{plan.study}`. A run's "
+        "`stillhouse.key` tag reproduces it: `stillhouse reproduce KEY`. Metrics of one checkpoint "
+        "are compared within one protocol only: see the tag `stillhouse.protocol`.",
+    ]
+    if command:
+        lines += ["", f"These pages: `{command}`."]
+    return shorten("\n".join(lines), NOTE_LIMIT)

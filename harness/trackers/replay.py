@@ -1,0 +1,128 @@
+"""`sync`: brings any MLflow server up to date from the journal alone. Idempotent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.contract import Fingerprints
+from harness.errors import HarnessError
+from harness.journal import History, Opened, Planned
+from harness.plan import Cost, Plan, PlannedTrial
+from harness.trackers.mlflow_runs import MlflowTracker
+from harness.trial import Arm
+from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.analyse.answer import Answer
+
+PATIENCE_SECONDS = 24 * 3600.0
+"""`sync` waits for a slow server, but not for one that is not there."""
+
+
+def sync(
+    workspace: Workspace,
+    *,
+    study: str | None = None,
+    uri: str | None = None,
+    echo: Callable[[str], None],
+) -> list[str]:
+    """Replay one study, or all; returns warnings, empty when everything is there.
+
+    Raises:
+        HarnessError: if no such study was recorded, or the address is a file store.
+    """
+    history = History.read([workspace.journal])
+    if not history.planned:
+        raise HarnessError(
+            f"no study is recorded in {workspace.root}. Name its workspace with --workspace."
+        )
+    if study is not None and study not in history.planned:
+        known = ", ".join(sorted(history.planned))
+        raise HarnessError(
+            f"study {study!r} is not recorded in {workspace.root}; there are: {known}"
+        )
+    warnings = list(history.warnings)
+    for name in sorted(history.planned) if study is None else [study]:
+        warnings += _sync_one(workspace, history.planned[name][-1], uri, echo)
+    return warnings
+
+
+def _sync_one(
+    workspace: Workspace, planned: Planned, uri: str | None, echo: Callable[[str], None]
+) -> list[str]:
+    file = workspace.root.parent / planned.study_file
+    history = History.read([workspace.journal, file.parent / "results"])
+    plan, answer, problem = _analysed(planned, file, history, workspace)
+    tracker = MlflowTracker(workspace, uri)
+    echo(f"{planned.study}: {len(plan.trials)} trials -> {tracker.uri}")
+    tracker.start(plan, history)
+    if answer is not None:
+        page = workspace.study(planned.study) / "report.html"
+        tracker.answer(answer, page if page.is_file() else None)
+    warnings = tracker.close(PATIENCE_SECONDS)
+    for view, address in tracker.links().items():
+        echo(f"  {view:9} {address}")
+    return [problem, *warnings] if problem else warnings
+
+
+def _analysed(
+    planned: Planned, file: Path, history: History, workspace: Workspace
+) -> tuple[Plan, Answer | None, str]:
+    """The plan and the answer; without the answer where the subject is not at hand."""
+    from harness.analyse.answers import answer
+    from harness.plan import make_plan
+    from harness.study import Study
+
+    try:
+        study = Study.model_validate({**planned.study_json, "file": file})
+        plan = make_plan(study, history, workspace=workspace, check_devices=False)
+        if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:
+            raise HarnessError("the subject resolves this study to other trials now")
+        return plan, answer(plan, study, history), ""
+    except Exception as error:  # the subject may be gone, or changed in any way
+        reason = str(error).splitlines()[0] if str(error) else ""
+        text = (
+            f"{planned.study}: trials only, arms without means ({type(error).__name__}: {reason})"
+        )
+        return plan_from_journal(planned, history), None, text
+
+
+def plan_from_journal(planned: Planned, history: History) -> Plan:
+    """A plan with the trials as they were planned, without contrasts."""
+    arms: dict[str, Arm] = {}
+    factors: dict[str, dict[str, None]] = {}
+    for trial in planned.trials:
+        if trial.kind == "trial" and trial.arm not in arms:
+            arms[trial.arm] = Arm(name=trial.arm, levels=trial.levels, recipe=trial.recipe)
+            for factor, level in trial.levels.items():
+                factors.setdefault(factor, {})[level] = None
+    opened = [_last_opened(history, t.key) for t in planned.trials]
+    last = next((o for o in reversed(opened) if o is not None), None)
+    text = planned.study_json
+    return Plan(
+        study=planned.study,
+        question=str(text.get("question", "")),
+        digest=planned.digest,
+        study_file=planned.study_file,
+        subject=str(text.get("subject", "")),
+        protocol=str(text.get("protocol", "")),
+        fingerprints=Fingerprints(
+            data=planned.trials[0].data if planned.trials else "",
+            protocol=last.protocol if last else "",
+            code=last.code if last else "",
+        ),
+        factors={name: list(levels) for name, levels in factors.items()},
+        arms=list(arms.values()),
+        trials=[PlannedTrial(trial=t, state="reuse") for t in planned.trials],
+        contrasts=[],
+        replicates=1 + max((t.replicate for t in planned.trials), default=0),
+        primary=str(text.get("primary") or ""),
+        cost=Cost(trials=0),
+    )
+
+
+def _last_opened(history: History, key: str) -> Opened | None:
+    trial = history.trials.get(key)
+    return trial.ordered[-1].opened if trial and trial.attempts else None

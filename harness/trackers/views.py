@@ -1,0 +1,174 @@
+"""Saved views of an experiment page, as MLflow's own `Save view` stores them. Imports no mlflow.
+
+A view is the experiment tag `mlflow.sharedViewState.<id>` whose value is a JSON envelope (name,
+createdAt, updatedAt, state); `state` is `deflate;` + base64(zlib(JSON of the page's state)).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from harness.plan import Plan
+from harness.trackers.rows import TAG
+
+PREFIX = "mlflow.sharedViewState."
+CREATED_MS = 1_767_225_600_000
+"""A fixed time: the same study makes the same tags, whenever it runs."""
+SECTION = "stillhouse-headline"
+LONGEST_TAG = 20_000
+
+
+class View(NamedTuple):
+    """A saved view: its name in the menu, its id in links, table or charts."""
+
+    name: str
+    id: str
+    mode: str
+
+
+VIEWS = (
+    View("Arms", "stillhouse-arms", "TABLE"),
+    View("Trials", "stillhouse-trials", "TABLE"),
+    View("Failures", "stillhouse-failures", "TABLE"),
+    View("Training", "stillhouse-training", "CHART"),
+)
+
+
+def link(address: str, experiment_id: str, view: View) -> str:
+    """Address that opens the view on a server, with the runs table or the charts."""
+    query = f"viewStateShareKey={view.id}&compareRunsMode={view.mode}"
+    page = f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    return f"{page}?{query}&workflowType=machine_learning"
+
+
+def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
+    """Experiment tags of the four views."""
+    factors = [f"params.`{name}`" for name in plan.factors]
+    metrics = [f"metrics.`{name}`" for name in headline]
+    counts = ["metrics.`n_done`", "metrics.`n_planned`"]
+    arm, state = _tag("arm"), _tag("state")
+    by_primary = f"metrics.`{plan.primary or (headline[0] if headline else 'n_done')}`"
+    kind = f"tags.`{TAG}kind`"
+    states = {
+        "Arms": _state(
+            f"{kind} != 'trial' AND {kind} != 'study'",
+            [*metrics, *counts, *factors, _tag("verdict"), _tag("estimate")],
+            by_primary,
+            charts=[_bar(name) for name in headline],
+        ),
+        "Trials": _state(
+            f"{kind} = 'trial'",
+            [state, *metrics, *factors, _tag("replicate"), _tag("key"), "attributes.`Duration`"],
+            arm,
+            charts=[_bar(name) for name in headline],
+        ),
+        "Failures": _state(
+            f"{kind} != 'arm' AND {kind} != 'study' AND {state} != 'done' AND {state} != 'running'",
+            [state, _tag("reason"), *factors, _tag("replicate"), _tag("key"), _tag("host")],
+            arm,
+            charts=[],
+        ),
+        "Training": _state(
+            f"{kind} = 'trial'",
+            [arm, _tag("replicate"), state, *metrics],
+            arm,
+            charts=[_line(name) for name in headline],
+            first_section="train",  # the page itself adds a chart for each train/ metric
+        ),
+    }
+    tags = {PREFIX + view.id: _envelope(view.name, states[view.name]) for view in VIEWS}
+    return {name: value for name, value in tags.items() if len(value) <= LONGEST_TAG}
+
+
+def _tag(name: str) -> str:
+    return f"tags.`{TAG}{name}`"
+
+
+def _state(
+    wanted: str,
+    columns: list[str],
+    order: str,
+    charts: list[dict[str, Any]],
+    first_section: str = "",
+) -> dict[str, Any]:
+    names = {"stillhouse-train": first_section, SECTION: "headline"}
+    sections = [
+        {"uuid": uuid, "name": name, "display": True, "isReordered": True}
+        for uuid, name in names.items()
+        if name
+    ]
+    # sorted by anything but the start time, or the page folds trials into their parent's row
+    return {
+        "searchFilter": wanted,
+        "orderByKey": order,
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {},
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunCharts": charts or None,
+        "compareRunSections": sections if charts else None,
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": bool(charts),
+        "groupBy": None,
+        "groupsExpanded": {},
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "globalLineChartConfig": {
+            "xAxisKey": "step",
+            "lineSmoothness": 0,
+            "selectedXAxisMetricKey": "",
+        },
+    }
+
+
+def _chart(kind: str, metric: str) -> dict[str, Any]:
+    return {
+        "uuid": f"stillhouse-{kind.lower()}-{metric}",
+        "type": kind,
+        "runsCountToCompare": 100,
+        "metricSectionId": SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        "displayName": metric,
+        "metricKey": metric,
+    }
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return _chart("BAR", metric)
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return _chart("LINE", metric) | {
+        "selectedMetricKeys": [metric],
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "range": {},
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+    }
+
+
+def _envelope(name: str, state: dict[str, Any]) -> str:
+    kept = {k: v for k, v in state.items() if v is not None or k == "groupBy"}
+    packed = zlib.compress(json.dumps(kept, sort_keys=True).encode(), 9)
+    text = "deflate;" + base64.b64encode(packed).decode()
+    return json.dumps(
+        {"name": name, "createdAt": CREATED_MS, "updatedAt": CREATED_MS, "state": text}
+    )
