@@ -5,6 +5,10 @@ so a measurement can be summarised again later without any network.
 
 Frechet and kernel distances are computed per prompt category against that category's references,
 and averaged over categories: a mean over categories is not the distance of the pooled sets.
+
+Item sets take prompts in turn rather than at random, so two of a student's pictures share a prompt
+less often than two of independent draws would. The kernel distance of a perfect student is then a
+little below 0 (by about 1/N); the offset is the same for every student of a protocol.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from harness.executors.base import Ended, Event, Executor, Job
 from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
 from harness.opening import Settings
 from harness.plan import PlannedTrial
+from harness.reuse import Recorded
 from harness.trackers.base import Tracker
 from harness.trial import Trial
 from harness.workspace import Workspace
@@ -80,6 +81,7 @@ class Driver:
         self._retried: dict[str, int] = {}
         self._whole_gpu: set[str] = set()
         self._seen = self._journal_sizes()
+        self._refreshed = False
 
     def run(self, executor: Executor) -> None:
         """Run everything missing, trials that another driver held included.
@@ -108,7 +110,7 @@ class Driver:
                 continue
             self._refresh()
             past = self.history.trials.get(key)
-            if self._done_elsewhere(past):
+            if self._refreshed and self._done_elsewhere(planned):
                 claim.release()
                 self.tally.elsewhere.add(key)
                 self._display.skipped(planned.trial)
@@ -185,16 +187,13 @@ class Driver:
                 folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
                 self._tracker.closed(closed, folder)
 
-    def _done_elsewhere(self, past: TrialHistory | None) -> bool:
-        """True if another driver completed the trial meanwhile, under this code and protocol."""
-        done = past.complete if past else None
-        ours = self.settings.fingerprints
-        if past is None or done is None or done.opened.code != ours.code:
-            return False
-        diverged = done.closed is not None and done.closed.state == "diverged"
-        return bool(past.measured(ours.protocol)) or (
-            diverged and done.opened.protocol == ours.protocol
+    def _done_elsewhere(self, planned: PlannedTrial) -> bool:
+        """True if another driver meanwhile recorded what was missing."""
+        settings = self.settings
+        recorded = Recorded(
+            self.history, self.workspace, settings.measures, settings.measurement.at
         )
+        return recorded.judge(planned.trial, settings.fingerprints).state == "reuse"
 
     def _await_others(self) -> None:
         found = (claims.holder(self._lock(p.trial)) for p in self._waiting)
@@ -221,6 +220,7 @@ class Driver:
         sizes = self._journal_sizes()
         if sizes != self._seen:
             self._seen = sizes
+            self._refreshed = True
             self.history = self._read_history()
 
     def _let_go(self, running: _Running) -> None:

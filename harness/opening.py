@@ -23,6 +23,8 @@ class Settings:
     subject: str
     measurement: Measurement
     fingerprints: Fingerprints
+    measures: bool = False
+    """Whether the subject can measure a kept student."""
     gpus: float = 0.0
     cpus: float = 1.0
     python_path: tuple[str, ...] = ()

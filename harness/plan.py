@@ -117,6 +117,7 @@ class Plan(_Frozen):
         return [t for t in self.trials if t.state in ("new", "measure")]
 
 
+@paused()
 def make_plan(
     study: Study,
     history: History,
@@ -152,9 +153,8 @@ def make_plan(
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
     recorded = Recorded(history, workspace, hasattr(subject, "measure"), tuple(study.measure_at))
-    with paused():
-        planned = trials_of(study, subject, made.arms, prints)
-        trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
+    planned = trials_of(study, subject, made.arms, prints)
+    trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
     keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
     contrasts = [
         planned_contrast(study, contrast, match(study, made, contrast), history, keys, own.protocol)

@@ -40,9 +40,10 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
 def _counts(plan: Plan) -> str:
     references = sum(t.trial.kind == "reference" for t in plan.trials)
     trials = len(plan.trials) - references
-    words = f"{len(plan.arms)} arms x {plan.replicates} = {trials} trials"
+    arms = plural(len(plan.arms), "arm")
+    words = f"{arms} x {plan.replicates} = {plural(trials, 'trial')}"
     if references:
-        words += f" + {references} references"
+        words += f" + {plural(references, 'reference')}"
     stale = plan.count("stale")
     why = Counter(t.why for t in plan.trials if t.state == "stale" and t.why)
     named = f" ({'; '.join(text for text, _ in why.most_common(2))})" if why else ""
@@ -78,6 +79,11 @@ def _scaled(cost: Cost, hours: float) -> str:
     return f"{(cost.gpu_hours or 0.0) * hours / (cost.hours or 1.0):.3g}"
 
 
+def plural(count: int, word: str) -> str:
+    """`1 arm`, `2 arms`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def duration(hours: float) -> str:
     """Hours as people read them: `45 s`, `12 min`, `3 h 10`, `2.5 d`."""
     seconds = hours * 3600
@@ -95,8 +101,9 @@ def _order(plan: Plan) -> str:
     references = any(t.trial.kind == "reference" for t in plan.trials)
     baseline = any(arm.baseline for arm in plan.arms)
     parts = [*(["references"] if references else []), "replicate by replicate"]
+    trials = plural(len(plan.arms), "trial")
     first = ", the baseline first in each" if baseline else ""
-    return f"{', then '.join(parts)}{first}; a balanced study every {len(plan.arms)} trials"
+    return f"{', then '.join(parts)}{first}; a balanced study every {trials}"
 
 
 def _shares(plan: Plan, path: str) -> list[str]:
@@ -104,7 +111,7 @@ def _shares(plan: Plan, path: str) -> list[str]:
     counts: Counter[str] = Counter()
     for shares in plan.mixtures[path].values():
         counts[" ".join(f"{name} {share:.4g}" for name, share in shares.items())] += 1
-    texts = [f"{text}   ({count} arms)" for text, count in list(counts.items())[:SHOWN]]
+    texts = [f"{text}   ({plural(count, 'arm')})" for text, count in list(counts.items())[:SHOWN]]
     if len(counts) > SHOWN:
         texts.append(f"and {len(counts) - SHOWN} more mixtures")
     return texts
@@ -126,7 +133,7 @@ def _arms(plan: Plan) -> list[str]:
 
 def _contrast(contrast: PlannedContrast) -> list[tuple[str, str]]:
     cells = len(contrast.pairs)
-    text = f"{cells} vs {cells} arms matched" if cells != 1 else "1 vs 1 arm"
+    text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     text += f" on {contrast.metric}"
     if contrast.detectable is not None:
         unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
@@ -134,7 +141,8 @@ def _contrast(contrast: PlannedContrast) -> list[tuple[str, str]]:
     rows = [(contrast.id, text)]
     if contrast.unmatched:
         shown = ", ".join(contrast.unmatched[:3]) + (", ..." if contrast.unmatched[3:] else "")
-        rows.append(("", f"{len(contrast.unmatched)} arms without a partner, dropped: {shown}"))
+        alone = plural(len(contrast.unmatched), "arm")
+        rows.append(("", f"{alone} without a partner, dropped: {shown}"))
     return rows + [("", note) for note in contrast.notes]
 
 

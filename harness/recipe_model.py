@@ -50,7 +50,7 @@ def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list
         elif item["type"] == "literal_error":
             choices = [c.strip("'") for c in _choices(item["ctx"]["expected"])]
             message = f"{item['input']!r} is not one of them{nearest(item['input'], choices)}"
-        else:
+        elif not isinstance(item["input"], dict):
             message = f"{message}, given {_short(item['input'])}"
         merged.setdefault(path, []).append(message)
     return [Fault(path, " or ".join(dict.fromkeys(said))) for path, said in merged.items()]

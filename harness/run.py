@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import claims, display, subjects
-from harness.contract import Measurement
+from harness.contract import Measurement, Subject
 from harness.driver import Driver, Tally
 from harness.errors import HarnessError
 from harness.executors.base import Executor
@@ -46,7 +46,7 @@ class RunResult:
     answer: Answer | None = None
     report: Path | None = None
     tally: Tally | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
 
 
 def history_of(study: Study, workspace: Workspace) -> History:
@@ -91,46 +91,41 @@ def run(
     Raises:
         HarnessError: for anything the user has to decide or repair; nothing was started then.
     """
-    from harness.plan import make_plan
-
     lock = claims.study_lock(workspace, study.name)
     if claims.is_claimed(lock) and not smoke:
         raise claims.claimed_error(lock, study.name)
     project = project_of(study.file)
-    subjects.load(study.subject, project=project)  # refuses what breaks the contract
-    settings_of = _Settings(study, project)
-
-    def planned() -> tuple[History, Plan]:
-        history = history_of(study, workspace)
-        return history, make_plan(study, history, workspace=workspace, parallel=parallel)
-
-    history, plan = planned()
+    subject = subjects.load(study.subject, project=project)  # refuses what breaks the contract
+    history, plan = _planned(study, workspace, parallel)
     if smoke:
         from harness.smoke import run_smoke
 
         made = _executor(executor, parallel, ray_address, workspace)
-        return RunResult(run_smoke(plan, settings_of(plan), workspace, made, echo), plan)
+        settings = _settings(study, plan, subject, project)
+        return RunResult(run_smoke(plan, settings, workspace, made, echo), plan)
     _refuse_stale(plan, accept_stale, rerun_stale)
     page = workspace.study(study.name) / "report.html"
-    if not _to_run(plan, rerun_stale) and _is_current(page, plan, history):
-        echo(f"nothing to run: {len(plan.trials)} trials are done. Report: {page}")
+    if not rerun_stale and not _to_run(plan) and _is_current(page, plan, history):
+        echo(f"nothing to run: all {len(plan.trials)} trials are there")
         return RunResult(0, plan, report=page)
 
     workspace.ensure_usable()
     with Interrupts() as stop, claims.claim_study(workspace, study.name):
-        history, plan = planned()  # under the claim: nobody else changes it any more
-        todo = _to_run(plan, rerun_stale)
         journal = Journal(workspace.journal)
+        history, plan = _planned(study, workspace, parallel)  # nobody else changes it any more
+        if rerun_stale and _supersede(plan, journal, history):
+            history, plan = _planned(study, workspace, parallel)
+        todo = _to_run(plan)
+        if todo or not _is_announced(plan, history):
+            _announce(study, plan, journal, history, project)
         tell = GuardedTracker(tracker)
-        tally, warnings = Tally(), list[str]()
-        answer, report = None, None
+        tell.start(plan, history)
+        result = RunResult(0, plan)
         try:
             if todo:
-                _announce(study, plan, journal, history, project, rerun_stale)
-                tell.start(plan, history)
                 with display.make(plan, len(todo), echo, live=live) as view:
                     driver = Driver(
-                        settings_of(plan),
+                        _settings(study, plan, subject, project),
                         todo,
                         workspace=workspace,
                         journal=journal,
@@ -139,41 +134,43 @@ def run(
                         display=view,
                         stop=stop,
                     )
-                    tally = driver.tally
+                    result.tally = driver.tally
                     made = _executor(executor, parallel, ray_address, workspace)
                     try:
                         driver.run(made)
                     finally:
                         made.close()
-            else:
-                tell.start(plan, history)
             if not stop():
-                answer, report, problems = _conclude(study, workspace, plan, tell)
-                warnings += problems
+                _conclude(study, workspace, result, tell)
         finally:
-            warnings += tell.close()
-    failed = tally.count("failed") + tally.count("killed")
-    code = stop.exit_code if stop() else 1 if failed else 0
-    return RunResult(code, plan, answer, report, tally, tuple(warnings))
+            result.warnings += tell.close()
+        if stop():
+            result.exit_code = stop.exit_code
+        elif result.tally and result.tally.count("failed") + result.tally.count("killed"):
+            result.exit_code = 1
+    return result
 
 
-class _Settings:
-    def __init__(self, study: Study, project: Path) -> None:
-        self._study, self._project = study, project
+def _planned(study: Study, workspace: Workspace, parallel: int | None) -> tuple[History, Plan]:
+    from harness.plan import make_plan
 
-    def __call__(self, plan: Plan) -> Settings:
-        study = self._study
-        return Settings(
-            study=study.name,
-            subject=study.subject,
-            measurement=Measurement(
-                protocol=study.protocol, at=tuple(study.measure_at), select=study.select
-            ),
-            fingerprints=plan.fingerprints,
-            gpus=study.resources.gpus,
-            cpus=study.resources.cpus,
-            python_path=(str(self._project),),
-        )
+    history = history_of(study, workspace)
+    return history, make_plan(study, history, workspace=workspace, parallel=parallel)
+
+
+def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Settings:
+    return Settings(
+        study=study.name,
+        subject=study.subject,
+        measurement=Measurement(
+            protocol=study.protocol, at=tuple(study.measure_at), select=study.select
+        ),
+        fingerprints=plan.fingerprints,
+        measures=hasattr(subject, "measure"),
+        gpus=study.resources.gpus,
+        cpus=study.resources.cpus,
+        python_path=(str(project),),
+    )
 
 
 def _refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
@@ -192,28 +189,29 @@ def _refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
     )
 
 
-def _to_run(plan: Plan, rerun_stale: bool) -> list[PlannedTrial]:
-    states = {"new", "measure", "running"} | ({"stale"} if rerun_stale else set())
-    return [t for t in plan.trials if t.state in states]
+def _to_run(plan: Plan) -> list[PlannedTrial]:
+    return [t for t in plan.trials if t.state in ("new", "measure", "running")]
+
+
+def _is_announced(plan: Plan, history: History) -> bool:
+    planned = history.planned.get(plan.study, [])
+    return bool(planned) and max(planned, key=lambda p: p.at).digest == plan.digest
 
 
 def _is_current(page: Path, plan: Plan, history: History) -> bool:
-    """True if the report was written after the last attempt of the plan's trials ended."""
-    if not page.is_file():
+    """True if the report is of this study and was written after the last attempt ended."""
+    if not page.is_file() or not _is_announced(plan, history):
         return False
     known = (history.trials.get(t.trial.key) for t in plan.trials)
     ends = [a.closed.at for h in known if h for a in h.ordered if a.closed]
     return page.stat().st_mtime >= max(ends, default=0.0)
 
 
-def _announce(
-    study: Study, plan: Plan, journal: Journal, history: History, project: Path, rerun: bool
-) -> None:
-    """Record what is planned, and which results no longer count."""
-    now = time.time()
+def _announce(study: Study, plan: Plan, journal: Journal, history: History, project: Path) -> None:
+    """Record what is planned."""
     file = study.file.resolve()
     record = Planned(
-        at=now,
+        at=time.time(),
         study=study.name,
         digest=plan.digest,
         study_json=study.model_dump(mode="json", exclude={"file"}),
@@ -222,12 +220,18 @@ def _announce(
     )
     journal.append(record)
     history.add(record)
-    for stale in (t for t in plan.trials if rerun and t.state == "stale"):
-        latest = history.trials[stale.trial.key].latest
+
+
+def _supersede(plan: Plan, journal: Journal, history: History) -> int:
+    """Record that the results of stale trials no longer count; how many there were."""
+    stale = [t for t in plan.trials if t.state == "stale"]
+    for planned in stale:
+        latest = history.trials[planned.trial.key].latest
         number = latest.opened.attempt if latest else 0
-        superseded = Superseded(at=now, key=stale.trial.key, attempt=number, reason=stale.why)
-        journal.append(superseded)
-        history.add(superseded)
+        journal.append(
+            Superseded(at=time.time(), key=planned.trial.key, attempt=number, reason=planned.why)
+        )
+    return len(stale)
 
 
 def _executor(
@@ -245,22 +249,19 @@ def _executor(
     return wanted
 
 
-def _conclude(
-    study: Study, workspace: Workspace, plan: Plan, tracker: Tracker
-) -> tuple[Answer | None, Path | None, list[str]]:
+def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tracker) -> None:
     """Answer and report. A failure here never loses the run: it becomes a warning."""
-    found: Answer | None = None
-    page: Path | None = None
-    history = history_of(study, workspace)
     try:
-        from harness.analyse.answers import answer as answer_of
+        from harness.analyse.answers import answer
         from harness.report.page import write_report
 
-        found = answer_of(plan, study, history)
-        page = write_report(found, plan, study, history, workspace)
+        history = history_of(study, workspace)
+        result.answer = answer(result.plan, study, history)
+        result.report = write_report(result.answer, result.plan, study, history, workspace)
     except Exception as error:  # analysis of odd results may fail in any way
-        again = f"`stillhouse report {study.file}` tries again"
-        text = f"the report could not be made ({type(error).__name__}: {error}); {again}"
-        return found, None, [text]
-    tracker.answer(found, page)
-    return found, page, []
+        result.warnings.append(
+            f"the report could not be made ({type(error).__name__}: {error}); "
+            f"`stillhouse report {study.file}` tries again"
+        )
+    if result.answer is not None:
+        tracker.answer(result.answer, result.report)

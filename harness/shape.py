@@ -66,10 +66,11 @@ def shape_of(document: Document) -> Shape | None:
         except ValidationError as error:
             gone: set[tuple[str, int]] = set()
             for fault in faults_of(error, data, StudyFile):
-                unknown = fault.message.startswith("unknown key")
+                misnamed = fault.path[:1] == ("factors",) and "not match" in fault.message
+                at_key = fault.message.startswith("unknown key") or misnamed
                 place = _place(fault.path, origin)
                 document.problems.append(
-                    document.problem(_worded(fault.path, fault.message), place, key=unknown)
+                    document.problem(_worded(fault.path, fault.message), place, key=at_key)
                 )
                 _set_aside(data, fault.path, fault.message, broken, gone)
             for name, index in sorted(gone, reverse=True):

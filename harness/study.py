@@ -130,7 +130,9 @@ class StudyFile(_Strict):
         default_factory=dict, description="Recipe path -> value, for every arm."
     )
     factors: dict[Annotated[str, Field(pattern=_FACTOR)], Factor] = Field(
-        min_length=1, description="Factor name -> what varies."
+        min_length=1,
+        description="Factor name -> what varies.",
+        json_schema_extra={"additionalProperties": False},
     )
     where: list[str] = Field(
         default_factory=list,
@@ -155,7 +157,9 @@ class StudyFile(_Strict):
         default_factory=list, description="Cycles at which the protocol is run; default the end."
     )
     select: Literal["ema", "last"] = Field("ema", description="Which weights are measured.")
-    resources: Resources = Field(default_factory=Resources, description="What one trial takes.")
+    resources: Resources = Field(
+        default_factory=Resources, description="GPUs and CPU cores that one trial takes."
+    )
     budget: Budget | None = Field(None, description="Limits that `plan` checks.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
 
@@ -174,6 +178,12 @@ class Study(StudyFile):
     )
     _cache: dict[str, Any] = PrivateAttr(default_factory=dict)
 
+    def __copy__(self) -> Study:
+        """A copy works out its own levels and arms, since `model_copy` may change what they are."""
+        made = super().__copy__()
+        made._cache = {}
+        return made
+
     def digest(self) -> str:
         """sha256 of the study's canonical JSON: what was asked, not where the files lie."""
         content = self.model_dump(mode="json", exclude={"file", "recipe"})
@@ -188,6 +198,7 @@ class Study(StudyFile):
         return made
 
 
+@paused()
 def load(path: Path) -> Study:
     """Read and check a study file.
 
@@ -199,5 +210,4 @@ def load(path: Path) -> Study:
     """
     from harness.checks import checked_study  # checks import this module's models
 
-    with paused():
-        return checked_study(Path(path))
+    return checked_study(Path(path))

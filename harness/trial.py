@@ -113,20 +113,23 @@ def key_of(recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "t
 
 
 def keys_of(
-    recipe: Mapping[str, Any], replicates: Iterable[int], data: str, kind: Kind = "trial"
+    recipe: bytes, replicates: Iterable[int], data: str, kind: Kind = "trial"
 ) -> dict[int, str]:
-    """Replicate -> trial key, with the recipe canonicalised once: large plans are many replicates.
+    """Replicate -> trial key, exactly `key_of` for each; large plans have many of them.
 
-    Exactly `key_of` for each: canonical JSON sorts the keys of the identity, so the replicate is
-    its last member.
+    Args:
+        recipe: the recipe's canonical JSON. Canonical JSON sorts the keys of the identity, so the
+            recipe can be put in as it is, and the replicate comes last.
+        replicates: replicate indices.
+        data: data fingerprint.
+        kind: kind of the trials.
     """
-    whole = canonical(identity(recipe, 0, data, kind))
-    head, tail = whole[: -len(b"0}")], b"}"
-    assert whole.endswith(b'"replicate":0}'), "the identity's last member must be the replicate"
-    start = hashlib.sha256(head)
+    head, tail = canonical(identity({}, 0, data, kind)).rsplit(b"{}", 1)
+    assert tail == b',"replicate":0}', "recipe and replicate must be the identity's last members"
+    start = hashlib.sha256(head + recipe + tail[: -len(b"0}")])
     found = {}
     for replicate in replicates:
         digest = start.copy()
-        digest.update(str(replicate).encode() + tail)
+        digest.update(str(replicate).encode() + b"}")
         found[replicate] = digest.hexdigest()[:16]
     return found

@@ -17,7 +17,7 @@ from harness.analyse.contrasts import Values
 from harness.contract import MetricSpec
 
 DRAWS = 2000
-_MANY_ARMS = 100
+_MANY_ARMS = 500
 _DRAWS_MANY = 400
 
 Floats = npt.NDArray[np.float64]
@@ -42,11 +42,18 @@ def pick_metrics(specs: Mapping[str, MetricSpec], primary: str) -> tuple[str, st
 
 def front(points: Floats) -> npt.NDArray[np.bool_]:
     """Members of the front of `points` (N, 2), larger being better; rows with NaN are none."""
-    x, y = points[:, 0], points[:, 1]
-    no_worse = (x[None, :] >= x[:, None]) & (y[None, :] >= y[:, None])
-    better = (x[None, :] > x[:, None]) | (y[None, :] > y[:, None])
-    dominated = np.any(no_worse & better, axis=1)
-    return np.asarray(~dominated & ~np.any(np.isnan(points), axis=1))
+    member = np.zeros(len(points), dtype=np.bool_)
+    known = np.flatnonzero(~np.any(np.isnan(points), axis=1))
+    order = known[np.lexsort((-points[known, 1], -points[known, 0]))]
+    if not len(order):
+        return member
+    x, y = points[order].T
+    starts = np.concatenate([[True], x[1:] != x[:-1]])
+    group = np.cumsum(starts) - 1
+    best = y[starts]  # of each distinct x, from the best x on
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(best)[:-1]])
+    member[order] = (y == best[group]) & (best[group] > before[group])
+    return member
 
 
 def pareto(x: Values, y: Values, better: tuple[bool, bool], draws: int = 0) -> list[ParetoPoint]:

@@ -28,23 +28,24 @@ def command(
 
     Example: stillhouse plan studies/quickstart/study.yaml
     """
+    from harness.collector import paused
     from harness.journal import History
     from harness.plan import make_plan
     from harness.plan_text import lines_of
     from harness.study import load
     from harness.workspace import Workspace
 
-    loaded = load(study)
     place = Workspace.find(study, workspace)
-    history = History.read([place.journal, loaded.file.parent / "results"])
-    plan = make_plan(
-        loaded, history, workspace=place, parallel=parallel, check_devices=not elsewhere
-    )
-    if as_json:
-        typer.echo(json.dumps(as_object(plan, str(place.root)), allow_nan=False))
-        return
-    for line in lines_of(plan, str(study), arms=arms):
-        typer.echo(line)
+    with paused():
+        loaded = load(study)
+        history = History.read([place.journal, loaded.file.parent / "results"])
+        plan = make_plan(
+            loaded, history, workspace=place, parallel=parallel, check_devices=not elsewhere
+        )
+        if as_json:
+            typer.echo(json.dumps(as_object(plan, str(place.root)), allow_nan=False))
+            return
+        typer.echo("\n".join(lines_of(plan, str(study), arms=arms)))
 
 
 def as_object(plan: Plan, workspace: str) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def command(
 def _name(study: str | None, file: Path | None) -> str:
     if file is None:
         return study or ""
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         content = YAML(typ="safe").load(file)

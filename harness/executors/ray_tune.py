@@ -9,7 +9,6 @@ scratch folder that is removed at the end.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -17,7 +16,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_worker_niceness": "0",  # Ray's default, 15, starves trials beside anything else
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_INIT": "1",
@@ -45,7 +45,8 @@ from ray.tune.search import Searcher  # noqa: E402
 from harness.contract import Report  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.executors.base import Ended, Executor, Job, OnEvent  # noqa: E402
-from harness.executors.worker import execute, limit_threads, thread_environment  # noqa: E402
+from harness.executors.hand_out import HandOut  # noqa: E402
+from harness.executors.worker import execute_file, thread_environment  # noqa: E402
 
 MAX_TRIALS = 1000
 """Trials a Tuner: its state grows with each, and is rewritten whole."""
@@ -65,6 +66,7 @@ class RayExecutor(Executor):
         self._parallel = parallel
         self._address = address
         self._broken = 0
+        self._ours = False
 
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
         """See `Executor.run`.
@@ -78,15 +80,16 @@ class RayExecutor(Executor):
             if first is None:
                 return
             self._start(first)
-            slots = self._slots(first)
             batch = islice(chain([first], pulled), MAX_TRIALS)
-            self._tune(_Batch(batch, on_event, stop, slots), slots)
+            self._tune(HandOut(batch, on_event, stop, self._slots(first)))
 
     def close(self) -> None:
         """Leave Ray and remove its scratch folder."""
-        if ray.is_initialized():
+        if self._ours and ray.is_initialized():
             ray.shutdown()
         shutil.rmtree(self._scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._scratch.parent.rmdir()  # unless another run uses it
 
     def _start(self, job: Job) -> None:
         if ray.is_initialized():
@@ -112,7 +115,7 @@ class RayExecutor(Executor):
                 ignore_reinit_error=False,
                 **options,
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises bare ones where a process does not come up
             where = f"the cluster at {self._address}" if self._address else "Ray"
             raise HarnessError(
                 f"cannot start or join {where}: {error}. `--inline` runs without Ray."
@@ -122,6 +125,7 @@ class RayExecutor(Executor):
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
+            self._ours = True
             for number, handler in handlers.items():  # Ray installs its own SIGTERM handler
                 signal.signal(number, handler)
         for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
@@ -146,18 +150,25 @@ class RayExecutor(Executor):
         limit = self._parallel or math.inf
         return int(min(*fits, limit, MAX_TRIALS))
 
-    def _tune(self, batch: _Batch, slots: int) -> None:
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
-        config = tune.TuneConfig(search_alg=batch, reuse_actors=True, num_samples=-1)
+    def _tune(self, jobs: HandOut) -> None:
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
+        config = tune.TuneConfig(
+            search_alg=_Search(jobs),
+            reuse_actors=True,
+            num_samples=-1,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        )
         tuner = tune.Tuner(
             tune.with_resources(_Worker, _resources),
             tune_config=config,
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self._scratch),
-                callbacks=[_Listener(batch)],
+                callbacks=[_Listener(jobs)],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 sync_config=tune.SyncConfig(sync_artifacts=False),
                 log_to_file=False,
             ),
@@ -168,53 +179,33 @@ class RayExecutor(Executor):
             ray.shutdown()
         except Exception as error:  # Ray itself broke: attempts under way are lost, others are not
             ray.shutdown()
-            batch.lose(f"Ray broke down: {type(error).__name__}: {error}"[:300])
+            jobs.lose(f"Ray broke down: {type(error).__name__}: {error}"[:300])
             self._broken += 1
             if self._broken > 1:
                 raise HarnessError(f"Ray broke down twice, last with: {error}") from error
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
-        if batch.error is not None:
-            raise batch.error
-        batch.finish()
+        jobs.finish()
 
 
 class _Stopped(BaseException):
     """Leaves Tune's loop at once. Not an Exception: Tune would wait for every actor to end."""
 
 
-class _Batch(Searcher):  # type: ignore[misc]
-    """Hands jobs to Tune, each when a slot is free for it, and events back to the driver.
+class _Search(Searcher):  # type: ignore[misc]
+    """Gives Tune a job as a trial whenever a slot is free for it."""
 
-    More pending trials than free slots would make Tune start actors for them, only to throw these
-    away when a warm one comes free.
-    """
-
-    def __init__(
-        self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool], slots: int
-    ) -> None:
+    def __init__(self, jobs: HandOut) -> None:
         super().__init__()
-        self._slots = slots
-        self._jobs = iter(jobs)
-        self._on_event = on_event
-        self.stop = stop
-        self.error: BaseException | None = None
-        self._by_trial: dict[str, Job] = {}
-        self._started: set[str] = set()
+        self._handed = jobs
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job as the config of a Tune trial."""
-        if len(self._by_trial) >= self._slots:
-            return None
-        job: Job | None = None
-        if self.error is None and not self.stop():
-            with self._keeping_errors():
-                job = next(self._jobs, None)
+        """The next job as the config of a Tune trial; None: later; FINISHED: no more."""
+        job = self._handed.next(trial_id)
         if job is None:
-            return str(Searcher.FINISHED)
+            return None if self._handed.full else str(Searcher.FINISHED)
         file = job.folder / JOB_FILE
         file.write_text(job.model_dump_json())
-        self._by_trial[trial_id] = job
         return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
 
     def on_trial_complete(
@@ -231,70 +222,30 @@ class _Batch(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Nothing is restored from Tune."""
 
-    def started(self, trial_id: str) -> None:
-        """The attempt of a Tune trial began."""
-        if trial_id in self._by_trial and trial_id not in self._started:
-            self._started.add(trial_id)
-            self._tell(self._by_trial[trial_id], "started", time.time())
-
-    def ended(self, trial_id: str, ended: Ended, at: float) -> None:
-        """The attempt of a Tune trial ended."""
-        job = self._by_trial.pop(trial_id, None)
-        if job is not None:
-            self._started.discard(trial_id)
-            self._tell(job, ended, at)
-
-    def reported(self, trial_id: str, report: Report, at: float) -> None:
-        """A report arrived."""
-        if trial_id in self._by_trial:
-            self._tell(self._by_trial[trial_id], report, at)
-
-    def lose(self, reason: str) -> None:
-        """Every attempt under way is gone with its worker."""
-        for trial_id in list(self._started):
-            self.ended(trial_id, Ended(state="killed", reason=reason, died=True), time.time())
-
-    def finish(self) -> None:
-        """What still runs was interrupted; what was only prepared gets no event."""
-        for trial_id in list(self._started):
-            self.ended(trial_id, Ended(state="killed", reason="interrupted"), time.time())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Batch:
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Search:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Searcher, ())  # Tune pickles what it is given, to restore it; we never restore
 
-    def _tell(self, job: Job, event: Any, at: float) -> None:
-        with self._keeping_errors():
-            self._on_event(job, event, at)
-
-    @contextlib.contextmanager
-    def _keeping_errors(self) -> Iterator[None]:
-        """Errors of the driver leave through `run`, not through Tune, which would wrap them."""
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
-
 
 class _Listener(Callback):  # type: ignore[misc]
     """Turns what Tune tells into events."""
 
-    def __init__(self, batch: _Batch) -> None:
-        self._batch = batch
+    def __init__(self, jobs: HandOut) -> None:
+        self._handed = jobs
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Callback, ())
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Leave as soon as the driver is told to stop, or cannot go on."""
-        if self._batch.error is not None or self._batch.stop():
+        if self._handed.over:
             raise _Stopped
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """An actor took the job."""
-        self._batch.started(trial.trial_id)
+        self._handed.started(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -302,16 +253,13 @@ class _Listener(Callback):  # type: ignore[misc]
         """Reports, and maybe the end."""
         for at, kind, content in result.pop("events", ()):
             if kind == "report":
-                self._batch.reported(trial.trial_id, Report.model_validate(content), at)
+                self._handed.reported(trial.trial_id, Report.model_validate(content), at)
             else:
-                self._batch.ended(trial.trial_id, Ended.model_validate(content), at)
+                self._handed.ended(trial.trial_id, Ended.model_validate(content), at)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Only a dead actor gets here: the trainable never raises."""
-        self._batch.started(trial.trial_id)
-        reason = "its worker process died (killed, or out of memory)"
-        ended = Ended(state="killed", reason=reason, died=True)
-        self._batch.ended(trial.trial_id, ended, time.time())
+        self._handed.died(trial.trial_id, "its worker process died (killed, or out of memory)")
 
 
 class _Worker(Trainable):  # type: ignore[misc]
@@ -327,7 +275,7 @@ class _Worker(Trainable):  # type: ignore[misc]
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._running = _execute_logged(Path(config["job"]))
+        self._running = execute_file(Path(config["job"]))
 
     def step(self) -> dict[str, Any]:
         """Reports until it is time to send them, or the end."""
@@ -341,27 +289,8 @@ class _Worker(Trainable):  # type: ignore[misc]
                 return {"events": events, "done": ended}
 
 
-def _execute_logged(file: Path) -> Generator[tuple[float, Report | Ended]]:
-    """Execute the job in a file, with the worker's descriptors 1 and 2 led to the trial's log."""
-    try:
-        job = Job.model_validate(json.loads(file.read_text()))
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except (OSError, ValueError) as error:
-        reason = f"the worker cannot read its job: {error}; is the workspace on shared storage?"
-        yield time.time(), Ended(state="failed", reason=reason)
-        return
-    limit_threads(job.cpus)
-    saved = {number: os.dup(number) for number in (1, 2)}
-    try:
-        for number in saved:
-            os.dup2(log, number)
-        yield from execute(job)
-    finally:
-        for number, copy in saved.items():
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(log)
+def _trial_name(trial: Any) -> str:
+    return str(trial.trial_id)
 
 
 def _resources(config: dict[str, Any]) -> PlacementGroupFactory:

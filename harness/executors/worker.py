@@ -61,6 +61,29 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
         yield now, ended
 
 
+def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
+    """Execute the job in a JSON file; meanwhile this process's output goes to the trial's log."""
+    try:
+        job = Job.model_validate_json(file.read_text())
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except (OSError, ValueError) as error:
+        reason = f"the worker cannot read its job: {error}; is the workspace on shared storage?"
+        yield time.time(), Ended(state="failed", reason=reason)
+        return
+    limit_threads(job.cpus)
+    saved = {number: os.dup(number) for number in (1, 2)}  # native code writes there as well
+    try:
+        for number in saved:
+            os.dup2(log, number)
+        yield from execute(job)
+    finally:
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(log)
+
+
 def _failure(error: BaseException) -> Ended:
     text = str(error).strip() or "no message"
     reason = f"{type(error).__name__}: {text}"[:500]

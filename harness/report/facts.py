@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from harness.analyse.answer import Answer
 from harness.analyse.contrasts import PAIRED_FROM
 from harness.analyse.observed import contributing
 from harness.journal import Attempt, History
 from harness.plan import Plan
+from harness.workspace import project_of
 
 
 def duration(seconds: float) -> str:
@@ -70,11 +72,17 @@ def commands(answer: Answer, plan: Plan) -> list[tuple[str, str]]:
         found.append(
             (f"one trial ({arm}, replicate {replicate})", f"stillhouse reproduce {key}"),
         )
-    file = plan.study_file
+    file = _in_project(plan.study_file)
     found.append(("what a complete rerun would cost", f"stillhouse plan {file}"))
     found.append(("the whole study, only what is missing", f"stillhouse run {file}"))
     found.append(("this page again", f"stillhouse report {file}"))
     return found
+
+
+def _in_project(file: str) -> str:
+    """The study file as one types it from its project: no page carries a machine's paths."""
+    path = Path(file)
+    return str(path.relative_to(project_of(path))) if path.is_absolute() else file
 
 
 def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str, list[str]]]:

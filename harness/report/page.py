@@ -19,6 +19,10 @@ from harness.workspace import Workspace
 if TYPE_CHECKING:
     from harness.study import Study
 
+MANY_ARMS = 60
+"""Above this many arms only the primary metric is plotted arm by arm; tables hold the others."""
+MOST_ROWS = 2000
+"""Longer tables are cut in the page and whole beside it."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -84,6 +88,9 @@ def _content(
     ordered = sorted(headline, key=lambda m: m != answer.primary)
     effect_plots = [p for m in ordered if (p := plots.effect_plot(answer, m)) is not None]
     trade = plots.trade_off(answer)
+    many = len(answer.arms) > MANY_ARMS
+    exploratory = [v for v in answer.verdicts if not v.planned]
+    trials = _trials(answer)
     return {
         "answer": answer,
         "level": f"{100 * (1 - answer.alpha):g} %",
@@ -92,10 +99,11 @@ def _content(
         "symbols": words.SYMBOLS,
         "better": {v.metric: plots.better_words(answer, v.metric) for v in declared},
         "verdict_plots": plots.verdict_plots(declared),
-        "arm_plots": [plots.arm_plot(answer, m) for m in ordered],
+        "arm_plots": [plots.arm_plot(answer, m) for m in ordered[: 1 if many else None]],
         "effect_plots": effect_plots,
         "interactions": [_interaction(i) for i in answer.interactions],
-        "exploratory": [(v, _figures(v)) for v in answer.verdicts if not v.planned],
+        "exploratory": [(v, _figures(v)) for v in exploratory[:MOST_ROWS]],
+        "exploratory_cut": max(0, len(exploratory) - MOST_ROWS),
         "trade": trade,
         "trade_unnumbered": sum(d.number is None for d in trade.dots) if trade else 0,
         "sheet": panels.sheet(answer, plan, history, workspace),
@@ -106,7 +114,8 @@ def _content(
             (level, ", ".join(f"{n} {state}" for state, n in states.items()))
             for level, states in answer.failures.items()
         ],
-        "trials": _trials(answer),
+        "trials": trials[:MOST_ROWS],
+        "trials_cut": max(0, len(trials) - MOST_ROWS),
         "curves": curves(answer, plan, history),
         "compute": facts.compute(answer),
         "commands": facts.commands(answer, plan),

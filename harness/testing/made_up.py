@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import Fingerprints
-from harness.journal import History, Journal, Planned
+from harness.journal import History, Planned, Record
 from harness.plan import Cost, Plan, PlannedContrast, PlannedTrial
 from harness.study import Study
 from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
@@ -46,9 +46,8 @@ def make_up(root: Path, options: Options | None = None) -> MadeUp:
     workspace.ensure_usable(0)
     study = _study(chosen)
     plan = _plan(study, chosen)
-    journal = Journal(workspace.journal)
-    journal.file = workspace.journal / "made-up.jsonl"
-    journal.append(
+    records: list[Record] = []
+    records.append(
         Planned(
             at=START,
             study=study.name,
@@ -59,7 +58,9 @@ def make_up(root: Path, options: Options | None = None) -> MadeUp:
     )
     clock = START
     for planned in plan.trials:
-        clock = run_trial(planned.trial, plan, chosen, workspace, journal, clock)
+        clock = run_trial(planned.trial, plan, chosen, workspace, records, clock)
+    lines = "".join(record.model_dump_json() + "\n" for record in records)
+    (workspace.journal / "made-up.jsonl").write_text(lines, encoding="utf-8")
     return MadeUp(workspace, study, plan, History.read([workspace.journal]))
 
 

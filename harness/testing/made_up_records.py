@@ -12,7 +12,7 @@ from typing import Literal
 
 from harness.attempts import append_report, write_trial_json
 from harness.contract import Artifact, Estimate, MetricSpec, Outcome, Report
-from harness.journal import Closed, Journal, MeasuredAt, Opened
+from harness.journal import Closed, MeasuredAt, Opened, Record
 from harness.plan import Plan
 from harness.testing.made_up_pictures import ITEMS, picture
 from harness.trial import Trial
@@ -108,14 +108,19 @@ def _values(trial: Trial, step: int, noise: float) -> dict[str, float]:
 
 
 def run_trial(
-    trial: Trial, plan: Plan, chosen: Options, workspace: Workspace, journal: Journal, clock: float
+    trial: Trial,
+    plan: Plan,
+    chosen: Options,
+    workspace: Workspace,
+    records: list[Record],
+    clock: float,
 ) -> float:
     """Write what is recorded of one trial, starting at `clock`; returns when it ended."""
     upto = chosen.replicates if chosen.upto is None else chosen.upto
     if trial.replicate >= upto:
         return clock
     fault = chosen.faults.get((trial.arm, trial.replicate), "")
-    write = _Writer(trial, plan, chosen, workspace, journal)
+    write = _Writer(trial, plan, chosen, workspace, records)
     if fault == "retried":
         clock = write.attempt(1, clock, "failed")
         return write.attempt(2, clock, "")
@@ -128,7 +133,7 @@ class _Writer:
     plan: Plan
     chosen: Options
     workspace: Workspace
-    journal: Journal
+    records: list[Record]
 
     def attempt(self, number: int, clock: float, fault: str) -> float:
         """Write one attempt's records, reports and pictures; returns when it ended."""
@@ -156,7 +161,7 @@ class _Writer:
             device="NVIDIA H200" if odd else "NVIDIA H100",
             host="node-1",
         )
-        self.journal.append(opened)
+        self.records.append(opened)
         if fault == "running":
             return clock
         seconds = 31.0 + random.Random(f"{trial.key}s").uniform(-2, 6)
@@ -173,7 +178,7 @@ class _Writer:
         state = fault if fault in ("failed", "diverged", "killed") else "done"
         end = reports[-1].outcome
         told = {"failed": "CUDA out of memory", "killed": "SIGINT"}
-        self.journal.append(
+        self.records.append(
             Closed.model_validate(
                 {
                     "at": ended,

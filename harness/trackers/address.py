@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -63,3 +64,14 @@ def on_network(folder: Path) -> bool:
     inside = [m for m in mounts if folder.is_relative_to(m[0])]
     kind = max(inside, key=lambda m: len(m[0]))[1] if inside else ""
     return kind.startswith(NETWORK_FILESYSTEMS)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the lines Alembic logs about each migration off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -95,7 +95,7 @@ class Background:
         self._dead = False
         self._delay = FIRST_DELAY
         self._retry_at = 0.0
-        self._closing_at = 0.0
+        self._closing_at = self._moved_at = 0.0
         self._uncertain: set[str] = set()
         self._points = 0
         self._replaying: RunWrite | None = None
@@ -124,12 +124,17 @@ class Background:
             self.pending[write.ident] = write
 
     def close(self, timeout: float) -> list[str]:
-        """Flush, stop, and say what could not be written."""
+        """Flush, stop, and say what could not be written.
+
+        Args:
+            timeout: seconds to wait after the last write that worked.
+        """
         if self._started and self._thread.is_alive():
-            self._closing_at = time.monotonic()
+            self._closing_at = self._moved_at = time.monotonic()
             self._closing.set()
             self._queue.put(None)
-            self._thread.join(timeout)
+            while self._thread.is_alive() and time.monotonic() < self._moved_at + timeout:
+                self._thread.join(min(1.0, timeout))
         warnings = list(self.warnings)
         if self._started and (self._thread.is_alive() or self._work_waits()):
             left = (
@@ -180,7 +185,7 @@ class Background:
         try:
             if self.known is None:
                 self.known = self.store.connect()
-                self._reached = True
+                self._reached, self._moved_at = True, time.monotonic()
             self._write_all()
             if self.experiment_tags:
                 self.store.experiment(self.experiment_tags)
@@ -216,7 +221,7 @@ class Background:
             self._write(write)
         except RefusedError as error:
             self.warnings.append(f"MLflow refused run {write.name or write.ident}: {error}")
-        self._delay = FIRST_DELAY  # the server answers
+        self._delay, self._moved_at = FIRST_DELAY, time.monotonic()  # the server answers
 
     def _write_or_drop(self, ident: str) -> None:
         write = self.pending[ident]

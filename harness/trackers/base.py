@@ -30,7 +30,7 @@ class Tracker(Protocol):
         """The study was analysed; replaces what was said before."""
 
     def close(self, timeout: float = 60.0) -> list[str]:
-        """Flush and stop; returns warnings (what could not be written, and `sync` as the remedy)."""
+        """Flush and stop; returns warnings: what could not be written, and `sync` as the remedy."""
 
 
 class NullTracker:

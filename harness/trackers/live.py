@@ -71,6 +71,7 @@ class LiveTracker:
         self._store.experiment_name = plan.study
         past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
         starts = [p.attempts[0][0].at for p in past]
+        starts += [record.at for record in history.planned.get(plan.study, ())]
         self._started = min(starts, default=time.time())
         tags = {
             TAG + "study": plan.study,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import sqlite3
@@ -16,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness.trackers.address import folder_for, on_network, sqlite_file, tracking_uri
+from harness.trackers.address import folder_for, on_network, quiet, sqlite_file, tracking_uri
 from harness.trackers.background import RefusedError
 from harness.trackers.live import LiveTracker
 from harness.trackers.pictures import write_pictures
@@ -274,7 +273,7 @@ def _prepare_sqlite(file: Path, artifacts: Path) -> Any:
         for left_over in file.parent.glob(f".{file.name}-making*"):
             left_over.unlink()
         temporary = file.with_name(f".{file.name}-making")
-        with _quiet_migrations():
+        with quiet():
             store = SqlAlchemyStore(f"sqlite:///{temporary}", artifacts.as_uri())
         store.engine.dispose()
         if not on_network(file.parent):  # write-ahead logs need memory shared by all readers
@@ -290,14 +289,3 @@ def _prepare_sqlite(file: Path, artifacts: Path) -> Any:
 def _relax(connection: Any, _record: object) -> None:
     """Fewer flushes: a power cut may lose the newest rows, which the journal still has."""
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-@contextlib.contextmanager
-def _quiet_migrations() -> Iterator[None]:
-    """Keep Alembic's fifty lines about each migration off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -70,6 +70,9 @@ class Projection:
         self.headline = tuple(headline)
         self._commit = git_commit(project)
         self._user = user_name()
+        file = Path(plan.study_file)
+        inside = file.is_relative_to(project)
+        self._source = file.relative_to(project).as_posix() if inside else plan.study_file
         arms = [a.name for a in plan.arms]
         self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(arms)}
         self._trials = {t.trial.key: t.trial for t in plan.trials}
@@ -162,7 +165,7 @@ class Projection:
     def arm(self, row: ArmRow, answer: Answer, began: float, at: float) -> RunWrite:
         """An arm with its means and intervals, at step = replicates done.
 
-        Always ended, so that no run is left running for ever: FINISHED when every replicate is in,
+        Always ended, so that no run is left running for ever: FINISHED when every replicate ended,
         FAILED where one failed, else KILLED (more is to come).
         """
         at_ms, points, words = _ms(at), [], []
@@ -178,11 +181,11 @@ class Projection:
                 words.append(_estimate(name, cell.mean, cell.lo, cell.hi, cell.n, row.n_planned))
         for name, count in (("n_done", row.n_done), ("n_planned", row.n_planned)):
             points.append(Point(name, float(count), row.n_done, at_ms, True))
-        complete = row.n_done == row.n_planned
+        complete = row.n_done + row.states.get("diverged", 0) >= row.n_planned
         states = ", ".join(f"{n} {state}" for state, n in sorted(row.states.items()))
         keys = " ".join(f"{r}:{key[:8]}" for r, key in sorted(row.keys.items()))
         tags = self._common("arm", row.arm) | {
-            TAG + "state": "done" if complete else states or "pending",
+            TAG + "state": "done" if row.n_done == row.n_planned else states or "pending",
             TAG + "states": states,
             TAG + "keys": keys,
             TAG + "baseline": "yes" if row.baseline else "",
@@ -224,7 +227,7 @@ class Projection:
             TAG + "study": self.plan.study,
             TAG + "arm": arm,
             TAG + "scope": self.plan.scope,
-            "mlflow.source.name": self.plan.study_file,
+            "mlflow.source.name": self._source,
             "mlflow.source.type": "LOCAL",
             "mlflow.user": self._user,
             "mlflow.runColor": colour,

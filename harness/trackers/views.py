@@ -18,8 +18,10 @@ from harness.trackers.rows import TAG
 PREFIX = "mlflow.sharedViewState."
 CREATED_MS = 1_767_225_600_000
 """A fixed time: the same study makes the same tags, whenever it runs."""
-SECTION = "stillhouse-headline"
+SECTION = "headline"
 LONGEST_TAG = 20_000
+WIDTHS = {f"tags.`{TAG}{name}`": width for name, width in (("estimate", 420), ("verdict", 220))}
+WIDTHS |= {f"tags.`{TAG}{name}`": width for name, width in (("reason", 420), ("key", 160))}
 
 
 class View(NamedTuple):
@@ -59,6 +61,7 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
             [*metrics, *counts, *factors, _tag("verdict"), _tag("estimate")],
             by_primary,
             charts=[_bar(name) for name in headline],
+            folded=["Model metrics", *sorted({n.split("/")[0] for n in headline if "/" in n})],
         ),
         "Trials": _state(
             f"{kind} = 'trial'",
@@ -77,7 +80,7 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
             [arm, _tag("replicate"), state, *metrics],
             arm,
             charts=[_line(name) for name in headline],
-            first_section="train",  # the page itself adds a chart for each train/ metric
+            first_section="train",
         ),
     }
     tags = {PREFIX + view.id: _envelope(view.name, states[view.name]) for view in VIEWS}
@@ -94,12 +97,18 @@ def _state(
     order: str,
     charts: list[dict[str, Any]],
     first_section: str = "",
+    folded: Sequence[str] = (),
 ) -> dict[str, Any]:
-    names = {"stillhouse-train": first_section, SECTION: "headline"}
+    # the page adds a chart for every other metric, to the section named like its prefix
+    names = [name for name in (first_section, SECTION, *folded) if name]
     sections = [
-        {"uuid": uuid, "name": name, "display": True, "isReordered": True}
-        for uuid, name in names.items()
-        if name
+        {
+            "uuid": f"stillhouse-{name}",
+            "name": name,
+            "display": name not in folded,
+            "isReordered": True,
+        }
+        for name in names
     ]
     # sorted by anything but the start time, or the page folds trials into their parent's row
     return {
@@ -112,7 +121,7 @@ def _state(
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {},
+        "columnWidths": {name: width for name, width in WIDTHS.items() if name in columns},
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts or None,
         "compareRunSections": sections if charts else None,
@@ -136,7 +145,7 @@ def _chart(kind: str, metric: str) -> dict[str, Any]:
         "uuid": f"stillhouse-{kind.lower()}-{metric}",
         "type": kind,
         "runsCountToCompare": 100,
-        "metricSectionId": SECTION,
+        "metricSectionId": f"stillhouse-{SECTION}",
         "deleted": False,
         "isGenerated": False,
         "displayName": metric,

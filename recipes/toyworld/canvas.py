@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 SIZE = 24
+FREE = 20
+"""Free variables of a picture; each category uses a part of them."""
 
 
 def grid(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,3 +79,17 @@ def mix(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
 def table(rows: list[list[float]] | list[float], index_B: Tensor, like: Tensor) -> Tensor:
     """Rows of a small constant table, selected per sample, in the dtype of `like`."""
     return torch.tensor(rows, dtype=like.dtype)[index_B]
+
+
+def backdrop(u: Tensor, x: Tensor, y: Tensor, saturation: float, value: float) -> Tensor:
+    """A two-colour gradient of any hue with faint upright or level stripes."""
+    full = torch.ones_like(u[:, 0])
+    top = hsv(u[:, 0], full * saturation, full * value)
+    bottom = hsv(
+        u[:, 0] + 0.22 * (u[:, 1] - 0.5), full * (saturation + 0.12), full * (value - 0.20)
+    )
+    image = gradient(top, bottom, y / SIZE)
+    rate = column(span(u[:, 2], 0.5, 1.2))
+    along = torch.where(column(u[:, 3]) > 0.5, x, y)
+    strength = column(0.08 * (2 * u[:, 3] % 1))
+    return image + (strength * torch.sin(along * rate))[:, None]

@@ -14,8 +14,8 @@ from recipes.toyworld.progress import Progress, cosine
 from recipes.toyworld.prompts import Prompt
 from recipes.toyworld.weights import load, save
 
-STEPS = 4000
-BATCH = 192
+STEPS = 2500
+BATCH = 160
 LEARNING_RATE = 1.5e-3
 MAX_SCALE = 50.0
 """Upper bound on the factor of the cosines: sharper only overfits the ranking."""

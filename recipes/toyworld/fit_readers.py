@@ -9,12 +9,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, mse_loss
 
-from recipes.toyworld.batches import draw_edits, draw_pictures
+from recipes.toyworld.batches import draw_edits, draw_pictures, draw_prompts, free_variables
 from recipes.toyworld.extractor import Extractor
 from recipes.toyworld.oracle import DAMAGE, HEADS, STYLES, Oracle
 from recipes.toyworld.progress import Progress, cosine
-from recipes.toyworld.prompts import ATTRIBUTES, CATEGORIES, LETTER_SLOTS, Prompt
-from recipes.toyworld.renderer import attribute_indices
+from recipes.toyworld.prompts import ATTRIBUTES, CATEGORIES, LETTER_SLOTS, LETTERS, Prompt
+from recipes.toyworld.renderer import attribute_indices, render
+from recipes.toyworld.sign import sign
 from recipes.toyworld.weights import load, save
 
 ORACLE_STEPS = 2200
@@ -25,7 +26,7 @@ IGNORE = -100
 
 
 def fit_oracle(folder: Path, steps_scale: float = 1.0) -> Path:
-    """Train on all prompt combinations, clean, decoded, damaged and styled; save."""
+    """Train on all prompt combinations, clean, decoded, damaged, styled and broken; save."""
     torch.manual_seed(41)
     generator = Generator().manual_seed(42)
     autoencoder = load("autoencoder", folder=folder)
@@ -49,6 +50,7 @@ def labels_of(prompts: Sequence[Prompt]) -> dict[str, Tensor]:
     """Class indices (B,) by head; `IGNORE` where the head does not apply."""
     rows = {head: torch.full((len(prompts),), IGNORE) for head in HEADS}
     rows["style"].zero_()
+    rows["intact"] = torch.tensor([1 if p.category == "text" else IGNORE for p in prompts])
     for i, prompt in enumerate(prompts):
         rows["category"][i] = CATEGORIES.index(prompt.category)
         index = attribute_indices(prompt)
@@ -66,12 +68,15 @@ def _oracle_batch(
     autoencoder: nn.Module, generator: Generator
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Pictures, labels and damage (B, 2): clean, decoded, partly damaged and styled ones."""
-    prompts, clean = draw_pictures(BATCH * 5 // 8, generator)
-    decoded = len(clean) // 3
-    latents = autoencoder.encode(clean[:decoded])
-    noise = torch.rand(decoded, 1, 1, 1, generator=generator) * 0.25
+    prompts, clean = draw_pictures(BATCH // 2, generator)
+    strings, string_labels = _letter_strings(BATCH // 8, generator)
+    broken = _broken_signs(BATCH // 8, generator)
+    clean = torch.cat([clean, strings, broken])
+    again = torch.rand(len(clean), generator=generator) < 0.4
+    latents = autoencoder.encode(clean[again])
+    noise = torch.rand(len(latents), 1, 1, 1, generator=generator) * 0.25
     latents = latents + noise * torch.randn(latents.shape, generator=generator)
-    clean = torch.cat([autoencoder.decode(latents), clean[decoded:]])
+    clean[again] = autoencoder.decode(latents)
 
     count = BATCH - len(clean)
     shares = {"enhance": 2.0, "style": 1.0}
@@ -81,7 +86,14 @@ def _oracle_batch(
     styled = torch.tensor([case.edit_type == "style" for case in cases])
     mixed = target + torch.where(styled, 0.0, part).view(-1, 1, 1, 1) * (source - target)
 
-    labels = labels_of([*prompts, *(case.target for case in cases)])
+    parts = [
+        labels_of(prompts),
+        string_labels,
+        {head: torch.full((len(broken),), IGNORE) for head in HEADS}
+        | {"intact": torch.zeros(len(broken), dtype=torch.int64)},
+        labels_of([case.target for case in cases]),
+    ]
+    labels = {head: torch.cat([part[head] for part in parts]) for head in HEADS}
     amounts = torch.zeros(BATCH, len(DAMAGE))
     for i, case in enumerate(cases):
         row = len(clean) + i
@@ -92,9 +104,46 @@ def _oracle_batch(
             continue
         amounts[row, DAMAGE.index(str(case.operation))] = part[i]
         if case.operation == "deblur" and part[i] > 0.5:  # the word cannot be read any more
+            labels["intact"][row] = IGNORE
             for slot in range(LETTER_SLOTS):
                 labels[f"letter{slot}"][row] = IGNORE
     return torch.cat([clean, mixed]), labels, amounts
+
+
+def _letter_strings(count: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Signs with random letters, so that reading does not lean on the known words."""
+    length = torch.randint(1, LETTER_SLOTS + 1, (count, 1), generator=generator)
+    letters = torch.randint(len(LETTERS), (count, LETTER_SLOTS), generator=generator)
+    letters[torch.arange(LETTER_SLOTS) >= length] = len(LETTERS)
+    colour = torch.randint(4, (count, 1), generator=generator)
+    images = sign(torch.cat([colour, letters], dim=1), free_variables(count, generator)) * 2 - 1
+    labels = {head: torch.full((count,), IGNORE) for head in HEADS}
+    labels |= {f"letter{slot}": letters[:, slot] for slot in range(LETTER_SLOTS)}
+    ones = torch.ones(count, dtype=torch.int64)
+    labels |= {"colour": colour[:, 0], "style": 0 * ones, "intact": ones, "category": 2 * ones}
+    return images, labels
+
+
+def _broken_signs(count: int, generator: Generator) -> Tensor:
+    """Signs patched together, patch by latent patch, from two that differ in word or place."""
+    made: list[Tensor] = []
+    while sum(len(part) for part in made) < count:
+        first = draw_prompts(2 * count, generator, shares={"text": 1.0})
+        words = draw_prompts(2 * count, generator, shares={"text": 1.0})
+        same = (torch.rand(2 * count, generator=generator) < 0.5).tolist()
+        second = [
+            a if keep else a.with_value("word", b.value("word"))
+            for a, b, keep in zip(first, words, same, strict=True)
+        ]
+        free = free_variables(2 * count, generator)
+        moved = free.clone()
+        moved[:, 4:6] = torch.rand(2 * count, 2, generator=generator)
+        a, b = render(first, free), render(second, moved)
+        patches = (torch.rand(2 * count, 1, 3, 3, generator=generator) < 0.5).float()
+        mixed = torch.where(nn.functional.interpolate(patches, scale_factor=8) > 0, a, b)
+        off = torch.minimum((mixed - a).abs().mean((1, 2, 3)), (mixed - b).abs().mean((1, 2, 3)))
+        made.append(mixed[off > 0.04])
+    return torch.cat(made)[:count]
 
 
 def _oracle_loss(out: dict[str, Tensor], labels: dict[str, Tensor], amounts: Tensor) -> Tensor:
@@ -138,7 +187,7 @@ def fit_extractor(folder: Path, steps_scale: float = 1.0) -> Path:
             )
             / BATCH
             for head in HEADS
-            if head != "style"
+            if head not in ("style", "intact")
         )
         seen = mse_loss(detail(features), torch.cat([_detail(images), 3 * amounts], dim=1))
         # Unit-scale features, so that no direction dominates a distance by its units.

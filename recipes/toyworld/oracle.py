@@ -31,8 +31,11 @@ HEADS: dict[str, int] = {
     },
     **{f"letter{slot}": len(LETTERS) + 1 for slot in range(LETTER_SLOTS)},
     "style": len(STYLES),
+    "intact": 2,
 }
-"""Classification heads and their number of classes; letters count the blank."""
+"""Classification heads and their number of classes; letters count the blank. `intact` tells one
+whole sign (1) from doubled, cut or mixed ones (0), which otherwise read as the word they resemble.
+"""
 DAMAGE = ("denoise", "deblur")
 """Regressed amounts: 0 for a clean picture, 1 for one as noisy or blurred as an edit's source."""
 
@@ -88,7 +91,8 @@ class Matches:
 
     Attributes:
         attributes: (B, len(SCORES)) float: 1 shown, 0 not, nan where the prompt's category has
-            no such attribute. The column `word` is 1 only when all four slots are right.
+            no such attribute. The column `word` is 1 only when all four slots are right and the
+            sign is intact.
         letters: (B,) share of the word's letter slots read correctly, nan without a word.
     """
 
@@ -123,7 +127,8 @@ def matches(oracle: Oracle, images_BCHW: Tensor, prompts: Sequence[Prompt]) -> M
                 attributes[i, SCORES.index(name)] = float(best[name][i] == wanted)
         if prompt.category == "text":
             right = [best[f"letter{k}"][i] == index[1 + k] for k in range(LETTER_SLOTS)]
-            attributes[i, SCORES.index("word")] = float(all(right))
+            intact = best["intact"][i] == 1
+            attributes[i, SCORES.index("word")] = float(intact and all(right))
             length = len(prompt.value("word"))
             letters[i] = sum(right[:length]) / length
     return Matches(attributes, letters)
@@ -133,8 +138,8 @@ def follows(oracle: Oracle, images_BCHW: Tensor, cases: Sequence[EditCase]) -> T
     """Was the instruction carried out? (B,) in [0, 1]; a copied source scores about 0.
 
     Scene, object and identity: 1 when the changed attribute reads as asked. Text: the share of
-    letter slots to be changed that read as asked. Style: the probability of the asked style.
-    Enhance: 1 minus the damage left, of the kind that was to be removed.
+    letter slots to be changed that read as asked, 0 for a broken sign. Style: the probability
+    of the asked style. Enhance: 1 minus the damage left, of the kind that was to be removed.
     """
     reading = oracle.read(images_BCHW)
     return torch.tensor([_follows(reading, i, case) for i, case in enumerate(cases)])
@@ -157,7 +162,8 @@ def _follows(reading: dict[str, Tensor], i: int, case: EditCase) -> float:
         for k in range(LETTER_SLOTS)
         if old[k] != new[k]
     ]
-    return sum(right) / len(right)
+    intact = int(reading["intact"][i].argmax()) == 1
+    return intact * sum(right) / len(right)
 
 
 def _value(prompt: Prompt, name: str) -> int:

@@ -14,82 +14,47 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar
 
+from recipes.toyworld.attributes import (
+    ATTRIBUTES,
+    BLANK,
+    CAPTIONS,
+    CATEGORIES,
+    EDIT_TYPES,
+    INSTRUCTIONS,
+    LETTER_SLOTS,
+    LETTERS,
+    OPERATIONS,
+    TOKENS,
+    VOCABULARY,
+    WORDS,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "BLANK",
+    "CATEGORIES",
+    "EDIT_TYPES",
+    "LETTERS",
+    "LETTER_SLOTS",
+    "OPERATIONS",
+    "TOKENS",
+    "VOCABULARY",
+    "WORDS",
+    "EditCase",
+    "Part",
+    "Prompt",
+    "edit_cases",
+    "encode",
+    "parse",
+    "prompts",
+    "word_letters",
+]
+
 _Row = TypeVar("_Row")
 Part = Literal["train", "heldout", "all"]
 
-CATEGORIES = ("landscape", "portrait", "text")
-EDIT_TYPES = ("scene", "enhance", "object", "text", "identity", "style")
-LETTERS = "AEILOPSTXY"
-# Chosen from ten letters that stay apart in a font three pixels wide.
-WORDS = (
-    *("TO", "AT", "IT", "OX"),
-    *("TEA", "PIE", "OIL", "SEA", "TOY", "PAY", "SPA"),
-    *("TAXI", "EXIT", "STOP", "SALE", "STAY", "PLAY", "POST", "TOYS", "SOAP", "LIST", "TILE"),
-)
-LETTER_SLOTS = 4
-BLANK = "_"
-"""The letter token that fills a short word up to four slots."""
-
-ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
-    "landscape": {
-        "time": ("day", "sunset", "night"),
-        "ground": ("grass", "sand", "snow"),
-        "relief": ("hills", "mountains"),
-        "object": ("nothing", "a tree", "a house", "a lake"),
-    },
-    "portrait": {
-        "skin": ("fair", "tan", "dark"),
-        "hair": ("black", "blond", "red"),
-        "expression": ("smiling", "sad", "surprised"),
-        "accessory": ("bare", "glasses", "hat"),
-    },
-    "text": {
-        "colour": ("red", "blue", "green", "yellow"),
-        "word": WORDS,
-    },
-}
-"""Per category, its attributes in the order of `Prompt.attributes`, and their values."""
-
-OPERATIONS = {"enhance": ("denoise", "deblur"), "style": ("grey", "sepia", "invert")}
-"""The edits that change no attribute, and what they do to the pixels."""
-
-TOKENS = 6
-"""Tokens in every encoded caption or instruction."""
-
-VOCABULARY: tuple[str, ...] = (
-    "<pad>",
-    *CATEGORIES,
-    *(f"edit:{name}" for name in EDIT_TYPES),
-    *(
-        f"{name}:{value}"
-        for attributes in ATTRIBUTES.values()
-        for name, values in attributes.items()
-        if name != "word"
-        for value in values
-    ),
-    *(f"letter:{letter}" for letter in (*LETTERS, BLANK)),
-    *(f"operation:{value}" for values in OPERATIONS.values() for value in values),
-)
 _TOKEN_ID = {token: index for index, token in enumerate(VOCABULARY)}
 
-_CAPTIONS = {
-    "landscape": "a landscape at {0}: {1} and {2}, with {3}",
-    "portrait": "a portrait: {0} skin, {1} hair, {2}, {3}",
-    "text": 'a {0} sign that says "{1}"',
-}
-_INSTRUCTIONS = {
-    "time": "make it {}",
-    "object": "put {} there",
-    "hair": "make the hair {}",
-    "expression": "make the face {}",
-    "accessory": "change the accessory to {}",
-    "word": 'change the word to "{}"',
-    "denoise": "remove the noise",
-    "deblur": "sharpen the picture",
-    "grey": "turn it grey",
-    "sepia": "turn it sepia",
-    "invert": "invert the colours",
-}
 # Which attributes an edit type may change; the category follows from the attribute.
 _CHANGES = {
     "scene": ("landscape", ("time",)),
@@ -114,7 +79,7 @@ class Prompt:
     @property
     def caption(self) -> str:
         """The prompt in words; `parse` turns it back."""
-        return _CAPTIONS[self.category].format(*self.attributes)
+        return CAPTIONS[self.category].format(*self.attributes)
 
     def value(self, name: str) -> str:
         """Value of one attribute by name, such as `time`."""
@@ -229,7 +194,7 @@ def edit_cases(edit_type: str, part: Part = "all") -> tuple[EditCase, ...]:
 def _all_cases(edit_type: str) -> list[EditCase]:
     if edit_type in OPERATIONS:
         return [
-            EditCase(edit_type, prompt, _INSTRUCTIONS[operation], prompt, operation)
+            EditCase(edit_type, prompt, INSTRUCTIONS[operation], prompt, operation)
             for category in CATEGORIES
             for prompt in prompts(category)
             for operation in OPERATIONS[edit_type]
@@ -239,7 +204,7 @@ def _all_cases(edit_type: str) -> list[EditCase]:
         EditCase(
             edit_type,
             prompt,
-            _INSTRUCTIONS[name].format(value),
+            INSTRUCTIONS[name].format(value),
             prompt.with_value(name, value),
             None,
         )

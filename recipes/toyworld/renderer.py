@@ -9,7 +9,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from recipes.toyworld.canvas import SIZE
+from recipes.toyworld.canvas import FREE, SIZE
+from recipes.toyworld.landscape import landscape
+from recipes.toyworld.portrait import portrait
 from recipes.toyworld.prompts import (
     ATTRIBUTES,
     CATEGORIES,
@@ -20,7 +22,7 @@ from recipes.toyworld.prompts import (
     prompts,
     word_letters,
 )
-from recipes.toyworld.scenes import FREE, landscape, portrait, sign
+from recipes.toyworld.sign import sign
 
 __all__ = [
     "FREE",

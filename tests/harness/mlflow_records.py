@@ -74,7 +74,14 @@ class Recorder:
         self.journal = Journal(workspace.journal)
         trials = [t.trial for t in plan.trials]
         self.record(
-            Planned(at=T0, study=plan.study, digest=plan.digest, study_json={}, trials=trials)
+            Planned(
+                at=T0,
+                study=plan.study,
+                digest=plan.digest,
+                study_json={"subject": plan.subject, "protocol": plan.protocol},
+                study_file=plan.study_file,
+                trials=trials,
+            )
         )
 
     def record(self, record: Record) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -103,6 +103,7 @@ def test_residual_equals_statsmodels_with_missing_cells():
     assert found.variance == pytest.approx(fit.mse_resid, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
 def test_residual_counts_the_rank_of_unconnected_designs():
     values = {
         "a": {0: 1.0, 1: 2.0},
@@ -152,7 +153,8 @@ def test_constant_differences_have_no_spread_and_say_so(n):
     assert equal.p == 1.0
 
 
-@given(st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=1, max_size=9))
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(-40, 40).map(lambda i: i / 8), min_size=2, max_size=8))
 def test_sign_flip_is_scipys_exact_permutation_test(d):
     expected = stats.permutation_test(
         (np.array(d),), np.sum, permutation_type="samples", n_resamples=np.inf
@@ -166,6 +168,7 @@ def test_sign_flip_cannot_reach_five_per_cent_below_six():
     assert sign_flip(np.linspace(-1, 1, 30)) > 0.9
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_and_benjamini_hochberg_are_statsmodels(p):
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])

@@ -47,7 +47,7 @@ def test_canonical_refuses_keys_that_are_not_text() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**53 + 1])
 def test_numbers_json_cannot_hold_are_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="domain|NaN|nan|inf"):
+    with pytest.raises(ValueError, match=r"domain|NaN|nan|inf"):
         canonical({"x": value})
 
 
@@ -85,7 +85,7 @@ def test_keys_of_equals_key_of(recipe: dict[str, object], data: str) -> None:
         expected = {r: key_of(recipe, r, data) for r in (0, 1, 12)}
     except (ValueError, UnicodeEncodeError):
         return
-    assert keys_of(recipe, (0, 1, 12), data) == expected
+    assert keys_of(canonical(recipe), (0, 1, 12), data) == expected
 
 
 def test_short_name() -> None:

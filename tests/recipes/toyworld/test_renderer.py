@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recipes.toyworld import renderer, scenes
+from recipes.toyworld import renderer, sign
 from recipes.toyworld.batches import draw_edits, draw_pictures, draw_prompts
 from recipes.toyworld.prompts import CATEGORIES, EDIT_TYPES, LETTERS, edit_cases, prompts
 from recipes.toyworld.renderer import FREE, fingerprint, render, render_edit
@@ -41,7 +41,7 @@ def test_letters_never_straddle_a_latent_patch() -> None:
     assert index[:, 1:].max() == len(LETTERS)
     for left in (1, 5):
         for row in (1, 9, 17):
-            mask = scenes._word_mask(
+            mask = sign.word_mask(
                 index[:, 1:], torch.full((len(words),), left), torch.full((len(words),), row)
             )
             assert not mask[:, :, [0, 4, 8, 12, 16, 20]].any()
@@ -79,7 +79,7 @@ def test_the_fingerprint_changes_when_a_pixel_does(monkeypatch: pytest.MonkeyPat
     fingerprint.cache_clear()
     assert fingerprint() == before
     fingerprint.cache_clear()
-    monkeypatch.setitem(scenes._FONT, "A", (7, 5, 7, 5, 5, 4))
+    monkeypatch.setitem(sign.FONT, "A", (7, 5, 7, 5, 5, 4))
     try:
         assert fingerprint() != before
     finally:

@@ -53,7 +53,7 @@ def test_the_loss_is_zero_for_the_true_velocity() -> None:
     x, source = torch.randn(2, 3, 48, 3, 3, generator=torch.Generator().manual_seed(1))
 
     class Truth(torch.nn.Module):
-        def forward(self, hidden_states, timestep, **_):  # noqa: ANN001, ANN003
+        def forward(self, hidden_states, timestep, **_):
             z, data = hidden_states[:, :9], x.flatten(2).transpose(1, 2)
             return (torch.cat([(z - data) / timestep.view(-1, 1, 1), z], dim=1),)
 
@@ -104,5 +104,7 @@ def test_weights_of_another_renderer_are_refused(tmp_path) -> None:
 def test_unknown_or_missing_weights_say_what_to_do(tmp_path) -> None:
     with pytest.raises(ValueError, match="choose one of autoencoder, teacher"):
         weights.load("teachers")
-    with pytest.raises(ValueError, match="train it with `python -m recipes.toyworld.train oracle`"):
+    with pytest.raises(
+        ValueError, match=r"train it with `python -m recipes\.toyworld\.train oracle`"
+    ):
         weights.digest("oracle", folder=tmp_path)

@@ -1,0 +1,103 @@
+"""Both executors keep the same contract; pytest tests/harness/test_executors.py."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.executors.base import Executor
+from harness.executors.inline import InlineExecutor
+from harness.testing import keeper, stub
+from harness.testing.executor_contract import (
+    ExecutorContract,
+    Recorder,
+    StopContract,
+    make_job,
+    never,
+)
+from harness.testing.subject_contract import SubjectContract
+
+
+class TestInline(ExecutorContract, StopContract):
+    survives_kill = False
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return InlineExecutor()
+
+    def test_a_signal_ends_a_step_that_takes_long(self, executor, tmp_path: Path):
+        noted: list[int] = []
+        previous = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+        recorder = Recorder()
+        job = make_job(tmp_path, "slow", fault="slow")  # would sleep for an hour in its second step
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            executor.run([job, make_job(tmp_path, "next")], recorder, lambda: bool(noted))
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGINT, previous)
+        assert noted == [signal.SIGINT]
+        assert recorder.ended(job).state == "killed"
+        assert {key for key, _ in recorder.events} == {"slow"}
+
+
+@pytest.mark.slow
+class TestRay(ExecutorContract):
+    @pytest.fixture(scope="class")
+    def executor(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+        from harness.executors.ray_tune import RayExecutor
+
+        scratch = tmp_path_factory.mktemp("ray") / "scratch"
+        made = RayExecutor(scratch, parallel=2)
+        yield made
+        made.close()
+        assert not scratch.exists()
+
+    def test_actors_are_reused(self, executor, tmp_path: Path):
+        jobs = [
+            make_job(tmp_path, f"pid-{i}", subject=keeper.__name__, fault="chatty")
+            for i in range(8)
+        ]
+        told = Recorder()
+        executor.run(jobs, told, never)
+        pids = {told.reports(job)[-1].info["pid"] for job in jobs}
+        assert len(pids) <= 2
+
+
+@pytest.mark.slow
+class TestRayStops(StopContract):
+    @pytest.fixture(scope="class")
+    def executor(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+        from harness.executors.ray_tune import RayExecutor
+
+        made = RayExecutor(tmp_path_factory.mktemp("ray") / "scratch", parallel=2)
+        yield made
+        made.close()
+
+
+class TestStub(SubjectContract):
+    @pytest.fixture
+    def subject(self):
+        return stub
+
+    @pytest.fixture
+    def recipe(self):
+        return stub.Recipe(cycles=4).model_dump()
+
+    @pytest.fixture
+    def protocol(self):
+        return "p"
+
+
+class TestKeeper(TestStub):
+    @pytest.fixture
+    def subject(self):
+        return keeper
+
+    @pytest.fixture
+    def recipe(self):
+        return keeper.Recipe(cycles=4).model_dump()
