@@ -124,7 +124,7 @@ def main() -> int:
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "toyworld.yaml")
     parser.add_argument("--set", nargs="*", default=[], help="path=json, e.g. train.cycles=40")
     parser.add_argument("--at", type=int, nargs="*", default=[], help="also measure at cycles")
-    parser.add_argument("--protocol", default="toyworld-v1")
+    parser.add_argument("--protocol", default="toyworld-gate-v1")
     parser.add_argument("--json", type=Path, help="write all numbers there")
     given = parser.parse_args()
     from ruamel.yaml import YAML

@@ -22,18 +22,28 @@ Keys = Mapping[tuple[str, int], str]
 
 
 def planned_contrast(
-    study: Study, contrast: Contrast, matched: Matched, history: History, keys: Keys, protocol: str
+    study: Study,
+    contrast: Contrast,
+    matched: Matched,
+    history: History,
+    keys: Keys,
+    *,
+    arms: int,
+    protocol: str,
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes.
 
-    The test planned for is the paired t at the strictest Holm level, alpha / number of contrasts.
+    The test planned for is at the strictest Holm level, alpha / number of contrasts: the paired t
+    from six replicates on; below, t with the residual variance of the arm x replicate model, which
+    has (arms - 1) (replicates - 1) degrees of freedom.
     """
     n, tests = study.replicates, len(study.contrasts)
     alpha = study.alpha / tests
     spread, seen = _spread(contrast.metric, matched, history, keys, study.replicates, protocol)
-    effect = power.detectable(n, alpha) if n >= 2 else None
+    pooled = (arms - 1) * (n - 1) if n < FEW else None
+    effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
     smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
-    notes = _notes(study, contrast, effect, spread, seen)
+    notes = _notes(study, contrast, effect, spread, seen, pooled)
     if matched.same:
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
@@ -53,7 +63,12 @@ def planned_contrast(
 
 
 def _notes(
-    study: Study, contrast: Contrast, effect: float | None, spread: float | None, seen: int
+    study: Study,
+    contrast: Contrast,
+    effect: float | None,
+    spread: float | None,
+    seen: int,
+    pooled: int | None,
 ) -> list[str]:
     n, tests = study.replicates, len(study.contrasts)
     if effect is None:
@@ -73,10 +88,10 @@ def _notes(
             f"cannot reach p < {study.alpha:g}{after} with {n} replicates by sign-flip "
             f"(at best {min(1.0, floor * tests):.2g}); {_flips_needed(study)} can"
         )
-    if n < FEW:
+    if pooled is not None:
         notes.append(
             f"fewer than {FEW} replicates: judged with the residual variance of the "
-            "arm x replicate model"
+            f"arm x replicate model ({pooled} df)"
         )
     return notes
 
@@ -105,7 +120,9 @@ def _spread(
             found.append(statistics.fmean(differences))
     if len(found) < MIN_PAIRS:
         return None, len(found)
-    return statistics.stdev(found), len(found)
+    spread = statistics.stdev(found)
+    rounding = 1e-9 * max(abs(difference) for difference in found)
+    return (spread if spread > rounding else None), len(found)
 
 
 def _value(history: History, key: str, metric: str, protocol: str) -> float | None:

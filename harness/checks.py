@@ -66,6 +66,8 @@ class _Checks:
         return self.study
 
     def _subject(self) -> Subject | None:
+        if "subject" in self.shape.lost:
+            return None
         try:
             return subjects.load(self.shape.study.subject, project=project_of(self.file))
         except SubjectError as error:

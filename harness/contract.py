@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ArtifactKind = Literal["panel", "items", "features", "student", "checkpoint"]
 """panel: PNG of one item x draw at a step; items: per-item table (parquet, a CSV beside it);
-features: npz without pickle; student: folder of exported weights; checkpoint: what `resume_from` may name."""
+features: npz without pickle; student: folder of exported weights; checkpoint: what `resume_from`
+may name."""
 
 
 class CorruptCheckpoint(ValueError):
@@ -179,6 +180,10 @@ class Subject(Protocol):
 #       Produce one reference row (may come from shipped records whose fingerprint matches).
 #   arm_label(path: str, value: Any) -> str
 #       Short label of one level in arm names, e.g. ("guidance.scale", 2.0) -> "g2".
+#   protocols: Iterable[str]
+#       Known protocol names, for spelling suggestions; a protocol may also be a .yaml file.
+#   default_protocol: str
+#       Protocol of a study that names none; default the first of `protocols`.
 #   scope(recipe: Mapping, protocol: str) -> str
 #       What a verdict is about, e.g. "on the toy world, 1.4 M parameters".
 #   project(assignments: Mapping[str, Any], recipe: Mapping) -> Mapping

@@ -65,7 +65,8 @@ def cost_of(
 ) -> Cost:
     """Cost of the trials that `run` would execute: median, and an 80 % interval by quantiles.
 
-    Seconds come from finished trials of this plan, else of this study, else of the workspace.
+    Seconds come from finished trials of this plan, else of this study, else of other studies of
+    the same subject.
     """
     missing = [t for t in trials if t.state in ("new", "measure")]
     at_once = parallel or parallel_here(study.resources)
@@ -123,7 +124,7 @@ def _measured(
     groups = (
         ([k for k in done if k.key in planned], "of this plan"),
         ([k for k in done if k.attempts and _study_of(k) == study.name], "of this study"),
-        (done, "of other studies"),
+        ([k for k in done if _subject_of(k, history) == study.subject], "of other studies"),
     )
     for group, words in groups:
         if group:
@@ -144,6 +145,12 @@ def _finished(known: TrialHistory) -> bool:
 
 def _study_of(known: TrialHistory) -> str:
     return known.ordered[-1].opened.study
+
+
+def _subject_of(known: TrialHistory, history: History) -> str:
+    """Subject of the study that ran a trial, as its last plan says; empty if that is not there."""
+    planned = history.planned.get(_study_of(known), [])
+    return str(planned[-1].study_json.get("subject", "")) if planned else ""
 
 
 def _interval(seconds: list[float]) -> tuple[float, float]:

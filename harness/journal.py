@@ -1,8 +1,8 @@
 """The truth: append-only records of studies and attempts, one file per driver process.
 
-Each driver writes its own `journal/<started>-<host>-<pid>-<nonce>.jsonl`, so no two processes append
-to one file; a reader merges all files. A torn last line (crash while writing) is ignored. Closing
-records are fsynced. Records of an attempt that is not the trial's latest never count.
+Each driver writes its own `journal/<started>-<host>-<pid>-<nonce>.jsonl`, so no two processes
+append to one file; a reader merges all files. A torn last line (crash while writing) is ignored.
+Closing records are fsynced. Records of an attempt that is not the trial's latest never count.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class TrialHistory:
         return latest.closed.state if latest.closed else "running"
 
     def measured(self, protocol: str) -> list[MeasuredAt]:
-        """Measurements of the counting result under a protocol fingerprint, by step; maybe empty."""
+        """Measurements of the counting result under a protocol fingerprint, by step."""
         done = self.complete
         if done is None:
             return []
@@ -197,10 +197,11 @@ class History:
         self.trials: dict[str, TrialHistory] = {}
         self.planned: dict[str, list[Planned]] = {}
         self.warnings: list[str] = []
+        self._early: dict[tuple[str, int, str], Closed] = {}
 
     @classmethod
     def read(cls, folders: Iterable[Path]) -> History:
-        """Merge every `*.jsonl` below the given folders. Never writes; unreadable lines are warned of."""
+        """Merge every `*.jsonl` in the folders. Never writes; warns of unreadable lines."""
         history = cls()
         files = [f for folder in folders if folder.is_dir() for f in sorted(folder.glob("*.jsonl"))]
         for file in files:
@@ -227,11 +228,14 @@ class History:
             if place in trial.attempts:
                 trial.attempts[place].opened = record
             else:
-                trial.attempts[place] = Attempt(opened=record)
+                early = self._early.pop((record.key, *place), None)
+                trial.attempts[place] = Attempt(opened=record, closed=early)
         else:
-            attempt = trial.attempts.get((record.attempt, record.nonce))
-            if attempt is not None:
-                attempt.closed = record
+            place = (record.attempt, record.nonce)
+            if place in trial.attempts:
+                trial.attempts[place].closed = record
+            else:  # the file of the driver that closed it was read first
+                self._early[record.key, *place] = record
 
     def find(self, prefix: str) -> list[str]:
         """Keys that start with a prefix (a bare key, or its first digits)."""

@@ -27,7 +27,7 @@ class LevelChecks:
         self.shape = shape
         self.written = shape.study
         self.levels = levels
-        self.known = set(levels) | (shape.broken - {"recipe", "arms"})
+        self.known = set(levels) | shape.broken
 
     def run(self) -> list[int]:
         """Check all; returns the positions of the contrasts that are right."""
@@ -64,7 +64,7 @@ class LevelChecks:
     def _baseline(self) -> None:
         given = self.written.baseline
         if not given:
-            if self.written.design == "one_factor":
+            if self.written.design == "one_factor" and "baseline" not in self.shape.lost:
                 self.fail("design one_factor needs a `baseline`: factor -> level", "design")
             return
         self._named(given, "baseline")
@@ -74,8 +74,10 @@ class LevelChecks:
 
     def _arms_listed(self) -> None:
         explicit = self.written.design == "explicit"
-        if explicit and not self.written.arms and "arms" not in self.shape.broken:
+        if explicit and not self.written.arms and "arms" not in self.shape.lost:
             self.fail("design explicit needs `arms`: a list of factor -> level", "design")
+        if "design" in self.shape.lost:
+            return
         if self.written.arms and not explicit:
             said = f"`arms` belongs to design explicit; this is design {self.written.design}"
             self.fail(said, "arms", key=True)
@@ -83,7 +85,7 @@ class LevelChecks:
         for index, arm in self.shape.numbered("arms", self.written.arms):
             self._named(arm, "arms", index)
             missing = sorted(self.known - set(arm) - set(self.written.baseline))
-            if missing:
+            if missing and "baseline" not in self.shape.lost:
                 said = f"names no level of {', '.join(missing)}, and no baseline does"
                 self.fail(said, "arms", index)
 
@@ -126,6 +128,8 @@ class LevelChecks:
     def _comparable(self, index: int, contrast: Contrast) -> bool:
         filled = self.written.baseline
         open_ = sorted((set(contrast.a) ^ set(contrast.b)) - set(filled))
+        if open_ and "baseline" in self.shape.lost:
+            return False
         if open_:
             said = f"only one side names {', '.join(open_)}; name it on both, or give a baseline"
             self.fail(said, "contrasts", index)

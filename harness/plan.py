@@ -157,7 +157,15 @@ def make_plan(
     trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
     keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
     contrasts = [
-        planned_contrast(study, contrast, match(study, made, contrast), history, keys, own.protocol)
+        planned_contrast(
+            study,
+            contrast,
+            match(study, made, contrast),
+            history,
+            keys,
+            arms=len(made.arms),
+            protocol=own.protocol,
+        )
         for contrast in study.contrasts
     ]
     estimate = cost.cost_of(study, trials, history, parallel)

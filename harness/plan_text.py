@@ -26,8 +26,13 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
     rows += [(path, text) for path in plan.mixtures for text in _shares(plan, path)]
     if arms:
         rows += [("arm", text) for text in _arms(plan)]
+    told = Counter(note for contrast in plan.contrasts for note in contrast.notes)
+    shared = [note for note, count in told.items() if count > 1]
     for contrast in plan.contrasts:
-        rows += _contrast(contrast)
+        rows += _contrast(contrast, [note for note in contrast.notes if note not in shared])
+    for note in shared:
+        named = [contrast.id for contrast in plan.contrasts if note in contrast.notes]
+        rows.append(("note", f"{', '.join(named)}: {note}"))
     rows += [("warning", text) for text in plan.warnings[:SHOWN]]
     if len(plan.warnings) > SHOWN:
         rows.append(("warning", f"and {len(plan.warnings) - SHOWN} more (--json lists all)"))
@@ -131,7 +136,7 @@ def _arms(plan: Plan) -> list[str]:
     ]
 
 
-def _contrast(contrast: PlannedContrast) -> list[tuple[str, str]]:
+def _contrast(contrast: PlannedContrast, notes: list[str]) -> list[tuple[str, str]]:
     cells = len(contrast.pairs)
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     text += f" on {contrast.metric}"
@@ -143,7 +148,7 @@ def _contrast(contrast: PlannedContrast) -> list[tuple[str, str]]:
         shown = ", ".join(contrast.unmatched[:3]) + (", ..." if contrast.unmatched[3:] else "")
         alone = plural(len(contrast.unmatched), "arm")
         rows.append(("", f"{alone} without a partner, dropped: {shown}"))
-    return rows + [("", note) for note in contrast.notes]
+    return rows + [("", note) for note in notes]
 
 
 def _next(plan: Plan, study_file: str) -> str:

@@ -38,7 +38,7 @@ class RecipeChecks:
     def _read(self) -> tuple[dict[str, Any], Callable[[Fault], Problem]] | None:
         """The base recipe's data, and how to place a fault of it; None if it cannot be read."""
         given = self.shape.study.recipe
-        if "recipe" in self.shape.broken:
+        if "recipe" in self.shape.lost:
             return None
         if isinstance(given, dict):
             return given, lambda fault: self.document.problem(

@@ -30,7 +30,9 @@ class Shape:
 
     study: StudyFile
     broken: set[str] = field(default_factory=set)
-    """Factors that were set aside; `recipe`, `arms` where those fields were."""
+    """Factors that were set aside: known names whose levels are not judged."""
+    lost: set[str] = field(default_factory=set)
+    """Fields of the file that were set aside: what depends on them is not judged."""
     has_factors: bool = True
     origin: dict[str, list[int]] = field(default_factory=dict)
     """For each list of the file: original index of each item that is left."""
@@ -59,6 +61,7 @@ def shape_of(document: Document) -> Shape | None:
     if isinstance(data.get("where"), str):
         origin["where"] = [0]
     broken: set[str] = set()
+    lost: set[str] = set()
     has_factors = True
     for _ in range(_ROUNDS):
         try:
@@ -72,7 +75,7 @@ def shape_of(document: Document) -> Shape | None:
                 document.problems.append(
                     document.problem(_worded(fault.path, fault.message), place, key=at_key)
                 )
-                _set_aside(data, fault.path, fault.message, broken, gone)
+                _set_aside(data, fault.path, broken, lost, gone)
             for name, index in sorted(gone, reverse=True):
                 del data[name][index]
                 del origin[name][index]
@@ -81,9 +84,9 @@ def shape_of(document: Document) -> Shape | None:
             for name, stand_in in _STAND_INS.items():
                 if name not in data or (name == "factors" and not has_factors):
                     data[name] = copy.deepcopy(stand_in)
-                    broken |= {"recipe"} if name == "recipe" else set()
+                    lost.add(name)
         else:
-            return Shape(study, broken, has_factors, origin)
+            return Shape(study, broken, lost, has_factors, origin)
     return None
 
 
@@ -105,8 +108,8 @@ def _worded(path: tuple[str, ...], message: str) -> str:
 def _set_aside(
     data: dict[str, Any],
     path: tuple[str, ...],
-    message: str,
     broken: set[str],
+    lost: set[str],
     gone: set[tuple[str, int]],
 ) -> None:
     """Remove the smallest part that lets the rest be checked."""
@@ -128,5 +131,4 @@ def _set_aside(
         data[top].pop(path[1], None)
         return
     data.pop(top, None)
-    if top in ("recipe", "arms"):
-        broken.add(top)
+    lost.add(top)

@@ -1,4 +1,4 @@
-"""How a study stands according to its journal: counts, what runs now, what went wrong. Read-only."""
+"""How a study stands by its journal: counts, what runs now, what went wrong. Read-only."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def only_key(history: History, prefix: str, workspace: Workspace) -> str:
         return found[0]
     if not found:
         raise HarnessError(
-            f"no trial {prefix!r} in workspace {workspace.root}. `stillhouse status` lists the keys; "
-            "another workspace is named with --workspace."
+            f"no trial {prefix!r} in workspace {workspace.root}. `stillhouse status --json` lists "
+            "the keys; another workspace is named with --workspace."
         )
     raise HarnessError(f"{prefix!r} is ambiguous: {', '.join(found[:5])}. Give more digits.")
 
@@ -133,7 +133,7 @@ def place(workspace: Path | None, study: Path | None = None) -> Workspace:
     found = Workspace.find(study, workspace)
     if not found.journal.is_dir():
         raise HarnessError(
-            f"nothing ran yet in workspace {found.root}. Start with `stillhouse run STUDY`, or name "
-            "another workspace with --workspace."
+            f"nothing ran yet in workspace {found.root}. Start with `stillhouse run STUDY`, or "
+            "name another workspace with --workspace."
         )
     return found

@@ -163,6 +163,16 @@ class StudyFile(_Strict):
     budget: Budget | None = Field(None, description="Limits that `plan` checks.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
 
+    @field_validator("subject", mode="before", json_schema_input_type=str)
+    @classmethod
+    def _module(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "command" in value:
+            raise ValueError(
+                "a command as subject is planned, not in this version; give a `package.module` "
+                "that offers the names of harness.contract.Subject"
+            )
+        return value
+
     @field_validator("where", mode="before", json_schema_input_type=str | list[str])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:

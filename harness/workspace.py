@@ -1,4 +1,4 @@
-"""Where a study's results live: resolved from the study file's project, never from the folder one is in."""
+"""Where results live: resolved from the study file's project, not from the folder one is in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_FREE_BYTES = 64 * 2**20
 
 
 def project_of(study_file: Path) -> Path:
-    """Nearest folder above the study file that holds a project marker; else the file's own folder."""
+    """Nearest folder above the study file with a project marker; else the file's own folder."""
     start = study_file.resolve().parent
     for folder in (start, *start.parents):
         if any((folder / marker).exists() for marker in MARKERS):
@@ -31,7 +31,7 @@ class Workspace:
 
     @classmethod
     def find(cls, study_file: Path | None = None, given: str | Path | None = None) -> Workspace:
-        """`--workspace`, else STILLHOUSE_WORKSPACE, else `<project of the study file>/stillhouse-workspace`."""
+        """`--workspace`, else STILLHOUSE_WORKSPACE, else `stillhouse-workspace` in the project."""
         if given:
             return cls(Path(given))
         if os.environ.get(VARIABLE):
@@ -88,6 +88,7 @@ class Workspace:
         free = shutil.disk_usage(self.root).free
         if free < need_bytes:
             raise WorkspaceError(
-                f"workspace {self.root} has {free / 2**20:.0f} MiB free, {need_bytes / 2**20:.0f} MiB are "
-                "needed. Free some space, or give another with --workspace."
+                f"workspace {self.root} has {free / 2**20:.0f} MiB free, "
+                f"{need_bytes / 2**20:.0f} MiB are needed. "
+                "Free some space, or give another with --workspace."
             )

@@ -114,8 +114,8 @@ class Adam(_Frozen):
 class Optimiser(_Frozen):
     """One AdamW for the student, one for the fake score."""
 
-    student: Adam = Field(default_factory=lambda: Adam(lr=5e-5), description="Student's.")
-    fake: Adam = Field(default_factory=lambda: Adam(lr=4e-4), description="Fake score's.")
+    student: Adam = Field(default_factory=lambda: Adam(lr=1e-4), description="Student's.")
+    fake: Adam = Field(default_factory=lambda: Adam(lr=2e-4), description="Fake score's.")
 
 
 class Student(_Frozen):

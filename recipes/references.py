@@ -44,14 +44,26 @@ def references(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     weights = recipe["teachers"][recipe["student"]["init"]]["weights"]
     rungs, shift = recipe["student"]["rungs"], recipe["student"]["shift"]
     plain = {"row": "undistilled", "weights": weights, "steps": rungs, "shift": float(shift)}
-    return {
+    rows = {
         "data": {"row": "data"},
         "autoencoder": {"row": "autoencoder"},
         f"teacher-g{scale:g}": teacher_settings(scale, weights),
-        f"undistilled-{2 * rungs}nfe-g{scale:g}": {**plain, "scale": float(scale)},
         f"undistilled-{rungs}nfe": {**plain, "scale": 1.0},
         "source-copied": {"row": "source-copied"},
     }
+    if scale != 1.0:
+        rows[f"undistilled-{2 * rungs}nfe-g{scale:g}"] = {**plain, "scale": float(scale)}
+    return rows
+
+
+def compared_scale(settings: Mapping[str, Any]) -> float | None:
+    """Scale of the teacher that a row's distance to the teacher refers to; None for no distance.
+
+    The unguided undistilled row stands beside arms of every scale, so it has none.
+    """
+    if settings["row"] == "teacher" or settings.get("scale", 1.0) != 1.0:
+        return float(settings["scale"])
+    return None
 
 
 def kept_metrics(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, float]:

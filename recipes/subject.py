@@ -19,6 +19,7 @@ from harness.contract import (
     Context,
     Estimate,
     Fingerprints,
+    Measurement,
     MetricSpec,
     Outcome,
     Report,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from recipes.sampling import Pictures
 
 __all__ = [
+    "Context",
+    "Measurement",
     "Recipe",
     "arm_label",
     "fingerprints",
@@ -196,7 +199,7 @@ def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
     """Produce one reference row, from the shipped records where their fingerprints match."""
-    from recipes.references import kept_metrics, pictures_of, shipped
+    from recipes.references import compared_scale, kept_metrics, pictures_of, shipped
 
     protocol = context.measurement.protocol
     found = shipped(settings, _protocol_fingerprint(protocol))
@@ -213,7 +216,7 @@ def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]
         )
         return
     pictures = pictures_of(settings)
-    for report in _measured(pictures, protocol, context, 0, None, settings.get("scale")):
+    for report in _measured(pictures, protocol, context, 0, None, compared_scale(settings)):
         kept = kept_metrics(settings, report.metrics)
         estimates = tuple(e for e in report.estimates if e.name in kept)
         yield report.model_copy(

@@ -16,13 +16,14 @@ _PANELS = 240
 _SQRT2 = math.sqrt(2.0)
 
 
-def power(effect: float, n: int, alpha: float = 0.05) -> float:
+def power(effect: float, n: int, alpha: float = 0.05, df: int | None = None) -> float:
     """Power of the two-sided paired t test.
 
     Args:
         effect: true mean of the paired differences over their standard deviation (d_z).
         n: replicates, at least 2.
         alpha: error rate of this one test, in (0, 1).
+        df: degrees of freedom of the variance, where it is pooled; default n - 1.
 
     Returns:
         Probability in [alpha, 1] of p < alpha. The chance of the wrong sign is included, as in
@@ -35,25 +36,26 @@ def power(effect: float, n: int, alpha: float = 0.05) -> float:
         raise ValueError(f"{n} replicate(s) have no paired t test; at least 2 are needed")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha} must lie strictly between 0 and 1")
-    critical = _critical(n - 1, alpha)
+    freedom = df or n - 1
+    critical = _critical(freedom, alpha)
     shift = abs(effect) * math.sqrt(n)
-    return _survival(critical, n - 1, shift) + _survival(critical, n - 1, -shift)
+    return _survival(critical, freedom, shift) + _survival(critical, freedom, -shift)
 
 
 @lru_cache(maxsize=4096)
-def detectable(n: int, alpha: float = 0.05, target: float = POWER) -> float:
-    """Smallest d_z that n replicates find with the target power.
+def detectable(n: int, alpha: float = 0.05, target: float = POWER, df: int | None = None) -> float:
+    """Smallest d_z that n replicates find with the target power; `df` as for `power`.
 
     Raises:
         ValueError: as `power`.
     """
     high = 1.0
-    while power(high, n, alpha) < target:
+    while power(high, n, alpha, df) < target:
         high *= 2
     low = 0.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if power(middle, n, alpha) < target else (low, middle)
+        low, high = (middle, high) if power(middle, n, alpha, df) < target else (low, middle)
     return high
 
 

@@ -36,7 +36,7 @@ def compute(answer: Answer) -> str:
         share = 100 * answer.seconds_failed / answer.seconds_all if answer.seconds_all else 0
         parts.append(
             f"Included are {answer.attempts_failed} attempts whose result does not count (failed, "
-            f"killed, diverged, superseded, or no longer planned): "
+            f"killed, superseded, or no longer planned): "
             f"{duration(answer.seconds_failed)}, {share:.0f} % of the time."
         )
     else:

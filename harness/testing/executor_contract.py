@@ -6,6 +6,8 @@ def executor(self):
 return MyExecutor()
 """
 
+# ruff: noqa: D102
+
 from __future__ import annotations
 
 import json

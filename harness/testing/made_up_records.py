@@ -117,7 +117,7 @@ def run_trial(
 ) -> float:
     """Write what is recorded of one trial, starting at `clock`; returns when it ended."""
     upto = chosen.replicates if chosen.upto is None else chosen.upto
-    if trial.replicate >= upto:
+    if trial.kind == "trial" and trial.replicate >= upto:
         return clock
     fault = chosen.faults.get((trial.arm, trial.replicate), "")
     write = _Writer(trial, plan, chosen, workspace, records)

@@ -9,7 +9,7 @@ def recipe(self): ...    # a recipe that runs in seconds, as plain data
 def protocol(self): ...  # name of a protocol
 """
 
-# ruff: noqa: D102 - the names of the tests say it
+# ruff: noqa: D102
 
 from __future__ import annotations
 

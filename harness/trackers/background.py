@@ -68,8 +68,8 @@ class Store(Protocol):
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
         """Reopen or end a run."""
 
-    def experiment(self, tags: Mapping[str, str]) -> None:
-        """Set tags of the experiment."""
+    def experiment(self, tags: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        """Set tags of the experiment; the defaults only where there is none yet."""
 
     def close(self) -> None:
         """Let go of connections."""
@@ -85,6 +85,7 @@ class Background:
         self.store = store
         self.pending: dict[str, RunWrite] = {}
         self.experiment_tags: dict[str, str] = {}
+        self.experiment_defaults: dict[str, str] = {}
         self.known: dict[str, Known] | None = None
         self.replays: Iterator[RunWrite] = iter(())
         """What the journal holds and the server may lack; written before anything newer."""
@@ -112,16 +113,17 @@ class Background:
             self._thread.start()
         self._queue.put(action)
 
-    def add(self, write: RunWrite) -> None:
-        """Merge a write into what waits. Called by actions, in the thread."""
-        self._points += len(write.points)
-        if self._points > MAX_WAITING_POINTS and write.points:
-            write.points = [p for p in write.points if p.measured]
-            write.tags[TAG + "attempt"] = "incomplete"
-        if write.ident in self.pending:
-            self.pending[write.ident].merge(write)
-        else:
-            self.pending[write.ident] = write
+    def add(self, *writes: RunWrite) -> None:
+        """Merge writes into what waits. Called by actions, in the thread."""
+        for write in writes:
+            self._points += len(write.points)
+            if self._points > MAX_WAITING_POINTS and write.points:
+                write.points = [p for p in write.points if p.measured]
+                write.tags[TAG + "attempt"] = "incomplete"
+            if write.ident in self.pending:
+                self.pending[write.ident].merge(write)
+            else:
+                self.pending[write.ident] = write
 
     def close(self, timeout: float) -> list[str]:
         """Flush, stop, and say what could not be written.
@@ -188,7 +190,7 @@ class Background:
                 self._reached, self._moved_at = True, time.monotonic()
             self._write_all()
             if self.experiment_tags:
-                self.store.experiment(self.experiment_tags)
+                self.store.experiment(self.experiment_tags, self.experiment_defaults)
                 self.experiment_tags = {}
             self._delay, self._retry_at, self._problem = FIRST_DELAY, 0.0, ""
         except RefusedError as error:
@@ -244,7 +246,7 @@ class Background:
             known.status = "RUNNING"
         points = fresh_points(write, known)
         params = {k: v for k, v in write.params.items() if k not in known.params}
-        tags = {k: v for k, v in write.tags.items() if known.tags.get(k) != v}
+        tags = {k: v for k, v in write.tags.items() if known.tags.get(k, "") != v}
         if points or params or tags:
             self.store.log(known.run_id, points, params, tags)
             remember(known, points)
@@ -272,7 +274,7 @@ class Background:
 
     def _create(self, write: RunWrite) -> Known:
         assert self.known is not None
-        tags = dict(write.tags)
+        tags = {k: v for k, v in write.tags.items() if v}
         if write.nested and STUDY in self.known:
             tags["mlflow.parentRunId"] = self.known[STUDY].run_id
         self._uncertain.add(write.ident)

@@ -18,10 +18,11 @@ from harness.journal import Closed, History, Opened
 from harness.plan import Plan
 from harness.subjects import load
 from harness.trackers.background import Background, Store
+from harness.trackers.interim import Interim
 from harness.trackers.notes import note
 from harness.trackers.pictures import TABLE_TAG, items_table
 from harness.trackers.projection import Projection
-from harness.trackers.rows import STUDY, TAG, RunWrite
+from harness.trackers.rows import ORPHAN, STUDY, TAG, RunWrite
 from harness.trackers.views import VIEWS, link, saved_views
 from harness.workspace import Workspace, project_of
 
@@ -57,6 +58,7 @@ class LiveTracker:
         self._store = store
         self._background = Background(store)
         self._projection: Projection | None = None
+        self._interim: Interim | None = None
         self._history: History | None = None
         self._started = 0.0
         self._closed: dict[str, tuple[Closed, Path]] = {}
@@ -70,6 +72,7 @@ class LiveTracker:
         self._history = history
         self._store.experiment_name = plan.study
         past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
+        self._interim = Interim(projection, [closed for closed, _ in self._closed.values()])
         starts = [p.attempts[0][0].at for p in past]
         starts += [record.at for record in history.planned.get(plan.study, ())]
         self._started = min(starts, default=time.time())
@@ -77,12 +80,14 @@ class LiveTracker:
             TAG + "study": plan.study,
             TAG + "question": plan.question[:5000],
             "mlflow.experimentKind": "custom_model_development",
-            "mlflow.note.content": note(plan, None, self._links_hint()),
             **saved_views(plan, headline),
         }
 
+        first_note = note(plan, None, self._links_hint())
+
         def action(background: Background) -> None:
             background.experiment_tags.update(tags)
+            background.experiment_defaults["mlflow.note.content"] = first_note
             background.add(projection.study_opened(self._started))
             background.replays = self._replays(past, projection, background)
 
@@ -105,15 +110,17 @@ class LiveTracker:
 
     def closed(self, record: Closed, folder: Path) -> None:
         """An attempt ended and its closing record is on disk."""
-        projection = self._projection
+        projection, interim = self._projection, self._interim
         assert projection is not None, "start() comes first"
         self._closed[record.key] = (record, folder)
-        self._background.put(lambda b: b.add(projection.closed(record, folder)))
+        writes = [projection.closed(record, folder), *(interim.add(record) if interim else ())]
+        self._background.put(lambda b: b.add(*writes))
 
     def answer(self, answer: Answer, report_html: Path | None) -> None:
         """The study was analysed; replaces what was said before."""
         projection = self._projection
         assert projection is not None, "start() comes first"
+        self._interim = None  # what it wrote is replaced below
         closed = dict(self._closed)
         at = max((c.at for c, _ in closed.values()), default=self._started)
         self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-tables-")
@@ -153,7 +160,8 @@ class LiveTracker:
                 status="FINISHED" if complete else "KILLED",
                 end_ms=round(1000 * last),
             )
-            self._background.put(lambda b: b.add(write))
+            writes = [write, *(self._interim.stopped() if self._interim else ())]
+            self._background.put(lambda b: b.add(*writes))
         warnings = self._background.close(timeout)
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -187,13 +195,19 @@ class LiveTracker:
     def _replays(
         self, past: list[Past], projection: Projection, background: Background
     ) -> Iterator[RunWrite]:
+        everything = background.known or {}
+        planned = {STUDY, *(t.trial.key for t in projection.plan.trials)}
+        planned |= {"arm/" + arm.name for arm in projection.plan.arms}
+        for ident in sorted(set(everything) - planned):
+            yield RunWrite(ident, tags={TAG + "kind": ORPHAN})
         for trial in past:
-            known = (background.known or {}).get(trial.key)
+            known = everything.get(trial.key)
             opened, closed = trial.attempts[-1]
             marker = f"{opened.attempt}-{opened.nonce}"
-            same = known is not None and known.tags.get(TAG + "attempt") == marker
-            if same and known is not None and known.ended and closed is not None:
-                continue
+            if known is not None and known.tags[TAG + "kind"] != ORPHAN:
+                same = known.tags.get(TAG + "attempt") == marker
+                if same and known.ended and closed is not None:
+                    continue
             if not trial.live:
                 yield self._replay(trial, projection)
 

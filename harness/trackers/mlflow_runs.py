@@ -20,6 +20,7 @@ from harness.trackers.background import RefusedError
 from harness.trackers.live import LiveTracker
 from harness.trackers.pictures import write_pictures
 from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status, ident_of
+from harness.trackers.views import changed_by_user
 from harness.workspace import Workspace
 
 PAGE = 1000
@@ -171,12 +172,12 @@ class MlflowStore:
             else:
                 self._client.set_terminated(run_id, status=status, end_time=end_ms)
 
-    def experiment(self, tags: Mapping[str, str]) -> None:
-        """Set tags of the experiment, only where they differ."""
+    def experiment(self, tags: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        """Set tags of the experiment where they differ; never a view that a user changed."""
         with _translated():
             there = self._client.get_experiment(self.experiment_id).tags
-            for name, value in tags.items():
-                if there.get(name) != value:
+            for name, value in {**defaults, **there, **tags}.items():
+                if there.get(name) != value and not changed_by_user(name, there.get(name)):
                     self._client.set_experiment_tag(self.experiment_id, name, value)
 
     def close(self) -> None:

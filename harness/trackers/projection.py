@@ -33,6 +33,7 @@ COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255"),
 )
+COMMIT = "mlflow.source.git.commit"
 REFERENCE_COLOUR = "#777777"
 STUDY_COLOUR = "#222222"
 
@@ -91,15 +92,13 @@ class Projection:
             TAG + "device": record.device,
             TAG + "host": record.host,
         }
-        commit = record.environment.get("git", self._commit if live else "")
-        if commit:
-            tags["mlflow.source.git.commit"] = commit
+        tags[COMMIT] = record.environment.get("git", self._commit if live else "")
         return RunWrite(
             ident=trial.key,
             name=trial.short,
             nested=trial.kind == "trial",
             start_ms=_ms(record.at),
-            tags={k: shorten(v) for k, v in tags.items() if v},
+            tags=tags,
             params=self._params(trial),
             datasets=self._datasets(trial, record),
             files={"recipe.json": _identity_json(trial)},
@@ -128,8 +127,7 @@ class Projection:
             if value is not None and math.isfinite(value)
         ]
         tags: dict[str, str] = {TAG + "state": record.state}
-        if record.reason or record.attempt > 1:
-            tags[TAG + "reason"] = shorten(record.reason, 500)
+        tags[TAG + "reason"] = shorten(record.reason, 500)
         info = sorted(record.info.items())
         tags |= {f"{TAG}info.{_word(name)}": shorten(text, 500) for name, text in info[:20]}
         return RunWrite(
@@ -157,9 +155,7 @@ class Projection:
             TAG + "protocol_name": plan.protocol,
             TAG + "code": plan.fingerprints.code,
         }
-        if self._commit:
-            tags["mlflow.source.git.commit"] = self._commit
-        tags = {k: shorten(v) for k, v in tags.items() if v}
+        tags[COMMIT] = self._commit
         return RunWrite(ident=STUDY, name=plan.study, start_ms=_ms(at), tags=tags, status="RUNNING")
 
     def arm(self, row: ArmRow, answer: Answer, began: float, at: float) -> RunWrite:
@@ -184,26 +180,32 @@ class Projection:
         complete = row.n_done + row.states.get("diverged", 0) >= row.n_planned
         states = ", ".join(f"{n} {state}" for state, n in sorted(row.states.items()))
         keys = " ".join(f"{r}:{key[:8]}" for r, key in sorted(row.keys.items()))
-        tags = self._common("arm", row.arm) | {
+        write = self.arm_row(row.arm, began)
+        write.tags |= {
             TAG + "state": "done" if row.n_done == row.n_planned else states or "pending",
             TAG + "states": states,
-            TAG + "keys": keys,
+            TAG + "keys": shorten(keys),
             TAG + "baseline": "yes" if row.baseline else "",
-            TAG + "estimate": "; ".join(words),
+            TAG + "estimate": shorten("; ".join(words)),
             TAG + "verdict": self._verdicts_of(row.arm, answer),
             TAG + "protocol": answer.protocol,
             TAG + "code": self.plan.fingerprints.code,
         }
-        tags = {k: shorten(v) for k, v in tags.items() if v}
+        write.params, write.points, write.end_ms = dict(row.levels), points, at_ms
+        write.status = "FAILED" if row.states.get("failed") else "KILLED"
+        if complete:
+            write.status = "FINISHED"
+        return write
+
+    def arm_row(self, arm: str, began: float) -> RunWrite:
+        """The run of an arm, without numbers."""
+        levels = next((a.levels for a in self.plan.arms if a.name == arm), {})
         return RunWrite(
-            ident="arm/" + row.arm,
-            name=row.arm,
+            ident="arm/" + arm,
+            name=arm,
             start_ms=_ms(began),
-            tags=tags,
-            params=dict(row.levels),
-            points=points,
-            status="FINISHED" if complete else "FAILED" if row.states.get("failed") else "KILLED",
-            end_ms=at_ms,
+            tags=self._common("arm", arm),
+            params=dict(levels),
         )
 
     def verdict_line(self, answer: Answer) -> str:
@@ -226,7 +228,7 @@ class Projection:
             TAG + "kind": kind,
             TAG + "study": self.plan.study,
             TAG + "arm": arm,
-            TAG + "scope": self.plan.scope,
+            TAG + "scope": shorten(self.plan.scope),
             "mlflow.source.name": self._source,
             "mlflow.source.type": "LOCAL",
             "mlflow.user": self._user,

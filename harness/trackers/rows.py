@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 STUDY = "study"
+ORPHAN = "orphan"
+"""Kind of a run whose arm or trial the study no longer plans: kept, but in no saved view."""
 TAG = "stillhouse."
 TAG_LIMIT = 5000
 """Characters; MLflow itself cuts run tags at 8000 and says so only in its log."""
@@ -52,6 +54,7 @@ class RunWrite:
     nested: bool = False
     start_ms: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    """An empty value says that the tag no longer holds; it is not written where none is."""
     params: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     datasets: tuple[DataSet, ...] = ()
@@ -102,11 +105,11 @@ class Known:
 def ident_of(tags: Mapping[str, str]) -> str:
     """Identity of a run from its tags; empty for a run that is not ours."""
     kind = tags.get(TAG + "kind", "")
-    if kind in ("trial", "reference"):
-        return tags.get(TAG + "key", "")
-    if kind == "arm":
-        return "arm/" + tags.get(TAG + "arm", "")
-    return STUDY if kind == "study" else ""
+    if kind == "study":
+        return STUDY
+    if TAG + "key" in tags:
+        return tags[TAG + "key"]
+    return "arm/" + tags.get(TAG + "arm", "") if kind in ("arm", ORPHAN) else ""
 
 
 def fresh_points(write: RunWrite, known: Known) -> list[Point]:

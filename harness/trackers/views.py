@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from harness.plan import Plan
-from harness.trackers.rows import TAG
+from harness.trackers.rows import ORPHAN, TAG
 
 PREFIX = "mlflow.sharedViewState."
 CREATED_MS = 1_767_225_600_000
@@ -57,7 +57,7 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
     kind = f"tags.`{TAG}kind`"
     states = {
         "Arms": _state(
-            f"{kind} != 'trial' AND {kind} != 'study'",
+            f"{kind} != 'trial' AND {kind} != 'study' AND {kind} != '{ORPHAN}'",
             [*metrics, *counts, *factors, _tag("verdict"), _tag("estimate")],
             by_primary,
             charts=[_bar(name) for name in headline],
@@ -70,7 +70,10 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
             charts=[_bar(name) for name in headline],
         ),
         "Failures": _state(
-            f"{kind} != 'arm' AND {kind} != 'study' AND {state} != 'done' AND {state} != 'running'",
+            " AND ".join(
+                [f"{kind} != '{k}'" for k in ("arm", "study", ORPHAN)]
+                + [f"{state} != '{k}'" for k in ("done", "running")]
+            ),
             [state, _tag("reason"), *factors, _tag("replicate"), _tag("key"), _tag("host")],
             arm,
             charts=[],
@@ -85,6 +88,17 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
     }
     tags = {PREFIX + view.id: _envelope(view.name, states[view.name]) for view in VIEWS}
     return {name: value for name, value in tags.items() if len(value) <= LONGEST_TAG}
+
+
+def changed_by_user(tag: str, value: str | None) -> bool:
+    """True for a saved view that somebody overrode in the page."""
+    if not tag.startswith(PREFIX) or not value:
+        return False
+    try:
+        envelope = json.loads(value)
+        return bool(envelope["updatedAt"] != CREATED_MS)
+    except (ValueError, KeyError, TypeError):
+        return True
 
 
 def _tag(name: str) -> str:

@@ -87,6 +87,9 @@ def add_run(
     )  # fmt: skip
 
 
-def add_planned(history: History, name: str, trials: list[Trial]) -> None:
+def add_planned(
+    history: History, name: str, trials: list[Trial], subject: str = "harness.testing.stub"
+) -> None:
     """Record that a study planned these trials."""
-    history.add(Planned(at=1.0, study=name, digest="", study_json={}, trials=trials))
+    content = {"subject": subject}
+    history.add(Planned(at=1.0, study=name, digest="", study_json=content, trials=trials))

@@ -45,17 +45,24 @@ class TestInline(ExecutorContract, StopContract):
         assert {key for key, _ in recorder.events} == {"slow"}
 
 
-@pytest.mark.slow
-class TestRay(ExecutorContract):
-    @pytest.fixture(scope="class")
-    def executor(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
-        from harness.executors.ray_tune import RayExecutor
+@pytest.fixture(scope="module")
+def ray_executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    from harness.executors.ray_tune import RayExecutor
 
-        scratch = tmp_path_factory.mktemp("ray") / "scratch"
-        made = RayExecutor(scratch, parallel=2)
-        yield made
-        made.close()
-        assert not scratch.exists()
+    scratch = tmp_path_factory.mktemp("ray") / "scratch"
+    made = RayExecutor(scratch, parallel=2)
+    yield made
+    made.close()
+    assert not scratch.exists()
+
+
+@pytest.mark.slow
+class TestRay(ExecutorContract, StopContract):
+    """The stopping tests come last: Ray starts anew after each."""
+
+    @pytest.fixture
+    def executor(self, ray_executor: Executor) -> Executor:
+        return ray_executor
 
     def test_actors_are_reused(self, executor, tmp_path: Path):
         jobs = [
@@ -66,17 +73,6 @@ class TestRay(ExecutorContract):
         executor.run(jobs, told, never)
         pids = {told.reports(job)[-1].info["pid"] for job in jobs}
         assert len(pids) <= 2
-
-
-@pytest.mark.slow
-class TestRayStops(StopContract):
-    @pytest.fixture(scope="class")
-    def executor(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
-        from harness.executors.ray_tune import RayExecutor
-
-        made = RayExecutor(tmp_path_factory.mktemp("ray") / "scratch", parallel=2)
-        yield made
-        made.close()
 
 
 class TestStub(SubjectContract):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Report
-from harness.trackers import background
+from harness.trackers import background, interim
 from harness.trackers.background import RefusedError
 from harness.trackers.live import LiveTracker
 from harness.trackers.rows import (
@@ -106,8 +106,8 @@ class FakeStore:
         for _ in self._call("status", run_id):
             self.runs[run_id].status = status
 
-    def experiment(self, tags: Mapping[str, str]) -> None:
-        self.experiment_tags.update(tags)
+    def experiment(self, tags: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        self.experiment_tags = {**defaults, **self.experiment_tags, **tags}
 
     def close(self) -> None:
         self.calls.append(("close", ""))
@@ -228,6 +228,7 @@ def test_a_second_start_finds_everything_and_writes_nothing(tmp_path: Path) -> N
     again.answer(answer_of(recorder.plan), None)
     assert again.close() == []
     assert (len(store.rows), set(store.runs)) == (rows, before)
+    assert store.experiment_tags["mlflow.note.content"].startswith("H1 improves")
     touched = {ident for name, ident in store.calls if name in ("log", "create", "history")}
     assert touched <= {STUDY}
 
@@ -285,6 +286,59 @@ def test_an_interrupted_attempt_is_closed_by_the_next_start(tmp_path: Path) -> N
     assert again.close() == []
     run = store.runs[trial.key]
     assert (run.status, run.tags[TAG + "state"]) == ("KILLED", "killed")
+
+
+def test_arms_show_interim_means_while_the_study_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interim, "EVERY_SECONDS", 0.0)
+    store = FakeStore()
+    tracker, recorder = _recorder(tmp_path, store)
+    x0_first = recorder.plan.trials[1].trial
+    recorder.whole(x0_first)
+    assert tracker.close() == []
+    run = store.runs["arm/x0"]
+    assert run.tags[TAG + "state"] == "interim: 1 of 2 replicates"
+    assert run.params == {"part.x": "0"}
+    latest = {name: point.value for name, point in run.latest.items()}
+    assert latest == {"score": 1.0, "cost": 2.0, "n_done": 1.0, "n_planned": 2.0}
+    assert run.status == "KILLED", "an interrupted study leaves no arm running"
+
+    recorder.tracker = again = LiveTracker(recorder.workspace, store)
+    again.start(recorder.plan, recorder.history)
+    for planned in [recorder.plan.trials[0], *recorder.plan.trials[2:]]:
+        recorder.whole(planned.trial)
+    again.answer(answer_of(recorder.plan), None)
+    assert again.close() == []
+    run = store.runs["arm/x0"]
+    assert (run.status, run.tags[TAG + "state"], run.latest["n_done"].value) == (
+        "FINISHED",
+        "done",
+        2,
+    )
+    steps = [(p.name, p.step) for ident, p in store.rows if ident == "arm/x0"]
+    assert len(steps) == len(set(steps))
+
+
+def test_what_the_study_no_longer_plans_leaves_the_views_but_stays(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker, recorder = _recorder(tmp_path, store)
+    for planned in recorder.plan.trials:
+        recorder.whole(planned.trial)
+    tracker.answer(answer_of(recorder.plan), None)
+    assert tracker.close() == []
+    smaller = plan_of(arms=1)
+    again = LiveTracker(recorder.workspace, store)
+    again.start(smaller, recorder.history)
+    assert again.close() == []
+    gone = {ident for ident, run in store.runs.items() if run.tags[TAG + "kind"] == "orphan"}
+    assert gone == {"arm/x1", *(t.trial.key for t in recorder.plan.trials if t.trial.arm == "x1")}
+    back = LiveTracker(recorder.workspace, store)
+    back.start(recorder.plan, recorder.history)
+    back.answer(answer_of(recorder.plan), None)
+    assert back.close() == []
+    assert "orphan" not in {run.tags[TAG + "kind"] for run in store.runs.values()}
+    assert {run.status for run in store.runs.values()} == {"FINISHED"}
 
 
 def _known(*points: Point) -> Known:

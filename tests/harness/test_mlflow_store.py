@@ -223,7 +223,7 @@ def _content(uri: str) -> dict[str, Any]:
     client, runs = read(uri)
     found = {}
     for run in runs:
-        tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
+        tags = {k: v for k, v in run.data.tags.items() if v and k != "mlflow.parentRunId"}
         points = [
             (m.key, m.step, m.timestamp, m.value)
             for name in run.data.metrics

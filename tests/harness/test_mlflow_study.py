@@ -42,7 +42,7 @@ def _content(uri: str) -> tuple[dict[str, Any], dict[str, str]]:
             for name in run.data.metrics
             for m in client.get_metric_history(run.info.run_id, name)
         ]
-        tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
+        tags = {k: v for k, v in run.data.tags.items() if v and k != "mlflow.parentRunId"}
         files = sorted(f.path for f in client.list_artifacts(run.info.run_id))
         info = (run.info.status, run.info.start_time, run.info.end_time)
         name = f"{run.data.tags[TAG + 'kind']} {run.info.run_name}"

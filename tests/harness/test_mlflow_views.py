@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.trackers.views import PREFIX, VIEWS, link, saved_views
+from harness.trackers.views import PREFIX, VIEWS, changed_by_user, link, saved_views
 from tests.harness.mlflow_records import plan_of
 
 HEADLINE = ["score", "cost"]
@@ -58,6 +58,14 @@ def test_views_fit_the_tag_even_with_many_factors_and_metrics() -> None:
     tags = saved_views(plan, [f"group/metric-{i}" for i in range(40)])
     assert len(tags) == 4
     assert max(len(v) for v in tags.values()) <= 20_000
+
+
+def test_a_view_that_somebody_changed_is_left_alone() -> None:
+    name, value = next(iter(saved_views(plan_of(), HEADLINE).items()))
+    envelope = json.loads(value)
+    assert not changed_by_user(name, value)
+    assert changed_by_user(name, json.dumps(envelope | {"updatedAt": envelope["updatedAt"] + 1}))
+    assert not changed_by_user("stillhouse.study", "demo")
 
 
 def test_links_open_a_view_as_model_training() -> None:

@@ -51,6 +51,16 @@ def test_power_agrees_with_scipy(n: int, alpha: float) -> None:
         assert power(effect, n, alpha) == pytest.approx(expected, abs=2e-5)
 
 
+def test_pooled_variance_agrees_with_scipy() -> None:
+    from scipy import special, stats
+
+    critical = stats.t.isf(0.025, 10)
+    shift = 2.0 * 3**0.5
+    expected = special.nctdtr(10, shift, -critical) + 1 - special.nctdtr(10, shift, critical)
+    assert power(2.0, 3, df=10) == pytest.approx(expected, abs=1e-6)
+    assert power(detectable(3, df=10), 3, df=10) == pytest.approx(0.8, abs=1e-6)
+
+
 def test_power_agrees_with_simulation() -> None:
     rng = random.Random(7)
     n, effect, runs = 6, 1.2, 4000

@@ -200,6 +200,33 @@ def test_a_subject_that_does_not_import_leaves_the_other_checks(tmp_path: Path) 
     assert "did you mean 'replicates'" in text
 
 
+def test_a_command_as_subject_is_said_to_be_planned(tmp_path: Path) -> None:
+    head = HEAD.replace("subject: harness.testing.stub", "subject: {command: python train.py}")
+    error = mistakes(write(tmp_path, BODY, head))
+    (problem,) = error.problems
+    assert (problem.line, problem.column) == (3, 10)
+    assert "planned, not in this version" in problem.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY.replace("{part.x: 0.0, look: warm}", "[part.x]") + "design: one_factor\n",
+        BODY + "design: explict\narms: [{}]\n",
+        BODY.replace("recipe: {part", "recipe: [part").replace("c: 0}}", "c: 0}]"),
+    ],
+)
+def test_one_mistake_does_not_cause_others(tmp_path: Path, body: str) -> None:
+    assert len(mistakes(write(tmp_path, body)).problems) == 1
+
+
+def test_factors_may_be_called_like_fields(tmp_path: Path) -> None:
+    body = "recipe: {}\nfactors: {arms: {path: part.x, levels: []}, part.y: [1, 2]}\n"
+    body += "baseline: {arms: 3, part.y: 1}\n"
+    (problem,) = mistakes(write(tmp_path, body)).problems
+    assert "at least 1 item" in problem.message
+
+
 def test_a_combination_the_recipe_refuses_is_placed_at_its_level(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

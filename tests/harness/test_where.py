@@ -1,8 +1,13 @@
 """`where` expressions: what they say, and what they may not."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.where import MAX_LENGTH, Where, WhereError
+from tests.harness.quick import QUICK
 
 NAMES = frozenset({"edit_share", "composition", "guidance.scale", "ema"})
 VALUES = {"edit_share": 0.5, "composition": "portrait", "guidance.scale": 2.0, "ema": True}
@@ -70,6 +75,18 @@ def test_refused(text: str, column: int | None, said: str) -> None:
         Where(text, NAMES)
     if column is not None:
         assert error.value.column == column
+
+
+@QUICK
+@given(
+    st.lists(
+        st.sampled_from([*NAMES, "and", "or", "not", "in", "(", ")", "[", "]", ",", "==", "<", "1",
+                         "'x'", "-", "+", ".", "f()", "\x00", ":=", "if", "lambda:", "\n"])
+    )
+)  # fmt: skip
+def test_any_text_is_an_expression_or_a_typed_error(words: list[str]) -> None:
+    with contextlib.suppress(WhereError):
+        assert isinstance(Where(" ".join(words), NAMES)(VALUES), bool)
 
 
 def test_values_that_do_not_compare_are_an_error_not_a_crash() -> None:
