@@ -28,6 +28,19 @@ METRICS = (
 )  # fmt: skip
 
 
+T2I_ITEMS, EDIT_ITEMS = 384, 384
+"""Per category and per edit type: the undistilled rows have no training seed, so what they vary by
+is item noise, and it must be small against the gaps."""
+
+
+def _only(protocol: Any, task: str, count: int) -> Any:
+    """The protocol's items of one task, `count` of each category."""
+    counts = {name: count for name in getattr(protocol.items, task)}
+    empty = {"t2i": {}, "edit": {}}
+    items = protocol.items.model_copy(update={**empty, task: counts})
+    return protocol.model_copy(update={"items": items})
+
+
 def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dict[str, Any]:
     """Metrics of every row for one replicate."""
     number, recipe_fields, cache, protocol_name, overrides = task
@@ -55,8 +68,10 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
 
     folder = Path(cache)
     protocol = load_protocol(protocol_name)
-    fingerprint = protocol.fingerprint()
-    world = load_world(protocol, cache=folder / "references")
+    t2i = _only(protocol, "t2i", T2I_ITEMS)
+    edit = _only(protocol, "edit", EDIT_ITEMS)
+    fingerprint = t2i.fingerprint()
+    worlds = {p.model_dump_json(): load_world(p, cache=folder / "references") for p in (t2i, edit)}
     recipe = Recipe.model_validate(recipe_fields)
     family = shared(Path(overrides["weights"])) if "weights" in overrides else shared()
     scale = recipe.guidance.scale
@@ -77,7 +92,9 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
 
     teacher = teacher_features(settings, fingerprint, folder)
     if teacher is None:
-        steps = sampling_features(as_asked(pictures_of(settings)), protocol, world)
+        steps = sampling_features(
+            as_asked(pictures_of(settings)), t2i, worlds[t2i.model_dump_json()]
+        )
         while True:
             try:
                 next(steps)
@@ -92,6 +109,17 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
         "undistilled-4nfe": pictures_of({**plain, "scale": 1.0}),
         "undistilled-8nfe": pictures_of({**plain, "scale": scale}),
     }
+
+    def measured(pictures: Any, edits: bool) -> dict[str, float]:
+        """T2I metrics; edits too where part (c) needs them (the teacher's would take minutes)."""
+        metrics: dict[str, float] = {}
+        for part in (t2i, edit) if edits else (t2i,):
+            world = worlds[part.model_dump_json()]
+            given = teacher if part is t2i else None
+            found = measure(renoised(pictures), part, world, teacher=given, keep_images=0)
+            metrics |= found.metrics
+        return metrics
+
     started = time.time()
     draws = Draws(recipe, ToyWorldSource(family), family.latent_shape, stream_for(number))
     trial = Distillation(recipe, family, draws)
@@ -102,12 +130,10 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
         if cycle in overrides.get("at", ()) or cycle == recipe.train.cycles:
             name = "distilled" if cycle == recipe.train.cycles else f"distilled@{cycle}"
             rows[name] = student_pictures(family, trial.ema.module, trial.networks.rungs)
-            m = measure(renoised(rows.pop(name)), protocol, world, teacher=teacher, keep_images=0)
-            found[name] = {k: m.metrics[k] for k in m.metrics}
+            found[name] = measured(rows.pop(name), edits=True)
     found["seconds"] = time.time() - started
     for name, pictures in rows.items():
-        m = measure(renoised(pictures), protocol, world, teacher=teacher, keep_images=0)
-        found[name] = dict(m.metrics)
+        found[name] = measured(pictures, edits=name == "undistilled-4nfe")
     return found
 
 
@@ -124,7 +150,7 @@ def main() -> int:
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "toyworld.yaml")
     parser.add_argument("--set", nargs="*", default=[], help="path=json, e.g. train.cycles=40")
     parser.add_argument("--at", type=int, nargs="*", default=[], help="also measure at cycles")
-    parser.add_argument("--protocol", default="toyworld-gate-v1")
+    parser.add_argument("--protocol", default="toyworld-v1")
     parser.add_argument("--json", type=Path, help="write all numbers there")
     given = parser.parse_args()
     from ruamel.yaml import YAML
@@ -152,6 +178,9 @@ def main() -> int:
     for name in names:
         cells = []
         for metric in METRICS:
+            if metric not in found[0][name]:
+                cells.append("-")
+                continue
             values = [f[name][metric] for f in found]
             sd = statistics.stdev(values) if len(values) > 1 else float("nan")
             cells.append(f"{statistics.fmean(values):12.4f} ({sd:.4f})")

@@ -80,7 +80,7 @@ def read_reports(folder: Path) -> list[Line]:
     if not file.is_file():
         return []
     found = []
-    for text in file.read_text(encoding="utf-8").splitlines():
+    for text in file.read_text(encoding="utf-8").split("\n"):
         try:
             content = json.loads(text)
             found.append(Line(float(content["at"]), report_of(content["report"])))

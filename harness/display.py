@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ class Display:
     def __init__(self, plan: Plan, to_run: int, echo: Echo) -> None:
         self.plan = plan
         self.to_run = to_run
-        self.reused = len(plan.trials) - to_run
+        self.reused = max(0, len(plan.trials) - to_run)
         self.counts = {"done": 0, "failed": 0, "diverged": 0, "killed": 0}
         self.running: dict[str, tuple[Job, Report | None, float]] = {}
         self.durations: list[float] = []
@@ -94,7 +95,7 @@ class Display:
         finished = sum(self.counts.values())
         state = "retry" if again else closed.state
         text = f"{state:<7} {job.short}  {closed.seconds:.1f} s  {finished}/{self.to_run}"
-        if closed.state in ("failed", "diverged") and closed.reason:
+        if closed.state != "done" and closed.reason:
             text += f"  {closed.reason[:160]}"
         if closed.state == "failed" and not again:
             text += f"  -> stillhouse logs {job.key[:8]}"
@@ -122,7 +123,8 @@ class LiveDisplay(Display):
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(highlight=False)
+        # bound to the terminal now: the inline executor lends sys.stdout to the trial's log
+        self._console = Console(file=sys.stdout, highlight=False)
         self._live = Live(
             get_renderable=self.render,
             console=self._console,
@@ -167,7 +169,10 @@ class LiveDisplay(Display):
             text += f"   {self.gpu_seconds / 3600:.1f}{of} GPU-h"
         left = self.left()
         if left is not None:
-            text += f"   left {duration(left[0])} (\u00b1{duration(left[1])})"
+            spread = f" (\u00b1{duration(left[1])})" if left[1] >= 1 else ""
+            text += f"   left {duration(left[0])}{spread}"
+        elif not self.running and not sum(counts.values()):
+            text += "   starting workers"
         lines = [text]
         for job, report, began in list(self.running.values()):
             where = "starting" if report is None else f"step {report.step}"

@@ -199,13 +199,16 @@ class Driver:
         found = (claims.holder(self._lock(p.trial)) for p in self._waiting)
         who = sorted({f"{h.what or 'a study'} on {h}" for h in found if h})
         self._display.waiting(len(self._waiting), "; ".join(who))
-        until = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < until and not self._stop():
-            time.sleep(0.05)
+        self._pause()
         held, self._waiting = self._waiting, deque()
         for planned in held:
             taken = claims.is_claimed(self._lock(planned.trial))
             (self._waiting if taken else self._queue).append(planned)
+
+    def _pause(self) -> None:
+        until = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < until and not self._stop():
+            time.sleep(0.05)
 
     def _lock(self, trial: Trial) -> Path:
         return claims.trial_lock(self.workspace, trial.key)

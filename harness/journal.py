@@ -7,14 +7,13 @@ Closing records are fsynced. Records of an attempt that is not the trial's lates
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -103,7 +102,7 @@ class Superseded(_Record):
 
 
 Record = Planned | Opened | Closed | Superseded
-_ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
+_ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
 
 
 class Journal:
@@ -205,11 +204,13 @@ class History:
         history = cls()
         files = [f for folder in folders if folder.is_dir() for f in sorted(folder.glob("*.jsonl"))]
         for file in files:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_bytes().split(b"\n")  # not splitlines: strings may hold U+2028
             for number, line in enumerate(lines, 1):
+                if not line:
+                    continue
                 try:
-                    history.add(_ADAPTER.validate_python(json.loads(line)))
-                except (json.JSONDecodeError, ValidationError) as error:
+                    history.add(_ADAPTER.validate_json(line))
+                except ValidationError as error:
                     if number < len(lines):  # a torn last line is what a crash leaves; expected
                         kind = type(error).__name__
                         history.warnings.append(f"{file}:{number}: unreadable record ({kind})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class RunResult:
     plan: Plan
     answer: Answer | None = None
     report: Path | None = None
+    headline: tuple[str, ...] = ()
+    """Metrics of the first table."""
     tally: Tally | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -96,11 +99,14 @@ def run(
         raise claims.claimed_error(lock, study.name)
     project = project_of(study.file)
     subject = subjects.load(study.subject, project=project)  # refuses what breaks the contract
+    headline = tuple(name for name, spec in subject.metrics.items() if spec.headline)
     history, plan = _planned(study, workspace, parallel)
+    for warning in plan.warnings:
+        echo(f"warning   {warning}")
     if smoke:
         from harness.smoke import run_smoke
 
-        made = _executor(executor, parallel, ray_address, workspace)
+        made = _executor(executor, study, parallel, ray_address, workspace)
         settings = _settings(study, plan, subject, project)
         return RunResult(run_smoke(plan, settings, workspace, made, echo), plan)
     _refuse_stale(plan, accept_stale, rerun_stale)
@@ -116,11 +122,13 @@ def run(
         if rerun_stale and _supersede(plan, journal, history):
             history, plan = _planned(study, workspace, parallel)
         todo = _to_run(plan)
+        echo(f"plan      {_counted(plan)}")
         if todo or not _is_announced(plan, history):
             _announce(study, plan, journal, history, project)
+        made = _executor(executor, study, parallel, ray_address, workspace)
         tell = GuardedTracker(tracker)
         tell.start(plan, history)
-        result = RunResult(0, plan)
+        result = RunResult(0, plan, headline=headline)
         try:
             if todo:
                 with display.make(plan, len(todo), echo, live=live) as view:
@@ -135,7 +143,6 @@ def run(
                         stop=stop,
                     )
                     result.tally = driver.tally
-                    made = _executor(executor, parallel, ray_address, workspace)
                     try:
                         driver.run(made)
                     finally:
@@ -193,6 +200,12 @@ def _to_run(plan: Plan) -> list[PlannedTrial]:
     return [t for t in plan.trials if t.state in ("new", "measure", "running")]
 
 
+def _counted(plan: Plan) -> str:
+    counts = Counter(t.state for t in plan.trials)
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {told}"
+
+
 def _is_announced(plan: Plan, history: History) -> bool:
     planned = history.planned.get(plan.study, [])
     return bool(planned) and max(planned, key=lambda p: p.at).digest == plan.digest
@@ -235,12 +248,16 @@ def _supersede(plan: Plan, journal: Journal, history: History) -> int:
 
 
 def _executor(
-    wanted: ExecutorName | Executor, parallel: int | None, address: str | None, workspace: Workspace
+    wanted: ExecutorName | Executor,
+    study: Study,
+    parallel: int | None,
+    address: str | None,
+    workspace: Workspace,
 ) -> Executor:
     if wanted == "inline":
         from harness.executors.inline import InlineExecutor
 
-        return InlineExecutor()
+        return InlineExecutor(study.resources.cpus)
     if wanted == "ray":
         from harness.executors.ray_tune import RayExecutor
 

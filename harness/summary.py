@@ -10,7 +10,7 @@ def lines(result: RunResult, *, tracked: bool) -> list[str]:
     """The end of a run, line by line."""
     found: list[str] = []
     if result.answer is not None:
-        found += ["", *table(result.answer), ""]
+        found += ["", *table(result.answer, result.headline), ""]
         found += [f"{v.id:<6} {v.verdict}: {v.words}" for v in result.answer.verdicts if v.planned]
         if result.answer.scope:
             found.append(f"Claims are about recipes {result.answer.scope}.")
@@ -32,9 +32,10 @@ def lines(result: RunResult, *, tracked: bool) -> list[str]:
     return found
 
 
-def table(answer: Answer, limit: int = 4) -> list[str]:
+def table(answer: Answer, headline: tuple[str, ...], limit: int = 4) -> list[str]:
     """Arms by headline metrics with intervals and n of N, aligned; references first."""
-    names = list(answer.metrics)[:limit]
+    known = [name for name in answer.metrics if not headline or name in headline]
+    names = sorted(known, key=lambda name: name != answer.primary)[:limit]
     rows = [[" ", "n", *names]]
     ordered = sorted(answer.arms, key=lambda row: row.kind != "reference")
     for row in ordered:

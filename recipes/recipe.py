@@ -71,7 +71,7 @@ class Renoise(_Frozen):
 
     low: float = Field(0.02, ge=0, lt=1, description="Smallest noise level t.")
     high: float = Field(0.98, gt=0, le=1, description="Largest noise level t.")
-    shift: float = Field(1.0, gt=0, description="t -> s t / (1 + (s - 1) t); 1 leaves t uniform.")
+    shift: float = Field(2.5, gt=0, description="t -> s t / (1 + (s - 1) t); 1 leaves t uniform.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Renoise:
@@ -141,7 +141,7 @@ class Train(_Frozen):
     """How long, how wide."""
 
     cycles: int = Field(
-        60, ge=1, le=1_000_000, description="Cycles: a student update + k fake updates."
+        40, ge=1, le=1_000_000, description="Cycles: a student update + k fake updates."
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Samples per update.")
     ema_decay: float = Field(0.95, ge=0, lt=1, description="Student EMA decay per cycle.")

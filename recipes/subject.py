@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.catalogue import catalogue
-from evaluation.protocol import Protocol, load_protocol
+from evaluation.protocol import Protocol, available_protocols, load_protocol
 from harness.contract import (
     Artifact,
     Context,
@@ -39,9 +39,11 @@ __all__ = [
     "Measurement",
     "Recipe",
     "arm_label",
+    "default_protocol",
     "fingerprints",
     "measure",
     "metrics",
+    "protocols",
     "reference",
     "references",
     "run",
@@ -49,6 +51,8 @@ __all__ = [
 ]
 
 PROTOCOL = "toyworld-v1"
+default_protocol = PROTOCOL
+protocols = available_protocols()
 MEASURE_BATCH = 64
 PANELS = {"t2i": 2, "edit": 1}
 """Items per category whose pictures are kept."""

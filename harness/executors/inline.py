@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -11,11 +10,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 from harness.executors.base import Ended, Event, Executor, Job, OnEvent
-from harness.executors.worker import execute, thread_environment
+from harness.executors.worker import execute, limit_threads
 
 
 class InlineExecutor(Executor):
     """One job at a time. A SIGKILL here ends the driver too; the next `run` continues the trial."""
+
+    def __init__(self, cpus: float | None = None) -> None:
+        """Give numerical libraries as many threads as a trial has CPUs, as Ray's workers have.
+
+        They read it when they are imported: make the executor before anything imports them.
+        """
+        if cpus is not None:
+            limit_threads(cpus)
 
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
         """See `Executor.run`."""
@@ -24,8 +31,6 @@ class InlineExecutor(Executor):
         for job in jobs:
             if stop():
                 return
-            for variable, value in thread_environment(job.cpus).items():
-                os.environ.setdefault(variable, value)
             _run_one(job, on_event, stop)
             if stop():
                 return

@@ -63,7 +63,7 @@ class Axis:
 
     def _tick(self, value: float, places: int) -> Tick:
         share = self.share(value)
-        anchor = "start" if share < 0.05 else "end" if share > 0.95 else "middle"
+        anchor = "start" if share < 0.03 else "end" if share > 0.97 else "middle"
         return Tick(percent(share), number(value, places), anchor)
 
 

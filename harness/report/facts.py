@@ -73,7 +73,7 @@ def commands(answer: Answer, plan: Plan) -> list[tuple[str, str]]:
             (f"one trial ({arm}, replicate {replicate})", f"stillhouse reproduce {key}"),
         )
     file = _in_project(plan.study_file)
-    found.append(("what a complete rerun would cost", f"stillhouse plan {file}"))
+    found.append(("what is planned, done and missing", f"stillhouse plan {file}"))
     found.append(("the whole study, only what is missing", f"stillhouse run {file}"))
     found.append(("this page again", f"stillhouse report {file}"))
     return found

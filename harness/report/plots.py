@@ -64,7 +64,8 @@ class Dot:
     y: str
     label: str
     kind: str
-    number: int | None = None
+    number: str | None = None
+    """What is printed in the dot: a number for an arm, a letter for a reference."""
     text: str = ""
     opacity: float = 1.0
 
@@ -212,12 +213,13 @@ def trade_off(answer: Answer) -> TradeOff | None:
         kind = "front" if p.on_front else "arm"
         kind += " baseline" if p.arm in baseline else ""
         text = f"on the front in {100 * p.probability:.0f} % of replicate bootstraps"
-        label = len(dots) + 1 if numbered else None
+        label = str(len(dots) + 1) if numbered else None
         dots.append(Dot(x_axis.at(p.x), y_axis.at(p.y), p.arm, kind, label, text))
+    letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * len(near))
     for name, (x, y) in near.items():
         if x is not None and y is not None:
             dots.append(
-                Dot(x_axis.at(x), y_axis.at(y), name, "reference", len(dots) + 1, "reference row")
+                Dot(x_axis.at(x), y_axis.at(y), name, "reference", next(letters), "reference row")
             )
     corner = sorted((p for p in points if p.on_front), key=lambda p: p.x)
     steps = []

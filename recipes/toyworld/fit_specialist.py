@@ -19,6 +19,9 @@ RANK = 16
 TEXT_SHARE = 0.75
 """The rest is landscape and portrait: a specialist trained on text alone forgets them wholly."""
 EDIT_EVERY = 6
+T_MEAN = 1.0
+"""Mean of the logit-normal noise level: where a sign stands, and so whether its letters agree, is
+decided at high noise."""
 EMA = 0.998
 
 
@@ -48,7 +51,12 @@ def add_low_rank(model: nn.Module, rank: int) -> dict[str, LowRank]:
 
 
 def fit_specialist(
-    folder: Path, steps_scale: float = 1.0, *, text_share: float = TEXT_SHARE
+    folder: Path,
+    steps_scale: float = 1.0,
+    *,
+    text_share: float = TEXT_SHARE,
+    edit_every: int = EDIT_EVERY,
+    t_mean: float = T_MEAN,
 ) -> Path:
     """Train and save; autoencoder, teacher and text encoder must be in `folder`.
 
@@ -79,9 +87,9 @@ def fit_specialist(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(steps))
     progress = Progress("specialist", steps)
     for step in range(steps):
-        editing = step % EDIT_EVERY == EDIT_EVERY - 1
+        editing = step % edit_every == edit_every - 1
         batch = draw_batch(autoencoder, BATCH, generator, editing=editing, text_share=text_share)
-        loss = flow_loss(model, text_encoder, batch, generator, dropout=0.1, t_mean=0.2)
+        loss = flow_loss(model, text_encoder, batch, generator, dropout=0.1, t_mean=t_mean)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)

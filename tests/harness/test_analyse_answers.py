@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -223,3 +225,14 @@ def test_latex_escapes_and_keeps_all_keys_in_comments(tmp_path):
         r"50 \% \& \{a\_b\} \textless{}x\textgreater{} \textasciitilde{}"
     )
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+
+
+def test_analysing_imports_no_heavy_statistics_until_asked():
+    """`run` and `status` import these modules; scipy.stats, statsmodels and pandas take seconds."""
+    code = (
+        "import sys, harness.analyse.answers, harness.report.page, harness.reproduce\n"
+        "heavy = {'scipy.stats', 'statsmodels', 'pandas', 'matplotlib', 'torch', 'ray', 'mlflow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

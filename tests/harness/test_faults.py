@@ -18,7 +18,7 @@ STUDY = """\
 name: demo
 question: Does x help?
 subject: harness.testing.stub
-recipe: {{cycles: {cycles}, seconds: {seconds}, fault: '{fault}'}}
+recipe: {{cycles: 6, seconds: {seconds}, fault: '{fault}'}}
 factors: {{part.x: [0.0, 1.0]}}
 baseline: {{part.x: 0.0}}
 replicates: 2
@@ -37,7 +37,7 @@ class Project:
         folder.mkdir(exist_ok=True)
         (folder / "pyproject.toml").touch()
         self.file = folder / "study.yaml"
-        self.file.write_text(STUDY.format(cycles=cycles, seconds=seconds, fault=fault))
+        self.file.write_text(STUDY.format(seconds=seconds, fault=fault))
         self.workspace = Workspace(folder / "stillhouse-workspace")
         self.processes: list[subprocess.Popen[str]] = []
 
@@ -88,10 +88,10 @@ class Project:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def expected(tmp_path: Path) -> dict[tuple[str, int], float | None]:
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], float | None]:
     """Scores of the same study undisturbed."""
-    project = Project(tmp_path / "undisturbed")
+    project = Project(tmp_path_factory.mktemp("undisturbed"))
     assert project.run("--inline").returncode == 0
     return project.scores()
 
@@ -104,7 +104,9 @@ def disturbed(tmp_path: Path) -> Iterator[Project]:
     for process in project.processes:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(

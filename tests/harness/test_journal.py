@@ -136,6 +136,19 @@ def test_measurements_are_of_one_protocol_and_the_latest_student():
     assert trial.measured("r") == []
 
 
+def test_line_separators_inside_strings_are_kept(tmp_path: Path):
+    reason = "odd\u2028text\x85of a subject\n"
+    journal = Journal(tmp_path)
+    journal.append(opened())
+    journal.append(closed(state="failed").model_copy(update={"reason": reason}))
+    history = History.read([tmp_path])
+    assert history.warnings == []
+    latest = history.trials[TRIAL.key].latest
+    assert latest is not None
+    assert latest.closed is not None
+    assert latest.closed.reason == reason
+
+
 def test_find_by_prefix():
     history = History()
     history.add(opened())

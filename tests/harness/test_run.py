@@ -13,6 +13,7 @@ import pytest
 from harness import claims, run
 from harness.analyse.answer import Answer
 from harness.contract import Report
+from harness.driver import Driver
 from harness.errors import ClaimedError, WorkspaceError
 from harness.executors.base import Ended
 from harness.executors.inline import InlineExecutor
@@ -234,12 +235,8 @@ def test_a_measurement_that_is_not_finite_diverged(place: Place):
     assert closed is not None
     assert (closed.state, closed.reason) == ("diverged", "score not finite at step 4")
     assert closed.measurements[0].metrics == {"score": None}
-    assert (
-        "NaN"
-        not in place.workspace.journal.joinpath(
-            next(iter(os.listdir(place.workspace.journal)))
-        ).read_text()
-    )
+    (journal,) = place.workspace.journal.iterdir()
+    assert "NaN" not in journal.read_text()
 
 
 class Dying(InlineExecutor):
@@ -483,7 +480,7 @@ def test_a_trial_claimed_by_another_study_is_awaited(place: Place, monkeypatch: 
     claim = claims.try_claim(claims.trial_lock(place.workspace, donor.key), what="other-study")
     assert claim is not None
 
-    def finish(seconds: float) -> None:
+    def finish(driver: Driver) -> None:
         if claim.path.with_suffix(".json").exists():
             journal = Journal(place.workspace.journal)
             journal.append(donor.ordered[0].opened)
@@ -491,7 +488,7 @@ def test_a_trial_claimed_by_another_study_is_awaited(place: Place, monkeypatch: 
             journal.append(donor.ordered[0].closed)
             claim.release()
 
-    monkeypatch.setattr("harness.driver.time.sleep", finish)
+    monkeypatch.setattr(Driver, "_pause", finish)
     result = place.run(made)
     assert result.exit_code == 0
     assert result.tally is not None
@@ -505,7 +502,7 @@ def test_a_trial_let_go_unfinished_is_run(place: Place, monkeypatch: pytest.Monk
     key = finished_elsewhere(place)[0].key
     claim = claims.try_claim(claims.trial_lock(place.workspace, key))
     assert claim is not None
-    monkeypatch.setattr("harness.driver.time.sleep", lambda seconds: claim.release())
+    monkeypatch.setattr(Driver, "_pause", lambda driver: claim.release())
     result = place.run(made)
     assert result.tally is not None
     assert result.tally.count("done") == 4
