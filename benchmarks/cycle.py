@@ -42,8 +42,8 @@ def bare_loop(recipe_fields: dict) -> Iterator[None]:
     fake = weights.load("teacher").requires_grad_(True)
     ema = [p.detach().clone() for p in student.parameters()]
     opt = {
-        "s": torch.optim.AdamW(student.parameters(), 5e-5, (0.0, 0.99), weight_decay=0, fused=True),
-        "f": torch.optim.AdamW(fake.parameters(), 4e-4, (0.0, 0.99), weight_decay=0, fused=True),
+        "s": torch.optim.AdamW(student.parameters(), 1e-4, (0.0, 0.99), weight_decay=0, fused=True),
+        "f": torch.optim.AdamW(fake.parameters(), 2e-4, (0.0, 0.99), weight_decay=0, fused=True),
     }
     levels = torch.tensor([1.0, 0.9, 0.75, 0.5])
     exits = torch.arange(4).repeat_interleave(size // 4).flip(0)
@@ -80,6 +80,7 @@ def bare_loop(recipe_fields: dict) -> Iterator[None]:
 
     def renoise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         t = 0.02 + 0.96 * torch.rand(size, generator=g)
+        t = 2.5 * t / (1 + 1.5 * t)
         xi = torch.randn(x.shape, generator=g)
         return (1 - at(t)) * x + at(t) * xi, t, xi
 

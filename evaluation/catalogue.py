@@ -36,7 +36,7 @@ class MetricInfo:
     print_scale: float = 1.0
 
 
-_DISTANCE = "squared distance"
+_DISTANCE = ""
 _FIXED: dict[str, MetricInfo] = {
     "t2i/fid": MetricInfo(
         _DISTANCE, False, 0, inf, True, "Frechet distance to data, mean over categories, at this N."

@@ -33,9 +33,10 @@ def lines(result: RunResult, *, tracked: bool) -> list[str]:
 
 
 def table(answer: Answer, headline: tuple[str, ...], limit: int = 4) -> list[str]:
-    """Arms by headline metrics with intervals and n of N, aligned; references first."""
+    """Arms by primary, judged and other headline metrics, with intervals and n of N."""
     known = [name for name in answer.metrics if not headline or name in headline]
-    names = sorted(known, key=lambda name: name != answer.primary)[:limit]
+    judged = {v.metric for v in answer.verdicts if v.planned}
+    names = sorted(known, key=lambda n: (n != answer.primary, n not in judged))[:limit]
     rows = [[" ", "n", *names]]
     ordered = sorted(answer.arms, key=lambda row: row.kind != "reference")
     for row in ordered:

@@ -13,9 +13,6 @@ from harness.executors.base import Ended, Event, Job, OnEvent
 class HandOut:
     """Hands out a job for each free slot, so that it is pulled, and claimed, just before it starts.
 
-    More pending trials than free slots would also make Tune start actors for them, only to throw
-    these away when a warm one comes free.
-
     An error of the driver (in its jobs or its `on_event`) is kept, ends the run, and is raised by
     `finish`: a scheduler in between would wrap or swallow it.
     """
@@ -51,6 +48,10 @@ class HandOut:
         if job is not None:
             self._by_trial[trial_id] = job
         return job
+
+    def newest(self) -> list[str]:
+        """Trial ids of the jobs under way, the one handed out last first."""
+        return list(reversed(self._by_trial))
 
     def started(self, trial_id: str) -> None:
         """The attempt began."""

@@ -40,6 +40,8 @@ os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
 import ray  # noqa: E402 - the environment above is read at import
 from ray import tune  # noqa: E402
 from ray.tune import Callback, PlacementGroupFactory, Trainable  # noqa: E402
+from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from harness.contract import Report  # noqa: E402
@@ -154,6 +156,7 @@ class RayExecutor(Executor):
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
         config = tune.TuneConfig(
             search_alg=_Search(jobs),
+            scheduler=_NewestFirst(jobs),
             reuse_actors=True,
             num_samples=-1,
             trial_name_creator=_trial_name,
@@ -227,6 +230,31 @@ class _Search(Searcher):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Searcher, ())  # Tune pickles what it is given, to restore it; we never restore
+
+
+class _NewestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Gives a warm actor to the newest trial: older ones wait for actors that are starting up.
+
+    First in, first out would give it to one of those, and throw its half-started actor away.
+    """
+
+    def __init__(self, jobs: HandOut) -> None:
+        super().__init__()
+        self._handed = jobs
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The pending trial whose job was handed out last."""
+        live = {trial.trial_id: trial for trial in tune_controller.get_live_trials()}
+        for trial_id in self._handed.newest():
+            if trial_id in live and live[trial_id].status == Trial.PENDING:
+                return live[trial_id]
+        return None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _NewestFirst:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FIFOScheduler, ())
 
 
 class _Listener(Callback):  # type: ignore[misc]

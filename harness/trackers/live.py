@@ -121,6 +121,7 @@ class LiveTracker:
         projection = self._projection
         assert projection is not None, "start() comes first"
         self._interim = None  # what it wrote is replaced below
+        elsewhere = [self._replay(p, projection) for p in self._finished_elsewhere(projection.plan)]
         closed = dict(self._closed)
         at = max((c.at for c, _ in closed.values()), default=self._started)
         self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-tables-")
@@ -132,6 +133,7 @@ class LiveTracker:
         text = note(projection.plan, answer, self._links_hint())
 
         def action(background: Background) -> None:
+            background.add(*elsewhere)
             for row in answer.arms:
                 if row.kind != "arm":
                     continue
@@ -191,6 +193,15 @@ class LiveTracker:
                 self._closed[key] = (counted.closed, folder)
         live = attempts[-1][1] is None and claims.is_claimed(self._workspace.trial(key))
         return Past(key, attempts, trial.superseded_to, live)
+
+    def _finished_elsewhere(self, plan: Plan) -> list[Past]:
+        """Trials that another driver ran meanwhile (studies share trials): nobody told us."""
+        missing = [t.trial.key for t in plan.trials if t.trial.key not in self._closed]
+        if not missing:
+            return []
+        history = History.read([self._workspace.journal])
+        past = [p for key in missing if (p := self._past(key, history))]
+        return [p for p in past if p.key in self._closed]
 
     def _replays(
         self, past: list[Past], projection: Projection, background: Background

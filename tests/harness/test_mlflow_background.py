@@ -288,6 +288,22 @@ def test_an_interrupted_attempt_is_closed_by_the_next_start(tmp_path: Path) -> N
     assert (run.status, run.tags[TAG + "state"]) == ("KILLED", "killed")
 
 
+def test_trials_that_another_driver_finished_meanwhile_are_there_with_the_answer(
+    tmp_path: Path,
+) -> None:
+    store = FakeStore()
+    tracker, recorder = _recorder(tmp_path, store)
+    shared, *own = (t.trial for t in recorder.plan.trials)
+    for trial in own:
+        recorder.whole(trial)
+    recorder.tracker = None
+    recorder.whole(shared)
+    tracker.answer(answer_of(recorder.plan), None)
+    assert tracker.close() == []
+    assert store.runs[shared.key].status == "FINISHED"
+    assert store.runs[STUDY].tags[TAG + "state"] == "done"
+
+
 def test_arms_show_interim_means_while_the_study_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
