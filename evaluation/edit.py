@@ -14,6 +14,12 @@ unchanged. Local edits compare with the source over the kept region. Edits that 
 with the true result over the whole frame, so the structure that the instruction leaves is what
 counts.
 
+Where a whole-frame edit leaves more free than the truth shows (a new time of day may have any sky),
+distance to the one truth rewards the blurred mean over the possible results. An oracle may then say
+what was kept instead (`kept`: the share of what the instruction leaves alone that still reads as it
+was). Seen on the toy world's scene edits: by pixels the guided teacher at 40 evaluations scored
+0.801, below its own four-step blur at 0.832, both following 1.000.
+
 Edit fidelity of one item = sqrt(following * preservation), as O = sqrt(SC * PQ) in VIEScore, then
 averaged: a copy of the source keeps everything and follows nothing, and scores 0.
 """

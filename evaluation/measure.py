@@ -195,13 +195,17 @@ def _score_edit(answer: Answer, protocol: Protocol, world: World) -> Scored:
         min_kept_share=scoring.min_kept_share,
         dilation_px=scoring.mask_dilation_px,
     )
+    score = kept.score
+    if scoring.whole_frame == "oracle":
+        left = _column(world.oracle.kept(images.to(world.device), items), len(items), "kept")
+        score = np.where(kept.against_truth & np.isfinite(left), left, score)
     embeddings = world.embeddings(images)
     agreement, direction, has_moved = _caption_columns(world, answer, embeddings)
     columns: dict[str, Any] = {
         "clip": agreement,
         "following": following,
-        "preservation": kept.score,
-        "fidelity": edit_fidelity(following, kept.score),
+        "preservation": score,
+        "fidelity": edit_fidelity(following, score),
         "against_truth": pd.array(kept.against_truth, dtype="boolean"),
         "rmse_outside": kept.rmse_outside,
         "rmse_inside": kept.rmse_inside,

@@ -122,6 +122,11 @@ class EditScoring(Part):
         le=1,
         description="Kept share of the frame below which the true result is the reference.",
     )
+    whole_frame: Literal["truth", "oracle"] = Field(
+        default="truth",
+        description="What judges an edit below that share: pixels against the true result, or the "
+        "oracle's `kept` where it is finite.",
+    )
 
 
 class Diversity(Part):

@@ -53,6 +53,13 @@ class Oracle(Contract):
         """Pictures of edit items -> (B,) in [0, 1]: was the instruction carried out."""
         ...
 
+    def kept(self, images_u8_BCHW: Tensor, items: Sequence[Item], /) -> ArrayLike:
+        """Pictures of edit items -> (B,) in [0, 1]: share left alone that still reads as it was.
+
+        NaN where that says nothing. Asked only under `edit_scoring.whole_frame: oracle`.
+        """
+        ...
+
 
 EditPictures = Callable[[Sequence[Item]], tuple[Tensor, Tensor, Tensor]]
 """Edit items -> source and true result, uint8 (B, 3, H, W), and edit mask (B, 1, H, W)."""

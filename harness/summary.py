@@ -6,8 +6,15 @@ from harness.analyse.answer import Answer, ArmRow, Cell
 from harness.run import RunResult
 
 
-def lines(result: RunResult, *, tracked: bool) -> list[str]:
-    """The end of a run, line by line."""
+def lines(result: RunResult, *, tracked: bool, place: str = "") -> list[str]:
+    """The end of a run, line by line.
+
+    Args:
+        result: what the run left behind.
+        tracked: whether MLflow was filled.
+        place: what the commands printed need to find the workspace, e.g. `--workspace x`.
+    """
+    place = f" {place}" if place else ""
     found: list[str] = []
     if result.answer is not None:
         found += ["", *table(result.answer, result.headline), ""]
@@ -20,14 +27,14 @@ def lines(result: RunResult, *, tracked: bool) -> list[str]:
         counted = ", ".join(f"{tally.count(s)} {s}" for s in states if tally.count(s))
         found += ["", f"this run   {counted}"]
         failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
-        found += [f"failed     stillhouse logs {key[:8]}" for key in failed[:3]]
+        found += [f"failed     stillhouse logs {key[:8]}{place}" for key in failed[:3]]
     if result.report is not None:
         found.append(f"report     {result.report}")
     key = _example(result)
     if key:
-        found.append(f"reproduce  stillhouse reproduce {key}")
+        found.append(f"reproduce  stillhouse reproduce {key}{place}")
     if tracked and result.report is not None:
-        found.append("mlflow     stillhouse ui")
+        found.append(f"mlflow     stillhouse ui{place}")
     found += [f"warning    {text}" for text in result.warnings]
     return found
 

@@ -76,7 +76,9 @@ def command(
         ray_address=ray_address,
         live=sys.stdout.isatty() and not as_json,
     )
-    for line in summary.lines(result, tracked=not no_mlflow):
+    elsewhere = Workspace.find().root != place.root
+    found_by = f"--workspace {place.root}" if elsewhere else ""
+    for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
         echo(line)
     if result.exit_code in (130, 143):
         echo(f"interrupted; continue with: stillhouse run {study}")

@@ -13,29 +13,15 @@ import logging
 import math
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_worker_niceness": "0",  # Ray's default, 15, starves trials beside anything else
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_INIT": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_THRESHOLD_S": "60",
-}
-os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+from harness.executors import ray_environment
+
+ray_environment.prepare()  # before ray is imported: it reads its environment then
 
 import ray  # noqa: E402 - the environment above is read at import
 from ray import tune  # noqa: E402
@@ -96,8 +82,6 @@ class RayExecutor(Executor):
     def _start(self, job: Job) -> None:
         if ray.is_initialized():
             return
-        threads = thread_environment(job.cpus)
-        kept = {name: os.environ.get(name) for name in threads}
         options: dict[str, Any] = {"address": self._address}
         if self._address is None:
             options = {
@@ -105,31 +89,15 @@ class RayExecutor(Executor):
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
-            os.environ.update(threads)  # inherited by the workers of a local Ray
         else:
-            options["runtime_env"] = {"env_vars": threads}
-        handlers = _signal_handlers()
+            options["runtime_env"] = {"env_vars": thread_environment(job.cpus)}
         try:
-            ray.init(
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-                ignore_reinit_error=False,
-                **options,
-            )
+            with ray_environment.starting(thread_environment(job.cpus)):
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
-            where = f"the cluster at {self._address}" if self._address else "Ray"
-            raise HarnessError(
-                f"cannot start or join {where}: {error}. `--inline` runs without Ray."
-            ) from error
-        finally:
-            for name, value in kept.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
-            self._ours = True
-            for number, handler in handlers.items():  # Ray installs its own SIGTERM handler
-                signal.signal(number, handler)
+            where = f"join the cluster at {self._address}" if self._address else "start Ray"
+            raise HarnessError(f"cannot {where}: {error}. `--inline` runs without Ray.") from error
+        self._ours = True
         for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -328,9 +296,3 @@ def _trial_name(trial: Any) -> str:
 def _resources(config: dict[str, Any]) -> PlacementGroupFactory:
     bundle = {"CPU": config["cpus"]} | ({"GPU": config["gpus"]} if config["gpus"] else {})
     return PlacementGroupFactory([bundle])
-
-
-def _signal_handlers() -> dict[int, Any]:
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -225,6 +225,25 @@ class _Oracle:
 
         return follows(self.model, _unit(images_u8_BCHW), [case_of(i) for i in items])
 
+    def kept(self, images_u8_BCHW: Tensor, items: Sequence[Any]) -> Tensor:
+        """Share of unchanged attributes that still read as they were, (B,); NaN for operations.
+
+        Grey, sepia, inversion, denoising and deblurring have one true result, so pixels judge them.
+        """
+        import torch
+
+        from recipes.toyworld.oracle import SCORES, matches
+
+        cases = [case_of(item) for item in items]
+        found = matches(self.model, _unit(images_u8_BCHW), [c.target for c in cases]).attributes
+        for row, case in enumerate(cases):
+            if case.operation is not None:
+                found[row] = torch.nan
+            else:
+                assert case.changed is not None, "an edit without operation changes an attribute"
+                found[row, SCORES.index(case.changed)] = torch.nan
+        return found.nanmean(1)
+
 
 def oracle() -> _Oracle:
     """Reads the truth back."""

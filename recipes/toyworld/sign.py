@@ -24,6 +24,9 @@ from recipes.toyworld.canvas import (
 )
 from recipes.toyworld.prompts import BLANK, LETTER_SLOTS, LETTERS
 
+PLACE = 4
+"""The free variable that decides where a sign stands: left below one half, right from there."""
+
 FONT = {
     "A": (2, 7, 5, 7, 5, 5),
     "E": (7, 4, 6, 4, 4, 7),
@@ -48,7 +51,7 @@ def sign(index_BA: Tensor, u: Tensor) -> Tensor:
     # Two places across and three down: a letter never straddles an 8 x 8 latent patch, and an
     # edited word starts where the old one did.
     length = (letters < len(LETTERS)).sum(1)
-    left = 1 + 4 * (u[:, 4] >= 0.5).long()
+    left = 1 + 4 * (u[:, PLACE] >= 0.5).long()
     row = (u[:, 5] * 3).long().clamp(max=2) * 8 + 1
 
     x0, y0 = column(left).to(u), column(row).to(u)

@@ -201,3 +201,23 @@ def test_edit_only_protocol(tmp_path: Path) -> None:
     measured = measure(good_student, protocol, load_world(protocol))
     assert measured.metrics["edit/fidelity"] == 1
     assert not [name for name in measured.metrics if name.startswith(("t2i/", "oracle/"))]
+
+
+@pytest.mark.parametrize(("said", "expected"), [(0.5, 0.5), (float("nan"), None)])
+def test_an_oracle_may_say_what_a_whole_frame_edit_kept(
+    good: Measured, protocol: Protocol, said: float, expected: float | None
+) -> None:
+    """`kept` replaces pixels for whole-frame edits only, and only where it is finite."""
+    world = load_world(protocol)
+    world.oracle.kept = lambda images, items: torch.full((len(images),), said)  # type: ignore
+    scoring = protocol.edit_scoring.model_copy(update={"whole_frame": "oracle"})
+    told = measure(good_student, protocol.model_copy(update={"edit_scoring": scoring}), world)
+    after, before = (
+        m.items[m.items["task"] == "edit"].reset_index(drop=True) for m in (told, good)
+    )
+    whole = before["against_truth"].astype(bool)
+    assert whole.any()
+    assert not whole.all()
+    assert after.loc[~whole, "preservation"].equals(before.loc[~whole, "preservation"])
+    wanted = before.loc[whole, "preservation"] if expected is None else expected
+    assert (after.loc[whole, "preservation"] == wanted).all()

@@ -53,7 +53,11 @@ class Project:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            self.command(*options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self.command(*options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that a Ctrl-C can go to the whole group, as a terminal's
         )
         self.processes.append(process)
         return process
@@ -267,7 +271,7 @@ class TestRay:
     def test_ctrl_c_ends_cleanly_and_the_rerun_completes(self, disturbed: Project, expected):
         process = disturbed.start("--parallel", "2")
         disturbed.await_reports(process, 3)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130, output
         counts = disturbed.status()
@@ -287,4 +291,3 @@ class TestRay:
         again = disturbed.run("--inline")
         assert again.returncode == 0, again.stdout + again.stderr
         assert disturbed.scores() == expected
-        assert os.getpid() != process.pid

@@ -61,10 +61,8 @@ def test_run_ends_with_table_verdict_report_and_what_to_type(ran, tmp_path: Path
     (report,) = [line for line in lines if line.startswith("report ")]
     assert Path(report.split()[-1]).is_file()
     (reproduce,) = [line for line in lines if line.startswith("reproduce ")]
-    assert key_of_a(tmp_path, "done")[:4]
-    assert (
-        call(show.command, reproduce.split()[-1], "--workspace", lines[0].split()[1]).exit_code == 0
-    )
+    assert reproduce.endswith(f"--workspace {lines[0].split()[1]}"), "pasted, it finds the trial"
+    assert call(show.command, *reproduce.split()[3:]).exit_code == 0
     assert not any("stillhouse ui" in line for line in lines), "MLflow was not asked for"
 
 
