@@ -40,7 +40,7 @@ def fit_autoencoder(folder: Path, steps_scale: float = 1.0) -> Path:
         loss.backward()
         optimiser.step()
         schedule.step()
-        progress.step(step, loss=loss)
+        progress.step(step, loss=loss.detach())
     return save("autoencoder", model, folder, recipe=f"{steps} steps of {BATCH}")
 
 

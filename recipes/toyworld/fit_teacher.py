@@ -22,7 +22,7 @@ from recipes.toyworld.models import transformer, velocity
 from recipes.toyworld.progress import Progress, cosine
 from recipes.toyworld.prompts import encode
 from recipes.toyworld.text_encoder import ToyTextEncoder
-from recipes.toyworld.weights import WEIGHTS, load, save
+from recipes.toyworld.weights import load, save
 
 EDIT_SHARES = {
     "scene": 0.10,
@@ -181,4 +181,4 @@ def flow_loss(
     return (predicted - (noise - x_BCHW)).square().mean()
 
 
-__all__ = ["WEIGHTS", "Plan", "draw_batch", "fit_teacher", "flat_gradients", "flow_loss"]
+__all__ = ["Plan", "draw_batch", "fit_teacher", "flat_gradients", "flow_loss"]
