@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from harness.errors import HarnessError
+
+KNOCK_SECONDS = 5.0
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,6 +33,25 @@ def prepare() -> None:
     """Set what Ray and Tune read from the environment, where the user has not."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def check_reachable(address: str) -> None:
+    """Knock at a cluster's `host:port`: Ray itself takes minutes to say that nobody is there.
+
+    Raises:
+        HarnessError: if nothing listens.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return  # `auto` and the like: for Ray to find
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except OSError as error:
+        raise HarnessError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}. Start one with "
+            "`ray start --head`, give its address, or leave --ray-address out to run on this "
+            "machine."
+        ) from error
 
 
 @contextmanager

@@ -90,13 +90,19 @@ class RayExecutor(Executor):
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
         else:
+            ray_environment.check_reachable(self._address)
             options["runtime_env"] = {"env_vars": thread_environment(job.cpus)}
         try:
             with ray_environment.starting(thread_environment(job.cpus)):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
-            where = f"join the cluster at {self._address}" if self._address else "start Ray"
-            raise HarnessError(f"cannot {where}: {error}. `--inline` runs without Ray.") from error
+            told = f"cannot start Ray: {error}."
+            if self._address is not None:
+                told = (
+                    f"cannot join the cluster at {self._address}: {error}. If it was started with "
+                    "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here to the same."
+                )
+            raise HarnessError(f"{told} `--inline` runs without Ray.") from error
         self._ours = True
         for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.executors.base import Executor
 from harness.executors.inline import InlineExecutor
 from harness.testing import keeper, stub
@@ -73,6 +75,34 @@ class TestRay(ExecutorContract, StopContract):
         executor.run(jobs, told, never)
         pids = {told.reports(job)[-1].info["pid"] for job in jobs}
         assert len(pids) <= 2
+
+
+def test_an_absent_cluster_is_told_at_once():
+    from harness.executors import ray_environment
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, never listening
+        port = taken.getsockname()[1]
+        with pytest.raises(HarnessError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
+            ray_environment.check_reachable(f"127.0.0.1:{port}")
+    ray_environment.check_reachable("auto")
+
+
+def test_starting_ray_leaves_environment_and_handlers_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    from harness.executors import ray_environment
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    handler = signal.getsignal(signal.SIGTERM)
+    wanted = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with ray_environment.starting(wanted):
+        assert {name: os.environ[name] for name in wanted} == wanted
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 class TestStub(SubjectContract):
