@@ -78,6 +78,15 @@ def kept_metrics(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> d
     return dict(metrics)
 
 
+def kept_panel(settings: Mapping[str, Any], kind: str, item: str) -> bool:
+    """Whether an artifact belongs to a row: panels of the task the row does not do are left out."""
+    if kind != "panel":
+        return True
+    row = settings["row"]
+    wrong = "t2i-" if row in EDIT_ONLY else "edit-" if row in T2I_ONLY else None
+    return wrong is None or not item.startswith(wrong)
+
+
 def record_name(settings: Mapping[str, Any], protocol: str) -> str:
     """Name of a row's record: hash of settings, protocol fingerprint and frozen weights."""
     named = {"teachers": {"one": {"weights": settings.get("weights", "teacher")}}}

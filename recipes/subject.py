@@ -203,7 +203,13 @@ def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
     """Produce one reference row, from the shipped records where their fingerprints match."""
-    from recipes.references import compared_scale, kept_metrics, pictures_of, shipped
+    from recipes.references import (
+        compared_scale,
+        kept_metrics,
+        kept_panel,
+        pictures_of,
+        shipped,
+    )
 
     protocol = context.measurement.protocol
     found = shipped(settings, _protocol_fingerprint(protocol))
@@ -223,10 +229,12 @@ def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]
     for report in _measured(pictures, protocol, context, 0, None, compared_scale(settings)):
         kept = kept_metrics(settings, report.metrics)
         estimates = tuple(e for e in report.estimates if e.name in kept)
+        shown = tuple(a for a in report.artifacts if kept_panel(settings, a.kind, a.item))
         yield report.model_copy(
             update={
                 "metrics": kept if report.measured else report.metrics,
                 "estimates": estimates,
+                "artifacts": shown,
                 "outcome": Outcome(state="done") if report.measured else None,
             }
         )

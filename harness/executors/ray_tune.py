@@ -1,9 +1,8 @@
 """Runs jobs as Ray Tune trials in warm, reused actors. The only module that imports ray.
 
-Tune schedules; it decides nothing else. A trial of Tune is one attempt; its trainable never raises:
-how an attempt ended is a result like any other. An actor that dies ends its attempt as killed, and
-the driver opens the next attempt. Nothing is ever restored from Tune's own files, which go to a
-scratch folder that is removed at the end.
+A trial of Tune is one attempt. Its trainable never raises: how an attempt ended is a result like
+any other. An actor that dies ends its attempt as killed, and the driver opens the next. Nothing is
+restored from Tune's own files: they go to a scratch folder that is removed at the end.
 """
 
 from __future__ import annotations
@@ -85,6 +84,7 @@ class RayExecutor(Executor):
         options: dict[str, Any] = {"address": self._address}
         if self._address is None:
             options = {
+                "address": "local",  # not the cluster somebody else may have started here
                 "num_cpus": self._local_cpus(job),
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,

@@ -31,9 +31,7 @@ PATIENCE = 240.0
 class Project:
     """A study and the processes that run it."""
 
-    def __init__(
-        self, folder: Path, fault: str = "", cycles: int = 6, seconds: float = 0.0
-    ) -> None:
+    def __init__(self, folder: Path, fault: str = "", seconds: float = 0.0) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "pyproject.toml").touch()
         self.file = folder / "study.yaml"
@@ -256,7 +254,10 @@ def test_a_really_full_disk_ends_with_a_clear_error(tmp_path: Path):
 
 @pytest.mark.slow
 class TestRay:
-    def test_a_killed_worker_is_retried_and_the_others_go_on(self, tmp_path: Path, expected):
+    def test_a_killed_worker_is_retried_and_the_others_go_on(
+        self, tmp_path: Path, expected, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # joining takes --ray-address, said aloud
         project = Project(tmp_path / "killing", fault="kill")
         done = project.run("--parallel", "2")
         assert done.returncode == 0, done.stdout + done.stderr
