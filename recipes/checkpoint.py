@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +41,9 @@ def save(folder: Path, cycle: int, state: dict[str, Any], recipe_hash: str) -> P
 
 
 def _write(path: Path, data: bytes) -> None:
+    # No fsync: a file torn by a power cut fails its sha256, and the one before is used.
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
+    temporary.write_bytes(data)
     temporary.replace(path)
 
 

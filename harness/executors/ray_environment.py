@@ -54,6 +54,17 @@ def check_reachable(address: str) -> None:
         ) from error
 
 
+def start_error(address: str | None, error: Exception) -> HarnessError:
+    """What to tell the user when Ray does not start or the cluster lets nobody in."""
+    told = f"cannot start Ray: {error}."
+    if address is not None:
+        told = (
+            f"cannot join the cluster at {address}: {error}. If it was started with a token, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here to the same."
+        )
+    return HarnessError(f"{told} `--inline` runs without Ray.")
+
+
 @contextmanager
 def starting(variables: Mapping[str, str]) -> Iterator[None]:
     """While Ray starts: variables that its local workers inherit, and ours put back afterwards.

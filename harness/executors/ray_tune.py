@@ -96,13 +96,7 @@ class RayExecutor(Executor):
             with ray_environment.starting(thread_environment(job.cpus)):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
-            told = f"cannot start Ray: {error}."
-            if self._address is not None:
-                told = (
-                    f"cannot join the cluster at {self._address}: {error}. If it was started with "
-                    "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here to the same."
-                )
-            raise HarnessError(f"{told} `--inline` runs without Ray.") from error
+            raise ray_environment.start_error(self._address, error) from error
         self._ours = True
         for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
