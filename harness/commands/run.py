@@ -54,10 +54,13 @@ def command(
     from harness import study as studies
     from harness import summary
     from harness.run import run
+    from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
 
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
+    if not (no_mlflow or smoke):
+        tracking_uri(place, mlflow)  # refuses an address that cannot work before anything runs
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
