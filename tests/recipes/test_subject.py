@@ -125,3 +125,11 @@ def test_fingerprints_react_to_what_they_cover():
     assert subject.fingerprints(recipe, "toyworld-v1").protocol != base.protocol
     assert "recipes/objectives/dmd.py" in base.code_files
     assert "evaluation/frechet.py" in base.code_files
+
+
+def test_a_trial_after_another_in_a_warm_process_gives_the_same_bits(whole, tmp_path, cache):
+    """Frozen networks are shared by the trials of a process; none may leave a trace in them."""
+    other = Recipe.model_validate({**_recipe(), "guidance": {"scale": 4.0}, "tasks": {"edit": 1}})
+    list(subject.run(other.model_dump(mode="json"), _context(tmp_path / "other", cache)))
+    again = list(subject.run(_recipe(), _context(tmp_path / "again", cache)))
+    assert again[-1].metrics == whole[1][-1].metrics
