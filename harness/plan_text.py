@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.plan import Cost, Plan, PlannedContrast
+from harness.program import program
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
@@ -153,9 +154,8 @@ def _contrast(contrast: PlannedContrast, notes: list[str]) -> list[tuple[str, st
 
 def _next(plan: Plan, study_file: str) -> str:
     if plan.count("stale"):
-        return (
-            f"stillhouse run {study_file} --rerun-stale   (or --accept-stale, to count old results)"
-        )
+        again = f"{program()} run {study_file} --rerun-stale"
+        return f"{again}   (or --accept-stale, to count old results)"
     if not plan.missing() and not plan.count("running"):
-        return f"stillhouse report {study_file}"
-    return f"stillhouse run {study_file}"
+        return f"{program()} report {study_file}"
+    return f"{program()} run {study_file}"

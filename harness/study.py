@@ -213,11 +213,12 @@ def load(path: Path) -> Study:
     """Read and check a study file.
 
     Args:
-        path: the study's YAML file.
+        path: the study's YAML file, or its folder, which then holds `study.yaml`.
 
     Raises:
         StudyError: with every mistake of the study and its recipe, each with file, line and column.
     """
     from harness.checks import checked_study  # checks import this module's models
 
-    return checked_study(Path(path))
+    path = Path(path)
+    return checked_study(path / "study.yaml" if path.is_dir() else path)

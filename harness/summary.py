@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.analyse.answer import Answer, ArmRow, Cell
+from harness.program import program
 from harness.run import RunResult
 
 
@@ -27,14 +28,14 @@ def lines(result: RunResult, *, tracked: bool, place: str = "") -> list[str]:
         counted = ", ".join(f"{tally.count(s)} {s}" for s in states if tally.count(s))
         found += ["", f"this run   {counted}"]
         failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
-        found += [f"failed     stillhouse logs {key[:8]}{place}" for key in failed[:3]]
+        found += [f"failed     {program()} logs {key[:8]}{place}" for key in failed[:3]]
     if result.report is not None:
         found.append(f"report     {result.report}")
     key = _example(result)
     if key:
-        found.append(f"reproduce  stillhouse reproduce {key}{place}")
+        found.append(f"reproduce  {program()} reproduce {key}{place}")
     if tracked and result.report is not None:
-        found.append(f"mlflow     stillhouse ui{place}")
+        found.append(f"mlflow     {program()} ui{place}")
     found += [f"warning    {text}" for text in result.warnings]
     return found
 

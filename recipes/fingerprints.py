@@ -17,9 +17,13 @@ FROZEN = ("autoencoder", "text_encoder")
 
 
 def data_digest(recipe: Mapping[str, Any]) -> str:
-    """What training sees beside the recipe: the rendered world and the frozen weights it names."""
+    """What training sees beside the recipe: the rendered world and the frozen weights it names.
+
+    The settings of a reference row name their weights themselves.
+    """
     folder = ROOT / "recipes" / "toyworld" / "weights"
-    named = {teacher["weights"] for teacher in recipe["teachers"].values()}
+    rows = recipe["teachers"].values() if "teachers" in recipe else [recipe]
+    named = {row.get("weights", "teacher") for row in rows}
     if "specialist" in named:
         named.add("teacher")  # the specialist is stored as its difference from the base
     parts = {

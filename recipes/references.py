@@ -89,8 +89,7 @@ def kept_panel(settings: Mapping[str, Any], kind: str, item: str) -> bool:
 
 def record_name(settings: Mapping[str, Any], protocol: str) -> str:
     """Name of a row's record: hash of settings, protocol fingerprint and frozen weights."""
-    named = {"teachers": {"one": {"weights": settings.get("weights", "teacher")}}}
-    whole = {"settings": dict(settings), "protocol": protocol, "weights": data_digest(named)}
+    whole = {"settings": dict(settings), "protocol": protocol, "weights": data_digest(settings)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -53,6 +53,7 @@ def command(
     """
     from harness import study as studies
     from harness import summary
+    from harness.program import program
     from harness.run import run
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
@@ -84,7 +85,8 @@ def command(
     for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
         echo(line)
     if result.exit_code in (130, 143):
-        echo(f"interrupted; continue with: stillhouse run {study}")
+        again = f"{program()} run {study}" + (" --inline" if inline else "")
+        echo(f"interrupted; continue with: {again}")
     if as_json:
         typer.echo(json.dumps(_content(result)))
     raise typer.Exit(result.exit_code)

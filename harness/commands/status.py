@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.program import program
+
 if TYPE_CHECKING:
     from harness.standing import Standing
 
@@ -66,7 +68,9 @@ def _lines(standing: Standing, study: Path) -> list[str]:
         told = [t for t in standing.trials if t.state == state]
         for trial in told[:5]:
             reason = f"  {trial.reason[:100]}" if trial.reason else ""
-            lines.append(f"  {state:<11} {trial.short}{reason}  -> stillhouse logs {trial.key[:8]}")
+            lines.append(
+                f"  {state:<11} {trial.short}{reason}  -> {program()} logs {trial.key[:8]}"
+            )
         if len(told) > 5:
             lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")
     if standing.report:
@@ -75,5 +79,5 @@ def _lines(standing: Standing, study: Path) -> list[str]:
         count for state, count in standing.counts.items() if state not in ("done", "diverged")
     )
     if missing and not standing.running_on:
-        lines.append(f"  next        stillhouse run {study}  ({missing} trials to run)")
+        lines.append(f"  next        {program()} run {study}  ({missing} trials to run)")
     return lines
