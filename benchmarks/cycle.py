@@ -1,6 +1,6 @@
 """A training cycle inside a trial against the bare loop of the same mathematics.
 
-    python benchmarks/cycle.py [--pairs 12] [--cycles 6]
+    python benchmarks/cycle.py [--pairs 24] [--reports 2]
 
 Both distil the same student from the same weights with the same number of forwards, tasks in the
 same order, prompts and edit sources rendered and encoded in both. The bare loop is one plain script
@@ -125,14 +125,13 @@ TASKS: list[list[str]] = []
 
 
 def trial_loop(recipe_fields: dict, folder: Path) -> Iterator[None]:
-    """What `run` executes in a worker: the subject's generator, every report written."""
+    """What `run` executes in a worker: the subject's generator; a written report a yield."""
     import json
 
     from harness.contract import Context, Measurement
     from harness.seeds import stream_for
     from recipes import subject
 
-    recipe_fields = {**recipe_fields, "train": {**recipe_fields["train"], "log_every": 1}}
     context = Context(
         key="bench", replicate=0, seed=stream_for(0), folder=folder,
         measurement=Measurement(protocol="toyworld-v1"), cache=folder,
@@ -147,15 +146,17 @@ def trial_loop(recipe_fields: dict, folder: Path) -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--cycles", type=int, default=6, help="cycles per block")
+    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--reports", type=int, default=2, help="reports of a trial per block")
     given = parser.parse_args()
     from harness.seeds import stream_for
     from recipes.data.draws import Draws
     from recipes.recipe import Recipe
 
-    total = given.cycles * (given.pairs + 1) + 1
-    recipe = Recipe.model_validate({"train": {"cycles": total + 1, "checkpoint_every": 20}})
+    every = Recipe().train.log_every
+    block = given.reports * every
+    total = block * (given.pairs + 1) + every
+    recipe = Recipe.model_validate({"train": {"cycles": total}})
     draws = Draws(recipe, None, (48, 3, 3), stream_for(0))  # type: ignore[arg-type]
     for cycle in range(total + 1):
         fakes = [draws.task("fake", cycle, j) for j in range(recipe.objective.fake_updates)]
@@ -170,9 +171,9 @@ def main() -> int:
             seconds = {}
             for name in ("bare", "trial") if pair % 2 else ("trial", "bare"):
                 began = time.perf_counter()
-                for _ in range(given.cycles):
+                for _ in range(block if name == "bare" else given.reports):
                     next(loops[name])
-                seconds[name] = (time.perf_counter() - began) / given.cycles
+                seconds[name] = (time.perf_counter() - began) / block
             if pair == 0:
                 continue  # warm-up: weights, first allocation, fake-only updates
             ratios.append(math.log(seconds["trial"] / seconds["bare"]))
