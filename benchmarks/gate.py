@@ -78,7 +78,7 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
     settings = teacher_settings(scale)
 
     def as_asked(pictures: Any) -> Any:
-        return lambda b: pictures(b.prompts, b.noise_BCHW, b.source_u8_BCHW)
+        return lambda b: pictures(b.prompts, b.noise_BCHW, b.source_u8_BCHW, b.further_noise)
 
     def renoised(pictures: Any) -> Any:
         """The same items from this replicate's own noise."""
@@ -86,7 +86,7 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
         def generate(b: Any) -> Any:
             ids = [item.item_id for item in b.items]
             fresh = noise(f"gate-{number}", ids, b.draws, b.noise_BCHW.shape[1:])
-            return pictures(b.prompts, fresh, b.source_u8_BCHW)
+            return pictures(b.prompts, fresh, b.source_u8_BCHW, b.further_noise)
 
         return generate
 

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from recipes.data.draws import Draws
 from recipes.ema import Ema
 from recipes.families.base import Family
+from recipes.guidance.panel import TeacherPanel
 from recipes.ledger import Ledger
 from recipes.objectives.base import Batch, Networks
 from recipes.objectives.dmd import DmdObjective
 from recipes.recipe import Adam, Recipe
-from recipes.schedule import Rungs
-from recipes.teachers import TeacherPanel
 
 WARMUP = -1
 """Cycle number of the fake-only updates before the first cycle."""
@@ -45,7 +44,7 @@ class Distillation:
             student=student,
             fake=fake,
             teachers=TeacherPanel(family, teachers, shares, recipe.guidance.scale),
-            rungs=Rungs(recipe.student.rungs, recipe.student.shift),
+            rungs=recipe.student.levels,
         )
         self.objective = DmdObjective(recipe.objective)
         self.ema = Ema(student, recipe.train.ema_decay)
@@ -101,6 +100,16 @@ class Distillation:
             self.skipped[role] += 1
         optimiser.zero_grad(set_to_none=True)
         return norm
+
+    @property
+    def student(self) -> nn.Module:
+        """The student as trained, without averaging."""
+        return self.networks.student
+
+    def standing(self) -> dict[str, float]:
+        """What to log beside a cycle's own numbers: updates skipped, shares realised."""
+        skipped = {f"skipped_{role}": float(count) for role, count in self.skipped.items()}
+        return skipped | {f"share_{name}": s for name, s in self.draws.shares().items()}
 
     @property
     def diverged(self) -> str:

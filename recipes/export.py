@@ -22,6 +22,7 @@ def export(network: Any, recipe: Recipe, folder: Path, cycles: int) -> str:
         "family": recipe.family,
         "rungs": recipe.student.rungs,
         "shift": recipe.student.shift,
+        "renoises": recipe.objective.renoises,
         "guidance_scale": recipe.guidance.scale,
         "cycles": cycles,
     }

@@ -19,6 +19,11 @@ class Ledger:
         self.calls: Counter[str] = Counter()
         self._handles: list[object] = []
 
+    def reset(self) -> None:
+        """Forget what was counted so far."""
+        self.rows.clear()
+        self.calls.clear()
+
     def watch(self, role: str, module: nn.Module) -> None:
         """Count every forward of `module` under `role`."""
 

@@ -1,107 +1,24 @@
 """Recipe: everything that determines a student, as frozen pydantic models. Imports no torch.
 
 Every leaf has a dotted path (`guidance.scale`) that a study can vary. Fields marked `simplex` hold
-shares: they are normalised, and setting one rescales the others.
+shares: they are normalised, and setting one rescales the others. Each part's settings stand beside
+the code that reads them: `data/settings.py`, `guidance/settings.py`, `objectives/settings.py`.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-def _simplex(shares: dict[str, float]) -> dict[str, float]:
-    """Normalise shares to sum one and drop zeros; refuse what is not a mixture."""
-    for name, share in shares.items():
-        if not math.isfinite(share) or share < 0:
-            raise ValueError(f"share {name}={share} must be finite and at least 0")
-    total = math.fsum(shares.values())
-    if total <= 0:
-        raise ValueError(f"shares {shares} sum to 0; at least one must be positive")
-    # Twelve digits keep 0.3 + 0.7 and 3:7 on the same key.
-    return {name: round(share / total, 12) for name, share in shares.items() if share > 0}
+from recipes.data.settings import Data
+from recipes.guidance.settings import Guidance, Teacher
+from recipes.objectives.settings import Dmd
+from recipes.schedule import Rungs
+from recipes.settings import SIMPLEX, Settings, Simplex
 
 
-Simplex = Annotated[dict[str, float], AfterValidator(_simplex)]
-SIMPLEX = {"simplex": True}
-
-CATEGORIES = ("landscape", "portrait", "text")
-EDIT_TYPES = ("scene", "enhance", "object", "text", "identity", "style")
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(_Frozen):
-    """Data composition: which prompts and edit cases the student sees. Prompt-only for T2I."""
-
-    composition: Simplex = Field(
-        default_factory=lambda: dict.fromkeys(CATEGORIES, 1.0),
-        description="Shares of T2I prompts by category: landscape, portrait, text.",
-        json_schema_extra={**SIMPLEX, "components": list(CATEGORIES)},
-    )
-    edit_types: Simplex = Field(
-        default_factory=lambda: dict.fromkeys(EDIT_TYPES, 1.0),
-        description="Shares of edit cases by type.",
-        json_schema_extra={**SIMPLEX, "components": list(EDIT_TYPES)},
-    )
-
-    @model_validator(mode="after")
-    def _known(self) -> Data:
-        for given, allowed in ((self.composition, CATEGORIES), (self.edit_types, EDIT_TYPES)):
-            unknown = sorted(set(given) - set(allowed))
-            if unknown:
-                raise ValueError(f"unknown {unknown}; allowed are {list(allowed)}")
-        return self
-
-
-class Guidance(_Frozen):
-    """Teacher guidance in standard form, `v_u + scale (v_c - v_u)`; 1 is conditional only."""
-
-    scale: float = Field(
-        2.0, ge=0, le=20, description="Classifier-free guidance scale of the teacher."
-    )
-
-
-class Renoise(_Frozen):
-    """Noise levels at which student samples are judged: uniform in [low, high], then shifted."""
-
-    low: float = Field(0.02, ge=0, lt=1, description="Smallest noise level t.")
-    high: float = Field(0.98, gt=0, le=1, description="Largest noise level t.")
-    shift: float = Field(2.5, gt=0, description="t -> s t / (1 + (s - 1) t); 1 leaves t uniform.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Renoise:
-        if self.low >= self.high:
-            raise ValueError(f"low={self.low} must be below high={self.high}")
-        return self
-
-
-class Dmd(_Frozen):
-    """Distribution matching in the DMD2 style, without GAN. Prompt-only: needs no target images."""
-
-    name: Literal["dmd"] = Field("dmd", description="Which objective.")
-    normaliser: Literal["x0_teacher", "none"] = Field(
-        "x0_teacher", description="Per sample: mean |x - x0_teacher|, or none."
-    )
-    rollout: Literal["ode", "renoise"] = Field(
-        "ode", description="Between rungs: Euler step, or fresh noise on the clean prediction."
-    )
-    exit_rungs: Literal["stratified", "one"] = Field(
-        "stratified",
-        description="Every rung in each batch, or one random rung for the whole batch.",
-    )
-    fake_updates: int = Field(4, ge=1, le=100, description="Fake-score updates per cycle (k).")
-    warmup_fake_updates: int = Field(
-        20, ge=0, description="Fake-score updates before the first cycle."
-    )
-    renoise: Renoise = Field(default_factory=Renoise, description="Where samples are judged.")
-
-
-class Adam(_Frozen):
+class Adam(Settings):
     """AdamW settings of one role."""
 
     lr: float = Field(gt=0, le=1, description="Learning rate.")
@@ -111,14 +28,14 @@ class Adam(_Frozen):
     clip_norm: float = Field(1.0, gt=0, description="Gradient norm is clipped to this.")
 
 
-class Optimiser(_Frozen):
+class Optimiser(Settings):
     """One AdamW for the student, one for the fake score."""
 
     student: Adam = Field(default_factory=lambda: Adam(lr=1e-4), description="Student's.")
     fake: Adam = Field(default_factory=lambda: Adam(lr=2e-4), description="Fake score's.")
 
 
-class Student(_Frozen):
+class Student(Settings):
     """The few-step student: its sampling noise levels."""
 
     rungs: int = Field(
@@ -127,17 +44,13 @@ class Student(_Frozen):
     shift: float = Field(3.0, gt=0, description="Shift of the rungs towards noise.")
     init: str = Field("base", description="Teacher (by name in `teachers`) it starts from.")
 
-
-class Teacher(_Frozen):
-    """A frozen teacher and its weight in the panel."""
-
-    weights: str = Field("teacher", description="Name of the family's weights.")
-    share: float = Field(
-        1.0, ge=0, description="Weight lambda in the panel; shares are normalised."
-    )
+    @property
+    def levels(self) -> Rungs:
+        """The rungs, for training and for sampling alike."""
+        return Rungs(self.rungs, self.shift)
 
 
-class Train(_Frozen):
+class Train(Settings):
     """How long, how wide."""
 
     cycles: int = Field(
@@ -150,7 +63,7 @@ class Train(_Frozen):
     max_skipped: int = Field(3, ge=0, description="Non-finite updates tolerated before divergence.")
 
 
-class Recipe(_Frozen):
+class Recipe(Settings):
     """Everything that determines a student. Not how it is measured."""
 
     family: Literal["toyworld"] = Field("toyworld", description="Model family.")

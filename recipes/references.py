@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from recipes.sampling import Pictures
+    from recipes.sampling import Fresh, Pictures
 
 SHIPPED = Path(__file__).parent / "toyworld" / "references"
 TEACHER_STEPS = 20
@@ -208,7 +208,9 @@ def _rendered(row: str) -> Pictures:
     from recipes.toyworld.prompts import parse
     from recipes.toyworld.renderer import FREE, render
 
-    def pictures(texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None) -> Tensor:
+    def pictures(
+        texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None, _fresh: Fresh
+    ) -> Tensor:
         if sources is not None:
             images = sources.float() / 127.5 - 1
         else:

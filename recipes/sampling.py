@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from recipes.families.toyworld import ToyWorldFamily
+from recipes.guidance.panel import TeacherPanel
 from recipes.rollout import sample
 from recipes.schedule import Rungs
-from recipes.teachers import TeacherPanel
 
-Pictures = Callable[[Sequence[str], Tensor, "Tensor | None"], Tensor]
-"""(captions or instructions, noise (B, C, H, W), uint8 sources or None) -> uint8 pictures."""
+Fresh = Callable[[int], Tensor]
+"""Step of the sampler -> noise (B, C, H, W) for re-noising."""
+
+Pictures = Callable[[Sequence[str], Tensor, "Tensor | None", Fresh], Tensor]
+"""(captions or instructions, first noise (B, C, H, W), uint8 sources or None, noise of later steps)
+-> uint8 pictures."""
 
 
 def _unit(images_u8: Tensor | None) -> Tensor | None:
@@ -26,19 +30,22 @@ def student_pictures(
     family: ToyWorldFamily,
     network: nn.Module,
     rungs: Rungs,
-    fresh: Callable[[int], Tensor] | None = None,
+    *,
+    renoise: bool = False,
 ) -> Pictures:
-    """One evaluation per rung, no guidance. `fresh(i)` re-noises instead of ODE steps."""
+    """One evaluation per rung, no guidance; `renoise` as in training, instead of ODE steps."""
     network.eval()
 
-    def pictures(texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None) -> Tensor:
+    def pictures(
+        texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None, fresh: Fresh
+    ) -> Tensor:
         condition = family.condition(texts, _unit(sources))
 
         def velocity(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:
             part = condition.rows(rows)
             return family.velocity(network, z, t, part.text_BLD, part.source_BCHW)
 
-        return family.decode(sample(velocity, noise_BCHW, rungs, fresh))
+        return family.decode(sample(velocity, noise_BCHW, rungs, fresh if renoise else None))
 
     return pictures
 
@@ -47,7 +54,9 @@ def teacher_pictures(family: ToyWorldFamily, weights: str, rungs: Rungs, scale: 
     """A teacher with guidance: two evaluations per step, one at scale 1."""
     panel = TeacherPanel(family, {weights: family.network(weights)}, {weights: 1.0}, scale)
 
-    def pictures(texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None) -> Tensor:
+    def pictures(
+        texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None, _fresh: Fresh
+    ) -> Tensor:
         condition = family.condition(texts, _unit(sources))
 
         def velocity(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:

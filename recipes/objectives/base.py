@@ -12,8 +12,8 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from recipes.families.base import Condition, Family, Task
+from recipes.guidance.panel import TeacherPanel
 from recipes.schedule import Rungs
-from recipes.teachers import TeacherPanel
 
 
 @dataclass(frozen=True)

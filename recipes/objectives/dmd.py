@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recipes.flow import clean_from_velocity, interpolate
 from recipes.objectives.base import Batch, Networks, StudentStep
-from recipes.recipe import Dmd
+from recipes.objectives.settings import Dmd
 from recipes.rollout import to_exit
 
 FLOOR = 1e-6

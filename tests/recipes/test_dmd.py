@@ -10,12 +10,13 @@ import torch
 from harness.seeds import stream_for
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
+from recipes.guidance.panel import TeacherPanel
 from recipes.objectives.base import Batch, Networks
 from recipes.objectives.dmd import DmdObjective
-from recipes.recipe import Dmd, Recipe
+from recipes.objectives.settings import Dmd
+from recipes.recipe import Recipe
 from recipes.rollout import sample, stratified_exits, to_exit
 from recipes.schedule import Rungs
-from recipes.teachers import TeacherPanel
 from tests.recipes.tiny import SHAPE, TinyFamily, TinySource
 
 F64 = torch.float64

@@ -1,0 +1,1 @@
+"""Teacher guidance: which teachers, how strongly guided, mixed how."""

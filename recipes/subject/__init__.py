@@ -1,0 +1,100 @@
+"""The subject: the one place where training, measuring and the harness's contract meet.
+
+Importing it imports no torch; that happens inside `run`, `measure` and `reference`, which
+`training.py` and `measuring.py` hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation.catalogue import catalogue
+from evaluation.protocol import available_protocols
+from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Report
+from recipes.fingerprints import code_digest, code_files, data_digest
+from recipes.recipe import Recipe
+from recipes.references import references as _references
+from recipes.subject.protocols import protocol_fingerprint, protocol_named
+
+__all__ = [
+    "Context",
+    "Measurement",
+    "Recipe",
+    "arm_label",
+    "default_protocol",
+    "fingerprints",
+    "measure",
+    "metrics",
+    "protocols",
+    "reference",
+    "references",
+    "run",
+    "scope",
+]
+
+PROTOCOL = "toyworld-v1"
+default_protocol = PROTOCOL
+protocols = available_protocols()
+
+metrics: Mapping[str, MetricSpec] = {
+    name: MetricSpec(
+        unit=info.unit,
+        higher_is_better=info.higher_is_better,
+        low=info.lo if info.lo != float("-inf") else None,
+        high=info.hi if info.hi != float("inf") else None,
+        headline=info.headline,
+        description=info.description,
+    )
+    for name, info in catalogue(protocol_named(PROTOCOL)).items()
+}
+
+
+def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+    """Digests of training data and frozen weights, protocol, and source files."""
+    return Fingerprints(
+        data=data_digest(recipe),
+        protocol=protocol_fingerprint(protocol),
+        code=code_digest(),
+        code_files=code_files(),
+    )
+
+
+def arm_label(path: str, value: Any) -> str:
+    """Short label of a level: guidance.scale 2.0 is g2, tasks.edit 0.5 is e0.5."""
+    prefixes = {"guidance.scale": "g", "tasks.edit": "e", "tasks.t2i": "t", "train.cycles": "c"}
+    last = path.rsplit(".", 1)[-1]
+    text = f"{value:g}" if isinstance(value, int | float) else str(value)
+    return f"{prefixes.get(path, last + '-')}{text}"
+
+
+def scope(recipe: Mapping[str, Any], protocol: str) -> str:
+    """What a verdict is a claim about."""
+    return f"on the toy world (24 px, 1.9 M parameters), {recipe['train']['cycles']} cycles"
+
+
+def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:
+    """Reference rows worth showing beside a recipe, by name; see `recipes.references`."""
+    return _references(recipe)
+
+
+def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
+    """Distil a student and measure it; resumable, and bit-exact on CPU."""
+    from recipes.subject.training import trained
+
+    return trained(recipe, context)
+
+
+def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
+    """Measure a kept student (folder written by `run`) under a protocol, without training."""
+    from recipes.subject.measuring import measured_student
+
+    return measured_student(student, protocol, context)
+
+
+def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
+    """Produce one reference row, from the shipped records where their fingerprints match."""
+    from recipes.subject.measuring import measured_reference
+
+    return measured_reference(settings, context)

@@ -1,0 +1,176 @@
+"""Measuring for the harness: pictures of a student or a reference row, under a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from evaluation.measure import Measured, measuring
+from evaluation.protocol import Protocol
+from evaluation.sampling import Batch, Generate, sampling_features
+from evaluation.world import World, load_world
+from evaluation.writers import write_features, write_items
+from harness.contract import Artifact, Context, Estimate, Outcome, Report
+from recipes.export import load_student
+from recipes.families.toyworld import shared
+from recipes.references import (
+    compared_scale,
+    keep_teacher_features,
+    kept_metrics,
+    kept_panel,
+    pictures_of,
+    shipped,
+    teacher_features,
+    teacher_settings,
+)
+from recipes.sampling import Pictures, student_pictures
+from recipes.schedule import Rungs
+from recipes.subject.protocols import protocol_fingerprint, protocol_named
+
+MEASURE_BATCH = 64
+PANELS = {"t2i": 2, "edit": 1}
+"""Items per category whose pictures are kept."""
+
+
+def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
+    """Measure a kept student (folder written by `run`) under a protocol, without training."""
+    network, card = load_student(student)
+    rungs = Rungs(card["rungs"], card["shift"])
+    pictures = student_pictures(shared(), network, rungs, renoise=card["renoises"])
+    cycles, scale = card["cycles"], card["guidance_scale"]
+    for report in measured(pictures, protocol, context, cycles, cycles, scale):
+        outcome = Outcome(state="done") if report.measured else None
+        yield report.model_copy(update={"outcome": outcome})
+
+
+def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
+    """One reference row, from the shipped records where their fingerprints match."""
+    protocol = context.measurement.protocol
+    found = shipped(settings, protocol_fingerprint(protocol))
+    if found is not None:
+        artifacts = [Artifact.model_validate(a) for a in found.unpack(context.folder)]
+        yield Report(
+            step=0,
+            measured=True,
+            metrics=found.metrics,
+            estimates=tuple(Estimate.model_validate(e) for e in found.estimates),
+            artifacts=tuple(artifacts),
+            info={"source": "shipped record, fingerprints match"},
+            outcome=Outcome(state="done"),
+        )
+        return
+    pictures = pictures_of(settings)
+    for report in measured(pictures, protocol, context, 0, None, compared_scale(settings)):
+        kept = kept_metrics(settings, report.metrics)
+        estimates = tuple(e for e in report.estimates if e.name in kept)
+        shown = tuple(a for a in report.artifacts if kept_panel(settings, a.kind, a.item))
+        yield report.model_copy(
+            update={
+                "metrics": kept if report.measured else report.metrics,
+                "estimates": estimates,
+                "artifacts": shown,
+                "outcome": Outcome(state="done") if report.measured else None,
+            }
+        )
+
+
+def measured(
+    pictures: Pictures,
+    protocol_name: str,
+    context: Context,
+    step: int,
+    total: int | None,
+    scale: float | None,
+) -> Iterator[Report]:
+    """Measure pictures, yielding progress; the last report carries the measurement."""
+    protocol, world = _world(protocol_name, context.cache)
+    beat = Report(step=step, total=total)
+    teacher = None
+    if scale is not None:
+        teacher = yield from _teacher_features(protocol_name, context.cache, scale, beat)
+    steps = measuring(
+        _asked(pictures), protocol, world, teacher=teacher, batch_size=MEASURE_BATCH,
+        keep_images=max(PANELS.values()),
+    )  # fmt: skip
+    found: Measured = yield from _beating(steps, beat)
+    yield Report(
+        step=step,
+        total=total,
+        measured=True,
+        metrics=found.metrics,
+        estimates=tuple(
+            Estimate.model_validate({k: e[k] for k in Estimate.model_fields if k in e})
+            for e in found.estimates
+        ),
+        artifacts=tuple(_written(found, context.folder, step)),
+    )
+
+
+def _asked(pictures: Pictures) -> Generate:
+    """Pictures as measuring asks for them, batch by batch."""
+
+    def generate(batch: Batch) -> Any:
+        return pictures(batch.prompts, batch.noise_BCHW, batch.source_u8_BCHW, batch.further_noise)
+
+    return generate
+
+
+def _beating(steps: Generator[Any, None, Any], beat: Report) -> Generator[Report, None, Any]:
+    """Run a generator to its end, yielding the same report at each step; returns its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            return finished.value
+        yield beat
+
+
+@cache
+def _loaded_world(protocol_name: str, cache_folder: Path, _fingerprint: str) -> World:
+    return load_world(protocol_named(protocol_name), cache=cache_folder / "references")
+
+
+def _world(protocol_name: str, cache_folder: Path) -> tuple[Protocol, World]:
+    fingerprint = protocol_fingerprint(protocol_name)
+    return protocol_named(protocol_name), _loaded_world(protocol_name, cache_folder, fingerprint)
+
+
+def _teacher_features(
+    protocol_name: str, cache_folder: Path, scale: float, beat: Report
+) -> Generator[Report, None, dict[str, Any]]:
+    """Features of the guided teacher's own samples: shipped, cached, or sampled now."""
+    settings = teacher_settings(scale)
+    fingerprint = protocol_fingerprint(protocol_name)
+    found = teacher_features(settings, fingerprint, cache_folder)
+    if found is not None:
+        return found
+    protocol, world = _world(protocol_name, cache_folder)
+    steps = sampling_features(_asked(pictures_of(settings)), protocol, world, MEASURE_BATCH)
+    features: dict[str, Any] = yield from _beating(steps, beat)
+    keep_teacher_features(settings, fingerprint, cache_folder, features)
+    return features
+
+
+def _written(found: Measured, folder: Path, step: int) -> Iterator[Artifact]:
+    from PIL import Image
+
+    home = folder / f"measured-{step:07d}"
+    home.mkdir(exist_ok=True)
+    write_items(found.items, home)
+    write_features(found.features, found.items, home / "features.npz")
+    yield Artifact(kind="items", path=f"{home.name}/items.parquet", step=step)
+    yield Artifact(kind="features", path=f"{home.name}/features.npz", step=step)
+    seen: dict[tuple[str, str], int] = {}
+    for picture in found.images:
+        place = (picture.task, picture.category)
+        if picture.draw or seen.get(place, 0) >= PANELS[picture.task]:
+            continue
+        seen[place] = seen.get(place, 0) + 1
+        path = home / f"{picture.item_id}.png"
+        Image.fromarray(picture.output).save(path)
+        yield Artifact(
+            kind="panel", path=f"{home.name}/{path.name}", step=step, item=picture.item_id,
+            caption=picture.prompt,
+        )  # fmt: skip

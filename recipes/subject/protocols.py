@@ -1,0 +1,19 @@
+"""Protocols by name, loaded and fingerprinted once a process."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from evaluation.protocol import Protocol, load_protocol
+
+
+@cache
+def protocol_named(name: str) -> Protocol:
+    """The protocol of a name or path."""
+    return load_protocol(name)
+
+
+@cache
+def protocol_fingerprint(name: str) -> str:
+    """Fingerprint of `protocol_named`."""
+    return protocol_named(name).fingerprint()

@@ -1,0 +1,100 @@
+"""A trial from start to end: distil, report, checkpoint, measure, export."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from harness.contract import Artifact, Context, Outcome, Report
+from recipes import checkpoint
+from recipes.cycle import Distillation
+from recipes.data.draws import Draws
+from recipes.data.toyworld import ToyWorldSource
+from recipes.export import export
+from recipes.families.toyworld import ToyWorldFamily, shared
+from recipes.recipe import Recipe
+from recipes.sampling import student_pictures
+from recipes.subject.measuring import measured
+
+
+def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
+    """Distil a student and measure it; resumable, and bit-exact on CPU."""
+    made = Recipe.model_validate(dict(recipe))
+    recipe_hash = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
+    family = shared()
+    draws = Draws(made, ToyWorldSource(family), family.latent_shape, context.seed)
+    trial = Distillation(made, family, draws)
+    info: dict[str, str] = {}
+    if context.resume_from is not None:
+        _, state, complaints = checkpoint.load_latest(context.resume_from, recipe_hash)
+        trial.load_state_dict(state)
+        info["resumed"] = f"at cycle {trial.cycles}" + "".join(f"; {c}" for c in complaints)
+    else:
+        trial.warm_up()
+    total = made.train.cycles
+    wanted = {c for c in context.measurement.at if c < total} | {total}
+    pace = _Pace(trial)
+    yield Report(step=trial.cycles, total=total, info=info)
+    while trial.cycles < total:
+        logs = trial.cycle()
+        done = trial.cycles
+        artifacts: tuple[Artifact, ...] = ()
+        expired = context.deadline is not None and time.time() > context.deadline
+        if (done % made.train.checkpoint_every == 0 and done < total) or expired:
+            path = checkpoint.save(context.folder, done, trial.state_dict(), recipe_hash)
+            artifacts = (Artifact(kind="checkpoint", path=path.name, step=done),)
+        if trial.diverged:
+            yield Report(step=done, outcome=Outcome(state="diverged", reason=trial.diverged))
+            return
+        if done % made.train.log_every == 0 or artifacts or done == total:
+            metrics = {f"train/{name}": value for name, value in (logs | trial.standing()).items()}
+            yield Report(step=done, total=total, metrics=metrics | pace(), artifacts=artifacts)
+        if done in wanted:
+            network = trial.ema.module if context.measurement.select == "ema" else trial.student
+            yield from _measured(family, network, made, context, done)
+            network.train()
+
+
+class _Pace:
+    """What the cycles since the start of this attempt cost; the warm-up is left out."""
+
+    def __init__(self, trial: Distillation) -> None:
+        self._trial = trial
+        self._first = trial.cycles
+        self._began = time.monotonic()
+        trial.ledger.reset()
+
+    def __call__(self) -> dict[str, float]:
+        done = self._trial.cycles - self._first
+        forwards = self._trial.ledger.forwards(self._trial.recipe.train.batch_size)
+        return {f"cost/forwards_{role}": count / done for role, count in forwards.items()} | {
+            "cost/cycles_per_second": done / (time.monotonic() - self._began)
+        }
+
+
+def _measured(
+    family: ToyWorldFamily, network: nn.Module, recipe: Recipe, context: Context, done: int
+) -> Iterator[Report]:
+    """Measure after some cycles; at the end the student is exported and the trial is done."""
+    last = done == recipe.train.cycles
+    student: tuple[Artifact, ...] = ()
+    if last:
+        path = export(network, recipe, context.folder, done)
+        student = (Artifact(kind="student", path=path, step=done),)
+    rungs = recipe.student.levels
+    pictures = student_pictures(family, network, rungs, renoise=recipe.objective.renoises)
+    scale = recipe.guidance.scale
+    for report in measured(
+        pictures, context.measurement.protocol, context, done, recipe.train.cycles, scale
+    ):
+        ends = last and report.measured
+        yield report.model_copy(
+            update={
+                "artifacts": (*report.artifacts, *(student if ends else ())),
+                "outcome": Outcome(state="done") if ends else None,
+            }
+        )
