@@ -6,6 +6,7 @@ the first fake update. A non-finite update is skipped, counted and never hidden.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -147,9 +148,7 @@ class Distillation:
 def _judged_anew(batch: Batch, draws: Draws, cycle: int) -> Batch:
     """The student's batch, re-noised for the fake update: same samples, fresh t and noise."""
     level, noise = draws.renoising("fake", cycle, 0, batch.noise_BCHW.shape[0])
-    return Batch(
-        batch.task, batch.condition, batch.noise_BCHW, batch.exits_B, level, noise, batch.fresh
-    )
+    return replace(batch, renoise_t_B=level, renoise_BCHW=noise)
 
 
 def _adamw(module: nn.Module, settings: Adam) -> torch.optim.AdamW:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -89,7 +90,8 @@ class Draws:
             def fresh(rung: int) -> Tensor:
                 return self._normal(f"rollout.{role}", cycle, update, size, rung)
 
-        return Batch(task, condition, noise, exits, level, renoise, fresh)
+        progress = max(cycle, 0) / self.recipe.train.cycles
+        return Batch(task, condition, noise, exits, level, renoise, fresh, progress)
 
     def renoising(self, role: str, cycle: int, update: int, size: int) -> tuple[Tensor, Tensor]:
         """Levels (B,) float32 and noise (B, C, H, W) at which samples are judged."""
@@ -106,7 +108,8 @@ class Draws:
         names = [pick(shares, float(torch.rand((), generator=g))) for g in generators]
         self.realised[task] += size
         self.realised.update(f"{task}.{name}" for name in names)
-        return (self.source.t2i if task == "t2i" else self.source.edit)(names, generators)
+        condition = (self.source.t2i if task == "t2i" else self.source.edit)(names, generators)
+        return replace(condition, labels=tuple(names))
 
     def _generator(self, stream: str, *index: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed(stream, *index))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 Task = Literal["t2i", "edit"]
@@ -23,11 +24,17 @@ class Condition:
     """Embedded empty prompt, for guidance; edits keep their source beside it."""
     source_BCHW: Tensor | None = None
     """Source latents of an edit; None for T2I (absent, not zeros)."""
+    labels: tuple[str, ...] = ()
+    """Category or edit type of each row, for teachers routed by condition; empty if unknown."""
 
     def rows(self, index: Tensor | slice) -> Condition:
         """The condition of some rows."""
         source = None if self.source_BCHW is None else self.source_BCHW[index]
-        return Condition(self.text_BLD[index], self.empty_BLD[index], source)
+        labels = self.labels
+        if labels:
+            numbers = torch.arange(len(labels))[index].tolist()
+            labels = tuple(labels[number] for number in numbers)
+        return Condition(self.text_BLD[index], self.empty_BLD[index], source, labels)
 
 
 class Family(Protocol):

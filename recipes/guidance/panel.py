@@ -36,8 +36,23 @@ class TeacherPanel:
             network.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def velocity(self, z_BCHW: Tensor, t_B: Tensor, condition: Condition) -> Tensor:
-        """Guided velocity (B, C, H, W); conditional and empty prompt go through one call."""
+    def velocity(
+        self,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        condition: Condition,
+        rungs_B: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Guided velocity (B, C, H, W); conditional and empty prompt go through one call.
+
+        Args:
+            z_BCHW: states.
+            t_B: their noise levels.
+            condition: what is asked, with labels where teachers are routed by condition.
+            rungs_B: the student's exit rung of each row (the paper's step index, first reading).
+            progress: share of the cycles done (second reading).
+        """
         mixed = torch.zeros_like(z_BCHW)
         for network, share in self.members:
             mixed += share * self._guided(network, z_BCHW, t_B, condition)

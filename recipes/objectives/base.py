@@ -32,6 +32,8 @@ class Batch:
     """Noise with which it is judged."""
     fresh: Callable[[int], Tensor] | None
     """Noise between rungs, for the re-noising rollout; None for ODE."""
+    progress: float = 0.0
+    """Share of the cycles done, in [0, 1)."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ class DmdObjective:
             t, xi = batch.renoise_t_B, batch.renoise_BCHW
             z = interpolate(x, xi, t)
             v_fake = _velocity(networks, networks.fake, z, t, batch)
-            v_real = networks.teachers.velocity(z, t, batch.condition)
+            v_real = networks.teachers.velocity(
+                z, t, batch.condition, batch.exits_B, batch.progress
+            )
             x0_fake = clean_from_velocity(z, v_fake, t)
             x0_real = clean_from_velocity(z, v_real, t)
             grad = x0_fake - x0_real

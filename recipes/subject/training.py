@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from harness.contract import Artifact, Context, Outcome, Report
+from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Report
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
@@ -30,7 +30,10 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     trial = Distillation(made, family, draws)
     info: dict[str, str] = {}
     if context.resume_from is not None:
-        _, state, complaints = checkpoint.load_latest(context.resume_from, recipe_hash)
+        try:
+            _, state, complaints = checkpoint.load_latest(context.resume_from, recipe_hash)
+        except checkpoint.CorruptCheckpoint as error:
+            raise CorruptCheckpoint(str(error)) from error
         trial.load_state_dict(state)
         info["resumed"] = f"at cycle {trial.cycles}" + "".join(f"; {c}" for c in complaints)
     else:

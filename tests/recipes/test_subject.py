@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import attempts
 from harness.contract import Context, Measurement, Report
 from harness.seeds import stream_for
 from recipes import subject
@@ -87,6 +88,21 @@ def test_a_killed_trial_resumes_to_the_same_bits(whole, tmp_path, cache):
         )
     )
     assert resumed[0].info["resumed"].startswith("at cycle 2")
+    assert resumed[-1].metrics == whole[1][-1].metrics
+
+
+def test_a_checkpoint_copied_into_the_next_attempt_resumes(whole, tmp_path, cache):
+    """What the harness copies of a killed attempt is all that the next one needs."""
+    broken, following = tmp_path / "first", tmp_path / "second"
+    broken.mkdir()
+    following.mkdir()
+    for report in subject.run(_recipe(), _context(broken, cache)):
+        attempts.append_report(broken, 0.0, report)
+        if any(a.kind == "checkpoint" for a in report.artifacts):
+            break
+    copied = attempts.continue_from(broken, following)
+    resumed = list(subject.run(_recipe(), _context(following, cache, resume_from=copied[0].path)))
+    assert resumed[0].info["resumed"] == f"at cycle {copied[0].step}"
     assert resumed[-1].metrics == whole[1][-1].metrics
 
 
