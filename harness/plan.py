@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.collector import paused
 from harness.contract import Fingerprints
+from harness.running.collector import paused
 from harness.trial import Arm, Trial
 
 if TYPE_CHECKING:
@@ -138,12 +138,13 @@ def make_plan(
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
     """
-    from harness import cost, subjects  # the functions below need the models above
-    from harness.attainable import planned_contrast
+    from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
-    from harness.matching import match
-    from harness.reuse import Recorded, orphans
-    from harness.trial_order import fingerprints_of, trials_of
+    from harness.planning import cost
+    from harness.planning.attainable import planned_contrast
+    from harness.planning.matching import match
+    from harness.planning.reuse import Recorded, orphans
+    from harness.planning.trial_order import fingerprints_of, trials_of
     from harness.workspace import project_of
 
     if check_devices:

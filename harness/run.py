@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness import claims, display, subjects
+from harness import subjects
 from harness.contract import Measurement, Subject
-from harness.driver import Driver, Tally
 from harness.errors import HarnessError
 from harness.executors.base import Executor
-from harness.interrupts import Interrupts
 from harness.journal import History, Journal, Planned, Superseded
-from harness.opening import Settings
 from harness.plan import Plan, PlannedTrial
+from harness.running import claims, display
+from harness.running.driver import Driver, Tally
+from harness.running.interrupts import Interrupts
+from harness.running.opening import Settings
 from harness.trackers.base import Tracker
 from harness.trackers.guarded import GuardedTracker
 from harness.workspace import Workspace, project_of
@@ -104,7 +105,7 @@ def run(
     for warning in plan.warnings:
         echo(f"warning   {warning}")
     if smoke:
-        from harness.smoke import run_smoke
+        from harness.running.smoke import run_smoke
 
         made = _executor(executor, study, parallel, ray_address, workspace)
         settings = _settings(study, plan, subject, project)

@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from harness.collector import paused
-from harness.levels import Level, levels_of
-from harness.nearest import nearest
+from harness.running.collector import paused
+from harness.study_file.levels import Level, levels_of
+from harness.study_file.nearest import nearest
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def load(path: Path) -> Study:
     Raises:
         StudyError: with every mistake of the study and its recipe, each with file, line and column.
     """
-    from harness.checks import checked_study  # checks import this module's models
+    from harness.study_file.checks import checked_study  # checks import this module's models
 
     path = Path(path)
     return checked_study(path / "study.yaml" if path.is_dir() else path)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness import matching
 from harness.analyse import guard, words
 from harness.analyse.answer import Verdict
 from harness.analyse.contrasts import (
@@ -25,6 +24,7 @@ from harness.analyse.observed import Observed
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
+from harness.planning import matching
 
 if TYPE_CHECKING:
     from harness.study import Contrast, Study

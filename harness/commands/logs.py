@@ -19,7 +19,7 @@ def command(
     """
     from harness.errors import HarnessError
     from harness.journal import History
-    from harness.standing import only_key, place
+    from harness.running.standing import only_key, place
 
     found = place(workspace)
     file = found.trial(only_key(History.read([found.journal]), key, found)) / "log.txt"

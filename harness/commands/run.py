@@ -52,9 +52,9 @@ def command(
     Example: stillhouse run studies/quickstart/study.yaml
     """
     from harness import study as studies
-    from harness import summary
     from harness.program import program
     from harness.run import run
+    from harness.running import summary
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
 

@@ -14,9 +14,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness import attempts, environment, subjects
+from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
 from harness.executors.base import Ended, Job
+from harness.running import attempts, environment
 from harness.seeds import stream_for
 
 NO_OUTCOME = "ended without an outcome"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.attempts import append_report, write_trial_json
 from harness.contract import Artifact, Estimate, MetricSpec, Outcome, Report
 from harness.journal import Closed, MeasuredAt, Opened, Record
 from harness.plan import Plan
+from harness.running.attempts import append_report, write_trial_json
 from harness.testing.made_up_pictures import ITEMS, picture
 from harness.trial import Trial
 from harness.workspace import Workspace

@@ -2,12 +2,12 @@ import io
 
 import pytest
 
-from harness import display
 from harness.contract import Fingerprints, Measurement, Report
-from harness.display import Display, LiveDisplay
 from harness.executors.base import Job
 from harness.journal import Closed
 from harness.plan import Cost, Plan
+from harness.running import display
+from harness.running.display import Display, LiveDisplay
 from harness.testing import stub
 
 
@@ -61,7 +61,7 @@ def test_one_line_per_finished_trial(tmp_path, plan: Plan):
 
 def test_live_lines(tmp_path, plan: Plan, monkeypatch: pytest.MonkeyPatch):
     clock = [100.0]
-    monkeypatch.setattr("harness.display.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("harness.running.display.time.monotonic", lambda: clock[0])
     view = LiveDisplay(plan, 4, print)
     assert view.lines()[0].startswith("0/4 done")
     done, bad, now = job(tmp_path, "a"), job(tmp_path, "b"), job(tmp_path, "c", 1)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import claims, run
+from harness import run
 from harness.contract import Report
-from harness.driver import Driver
 from harness.errors import ClaimedError
 from harness.executors.inline import InlineExecutor
 from harness.journal import Journal
 from harness.run import StaleError
-from harness.standing import standing_of
+from harness.running import claims
+from harness.running.driver import Driver
+from harness.running.standing import standing_of
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, Dying, Place, Spy, finished_elsewhere, scores
 
@@ -65,7 +66,7 @@ def test_out_of_memory_on_a_shared_gpu_gets_the_whole_device(place: Place):
     shared = made.resources.model_copy(update={"gpus": 0.5})
     made = made.model_copy(update={"resources": shared})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.cost.gpus_here", lambda: 1, raising=False)
+        patch.setattr("harness.planning.cost.gpus_here", lambda: 1, raising=False)
         patch.setenv("CUDA_VISIBLE_DEVICES", "0")
         result = place.run(made, executor=OnShare())
     assert result.exit_code == 0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import attempts
 from harness.contract import Context, Measurement, Report
+from harness.running import attempts
 from harness.seeds import stream_for
 from recipes import subject
 from recipes.recipe import Recipe

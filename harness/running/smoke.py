@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 from harness.contract import Report
 from harness.executors.base import Ended, Event, Executor, Job
-from harness.interrupts import Interrupts
-from harness.opening import Settings
 from harness.plan import Plan, PlannedTrial
+from harness.running.interrupts import Interrupts
+from harness.running.opening import Settings
 from harness.workspace import Workspace
 
 STEPS = 3

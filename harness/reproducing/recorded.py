@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import environment
 from harness.analyse.observed import contributing
 from harness.contract import Fingerprints, Measurement, Subject
 from harness.errors import NotJudgedError
 from harness.journal import Attempt, History, MeasuredAt, Planned, TrialHistory
-from harness.standing import only_key
+from harness.running import environment
+from harness.running.standing import only_key
 from harness.trial import Trial, key_of
 from harness.workspace import FOLDER, Workspace, project_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.document import Document
-from harness.levels import Level, find
-from harness.nearest import nearest
-from harness.shape import Shape
 from harness.study import Contrast
-from harness.where import Where, WhereError
+from harness.study_file.document import Document
+from harness.study_file.levels import Level, find
+from harness.study_file.nearest import nearest
+from harness.study_file.shape import Shape
+from harness.study_file.where import Where, WhereError
 
 Levels = Mapping[str, Mapping[str, Level]]
 

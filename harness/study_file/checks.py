@@ -8,16 +8,16 @@ from pathlib import Path
 from harness import subjects
 from harness.contract import Subject
 from harness.design import ArmsError, Combination, combinations, layout
-from harness.document import Document, Loc, read
 from harness.errors import StudyError, SubjectError
-from harness.factor_checks import FactorChecks
-from harness.level_checks import LevelChecks
-from harness.matching import match, sides
-from harness.nearest import nearest
-from harness.recipe_checks import RecipeChecks
-from harness.resolve import Resolver
-from harness.shape import Shape, shape_of
+from harness.planning.matching import match, sides
 from harness.study import Study
+from harness.study_file.document import Document, Loc, read
+from harness.study_file.factor_checks import FactorChecks
+from harness.study_file.level_checks import LevelChecks
+from harness.study_file.nearest import nearest
+from harness.study_file.recipe_checks import RecipeChecks
+from harness.study_file.resolve import Resolver
+from harness.study_file.shape import Shape, shape_of
 from harness.workspace import project_of
 
 NEEDED_FOR_ARMS = {"factors", "where", "baseline", "arms", "set", "recipe", "design", "subject"}

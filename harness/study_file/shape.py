@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.document import Document
-from harness.recipe_model import faults_of
 from harness.study import StudyFile
+from harness.study_file.document import Document
+from harness.study_file.recipe_model import faults_of
 
 T = TypeVar("T")
 _LISTS = ("contrasts", "arms", "where")

@@ -1,7 +1,8 @@
 """Base recipe + assignments -> one resolved recipe, checked by the subject's model.
 
 An assignment replaces the value at its dotted path. Mixtures, which are fields with
-`{"simplex": True}` in their JSON schema extra, are the exception that `harness.mixture` describes.
+`{"simplex": True}` in their JSON schema extra, are the exception that
+`harness.study_file.mixture` describes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness.mixture import MixtureError, normalise, with_components, without_zeros
-from harness.nearest import nearest
-from harness.recipe_model import Fault, Path, faults_of, fields_at, simplexes
+from harness.study_file.mixture import MixtureError, normalise, with_components, without_zeros
+from harness.study_file.nearest import nearest
+from harness.study_file.recipe_model import Fault, Path, faults_of, fields_at, simplexes
 
 
 class RecipeError(ValueError):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from harness.analyse import power
 from harness.journal import History
-from harness.matching import Matched
 from harness.plan import PlannedContrast
+from harness.planning.matching import Matched
 from harness.study import Contrast, Study
 
 MIN_PAIRS = 3

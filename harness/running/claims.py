@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness import environment
 from harness.errors import ClaimedError
+from harness.running import environment
 from harness.workspace import Workspace
 
 TRIAL_LOCK = "claim.lock"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import attempts, environment
 from harness.contract import Fingerprints, Measurement
 from harness.executors.base import Job
 from harness.journal import Attempt, Closed, Opened, TrialHistory
 from harness.plan import PlannedTrial
+from harness.running import attempts, environment
 from harness.workspace import Workspace
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness import claims
 from harness.errors import HarnessError
 from harness.journal import History, TrialHistory
+from harness.running import claims
 from harness.trial import Trial
 from harness.workspace import Workspace
 

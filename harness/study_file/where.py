@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.nearest import nearest
+from harness.study_file.nearest import nearest
 
 MAX_LENGTH = 500
 MAX_DEPTH = 30

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import attempts, claims, opening
-from harness.claims import Claim
 from harness.contract import Report
-from harness.display import Display
 from harness.errors import WorkspaceError
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
-from harness.opening import Settings
 from harness.plan import PlannedTrial
-from harness.reuse import Recorded
+from harness.planning.reuse import Recorded
+from harness.running import attempts, claims, opening
+from harness.running.claims import Claim
+from harness.running.display import Display
+from harness.running.opening import Settings
 from harness.trackers.base import Tracker
 from harness.trial import Trial
 from harness.workspace import Workspace

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.attempts import Line, measurements
-from harness.recorded import Recorded
+from harness.reproducing.recorded import Recorded
+from harness.running.attempts import Line, measurements
 
 NOT_JUDGED_PREFIXES = ("train/", "cost/")
 """Logs such as times and losses that a measuring report may carry along; they are not compared."""

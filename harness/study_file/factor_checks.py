@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.document import Document
-from harness.levels import Level, label_of, levels_of
-from harness.resolve import RecipeError, Resolver, nested
 from harness.study import Factor, Study
+from harness.study_file.document import Document
+from harness.study_file.levels import Level, label_of, levels_of
+from harness.study_file.resolve import RecipeError, Resolver, nested
 
 
 class FactorChecks:

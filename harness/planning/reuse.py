@@ -80,7 +80,7 @@ class Recorded:
         )
 
     def _claimed(self, key: str) -> bool:
-        from harness import claims  # brings filelock and asyncio; most plans need neither
+        from harness.running import claims  # brings filelock and asyncio; most plans need neither
 
         return claims.is_claimed(claims.trial_lock(self.workspace, key))
 

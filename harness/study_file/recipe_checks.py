@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import Subject
-from harness.document import Document, read
 from harness.errors import Problem
-from harness.nearest import nearest
-from harness.recipe_model import Fault
-from harness.resolve import RecipeError, Resolver, nested, resolver_of
-from harness.shape import Shape
+from harness.study_file.document import Document, read
+from harness.study_file.nearest import nearest
+from harness.study_file.recipe_model import Fault
+from harness.study_file.resolve import RecipeError, Resolver, nested, resolver_of
+from harness.study_file.shape import Shape
 
 
 class RecipeChecks:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from harness.nearest import nearest
+from harness.study_file.nearest import nearest
 
 Path = tuple[str, ...]
 
