@@ -112,6 +112,13 @@ class Plan(_Frozen):
         """The arm of that name."""
         return next(a for a in self.arms if a.name == name)
 
+    def unpartnered(self, contrast: PlannedContrast) -> list[str]:
+        """Arms that the contrast drops though the design could have matched them.
+
+        Under `one_factor` an arm differs from the baseline only, so having no partner is normal.
+        """
+        return [] if self.design == "one_factor" else contrast.unmatched
+
     def missing(self) -> list[PlannedTrial]:
         """Trials that `run` would execute (stale ones not among them)."""
         return [t for t in self.trials if t.state in ("new", "measure")]

@@ -155,8 +155,8 @@ def _verdict(
     weights = weights_of(planned.pairs)
     keys = observed.keys(weights)
     notes += guard.confounds(history, keys, plan.fingerprints.protocol)
-    if planned.unmatched:
-        notes.append(f"arms without a partner, left out: {', '.join(planned.unmatched)}")
+    if alone := plan.unpartnered(planned):
+        notes.append(f"arms without a partner, left out: {', '.join(alone)}")
     ruling = Ruling(
         id=planned.id,
         claim=planned.claim,

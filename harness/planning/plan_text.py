@@ -30,7 +30,8 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
     told = Counter(note for contrast in plan.contrasts for note in contrast.notes)
     shared = [note for note, count in told.items() if count > 1]
     for contrast in plan.contrasts:
-        rows += _contrast(contrast, [note for note in contrast.notes if note not in shared])
+        own = [note for note in contrast.notes if note not in shared]
+        rows += _contrast(contrast, plan.unpartnered(contrast), own)
     for note in shared:
         named = [contrast.id for contrast in plan.contrasts if note in contrast.notes]
         rows.append(("note", f"{', '.join(named)}: {note}"))
@@ -137,7 +138,9 @@ def _arms(plan: Plan) -> list[str]:
     ]
 
 
-def _contrast(contrast: PlannedContrast, notes: list[str]) -> list[tuple[str, str]]:
+def _contrast(
+    contrast: PlannedContrast, alone: list[str], notes: list[str]
+) -> list[tuple[str, str]]:
     cells = len(contrast.pairs)
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     text += f" on {contrast.metric}"
@@ -145,10 +148,9 @@ def _contrast(contrast: PlannedContrast, notes: list[str]) -> list[tuple[str, st
         unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
         text += f"   detects >= {contrast.detectable:.3g}{unit} (80 %)"
     rows = [(contrast.id, text)]
-    if contrast.unmatched:
-        shown = ", ".join(contrast.unmatched[:3]) + (", ..." if contrast.unmatched[3:] else "")
-        alone = plural(len(contrast.unmatched), "arm")
-        rows.append(("", f"{alone} without a partner, dropped: {shown}"))
+    if alone:
+        shown = ", ".join(alone[:3]) + (", ..." if alone[3:] else "")
+        rows.append(("", f"{plural(len(alone), 'arm')} without a partner, dropped: {shown}"))
     return rows + [("", note) for note in notes]
 
 
