@@ -57,7 +57,7 @@ class _Checks:
         good: list[int] = []
         if self.shape.has_factors:
             levels = FactorChecks(self.document, self.study, resolver).run(self.shape.broken)
-            good = LevelChecks(self.document, self.shape, levels).run()
+            good = LevelChecks(self.document, self.shape, levels, resolver).run()
         if subject is not None:
             self._defaults(subject)
             self._measured(subject, resolver)

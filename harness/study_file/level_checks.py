@@ -9,7 +9,9 @@ from harness.study import Contrast
 from harness.study_file.document import Document
 from harness.study_file.levels import Level, find
 from harness.study_file.nearest import nearest
+from harness.study_file.resolve import Resolver
 from harness.study_file.shape import Shape
+from harness.study_file.strangers import Strangers
 from harness.study_file.where import Where, WhereError
 
 Levels = Mapping[str, Mapping[str, Level]]
@@ -21,13 +23,16 @@ class LevelChecks:
     Factors that are themselves wrong (`shape.broken`) are known names whose levels are not judged.
     """
 
-    def __init__(self, document: Document, shape: Shape, levels: Levels) -> None:
+    def __init__(
+        self, document: Document, shape: Shape, levels: Levels, resolver: Resolver | None
+    ) -> None:
         self.document = document
         self.fail = document.fail
         self.shape = shape
         self.written = shape.study
         self.levels = levels
         self.known = set(levels) | shape.broken
+        self.strangers = Strangers(document, self.known, resolver)
 
     def run(self) -> list[int]:
         """Check all; returns the positions of the contrasts that are right."""
@@ -43,6 +48,7 @@ class LevelChecks:
             seen.add(contrast.id)
             if self._contrast(index, contrast):
                 good.append(index)
+        self.strangers.tell()
         return good
 
     def _named(self, given: Mapping[str, Any], *loc: str | int) -> bool:
@@ -50,8 +56,7 @@ class LevelChecks:
         good = True
         for factor, value in given.items():
             if factor not in self.known:
-                said = f"no factor {factor!r}{nearest(factor, self.known)}"
-                self.fail(said, *loc, factor, key=True)
+                self.strangers.add(factor, (*loc, factor), key=True)
                 good = False
             elif factor not in self.levels:
                 good = False
@@ -68,9 +73,14 @@ class LevelChecks:
                 self.fail("design one_factor needs a `baseline`: factor -> level", "design")
             return
         self._named(given, "baseline")
-        missing = sorted(self.known - set(given))
+        missing = self._missing(given)
         if missing:
             self.fail(f"the baseline names no level of {', '.join(missing)}", "baseline", key=True)
+
+    def _missing(self, given: Mapping[str, Any]) -> list[str]:
+        """Factors that are not named; none where a name that is no factor may stand for each."""
+        missing = sorted(self.known - set(given))
+        return missing if len(missing) > len(set(given) - self.known) else []
 
     def _arms_listed(self) -> None:
         explicit = self.written.design == "explicit"
@@ -84,7 +94,7 @@ class LevelChecks:
             return
         for index, arm in self.shape.numbered("arms", self.written.arms):
             self._named(arm, "arms", index)
-            missing = sorted(self.known - set(arm) - set(self.written.baseline))
+            missing = self._missing({**self.written.baseline, **arm})
             if missing and "baseline" not in self.shape.lost:
                 said = f"names no level of {', '.join(missing)}, and no baseline does"
                 self.fail(said, "arms", index)
@@ -93,7 +103,11 @@ class LevelChecks:
         try:
             expression = Where(text, frozenset(self.known))
         except WhereError as error:
-            self.fail(f"{error} (column {error.column} of {text!r})", "where", index)
+            place = f" (column {error.column} of {text!r})"
+            if error.stranger:
+                self.strangers.add(error.stranger, ("where", index), where=place)
+            else:
+                self.fail(f"{error}{place}", "where", index)
             return
         for factor, value, column in expression.literals:
             if factor in self.levels and find(self.levels[factor], value) is None:
@@ -128,7 +142,7 @@ class LevelChecks:
     def _comparable(self, index: int, contrast: Contrast) -> bool:
         filled = self.written.baseline
         open_ = sorted((set(contrast.a) ^ set(contrast.b)) - set(filled))
-        if open_ and "baseline" in self.shape.lost:
+        if open_ and ("baseline" in self.shape.lost or set(filled) - self.known):
             return False
         if open_:
             said = f"only one side names {', '.join(open_)}; name it on both, or give a baseline"

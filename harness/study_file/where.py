@@ -30,10 +30,14 @@ _Value = Callable[[Mapping[str, Any]], Any]
 
 
 class WhereError(ValueError):
-    """An expression that is not allowed, or that cannot be evaluated. `column` is 1-based."""
+    """An expression that is not allowed, or that cannot be evaluated.
 
-    def __init__(self, message: str, column: int = 1) -> None:
+    `column` is 1-based; `stranger` is a name that is no factor, where that is the reason.
+    """
+
+    def __init__(self, message: str, column: int = 1, stranger: str = "") -> None:
         self.column = column
+        self.stranger = stranger
         super().__init__(message)
 
 
@@ -132,7 +136,8 @@ class Where:
     def _name(self, node: ast.expr) -> str:
         name = ast.unparse(node)
         if name not in self.names:
-            raise self._fail(node, f"no factor {name!r}{nearest(name, self.names)}")
+            said = f"no factor {name!r}{nearest(name, self.names)}"
+            raise WhereError(said, self._at(node), name)
         self.used.add(name)
         return name
 
