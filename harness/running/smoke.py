@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from harness.contract import Report
 from harness.executors.base import Ended, Event, Executor, Job
+from harness.executors.worker import SMOKE_OVER
 from harness.plan import Plan, PlannedTrial
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
@@ -31,9 +32,14 @@ def run_smoke(
     workspace.ensure_usable()
     scratch = workspace.cache / f"smoke-{secrets.token_hex(4)}"
     ended: dict[str, Ended] = {}
+    arms = chosen(plan)
+    echo(
+        f"smoke   {len(arms)} of {len(plan.arms)} arms, up to their first report from step {STEPS} "
+        "on; nothing is recorded"
+    )
 
     def jobs() -> Iterator[Job]:
-        for planned in chosen(plan):
+        for planned in arms:
             trial = planned.trial
             folder = scratch / trial.key
             folder.mkdir(parents=True)
@@ -59,7 +65,8 @@ def run_smoke(
         if isinstance(event, Ended):
             ended[job.key] = event
             good = "works" if event.state == "done" else event.state
-            echo(f"smoke   {job.short}  {good}  {event.seconds:.1f} s  {event.reason}".rstrip())
+            reason = "" if event.reason == SMOKE_OVER else event.reason
+            echo(f"smoke   {job.short}  {good}  {event.seconds:.1f} s  {reason}".rstrip())
             if event.state == "failed":
                 echo(job.log.read_text().rstrip())
         elif isinstance(event, Report):
@@ -77,10 +84,12 @@ def run_smoke(
 
 
 def chosen(plan: Plan) -> list[PlannedTrial]:
-    """First replicate of the baseline and of the first and last arm of the design."""
-    first = [t for t in plan.trials if t.trial.kind == "trial" and t.trial.replicate == 0]
-    by_arm = {t.trial.arm: t for t in first}
-    names = [a.name for a in plan.arms if a.name in by_arm]
-    baseline = [a.name for a in plan.arms if a.baseline and a.name in by_arm]
-    wanted = dict.fromkeys([*baseline, *names[:1], *names[-1:]])
-    return [by_arm[name] for name in wanted]
+    """First replicate of the baseline and of the first and last other arm of the design.
+
+    References are no arms; they are made by the run itself, first.
+    """
+    trials = [t for t in plan.trials if t.trial.kind == "trial" and t.trial.replicate == 0]
+    by_arm = {t.trial.arm: t for t in trials}
+    baseline = [arm.name for arm in plan.arms if arm.baseline]
+    others = [arm.name for arm in plan.arms if not arm.baseline]
+    return [by_arm[name] for name in dict.fromkeys([*baseline, *others[:1], *others[-1:]])]

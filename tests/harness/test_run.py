@@ -149,6 +149,22 @@ def test_smoke_tries_three_arms_and_records_nothing(place: Place):
     assert any("RuntimeError" in line for line in place.said)
 
 
+def test_smoke_takes_the_baseline_and_both_ends_of_the_design(place: Place, monkeypatch):
+    from harness.testing import stub
+
+    monkeypatch.setattr(
+        stub, "references", lambda recipe, protocol: {"teacher": {"steps": 3}}, raising=False
+    )
+    text = STUB.replace("[0.0, 1.0]", "[0.0, 1.0, 2.0, 3.0]")
+    text = text.replace("baseline: {{part.x: 0.0}}", "baseline: {{part.x: 1.0}}")
+    result = place.run(place.study(text), smoke=True)
+    assert result.exit_code == 0
+    assert "teacher" in {t.trial.arm for t in result.plan.trials}
+    worked = [line.split()[1].split("-")[0] for line in place.said if "works" in line]
+    assert worked == ["x1", "x0", "x3"]
+    assert "smoke   3 of 4 arms" in place.said[0]
+
+
 def test_run_study_gives_the_exit_code(place: Place):
     code = run.run_study(
         place.study(), workspace=place.workspace, executor="inline", tracker=None, echo=print
