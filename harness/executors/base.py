@@ -37,6 +37,7 @@ class Job(BaseModel):
     cpus: float = 1.0
     deadline: float | None = None
     stop_at_step: int | None = Field(None, description="End at this step, unmeasured (`--smoke`).")
+    code: str = Field("", description="Code digest, for the log.")
     python_path: list[str] = Field(default_factory=list, description="Folders to put on sys.path.")
 
 

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
 from harness.executors.base import Ended, Job
+from harness.executors.trial_log import TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
 
@@ -44,21 +45,20 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     device = environment.device_model(job.gpus > 0)
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("a", encoding="utf-8", buffering=1) as log:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
-        log.write(f"== {job.short}  attempt {job.attempt}  {job.mode}  {stamp}  {device}\n")
+        told = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)
         try:
             for at, event in _reports(job, log):
                 if isinstance(event, Ended):
                     ended = event
                     break
+                told.report(event, at)
                 yield at, event
         except (Exception, SystemExit) as error:  # a subject may raise anything
             ended = _failure(error)
         now = time.time()
         ended = ended.model_copy(update={"seconds": now - started, "device": device})
-        log.write(ended.traceback)
-        log.write(f"== {ended.state}  {ended.reason}  {ended.seconds:.1f} s\n")
+        told.ended(ended)
         yield now, ended
 
 

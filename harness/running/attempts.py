@@ -17,6 +17,7 @@ from harness.trial import Trial, identity
 from harness.workspace import Workspace
 
 REPORTS = "reports.jsonl"
+LOG = "log.txt"
 SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError", "TimeoutError")
 """Errors of the machine rather than of the trial, as they open a failure's reason."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.contract import Report
 from harness.errors import WorkspaceError
+from harness.executors import trial_log
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
 from harness.plan import PlannedTrial
@@ -141,6 +142,8 @@ class Driver:
         job = running.job
         closed = _closing(running, ended, at)
         self._record(closed)
+        if closed.state == "killed":  # the worker could not write it
+            self._note_end(closed)
         del self._running[job.key]
         if closed.state in ("done", "diverged"):
             attempts.drop_checkpoints(self.workspace.trial(job.key))
@@ -152,6 +155,11 @@ class Driver:
             self._retried[job.key] = self._retried.get(job.key, 0) + 1
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
+
+    def _note_end(self, closed: Closed) -> None:
+        log = self.workspace.trial(closed.key) / attempts.LOG
+        with self._writing():
+            trial_log.note_end(log, closed.state, closed.reason, closed.seconds)
 
     def _again(self, job: Job, ended: Ended) -> bool:
         """True where another attempt is worth it: dead worker, or out of memory on a shared GPU."""
@@ -184,6 +192,7 @@ class Driver:
             if attempt.closed is None:
                 closed = opening.interrupted(self.workspace, attempt)
                 self._record(closed)
+                self._note_end(closed)
                 folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
                 self._tracker.closed(closed, folder)
 

@@ -78,7 +78,7 @@ def prepare(
         recipe=trial.recipe,
         replicate=trial.replicate,
         folder=folder,
-        log=workspace.trial(trial.key) / "log.txt",
+        log=workspace.trial(trial.key) / attempts.LOG,
         cache=workspace.cache,
         measurement=settings.measurement,
         resume_from=copies[0].path if copies else None,
@@ -87,6 +87,7 @@ def prepare(
         gpus=gpus,
         cpus=settings.cpus,
         deadline=settings.deadline,
+        code=fingerprints.code,
         python_path=list(settings.python_path),
     )
     opened = Opened(
