@@ -132,7 +132,7 @@ def run(
         result = RunResult(0, plan, headline=headline)
         try:
             if todo:
-                with display.make(plan, len(todo), echo, live=live) as view:
+                with display.make(plan, len(todo), echo, history, live=live) as view:
                     driver = Driver(
                         _settings(study, plan, subject, project),
                         todo,

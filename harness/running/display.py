@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contract import Report
 from harness.executors.base import Job
-from harness.journal import Closed
+from harness.journal import Closed, History
 from harness.plan import Plan
+from harness.running.outlook import Outlook
 from harness.trial import Trial
 
 if TYPE_CHECKING:
@@ -118,8 +119,9 @@ class Display:
 class LiveDisplay(Display):
     """A few lines at the bottom of the terminal, redrawn twice a second; notes scroll above."""
 
-    def __init__(self, plan: Plan, to_run: int, echo: Echo) -> None:
+    def __init__(self, plan: Plan, to_run: int, echo: Echo, history: History) -> None:
         super().__init__(plan, to_run, echo)
+        self._outlook = Outlook(plan, history)
         from rich.console import Console
         from rich.live import Live
 
@@ -146,6 +148,7 @@ class LiveDisplay(Display):
         self._console.print(text, markup=False)
 
     def _tell(self, line: str, closed: Closed) -> None:
+        self._outlook.add(closed)
         if closed.state != "done":  # what went well is in the counts
             self.say(line)
 
@@ -157,7 +160,7 @@ class LiveDisplay(Display):
         return Text("\n".join(line[: width - 1] for line in self.lines()))
 
     def lines(self) -> list[str]:
-        """Counts and time left; what each worker does; the last failure."""
+        """Counts and time left; what each worker does; interim contrasts; the last failure."""
         counts = self.counts
         head = [f"{counts['done'] + self.reused}/{self.to_run + self.reused} done"]
         head.append(f"{len(self.running)} running")
@@ -179,6 +182,7 @@ class LiveDisplay(Display):
             if report is not None and report.total:
                 where += f"/{report.total}"
             lines.append(f" {job.short}  {where}  {duration(time.monotonic() - began)}")
+        lines += [f" {text}" for text in self._outlook.lines()]
         if self.last_failure:
             lines.append(f" last failure: {self.last_failure}")
         return lines
@@ -194,6 +198,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def make(plan: Plan, to_run: int, echo: Echo, *, live: bool) -> Display:
+def make(plan: Plan, to_run: int, echo: Echo, history: History, *, live: bool) -> Display:
     """The live view where `live` (a terminal), plain lines otherwise."""
-    return LiveDisplay(plan, to_run, echo) if live else Display(plan, to_run, echo)
+    return LiveDisplay(plan, to_run, echo, history) if live else Display(plan, to_run, echo)
