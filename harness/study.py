@@ -160,7 +160,7 @@ class StudyFile(_Strict):
     resources: Resources = Field(
         default_factory=Resources, description="GPUs and CPU cores that one trial takes."
     )
-    budget: Budget | None = Field(None, description="Limits that `plan` checks.")
+    budget: Budget | None = Field(None, description="Limits: `run` refuses what exceeds them.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
 
     @field_validator("subject", mode="before", json_schema_input_type=str)

@@ -33,6 +33,9 @@ def command(
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run trials of older code again.")
     ] = False,
+    over_budget: Annotated[
+        bool, typer.Option("--over-budget", help="Run although the study's budget is exceeded.")
+    ] = False,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try three arms for three steps; nothing is recorded.")
     ] = False,
@@ -74,6 +77,7 @@ def command(
         tracker=None if no_mlflow or smoke else _tracker(place, mlflow),
         accept_stale=accept_stale,
         rerun_stale=rerun_stale,
+        over_budget=over_budget,
         smoke=smoke,
         echo=echo,
         parallel=parallel,
@@ -86,6 +90,7 @@ def command(
         echo(line)
     if result.exit_code in (130, 143):
         again = f"{program()} run {study}" + (" --inline" if inline else "")
+        again += " --over-budget" if over_budget else ""
         echo(f"interrupted; continue with: {again}")
     if as_json:
         typer.echo(json.dumps(_content(result)))

@@ -9,12 +9,12 @@ import pytest
 
 from harness import run
 from harness.contract import Report
-from harness.errors import ClaimedError
+from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal import Journal
-from harness.run import StaleError
 from harness.running import claims
 from harness.running.driver import Driver
+from harness.running.refusals import StaleError
 from harness.running.standing import standing_of
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, Dying, Place, Spy, finished_elsewhere, scores
@@ -153,7 +153,7 @@ def test_changed_code_is_refused_until_told_what_to_do(
         place.run(place.study(), tracker=spy)
     assert caught.value.exit_code == 2
     assert spy.calls == []
-    with pytest.raises(run.HarnessError, match="not both"):
+    with pytest.raises(HarnessError, match="not both"):
         place.run(place.study(), accept_stale=True, rerun_stale=True)
     accepted = place.run(place.study(), accept_stale=True)
     assert accepted.exit_code == 0
