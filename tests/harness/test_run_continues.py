@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from harness import run
 from harness.contract import Report
 from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
