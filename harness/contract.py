@@ -152,7 +152,11 @@ class Context:
     rank: int = 0
     world_size: int = 1
     deadline: float | None = None
-    """Unix time after which the trial should checkpoint and end."""
+    """Unix time after which the trial should report a checkpoint and return without an outcome.
+
+    The attempt is then closed as killed, reason `deadline`; the next `run` continues it from there.
+    A trial that is nearly done may also finish; nothing forces it to stop.
+    """
 
 
 @runtime_checkable

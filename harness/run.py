@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,6 +72,7 @@ def run(
     echo: Echo,
     parallel: int | None = None,
     ray_address: str | None = None,
+    deadline: float | None = None,
     live: bool = False,
 ) -> RunResult:
     """Run what is missing, then analyse and report. Typing the same again continues.
@@ -88,6 +89,7 @@ def run(
         echo: prints one line.
         parallel: trials at once; default what the machine or cluster holds.
         ray_address: an existing Ray cluster to join.
+        deadline: Unix time after which no trial starts, and those that run checkpoint and end.
         live: show the live view (a terminal).
 
     Raises:
@@ -134,7 +136,7 @@ def run(
             if todo:
                 with display.make(plan, len(todo), echo, history, live=live) as view:
                     driver = Driver(
-                        _settings(study, plan, subject, project),
+                        replace(_settings(study, plan, subject, project), deadline=deadline),
                         todo,
                         workspace=workspace,
                         journal=journal,
@@ -154,7 +156,7 @@ def run(
             result.warnings += tell.close()
         if stop():
             result.exit_code = stop.exit_code
-        elif result.tally and result.tally.count("failed") + result.tally.count("killed"):
+        elif result.tally and result.tally.incomplete:
             result.exit_code = 1
     return result
 

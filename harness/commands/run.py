@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,10 @@ def command(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try three arms for three steps; nothing is recorded.")
     ] = False,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="Stop after so many hours: trials checkpoint and end."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster, e.g. `auto` or host:6379.")
     ] = None,
@@ -61,6 +66,7 @@ def command(
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
 
+    began = time.time()
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
     if not (no_mlflow or smoke):
@@ -82,16 +88,18 @@ def command(
         echo=echo,
         parallel=parallel,
         ray_address=ray_address,
+        deadline=None if hours is None else began + 3600 * hours,
         live=sys.stdout.isatty() and not as_json,
     )
     elsewhere = Workspace.find().root != place.root
     found_by = f"--workspace {place.root}" if elsewhere else ""
     for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
         echo(line)
-    if result.exit_code in (130, 143):
+    expired = result.tally is not None and result.tally.expired
+    if expired or result.exit_code in (130, 143):
         again = f"{program()} run {study}" + (" --inline" if inline else "")
         again += " --over-budget" if over_budget else ""
-        echo(f"interrupted; continue with: {again}")
+        echo(f"{'deadline reached' if expired else 'interrupted'}; continue with: {again}")
     if as_json:
         typer.echo(json.dumps(_content(result)))
     raise typer.Exit(result.exit_code)

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
-from harness.executors.base import Ended, Job
+from harness.executors.base import DEADLINE, Ended, Job
 from harness.executors.trial_log import TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
@@ -54,6 +54,9 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
                     break
                 told.report(event, at)
                 yield at, event
+            else:
+                if job.deadline is not None and time.time() > job.deadline:
+                    ended = Ended(state="killed", reason=DEADLINE)
         except (Exception, SystemExit) as error:  # a subject may raise anything
             ended = _failure(error)
         now = time.time()

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.contract import Report
 from harness.errors import WorkspaceError
 from harness.executors import trial_log
-from harness.executors.base import Ended, Event, Executor, Job
+from harness.executors.base import DEADLINE, Ended, Event, Executor, Job
 from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
 from harness.plan import PlannedTrial
 from harness.planning.reuse import Recorded
@@ -46,10 +46,17 @@ class Tally:
 
     ended: dict[str, Ended] = field(default_factory=dict)
     elsewhere: set[str] = field(default_factory=set)
+    expired: bool = False
+    """True if the deadline left something to run."""
 
     def count(self, state: str) -> int:
         """Trials that ended so."""
         return sum(e.state == state for e in self.ended.values())
+
+    @property
+    def incomplete(self) -> bool:
+        """True if some trials have no result, or were not started before the deadline."""
+        return bool(self.count("failed") + self.count("killed")) or self.expired
 
 
 class Driver:
@@ -91,17 +98,26 @@ class Driver:
             WorkspaceError: if a record cannot be written; attempts under way are left open.
         """
         try:
-            while (self._queue or self._waiting) and not self._stop():
+            while (self._queue or self._waiting) and not self._over():
                 if self._queue:
                     executor.run(self._jobs(), self._on_event, self._stop)
                 else:
                     self._await_others()
+            cut = any(ended.reason == DEADLINE for ended in self.tally.ended.values())
+            self.tally.expired = self._expired() and bool(self._queue or self._waiting or cut)
         finally:
             for running in list(self._running.values()):
                 self._let_go(running)
 
+    def _expired(self) -> bool:
+        deadline = self.settings.deadline
+        return deadline is not None and time.time() > deadline
+
+    def _over(self) -> bool:
+        return self._stop() or self._expired()
+
     def _jobs(self) -> Iterator[Job]:
-        while self._queue and not self._stop():
+        while self._queue and not self._over():
             planned = self._queue.popleft()
             key = planned.trial.key
             with self._writing():
@@ -163,7 +179,7 @@ class Driver:
 
     def _again(self, job: Job, ended: Ended) -> bool:
         """True where another attempt is worth it: dead worker, or out of memory on a shared GPU."""
-        if self._retried.get(job.key, 0) >= RETRIES or self._stop():
+        if self._retried.get(job.key, 0) >= RETRIES or self._over():
             return False
         if ended.state == "failed" and "OutOfMemory" in ended.reason and 0 < job.gpus < 1:
             self._whole_gpu.add(job.key)

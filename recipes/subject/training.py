@@ -60,6 +60,8 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
             network = trial.ema.module if context.measurement.select == "ema" else trial.student
             yield from _measured(family, network, made, context, done)
             network.train()
+        if expired and done < total:
+            return
 
 
 class _Pace:

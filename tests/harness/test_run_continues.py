@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,37 @@ def test_a_trial_let_go_unfinished_is_run(place: Place, monkeypatch: pytest.Monk
     result = place.run(made)
     assert result.tally is not None
     assert result.tally.count("done") == 4
+
+
+def test_a_deadline_ends_trials_at_a_checkpoint_and_the_next_run_continues_them(place: Place):
+    """Each trial takes a second; the deadline falls into the first one."""
+    text = place.study(recipe="{cycles: 20, seconds: 0.05}")
+    whole = finished_elsewhere(place, recipe="{cycles: 20, seconds: 0.05}")
+    result = place.run(text, deadline=time.time() + 0.4)
+    assert result.exit_code == 1
+    assert result.tally is not None
+    assert result.tally.expired
+    (cut,) = place.trials()
+    assert cut.latest is not None
+    closed = cut.latest.closed
+    assert closed is not None
+    assert (closed.state, closed.reason) == ("killed", "deadline")
+    assert 1 <= closed.step < 20
+    log = (place.workspace.trial(cut.key) / "log.txt").read_text()
+    assert log.count("== killed  deadline") == 1
+    done = place.run(text, deadline=time.time() + 3600)
+    assert done.exit_code == 0
+    assert done.tally is not None
+    assert not done.tally.expired
+    first = place.history().trials[cut.key]
+    assert [a.opened.resumed_from for a in first.ordered] == [None, 1]
+    assert f"from step {closed.step}" in "\n".join(place.said)
+    expected = {t.key: t.measured("stub-p")[0].metrics for t in whole}
+    assert {t.key: t.measured("stub-p")[0].metrics for t in place.trials()} == expected
+
+
+def test_past_the_deadline_nothing_starts(place: Place):
+    result = place.run(place.study(), deadline=time.time() - 1)
+    assert result.exit_code == 1
+    assert place.trials() == []
+    assert not list(place.workspace.root.glob("trials/*/attempts/*"))

@@ -106,6 +106,18 @@ def test_a_checkpoint_copied_into_the_next_attempt_resumes(whole, tmp_path, cach
     assert resumed[-1].metrics == whole[1][-1].metrics
 
 
+def test_past_its_deadline_a_trial_ends_at_a_checkpoint_and_resumes(whole, tmp_path, cache):
+    reports = list(
+        subject.run(_recipe(checkpoint_every=100), _context(tmp_path / "1", cache, deadline=1.0))
+    )
+    last = reports[-1]
+    assert (last.step, last.outcome) == (1, None)
+    (kept,) = [a.path for a in last.artifacts if a.kind == "checkpoint"]
+    context = _context(tmp_path / "2", cache, resume_from=tmp_path / "1" / kept)
+    resumed = list(subject.run(_recipe(checkpoint_every=100), context))
+    assert resumed[-1].metrics == whole[1][-1].metrics
+
+
 def test_a_damaged_last_checkpoint_falls_back_and_says_so(whole, tmp_path, cache):
     folder, _ = whole
     copy = tmp_path / "copy"
