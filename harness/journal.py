@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.contract import Artifact, Estimate
+from harness.running.collector import paused
 from harness.trial import Trial
 
 State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
@@ -199,6 +200,7 @@ class History:
         self._early: dict[tuple[str, int, str], Closed] = {}
 
     @classmethod
+    @paused()
     def read(cls, folders: Iterable[Path]) -> History:
         """Merge every `*.jsonl` in the folders. Never writes; warns of unreadable lines."""
         history = cls()
