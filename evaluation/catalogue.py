@@ -129,7 +129,12 @@ _FIXED: dict[str, MetricInfo] = {
         "dB", True, 0, 58.93, False, "PSNR by PIE-Bench's rule, inflated by the masked share."
     ),
     "more/edit_ssim_outside": MetricInfo(
-        "", True, -1, 1, False, "SSIM of the windows that lie outside the edit mask whole."
+        "",
+        True,
+        -1,
+        1,
+        False,
+        "SSIM of windows that lie outside the edit mask whole; where none fits, none.",
     ),
     "more/edit_ssim_piebench": MetricInfo(
         "", True, -1, 1, False, "SSIM by PIE-Bench's rule: what is masked out counts as kept."
