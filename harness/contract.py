@@ -42,6 +42,11 @@ class MetricSpec(_Frozen):
     high: float | None = Field(None, description="Largest legal value, if bounded.")
     headline: bool = Field(False, description="Shown in the first table; the others are extras.")
     description: str = Field("", description="One sentence: what it measures, and its source.")
+    follows: str | None = Field(
+        None,
+        description="For a learned metric: the metric that reads the truth and that this one "
+        "should rank arms like. The report says how well it does.",
+    )
 
 
 class Estimate(_Frozen):

@@ -45,6 +45,7 @@ metrics: Mapping[str, MetricSpec] = {
         low=info.lo if info.lo != float("-inf") else None,
         high=info.hi if info.hi != float("inf") else None,
         headline=info.headline,
+        follows=info.follows,
         description=info.description,
     )
     for name, info in catalogue(protocol_named(PROTOCOL)).items()

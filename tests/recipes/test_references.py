@@ -74,5 +74,13 @@ def test_what_ships_is_found_under_the_shipped_protocol(scale: float, tmp_path):
     assert {f.shape[1] for f in features.values()} == {64}
 
 
+def test_what_ships_holds_every_metric():
+    """Fails when a metric was added without `python -m recipes.toyworld.ship`."""
+    settings = teacher_settings(2.0)
+    record = shipped(settings, subject.fingerprints(_recipe(2.0), subject.PROTOCOL).protocol)
+    assert record is not None
+    assert set(subject.metrics) == set(record.metrics)
+
+
 def test_shipped_records_are_small():
     assert sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) < 4 * 2**20
