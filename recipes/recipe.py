@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from recipes.data.mixture import Mixture
+from recipes.data.mixture import Mixture, mixture_of
 from recipes.data.settings import Data, Mixing
 from recipes.data.sizes import cycles_of_epochs, refuse_small_pools
 from recipes.guidance.settings import Guidance, Teacher
@@ -115,11 +115,10 @@ class Recipe(Settings):
     @property
     def mixture(self) -> Mixture:
         """The task mixture over the whole of training."""
-        train = self.train
-        if train.epochs is None:
-            return Mixture(self.tasks, self.mixing, train.cycles)
-        budget = cycles_of_epochs(train.epochs, self.data, train.batch_size)
-        return Mixture(self.tasks, self.mixing, budget)
+        train, budget = self.train, self.train.cycles
+        if train.epochs is not None:
+            budget = cycles_of_epochs(train.epochs, self.data, train.batch_size)
+        return mixture_of(self.tasks.get("t2i", 0.0), self.mixing, budget)
 
     @property
     def total_cycles(self) -> int:

@@ -7,9 +7,9 @@ survives a resume and does not depend on who asks, or in which order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from recipes.data.settings import Mixing, Ramp
 
@@ -42,17 +42,17 @@ class Mixture:
     """The T2I share over training, and how rows realise it.
 
     Args:
-        tasks: shares of `t2i` and `edit`.
-        mixing: how they are realised.
+        t2i: T2I share of `tasks`.
+        mixing: how it is realised.
         budget: updates asked for, before `count: t2i` extends them.
 
     Raises:
         ValueError: a fixed T2I count without any T2I.
     """
 
-    def __init__(self, tasks: Mapping[str, float], mixing: Mixing, budget: int) -> None:
+    def __init__(self, t2i: float, mixing: Mixing, budget: int) -> None:
         self.exact = mixing.count == "t2i"
-        self.stretches = _stretches(Fraction(repr(tasks.get("t2i", 0.0))), mixing)
+        self.stretches = _stretches(Fraction(repr(t2i)), mixing)
         self.mean = self._integral(Fraction(1))
         if self.exact and self.mean == 0:
             raise ValueError("mixing.count: t2i needs a T2I share above 0 somewhere in training")
@@ -103,6 +103,12 @@ class Mixture:
 
     def _integral(self, progress: Fraction) -> Fraction:
         return sum((s.integral(progress) for s in self.stretches), Fraction(0))
+
+
+@lru_cache(maxsize=256)  # exact fractions are slow, and a plan makes the same mixture many times
+def mixture_of(t2i: float, mixing: Mixing, budget: int) -> Mixture:
+    """The mixture of a T2I share and settings; see `Mixture`."""
+    return Mixture(t2i, mixing, budget)
 
 
 def _stretches(usual: Fraction, mixing: Mixing) -> tuple[Stretch, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from recipes.data.rows import RowReport, Rows
 from recipes.data.settings import Data, FileSource
 from recipes.data.sizes import refuse_short, wanted
-from recipes.data.toyworld import RULES, ToyWorldSource
+from recipes.data.toyworld import RULES, ToyWorldSource, with_target
 from recipes.families.base import Condition
 from recipes.families.toyworld import ToyWorldFamily
 from recipes.toyworld.prompts import Prompt, prompts
@@ -58,28 +58,41 @@ class Sources:
                 self._edit_types[name] = origin.category
         self.world = ToyWorldSource(family, chosen)
 
-    def t2i(self, names: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
-        """Conditions of prompts, one per source named."""
-        return self.family.condition(
-            [
-                self._files[name].prompt(g) if name in self._files else self.world.prompt(name, g)
-                for name, g in zip(names, generators, strict=True)
-            ]
-        )
+    @property
+    def offers_targets(self) -> bool:
+        """Whether every row has a target picture: prompts of files have none."""
+        return all("target" in drawn.rows.columns for drawn in self._files.values())
 
-    def edit(self, names: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
-        """Conditions of edit cases, one per source named."""
-        texts, pictures = [""] * len(names), {}
+    def t2i(
+        self, names: Sequence[str], generators: Sequence[torch.Generator], *, targets: bool = False
+    ) -> Condition:
+        """Conditions of prompts, one per source named; targets as `ToyWorldSource.t2i`."""
+        if targets:
+            return self.world.t2i(names, generators, targets=True)
+        texts = [
+            self._files[name].prompt(g)
+            if name in self._files
+            else self.world.prompt(name, g).caption
+            for name, g in zip(names, generators, strict=True)
+        ]
+        return self.family.condition(texts)
+
+    def edit(
+        self, names: Sequence[str], generators: Sequence[torch.Generator], *, targets: bool = False
+    ) -> Condition:
+        """Conditions of edit cases, one per source named; target latents where asked for."""
+        rows: dict[int, tuple[str, Tensor, Tensor | None]] = {}
         world = [i for i, name in enumerate(names) if name not in self._files]
         if world:  # rendered in one call
             types = [self._edit_types[names[i]] for i in world]
-            said, shown = self.world.cases(types, [generators[i] for i in world])
-            for place, text, picture in zip(world, said, shown, strict=True):
-                texts[place], pictures[place] = text, picture
+            cases = self.world.cases(types, [generators[i] for i in world])
+            rows.update(zip(world, zip(*cases, strict=True), strict=True))
         for i, name in enumerate(names):
             if name in self._files:
-                texts[i], pictures[i] = self._files[name].case(generators[i])
-        return self.family.condition(texts, torch.stack([pictures[i] for i in range(len(names))]))
+                rows[i] = self._files[name].case(generators[i], targets=targets)
+        texts, sources, answers = zip(*(rows[i] for i in range(len(names))), strict=True)
+        condition = self.family.condition(texts, torch.stack(sources))
+        return with_target(self.family, condition, torch.stack(answers)) if targets else condition
 
     def _add(
         self,
@@ -107,11 +120,16 @@ class _Drawn:
     def prompt(self, generator: torch.Generator) -> str:
         return str(self.rows.texts[self._row(generator)])
 
-    def case(self, generator: torch.Generator) -> tuple[str, Tensor]:
-        """Instruction, and source picture (3, H, W) in [-1, 1]."""
+    def case(
+        self, generator: torch.Generator, *, targets: bool
+    ) -> tuple[str, Tensor, Tensor | None]:
+        """Instruction, and source and (where asked for) target picture (3, H, W) in [-1, 1]."""
         row = self._row(generator)
-        pixels = torch.from_numpy(self.rows.pixels(row, "source"))
-        return str(self.rows.texts[row]), pixels.float() / 127.5 - 1
+        target = self._picture(row, "target") if targets else None
+        return str(self.rows.texts[row]), self._picture(row, "source"), target
+
+    def _picture(self, row: int, role: str) -> Tensor:
+        return torch.from_numpy(self.rows.pixels(row, role)).float() / 127.5 - 1
 
     def _row(self, generator: torch.Generator) -> int:
         return self.chosen[int(torch.randint(len(self.chosen), (), generator=generator))]

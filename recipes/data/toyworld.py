@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,16 +21,18 @@ from recipes.toyworld.prompts import (
     parse,
     prompts,
 )
-from recipes.toyworld.renderer import FREE, SIZE, render_edit
+from recipes.toyworld.renderer import FREE, SIZE, render, render_edit
 
 
 class ToyWorldSource:
-    """Draws from the training part of the world; targets are never shown (prompt-only).
+    """Draws from the training part of the world; targets are shown only to who asks for them.
 
     Args:
         family: what turns texts and pictures into conditions.
         chosen: prompts to draw from, by category; all training prompts of those not named.
     """
+
+    offers_targets = True
 
     def __init__(
         self, family: ToyWorldFamily, chosen: Mapping[str, Sequence[Prompt]] | None = None
@@ -37,29 +40,53 @@ class ToyWorldSource:
         self.family = family
         self.chosen = dict(chosen or {})
 
-    def t2i(self, categories: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
-        """Conditions of prompts, one per category named."""
-        rows = zip(categories, generators, strict=True)
-        return self.family.condition([self.prompt(c, g) for c, g in rows])
+    def t2i(
+        self,
+        categories: Sequence[str],
+        generators: Sequence[torch.Generator],
+        *,
+        targets: bool = False,
+    ) -> Condition:
+        """Conditions of prompts, one per category named; pictures of them where asked for."""
+        drawn = [self.prompt(c, g) for c, g in zip(categories, generators, strict=True)]
+        condition = self.family.condition([p.caption for p in drawn])
+        if not targets:
+            return condition
+        free = torch.stack([torch.rand(FREE, generator=g) for g in generators])
+        return with_target(self.family, condition, render(drawn, free))
 
-    def edit(self, edit_types: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
+    def edit(
+        self,
+        edit_types: Sequence[str],
+        generators: Sequence[torch.Generator],
+        *,
+        targets: bool = False,
+    ) -> Condition:
         """Conditions of edit cases, one per edit type named; sources are rendered and encoded."""
-        return self.family.condition(*self.cases(edit_types, generators))
+        instructions, source, target = self.cases(edit_types, generators)
+        condition = self.family.condition(instructions, source)
+        return with_target(self.family, condition, target) if targets else condition
 
-    def prompt(self, category: str, generator: torch.Generator) -> str:
-        """Caption of a prompt."""
+    def prompt(self, category: str, generator: torch.Generator) -> Prompt:
+        """One of the prompts to draw from."""
         pool = self.chosen.get(category) or prompts(category, "train")
-        return pool[int(torch.randint(len(pool), (), generator=generator))].caption
+        return pool[int(torch.randint(len(pool), (), generator=generator))]
 
     def cases(
         self, edit_types: Sequence[str], generators: Sequence[torch.Generator]
-    ) -> tuple[list[str], Tensor]:
-        """Instructions, and source pictures (B, 3, 24, 24) in [-1, 1]."""
+    ) -> tuple[list[str], Tensor, Tensor]:
+        """Instructions, and source and target pictures (B, 3, 24, 24) in [-1, 1]."""
         cases = [_case(e, g) for e, g in zip(edit_types, generators, strict=True)]
         free = torch.stack([torch.rand(FREE, generator=g) for g in generators])
         noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=g) for g in generators])
-        source, _, _ = render_edit(cases, free, noise)
-        return [c.instruction for c in cases], source
+        source, target, _ = render_edit(cases, free, noise)
+        return [c.instruction for c in cases], source, target
+
+
+@torch.no_grad()
+def with_target(family: ToyWorldFamily, condition: Condition, images_BCHW: Tensor) -> Condition:
+    """A condition with target latents beside it, from pictures in [-1, 1]."""
+    return replace(condition, target_BCHW=family.autoencoder.encode(images_BCHW))
 
 
 def complaint(task: TaskName, text: str) -> str | None:

@@ -44,8 +44,9 @@ def _share(schedule, usual: float, progress: float) -> float:
 
 
 def _mixture(edit: float, budget: int = 40, **mixing) -> Mixture:
-    tasks = {"t2i": round(1 - edit, 12), "edit": edit}
-    return Mixture(tasks, Mixing.model_validate_json(Mixing(**mixing).model_dump_json()), budget)
+    return Mixture(
+        round(1 - edit, 12), Mixing.model_validate_json(Mixing(**mixing).model_dump_json()), budget
+    )
 
 
 @settings(max_examples=60, deadline=None)

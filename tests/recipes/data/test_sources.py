@@ -95,6 +95,34 @@ def test_one_batch_mixes_edits_of_files_and_of_the_world(folder: Path, cache: Pa
         assert (float(distances.min()) < 1e-4) == (label == "objects")
 
 
+def test_targets_come_with_the_same_conditions_to_who_asks(folder: Path, cache: Path):
+    data = {"sources": _files(folder), "edit_types": {"objects": 1, "scene": 1}}
+    source = _draws(_recipe(data), cache).source
+    assert source.offers_targets
+    names = ["objects", "scene", "objects", "scene"]
+
+    def drawn(draw, names, **asked):
+        return draw(names, [torch.Generator().manual_seed(i) for i in range(4)], **asked)
+
+    plain, asked = drawn(source.edit, names), drawn(source.edit, names, targets=True)
+    assert plain.target_BCHW is None
+    assert torch.equal(plain.source_BCHW, asked.source_BCHW)
+    rows = source._files["objects"].rows
+    pictures = torch.stack([torch.from_numpy(rows.pixels(i, "target")) for i in range(8)])
+    known = shared().autoencoder.encode(pictures.float() / 127.5 - 1)
+    for row, name in enumerate(names):
+        distances = (known - asked.target_BCHW[row]).abs().amax(dim=(1, 2, 3))
+        assert (float(distances.min()) < 1e-4) == (name == "objects")
+    whole = drawn(source.t2i, ["text"] * 4, targets=True)
+    assert torch.equal(whole.text_BLD, drawn(source.t2i, ["text"] * 4).text_BLD)
+    assert whole.target_BCHW.shape == (4, *shared().latent_shape)
+
+
+def test_prompts_of_files_offer_no_targets(folder: Path, cache: Path):
+    data = {"sources": _files(folder), "composition": {"my-text": 1, "portrait": 1}}
+    assert not _draws(_recipe(data), cache).source.offers_targets
+
+
 def test_two_cycles_train_on_files_of_both_tasks(folder: Path, cache: Path):
     data = {
         "sources": _files(folder),
