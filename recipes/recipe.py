@@ -19,6 +19,9 @@ from recipes.objectives.settings import Dmd
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
 
+LONGEST = 1_000_000
+"""Most cycles of a trial."""
+
 
 class Adam(Settings):
     """AdamW settings of one role."""
@@ -58,7 +61,7 @@ class Train(Settings):
     cycles: int = Field(
         40,
         ge=1,
-        le=1_000_000,
+        le=LONGEST,
         description="Cycles: a student update + k fake updates. Not in force where `epochs` is.",
     )
     epochs: float | None = Field(
@@ -109,7 +112,10 @@ class Recipe(Settings):
                 f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"
             )
         refuse_small_pools(self.data)
-        assert self.total_cycles >= 1, "the budget and the mixture make a length"
+        if self.total_cycles > LONGEST:
+            raise ValueError(
+                f"epochs and task mixture make {self.total_cycles:,} cycles; at most {LONGEST:,}"
+            )
         return self
 
     @property

@@ -116,7 +116,7 @@ class Rows:
             content, where = held.get("bytes"), held.get("path")
         if isinstance(content, bytes):
             image = Image.open(io.BytesIO(content))
-        elif where:
+        elif isinstance(where, str) and where:
             image = Image.open(self._home / where)
         else:
             raise FileNotFoundError(f"row {row} of {self.name} has no {role} image")
@@ -129,15 +129,9 @@ class Rows:
 
     def checked(self, rules: Rules, cache: Path) -> RowReport:
         """Look at every row once; the result is kept by content of the files and of the code."""
-        name = hashlib.sha256(
-            json.dumps(
-                [
-                    files_digest(self.settings.model_dump()),
-                    self.settings.model_dump(),
-                    code_digest(),
-                ]
-            ).encode()
-        ).hexdigest()[:24]
+        settings = self.settings.model_dump()
+        content = json.dumps([files_digest(settings), settings, code_digest()])
+        name = hashlib.sha256(content.encode()).hexdigest()[:24]
         kept = cache / "rows" / f"{name}.json"
         try:
             return RowReport(self.name, len(self.texts), json.loads(kept.read_text()))

@@ -59,6 +59,13 @@ class FileSource(Settings):
     )
     columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
 
+    @model_validator(mode="after")
+    def _read(self) -> FileSource:
+        named = self.columns.model_dump(exclude={"prompt"}, exclude_none=True)
+        if self.task == "t2i" and named:
+            raise ValueError(f"columns {sorted(named)} are read for task: edit only")
+        return self
+
 
 AnySource = Annotated[WorldSource | FileSource, Field(discriminator="kind")]
 
@@ -177,4 +184,4 @@ def refuse_unknown(given: Iterable[str], allowed: Iterable[str], what: str) -> N
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown {what} {name!r}{hint} Allowed: {', '.join(known)}")
+            raise ValueError(f"unknown {what} {name!r}{hint}; allowed: {', '.join(known)}")

@@ -93,6 +93,8 @@ FILE = {"mine": {"kind": "files", "path": "prompts.jsonl"}}
         ),
         ({"data": {"sources": {"x": {"kind": "toyworld", "category": "txt"}}}}, "'text'"),
         ({"data": {"sources": {"x": {"kind": "folder"}}}}, "kind"),
+        ({"data": {"sources": {"x": FILE["mine"] | {"columns": {"mask": "m"}}}}}, "edit only"),
+        ({"tasks": {"t2i": 1, "edit": 1e6}, "mixing": {"count": "t2i"}}, "at most 1,000,000"),
     ],
 )
 def test_what_cannot_be_is_refused(fields: dict, message: str):
