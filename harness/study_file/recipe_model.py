@@ -29,6 +29,8 @@ class Simplex:
     path: Path
     components: tuple[str, ...]
     """Names the model declares; empty where any may be given."""
+    closed: bool
+    """Whether no other names than the declared ones may be given."""
     model: bool
     """Whether it is a model of its own, whose zeros stay; a map drops them."""
 
@@ -93,8 +95,10 @@ def simplexes(model: type[BaseModel], data: Any, prefix: Path = ()) -> Iterator[
             continue
         path = (*prefix, name)
         if simplex:
-            own = tuple(parts[0].model_fields) if parts else ()
-            yield Simplex(path, declared or own, bool(parts))
+            components = declared or (tuple(parts[0].model_fields) if parts else ())
+            extra = model.model_fields[name].json_schema_extra
+            may_grow = isinstance(extra, dict) and extra.get("open") is True
+            yield Simplex(path, components, bool(components) and not may_grow, bool(parts))
         elif isinstance(data[name], dict):
             inside = data[name]
             for key, value in inside.items() if mapped else [("", inside)]:

@@ -112,10 +112,10 @@ class Resolver:
     ) -> tuple[dict[str, Any], dict[Path, tuple[str, ...]]]:
         faults, found = [], {}
         for simplex in simplexes(self.model, data):
-            names = simplex.components or order.get(simplex.path, ())
+            names = order.get(simplex.path) or simplex.components
             value = _at(data, simplex.path)
             try:
-                shares = normalise(value, names, closed=bool(simplex.components))
+                shares = normalise(value, names, closed=simplex.closed)
             except MixtureError as error:
                 faults.append(Fault(simplex.path, str(error)))
                 continue

@@ -72,7 +72,8 @@ def arm_label(path: str, value: Any) -> str:
 
 def scope(recipe: Mapping[str, Any], protocol: str) -> str:
     """What a verdict is a claim about."""
-    return f"on the toy world (24 px, 1.9 M parameters), {recipe['train']['cycles']} cycles"
+    cycles = Recipe.model_validate(dict(recipe)).total_cycles
+    return f"on the toy world (24 px, 1.9 M parameters), {cycles} cycles"
 
 
 def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Repo
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
-from recipes.data.toyworld import ToyWorldSource
+from recipes.data.sources import Sources
 from recipes.export import export
 from recipes.families.toyworld import ToyWorldFamily, shared
 from recipes.recipe import Recipe
@@ -26,9 +26,12 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     made = Recipe.model_validate(dict(recipe))
     recipe_hash = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
     family = shared()
-    draws = Draws(made, ToyWorldSource(family), family.latent_shape, context.seed)
+    sources = Sources(made.data, family, context.seed, context.cache)
+    info = {f"data.{report.source}": report.text() for report in sources.reports}
+    for name, text in info.items():
+        print(f"{name}: {text}")  # to the trial's log
+    draws = Draws(made, sources, family.latent_shape, context.seed)
     trial = Distillation(made, family, draws)
-    info: dict[str, str] = {}
     if context.resume_from is not None:
         try:
             _, state, complaints = checkpoint.load_latest(context.resume_from, recipe_hash)
@@ -38,7 +41,7 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
         info["resumed"] = f"at cycle {trial.cycles}" + "".join(f"; {c}" for c in complaints)
     else:
         trial.warm_up()
-    total = made.train.cycles
+    total = made.total_cycles
     wanted = {c for c in context.measurement.at if c < total} | {total}
     pace = _Pace(trial)
     yield Report(step=trial.cycles, total=total, info=info)
@@ -85,7 +88,8 @@ def _measured(
     family: ToyWorldFamily, network: nn.Module, recipe: Recipe, context: Context, done: int
 ) -> Iterator[Report]:
     """Measure after some cycles; at the end the student is exported and the trial is done."""
-    last = done == recipe.train.cycles
+    total = recipe.total_cycles
+    last = done == total
     student: tuple[Artifact, ...] = ()
     if last:
         path = export(network, recipe, context.folder, done)
@@ -93,9 +97,7 @@ def _measured(
     rungs = recipe.student.levels
     pictures = student_pictures(family, network, rungs, renoise=recipe.objective.renoises)
     scale = recipe.guidance.scale
-    for report in measured(
-        pictures, context.measurement.protocol, context, done, recipe.train.cycles, scale
-    ):
+    for report in measured(pictures, context.measurement.protocol, context, done, total, scale):
         ends = last and report.measured
         yield report.model_copy(
             update={
