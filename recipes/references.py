@@ -59,8 +59,9 @@ def own_teacher(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         (only,) = teachers.values()
         return teacher_settings(_scale(only, guidance), only["weights"]), ""
     parts = {"teachers": teachers, "guidance": guidance, "panel": recipe["panel"]}
-    staged = any(t["by_progress"] is not None for t in teachers.values())
-    note = "the panel as it stands at the end of training" if staged else "the panel"
+    note = "the trial's own panel, guided as in training"
+    if any(t["by_progress"] is not None for t in teachers.values()):
+        note += ", as it stands at the end"
     return {"row": "teacher", "steps": TEACHER_STEPS, "shift": 3.0, **parts}, note
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-from recipes.guidance.settings import OTHER, Guidance, Teacher, condition_factor
+from recipes.guidance.settings import OTHER, Guidance, Teacher
 
 Labels = Mapping[str, Iterable[str]]
 """Task -> labels that its rows may have."""
@@ -55,7 +55,7 @@ def _check_judged(
     rungs = rungs if any(t.by_rung is not None for t in panel) else 1
     rows = rows if any(t.by_condition is not None for t in panel) else rows[:1]
     for rung, until, (task, label) in itertools.product(range(rungs), sorted(ends), rows):
-        if not sum(teacher_weight(t, rung, _before(until), task, label) for t in panel) > 0:
+        if not sum(t.weight(rung, _before(until), task, label) for t in panel) > 0:
             raise ValueError(
                 f"teachers: shares sum to 0 for {task}.{label} at rung {rung} while progress is "
                 f"below {until:g}; at least one must be positive"
@@ -65,28 +65,3 @@ def _check_judged(
 def _before(until: float) -> float:
     """A progress inside the stage that ends at `until`."""
     return until - 1e-9
-
-
-def teacher_weight(
-    teacher: Teacher, rung: int | None, progress: float, task: str, label: str | None
-) -> float:
-    """Unnormalised lambda of a teacher for one row.
-
-    Args:
-        teacher: its settings.
-        rung: exit rung of the row; needed where a weight is given by rung.
-        progress: share of the cycles done, in [0, 1].
-        task: t2i or edit.
-        label: category or edit type of the row; needed where a weight is given by condition.
-    """
-    weight = teacher.share
-    if teacher.by_rung is not None:
-        assert rung is not None, "weights by rung need the exit rung of every row"
-        weight *= teacher.by_rung[rung]
-    if teacher.by_progress is not None:
-        pieces = sorted(teacher.by_progress.values(), key=lambda piece: piece.until)
-        weight *= next((p.share for p in pieces if progress < p.until), pieces[-1].share)
-    if teacher.by_condition is not None:
-        assert label is not None, "weights by condition need the label of every row"
-        weight *= condition_factor(teacher.by_condition, task, label)
-    return weight

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from recipes.families.base import Condition, Family
-from recipes.guidance.checks import teacher_weight
 from recipes.guidance.scales import guided_rows, scales_of
 from recipes.guidance.settings import Guidance, Panel, Teacher
 
@@ -118,7 +117,7 @@ class TeacherPanel:
         for part in self._parts(t_B, condition, rungs_B, progress):
             rows = _all_or(part.rows_N, len(t_B))
             v = self._guided(part, z_BCHW[rows], t_B[rows], condition.rows(rows))
-            mixed[rows] += part.weight_N.to(v.dtype).view(-1, 1, 1, 1) * v
+            mixed[rows] += part.weight_N.to(v).view(-1, 1, 1, 1) * v
         return mixed
 
     def forwards(
@@ -148,7 +147,7 @@ class TeacherPanel:
         rungs = [None] * count if rungs_B is None else rungs_B.tolist()
         rows = list(zip(rungs, condition.labels or (None,) * count, strict=True))
         weights_MB = torch.tensor(
-            [[teacher_weight(t, r, progress, task, c) for r, c in rows] for _, t in self.members],
+            [[t.weight(r, progress, task, c) for r, c in rows] for _, t in self.members],
             dtype=torch.float64,
         )
         total_B = weights_MB.sum(0)

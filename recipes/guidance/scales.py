@@ -26,18 +26,19 @@ def scales_of(
         rungs_B: exit rungs, needed where scales are given by rung.
         own_scale: a teacher's own scale, in the place of `scale`, `by_rung` and `by_level`.
     """
+    exact = {"dtype": torch.float64, "device": t_B.device}
     if own_scale is not None:
-        scale_B = torch.full(t_B.shape, own_scale, dtype=torch.float64)
+        scale_B = torch.full(t_B.shape, own_scale, **exact)
     elif guidance.by_rung is not None:
         assert rungs_B is not None, "guidance.by_rung needs the exit rung of every row"
-        scale_B = torch.tensor(guidance.by_rung, dtype=torch.float64)[rungs_B]
+        scale_B = torch.tensor(guidance.by_rung, **exact)[rungs_B.to(t_B.device)]
     elif guidance.by_level is not None:
         pieces = sorted(guidance.by_level.values(), key=lambda piece: piece.below)
-        bounds = torch.tensor([piece.below for piece in pieces[:-1]], dtype=t_B.dtype)
+        bounds = t_B.new_tensor([piece.below for piece in pieces[:-1]])
         index_B = torch.bucketize(t_B, bounds, right=True)
-        scale_B = torch.tensor([piece.scale for piece in pieces], dtype=torch.float64)[index_B]
+        scale_B = torch.tensor([piece.scale for piece in pieces], **exact)[index_B]
     else:
-        scale_B = torch.full(t_B.shape, guidance.scale, dtype=torch.float64)
+        scale_B = torch.full(t_B.shape, guidance.scale, **exact)
     if guidance.interval is None:
         return scale_B
     inside_B = (t_B >= guidance.interval.low) & (t_B <= guidance.interval.high)
@@ -57,7 +58,7 @@ def guided_rows(
     if bool((scale_N == scale_N[0]).all()):
         v = guided(v_cond, v_uncond, float(scale_N[0]))
     else:
-        v = torch.lerp(v_uncond, v_cond, scale_N.to(v_cond.dtype).view(-1, 1, 1, 1))
+        v = torch.lerp(v_uncond, v_cond, scale_N.to(v_cond).view(-1, 1, 1, 1))
     if rescale == 0.0:
         return v
     wanted, given = (

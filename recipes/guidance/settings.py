@@ -28,7 +28,6 @@ training time, and routing by condition:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -63,7 +62,7 @@ class ProgressShare(Settings):
     """Weight of a teacher during a stage of training."""
 
     until: float = Field(gt=0, le=1, description="Holds while the share of cycles done is below.")
-    share: float = Field(ge=0, description="Weight during that stage.")
+    share: float = Field(ge=0, allow_inf_nan=False, description="Weight during that stage.")
 
 
 class Guidance(Settings):
@@ -115,7 +114,10 @@ class Teacher(Settings):
 
     weights: str = Field("teacher", description="Name of the family's weights.")
     share: float = Field(
-        1.0, ge=0, description="Weight lambda in the panel; shares are normalised."
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight lambda in the panel; shares are normalised.",
     )
     by_rung: tuple[float, ...] | None = Field(
         None, description="Factor of the weight for each exit rung, noisiest first (reading A)."
@@ -146,6 +148,28 @@ class Teacher(Settings):
             check_pieces("by_progress", [piece.until for piece in self.by_progress.values()])
         return self
 
+    def weight(self, rung: int | None, progress: float, task: str, label: str | None) -> float:
+        """Lambda for one row, not yet normalised.
+
+        Args:
+            rung: exit rung of the row; needed where a weight is given by rung.
+            progress: share of the cycles done, in [0, 1].
+            task: t2i or edit.
+            label: category or edit type of the row; needed where a weight is given by condition.
+        """
+        weight = self.share
+        if self.by_rung is not None:
+            assert rung is not None, "weights by rung need the exit rung of every row"
+            weight *= self.by_rung[rung]
+        if self.by_progress is not None:
+            pieces = sorted(self.by_progress.values(), key=lambda piece: piece.until)
+            weight *= next((p.share for p in pieces if progress < p.until), pieces[-1].share)
+        if self.by_condition is not None:
+            assert label is not None, "weights by condition need the label of every row"
+            names = (f"{task}.{label}", label, task, OTHER)
+            weight *= next((self.by_condition[n] for n in names if n in self.by_condition), 0.0)
+        return weight
+
 
 class Panel(Settings):
     """How the teachers of a row are combined."""
@@ -165,13 +189,3 @@ def check_pieces(name: str, bounds: list[float]) -> None:
     """
     if not bounds or max(bounds) != 1.0 or len(set(bounds)) != len(bounds):
         raise ValueError(f"{name}: bounds {sorted(bounds)} must differ, and the largest must be 1")
-
-
-def condition_factor(by_condition: Mapping[str, float] | None, task: str, label: str) -> float:
-    """Factor of a teacher's weight for a row of a task and label; 1 where nothing is given."""
-    if by_condition is None:
-        return 1.0
-    for name in (f"{task}.{label}", label, task, OTHER):
-        if name in by_condition:
-            return by_condition[name]
-    return 0.0

@@ -32,7 +32,7 @@ def test_a_trial_and_its_kept_student_are_compared_with_their_own_panel(tmp_path
     recipe = Recipe.model_validate(fields).model_dump(mode="json")
     first, second = (_context(tmp_path / name, tmp_path / "cache") for name in ("a", "b"))
     last = list(subject.run(recipe, first))[-1]
-    assert last.info == {"fid_teacher": "distance to the panel"}
+    assert last.info == {"fid_teacher": "distance to the trial's own panel, guided as in training"}
     again = list(subject.measure(first.folder / "student", PROTOCOL, second))[-1]
     assert again.metrics == last.metrics
     assert again.info == last.info

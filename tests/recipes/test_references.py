@@ -114,7 +114,7 @@ def test_a_panel_or_guidance_by_level_is_a_row_of_its_own(fields: dict):
     only_base = fields.get("teachers", {}).keys() == {"base"}
     assert (settings == teacher_settings(2.0)) is only_base
     if not only_base:
-        assert note == "the panel"
+        assert note == "the trial's own panel, guided as in training"
         assert settings in references(recipe).values()
         assert compared_teacher(settings) == settings
         assert record_name(settings, "a") != record_name(teacher_settings(2.0), "a")
@@ -124,7 +124,7 @@ def test_a_panel_by_stage_is_compared_with_its_end():
     stages = {"a": {"until": 0.5, "share": 0}, "b": {"until": 1, "share": 1}}
     settings, note = own_teacher(_of(teachers={"base": {}, "s": {**SIGNS, "by_progress": stages}}))
     assert set(settings["teachers"]) == {"base", "s"}
-    assert "end of training" in note
+    assert note.endswith("as it stands at the end")
 
 
 @pytest.mark.parametrize(
