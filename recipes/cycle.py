@@ -35,16 +35,14 @@ class Distillation:
         self.draws = draws
         self.cycles = 0
         self.skipped = {"student": 0, "fake": 0}
-        teachers = {name: family.network(t.weights) for name, t in recipe.teachers.items()}
         start = recipe.teachers[recipe.student.init].weights
         student = family.network(start).requires_grad_(True)
         fake = family.network(start).requires_grad_(True)
-        shares = {name: t.share for name, t in recipe.teachers.items()}
         self.networks = Networks(
             family=family,
             student=student,
             fake=fake,
-            teachers=TeacherPanel(family, teachers, shares, recipe.guidance.scale),
+            teachers=TeacherPanel.load(family, recipe.teachers, recipe.guidance, recipe.panel),
             rungs=recipe.student.levels,
         )
         self.objective = DmdObjective(recipe.objective)

@@ -24,9 +24,8 @@ def data_digest(recipe: Mapping[str, Any]) -> str:
     """
     folder = ROOT / "recipes" / "toyworld" / "weights"
     rows = recipe["teachers"].values() if "teachers" in recipe else [recipe]
-    named = {row.get("weights", "teacher") for row in rows}
-    if "specialist" in named:
-        named.add("teacher")  # the specialist is stored as its difference from the base
+    # Specialists are stored as their difference from the base.
+    named = {"teacher", *(row.get("weights", "teacher") for row in rows)}
     parts = {
         name: file_digest(folder / f"{name}.safetensors") for name in sorted({*FROZEN, *named})
     }

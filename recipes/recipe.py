@@ -12,12 +12,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recipes.data.mixture import Mixture, mixture_of
-from recipes.data.settings import Data, Mixing
+from recipes.data.settings import CATEGORIES, EDIT_TYPES, Data, Mixing
 from recipes.data.sizes import cycles_of_epochs, refuse_small_pools
-from recipes.guidance.settings import Guidance, Teacher
+from recipes.guidance.checks import check_panel
+from recipes.guidance.settings import Guidance, Panel, Teacher
 from recipes.objectives.settings import Dmd
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
+from recipes.toyworld.prompts import encode
 
 LONGEST = 1_000_000
 """Most cycles of a trial."""
@@ -93,6 +95,7 @@ class Recipe(Settings):
         default_factory=lambda: {"base": Teacher()},
         description="Panel of frozen teachers by name; velocities are mixed by share.",
     )
+    panel: Panel = Field(default_factory=Panel, description="How the teachers are combined.")
     student: Student = Field(default_factory=Student, description="The student.")
     objective: Dmd = Field(default_factory=Dmd, description="Objective and its settings.")
     optimiser: Optimiser = Field(default_factory=Optimiser, description="Optimisers.")
@@ -105,8 +108,16 @@ class Recipe(Settings):
             raise ValueError(f"tasks: unknown {unknown}; allowed are t2i and edit")
         if not self.teachers:
             raise ValueError("teachers: at least one is needed")
-        if sum(t.share for t in self.teachers.values()) <= 0:
-            raise ValueError("teachers: shares sum to 0; at least one must be positive")
+        labels = {
+            "t2i": {*CATEGORIES, *self.data.composition},
+            "edit": {*EDIT_TYPES, *self.data.edit_types},
+        }
+        check_panel(self.teachers, self.guidance, self.student.rungs, labels)
+        if self.guidance.negative:
+            try:
+                encode([self.guidance.negative])
+            except ValueError as error:
+                raise ValueError(f"guidance.negative: {error}") from None
         if self.student.init not in self.teachers:
             raise ValueError(
                 f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"

@@ -17,6 +17,7 @@ from recipes.data.sources import Sources
 from recipes.export import export
 from recipes.families.toyworld import ToyWorldFamily, shared
 from recipes.recipe import Recipe
+from recipes.references import own_teacher
 from recipes.sampling import student_pictures
 from recipes.subject.measuring import measured
 
@@ -96,8 +97,9 @@ def _measured(
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
     pictures = student_pictures(family, network, rungs, renoise=recipe.objective.renoises)
-    scale = recipe.guidance.scale
-    for report in measured(pictures, context.measurement.protocol, context, done, total, scale):
+    teacher, note = own_teacher(recipe.model_dump(mode="json"))
+    protocol = context.measurement.protocol
+    for report in measured(pictures, protocol, context, done, total, teacher, note):
         ends = last and report.measured
         yield report.model_copy(
             update={

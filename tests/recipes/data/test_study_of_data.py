@@ -8,7 +8,7 @@ import pytest
 
 from harness.design import arms
 from harness.errors import HarnessError
-from harness.plan_text import lines_of
+from harness.planning.plan_text import lines_of
 from harness.study import load
 from recipes import subject
 from tests.harness.study_files import plan, write
