@@ -11,11 +11,10 @@ f(x) + g(y), so gradients and upright stripes are no noise. Plain is where the p
 its centre, so choosing plain places does not choose quiet ones. Noise on white or black is clipped
 by the 8-bit range and reads low; the rounding itself reads as about 0.001.
 
-Saturation is the mean S of HSV, (max - min) / max over the channels, as in the table of arXiv
-2410.02416 on oversaturation under guidance. Clipping is the share of channel values within two
-levels of 0 or 255: what is left in 8 bits of values that guidance pushed out of range (arXiv
-2205.11487, section 2.3). Neither has a good direction; rendered or real pictures show what is
-normal.
+Saturation is the mean S of HSV, (max - min) / max over the channels: strong guidance raises it
+(arXiv 2410.02416). Clipping is the share of channel values within two levels of 0 or 255: what 8
+bits keep of values that guidance pushes out of range (arXiv 2205.11487, on thresholding). Neither
+has a good direction; rendered or real pictures show what is normal.
 """
 
 from __future__ import annotations

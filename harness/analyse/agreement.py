@@ -5,7 +5,7 @@ recipe does, and would lift every correlation. Signed by direction of good, so t
 that is better on one is better on the other", for distances as well.
 
 The arms are the sample. The interval is Fisher's z with the standard error of Bonett and Wright
-(2000, Psychometrika 65), which Ruscio (2008) found to hold up with ties and skew:
+(2000, Psychometrika 65):
 
     atanh(rho) +- z sqrt((1 + rho^2 / 2) / (n - 3))
 
