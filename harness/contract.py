@@ -77,7 +77,8 @@ class Artifact(_Frozen):
     @field_validator("path")
     @classmethod
     def _inside(cls, value: str) -> str:
-        if Path(value).is_absolute() or ".." in Path(value).parts:
+        suspicious = value.startswith("/") or ".." in value or ":" in value
+        if suspicious and (Path(value).is_absolute() or ".." in Path(value).parts):
             raise ValueError(
                 f"artifact path {value!r} must be relative and stay in the attempt folder"
             )

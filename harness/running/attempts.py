@@ -183,10 +183,15 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def drop_checkpoints(root: Path) -> None:
-    """Delete the checkpoints of a finished trial: needed until it is done, and large."""
+def drop_checkpoints(root: Path, read: Mapping[Path, list[Line]] | None = None) -> None:
+    """Delete the checkpoints of a finished trial: needed until it is done, and large.
+
+    Args:
+        root: folder of the trial.
+        read: reports that were read already, by attempt folder; long ones take a while.
+    """
     for folder in sorted((root / "attempts").glob("*-*")):
-        lines = read_reports(folder)
+        lines = (read or {}).get(folder) or read_reports(folder)
         artifacts = [a for line in lines for a in line.report.artifacts]
         others = [folder / a.path for a in artifacts if a.kind != "checkpoint"]
         for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"}:

@@ -156,13 +156,14 @@ class Driver:
 
     def _close(self, running: _Running, ended: Ended, at: float) -> None:
         job = running.job
-        closed = _closing(running, ended, at)
+        lines = attempts.read_reports(job.folder)
+        closed = _closing(running, ended, at, lines)
         self._record(closed)
         if closed.state == "killed":  # the worker could not write it
             self._note_end(closed)
         del self._running[job.key]
         if closed.state in ("done", "diverged"):
-            attempts.drop_checkpoints(self.workspace.trial(job.key))
+            attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})
         running.claim.release()
         self._tracker.closed(closed, job.folder)
         self.tally.ended[job.key] = ended
@@ -259,10 +260,9 @@ class Driver:
         running.claim.release()
 
 
-def _closing(running: _Running, ended: Ended, at: float) -> Closed:
+def _closing(running: _Running, ended: Ended, at: float, lines: list[attempts.Line]) -> Closed:
     """The closing record, from what the attempt left on disk: the truth even if its worker died."""
     job = running.job
-    lines = attempts.read_reports(job.folder)
     info: dict[str, str] = {}
     for line in lines:
         info.update(line.report.info)
