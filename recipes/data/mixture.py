@@ -52,7 +52,8 @@ class Mixture:
 
     def __init__(self, t2i: float, mixing: Mixing, budget: int) -> None:
         self.exact = mixing.count == "t2i"
-        self.stretches = _stretches(Fraction(repr(t2i)), mixing)
+        # Shares are rounded to twelve digits: 0.333333333333 means 1/3, or 3 x 40 cycles were 121.
+        self.stretches = _stretches(Fraction(repr(t2i)).limit_denominator(10**6), mixing)
         self.mean = self._integral(Fraction(1))
         if self.exact and self.mean == 0:
             raise ValueError("mixing.count: t2i needs a T2I share above 0 somewhere in training")

@@ -92,6 +92,8 @@ def test_a_fixed_t2i_count_extends_training(edit: float, cycles: int):
 
 
 def test_a_schedule_lengthens_by_its_mean_share():
+    thirds = {"tasks": {"t2i": 1, "edit": 2}, "mixing": {"count": "t2i"}}
+    assert Recipe.model_validate(thirds).total_cycles == 120
     late = [{"until": 0.5, "edit": 0.0}, {"until": 1.0, "edit": 0.5}]  # T2I share 0.75 on average
     recipe = Recipe.model_validate(
         {"mixing": {"count": "t2i", "schedule": late}, "train": {"cycles": 30}}
