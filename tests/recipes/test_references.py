@@ -19,6 +19,7 @@ from recipes.references import (
     teacher_features,
     teacher_settings,
 )
+from recipes.toyworld.weights import SPECIALISTS
 
 
 def _recipe(scale: float) -> dict:
@@ -76,6 +77,15 @@ def test_what_ships_is_found_under_the_shipped_protocol(scale: float, tmp_path):
     features = teacher_features(teacher_settings(scale), fingerprint, tmp_path)
     assert features is not None
     assert {f.shape[1] for f in features.values()} == {64}
+
+
+@pytest.mark.parametrize("weights", SPECIALISTS)
+def test_the_rows_of_shipped_specialists_ship_too(weights: str, tmp_path):
+    fingerprint = subject.fingerprints(_recipe(2.0), subject.PROTOCOL).protocol
+    record = shipped(teacher_settings(2.0, weights), fingerprint)
+    base = shipped(teacher_settings(2.0), fingerprint)
+    assert record.metrics["oracle/words"] > base.metrics["oracle/words"]
+    assert teacher_features(teacher_settings(2.0, weights), fingerprint, tmp_path) is not None
 
 
 def test_shipped_records_are_small():
