@@ -32,7 +32,7 @@ def check_panel(
             raise ValueError(
                 f"{path} has {len(given)} entries, but student.rungs is {rungs}; give one a rung"
             )
-    tasks = {task: tuple(found) for task, found in labels.items()}
+    tasks = {task: tuple(sorted(found)) for task, found in labels.items()}
     known = {OTHER, *tasks, *(label for found in tasks.values() for label in found)}
     known |= {f"{task}.{label}" for task, found in tasks.items() for label in found}
     for name, teacher in teachers.items():

@@ -24,6 +24,8 @@ training time, and routing by condition:
     teachers:
       base: {by_condition: {t2i.text: 0, other: 1}}
       specialist: {weights: specialist, by_condition: {t2i.text: 1}}
+
+A level of a study that adds a teacher or a piece assigns the whole map, as written above.
 """
 
 from __future__ import annotations

@@ -53,8 +53,7 @@ def add_low_rank(model: nn.Module, rank: int) -> dict[str, LowRank]:
     return adapters
 
 
-Texts = list[str]
-Batch = tuple[Texts, Tensor, Tensor | None]
+Batch = tuple[list[str], Tensor, Tensor | None]
 """Texts, target latents, and source latents where the batch is one of edits."""
 Draw = Callable[[nn.Module, Generator, int], Batch]
 """(autoencoder, generator, step) -> batch."""
@@ -78,7 +77,8 @@ def fit_specialist(folder: Path, steps_scale: float = 1.0) -> Path:
         return _narrow_batch(autoencoder, generator, TEXT_SHARE)
 
     steps = max(2, round(STEPS * steps_scale))
-    return _fine_tune("specialist", folder, steps, draw, f"rank {RANK}, {steps} steps of {BATCH}")
+    recipe = f"rank {RANK}, {steps} steps of {BATCH}, narrow"
+    return _fine_tune("specialist", folder, steps, draw, recipe)
 
 
 def fit_sign_specialist(folder: Path, steps_scale: float = 1.0) -> Path:

@@ -89,7 +89,10 @@ def test_stages_of_training():
     """Reading B: k is how far training is; a stage holds up to its end, the last at the end too."""
     pieces = {"b": {"until": 1.0, "share": 3}, "a": {"until": 0.5, "share": 0}}
     panel = _panel({"base": {}, "other": {"by_progress": pieces}})
-    condition = _asked()[2]
+    z, t, condition = _asked()
+    early, base = (p.velocity(z, t, condition, None, 0.2) for p in (panel, _panel({"base": {}})))
+    torch.testing.assert_close(early, base)
+    assert not torch.allclose(panel.velocity(z, t, condition, None, 0.8), base)
     for progress, weight in ((0.0, 0.0), (0.499, 0.0), (0.5, 0.75), (0.99, 0.75), (1.0, 0.75)):
         assert panel.weights(condition, None, progress)[1].tolist() == [weight] * 4
 

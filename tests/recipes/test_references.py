@@ -19,6 +19,7 @@ from recipes.references import (
     teacher_features,
     teacher_settings,
 )
+from recipes.toyworld.weights import SPECIALISTS
 
 
 def _recipe(scale: float) -> dict:
@@ -84,6 +85,15 @@ def test_what_ships_holds_every_metric():
     record = shipped(settings, subject.fingerprints(_recipe(2.0), subject.PROTOCOL).protocol)
     assert record is not None
     assert set(subject.metrics) == set(record.metrics)
+
+
+@pytest.mark.parametrize("weights", SPECIALISTS)
+def test_the_rows_of_shipped_specialists_ship_too(weights: str, tmp_path):
+    fingerprint = subject.fingerprints(_recipe(2.0), subject.PROTOCOL).protocol
+    record = shipped(teacher_settings(2.0, weights), fingerprint)
+    base = shipped(teacher_settings(2.0), fingerprint)
+    assert record.metrics["oracle/words"] > base.metrics["oracle/words"]
+    assert teacher_features(teacher_settings(2.0, weights), fingerprint, tmp_path) is not None
 
 
 def test_shipped_records_are_small():
