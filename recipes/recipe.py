@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from recipes.data.settings import Data
 from recipes.guidance.settings import Guidance, Teacher
-from recipes.objectives.settings import Dmd
+from recipes.objectives.settings import AnyObjective, Dmd
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
 
@@ -79,7 +79,9 @@ class Recipe(Settings):
         description="Panel of frozen teachers by name; velocities are mixed by share.",
     )
     student: Student = Field(default_factory=Student, description="The student.")
-    objective: Dmd = Field(default_factory=Dmd, description="Objective and its settings.")
+    objective: AnyObjective = Field(
+        default_factory=Dmd, description="Objective and its settings, told apart by `name`."
+    )
     optimiser: Optimiser = Field(default_factory=Optimiser, description="Optimisers.")
     train: Train = Field(default_factory=Train, description="Length and width of training.")
 
@@ -96,4 +98,5 @@ class Recipe(Settings):
             raise ValueError(
                 f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"
             )
+        self.objective.check(self)
         return self

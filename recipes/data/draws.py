@@ -27,7 +27,11 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Source(Protocol):
-    """Prompts and edit cases of a family; each sample draws from its own generator."""
+    """Prompts and edit cases of a family; each sample draws from its own generator.
+
+    A source that sets `offers_targets` also takes `targets=True`: target latents come with the
+    conditions, and nothing else of them changes.
+    """
 
     def t2i(self, categories: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
         """Conditions of prompts, one per category named."""
@@ -49,11 +53,21 @@ def pick(shares: Mapping[str, float], u: float) -> str:
 
 
 class Draws:
-    """Micro-batches of one trial, addressed by (role, cycle, update)."""
+    """Micro-batches of one trial, addressed by (role, cycle, update).
+
+    Raises:
+        ValueError: if the objective needs target images and the source offers none.
+    """
 
     def __init__(
         self, recipe: Recipe, source: Source, shape: tuple[int, int, int], seed: Seed
     ) -> None:
+        objective = recipe.objective
+        if not objective.prompt_only and not getattr(source, "offers_targets", False):
+            raise ValueError(
+                f"objective {objective.name!r} needs target images and {type(source).__name__} "
+                "offers prompts only; use a source with targets, or an objective without"
+            )
         self.recipe = recipe
         self.source = source
         self.shape = shape
@@ -77,21 +91,32 @@ class Draws:
         task = self.task(role, cycle, update)
         condition = self._condition(task, role, cycle, update, size)
         noise = self._normal(f"noise.{role}", cycle, update, size)
-        level, renoise = self.renoising(role, cycle, update, size)
         settings = self.recipe.objective
-        offset = self.seed(f"exit.{role}", cycle, update) % self.recipe.student.rungs
-        if settings.exit_rungs == "stratified":
-            exits = stratified_exits(size, self.recipe.student.rungs, offset)
-        else:
-            exits = torch.full((size,), offset)
+        level, renoise = None, None
+        if settings.judges:
+            level, renoise = self.renoising(role, cycle, update, size)
+        exits = self._exits(role, cycle, update, size) if settings.rolls else None
         fresh = None
-        if settings.rollout == "renoise":
+        if settings.renoises:
 
             def fresh(rung: int) -> Tensor:
                 return self._normal(f"rollout.{role}", cycle, update, size, rung)
 
+        def further(stream: str) -> tuple[Tensor, Tensor]:
+            u_B = self._uniform(f"{stream}.level.{role}", cycle, update, size, 1)[:, 0]
+            return u_B, self._normal(f"{stream}.noise.{role}", cycle, update, size)
+
         progress = max(cycle, 0) / self.recipe.train.cycles
-        return Batch(task, condition, noise, exits, level, renoise, fresh, progress)
+        return Batch(task, condition, noise, exits, level, renoise, fresh, progress, further)
+
+    def _exits(self, role: str, cycle: int, update: int, size: int) -> Tensor:
+        """Exit rung per row, (B,) int64 descending, from the first that the objective allows."""
+        settings, rungs = self.recipe.objective, self.recipe.student.rungs
+        first = settings.first_exit(rungs)
+        offset = self.seed(f"exit.{role}", cycle, update) % (rungs - first)
+        if settings.exit_rungs == "stratified":
+            return first + stratified_exits(size, rungs - first, offset)
+        return torch.full((size,), first + offset)
 
     def renoising(self, role: str, cycle: int, update: int, size: int) -> tuple[Tensor, Tensor]:
         """Levels (B,) float32 and noise (B, C, H, W) at which samples are judged."""
@@ -108,7 +133,9 @@ class Draws:
         names = [pick(shares, float(torch.rand((), generator=g))) for g in generators]
         self.realised[task] += size
         self.realised.update(f"{task}.{name}" for name in names)
-        condition = (self.source.t2i if task == "t2i" else self.source.edit)(names, generators)
+        asked = {} if self.recipe.objective.prompt_only else {"targets": True}
+        draw = self.source.t2i if task == "t2i" else self.source.edit
+        condition = draw(names, generators, **asked)
         return replace(condition, labels=tuple(names))
 
     def _generator(self, stream: str, *index: int) -> torch.Generator:

@@ -26,6 +26,8 @@ class Condition:
     """Source latents of an edit; None for T2I (absent, not zeros)."""
     labels: tuple[str, ...] = ()
     """Category or edit type of each row, for teachers routed by condition; empty if unknown."""
+    target_BCHW: Tensor | None = None
+    """Clean latents of a picture that answers it; only where the objective needs one."""
 
     def rows(self, index: Tensor | slice) -> Condition:
         """The condition of some rows."""
@@ -34,7 +36,8 @@ class Condition:
         if labels:
             numbers = torch.arange(len(labels))[index].tolist()
             labels = tuple(labels[number] for number in numbers)
-        return Condition(self.text_BLD[index], self.empty_BLD[index], source, labels)
+        target = None if self.target_BCHW is None else self.target_BCHW[index]
+        return Condition(self.text_BLD[index], self.empty_BLD[index], source, labels, target)
 
 
 class Family(Protocol):

@@ -58,10 +58,53 @@ class TeacherPanel:
             mixed += share * self._guided(network, z_BCHW, t_B, condition)
         return mixed
 
+    @torch.no_grad()
+    def conditional(
+        self,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        condition: Condition,
+        rungs_B: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Unguided velocity (B, C, H, W), as `velocity` at scale 1: one forward a teacher."""
+        mixed = torch.zeros_like(z_BCHW)
+        for network, share in self.members:
+            mixed += share * self._conditional(network, z_BCHW, t_B, condition)
+        return mixed
+
+    @torch.no_grad()
+    def conditional_and_guided(
+        self,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        condition: Condition,
+        rungs_B: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """`conditional` and `velocity` from the same call: two forwards a teacher."""
+        mixed, mixed_guided = torch.zeros_like(z_BCHW), torch.zeros_like(z_BCHW)
+        for network, share in self.members:
+            v_cond, v_uncond = self._both(network, z_BCHW, t_B, condition)
+            mixed += share * v_cond
+            mixed_guided += share * guided(v_cond, v_uncond, self.scale)
+        return mixed, mixed_guided
+
     def _guided(self, network: nn.Module, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        source = condition.source_BCHW
         if self.scale == 1.0:
-            return self.family.velocity(network, z, t, condition.text_BLD, source)
+            return self._conditional(network, z, t, condition)
+        v_cond, v_uncond = self._both(network, z, t, condition)
+        return guided(v_cond, v_uncond, self.scale)
+
+    def _conditional(
+        self, network: nn.Module, z: Tensor, t: Tensor, condition: Condition
+    ) -> Tensor:
+        return self.family.velocity(network, z, t, condition.text_BLD, condition.source_BCHW)
+
+    def _both(
+        self, network: nn.Module, z: Tensor, t: Tensor, condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        source = condition.source_BCHW
         both = self.family.velocity(
             network,
             torch.cat([z, z]),
@@ -70,4 +113,4 @@ class TeacherPanel:
             None if source is None else torch.cat([source, source]),
         )
         v_cond, v_uncond = both.chunk(2)
-        return guided(v_cond, v_uncond, self.scale)
+        return v_cond, v_uncond
