@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from harness.resolve import RecipeError, Resolver
 from harness.seeds import stream_for
 from recipes import checkpoint
 from recipes.cycle import Distillation
@@ -146,5 +147,18 @@ def test_what_cannot_work_is_refused_with_the_recipe(fields: dict, message: str)
         Recipe.model_validate(fields)
 
 
-def test_an_objective_without_a_name_is_dmd():
+def test_recipes_written_for_dmd_alone_still_mean_dmd():
     assert Recipe.model_validate({"objective": {"fake_updates": 2}}).objective.name == "dmd"
+    written = {"name": "dmd", "fake_updates": 4, "warmup_fake_updates": 20}
+    assert Recipe.model_validate({"objective": written}) == Recipe()
+
+
+def test_a_study_varies_the_objective_whole_or_one_field_of_the_default():
+    resolver = Resolver(Recipe, {"objective": {"name": "dmd", "fake_updates": 2}})
+    assert resolver.resolve({"objective.regression.weight": 0.5})["objective"]["fake_updates"] == 2
+    for objective in DEFAULTS + MORE:
+        made = resolver.resolve({"objective": objective})["objective"]
+        assert made == _recipe(objective).model_dump(mode="json")["objective"]
+        assert Resolver(Recipe, {"objective": made}).resolve({})["objective"] == made
+    with pytest.raises(RecipeError, match="did you mean 'consistency'"):
+        resolver.resolve({"objective": {"name": "consistancy"}})
