@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.recipe import Recipe
+from recipes.references import own_teacher
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,12 +19,15 @@ def export(network: Any, recipe: Recipe, folder: Path, cycles: int) -> str:
     """Write `<folder>/student` (a diffusers model folder and card.json); returns its name."""
     home = folder / FOLDER
     network.save_pretrained(home)
+    teacher, note = own_teacher(recipe.model_dump(mode="json"))
     card = {
         "family": recipe.family,
         "rungs": recipe.student.rungs,
         "shift": recipe.student.shift,
         "renoises": recipe.objective.renoises,
         "guidance_scale": recipe.guidance.scale,
+        "teacher": teacher,
+        "teacher_note": note,
         "cycles": cycles,
     }
     (home / "card.json").write_text(json.dumps(card, indent=1) + "\n")

@@ -5,6 +5,7 @@ Legend: B batch, C channels, H height, W width, L text tokens, D text width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -50,6 +51,10 @@ class Family(Protocol):
 
     def network(self, weights: str) -> nn.Module:
         """A fresh copy of named weights, in eval mode."""
+        ...
+
+    def condition(self, texts: Sequence[str], source_BCHW: Tensor | None = None) -> Condition:
+        """Condition of captions or instructions and, for edits, source pictures in [-1, 1]."""
         ...
 
     def velocity(

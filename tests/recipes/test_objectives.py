@@ -9,8 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from harness.resolve import RecipeError, Resolver
 from harness.seeds import stream_for
+from harness.study_file.resolve import RecipeError, Resolver
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
