@@ -18,7 +18,7 @@ from torch import Tensor
 from recipes.flow import clean_from_velocity, interpolate
 from recipes.objectives.base import Batch, Networks, StudentStep
 from recipes.objectives.matching import MatchingObjective, along, sample_logs
-from recipes.objectives.on_policy import rung_levels, student_sample, velocity
+from recipes.objectives.on_policy import guided_cost, rung_levels, student_sample, velocity
 from recipes.objectives.settings import DecoupledDmd
 from recipes.schedule import shifted
 
