@@ -72,10 +72,7 @@ class DecoupledDmdObjective(MatchingObjective):
         return lowest + (t - lowest) * (top - lowest) / (highest - lowest)
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
-        """Forwards of one cycle in F: the teacher once for matching, twice for augmentation.
-
-        At scale 1 there is nothing to augment, and the second call is conditional only.
-        """
+        """Forwards of one cycle in F: the teacher unguided for one term, guided for the other."""
         rollout, graded = self.student_forwards(rungs)
         fakes = self.fakes_forwards(rungs)
         counted = {
@@ -83,6 +80,6 @@ class DecoupledDmdObjective(MatchingObjective):
             "student": rollout + fakes["student"],
             "student.grad": graded,
             "fake": 1.0,
-            "teacher": 2.0 if scale == 1.0 else 3.0,
+            "teacher": 1.0 + guided_cost(scale),
         }
         return {role: count for role, count in counted.items() if count}
