@@ -20,6 +20,7 @@ from recipes.ledger import Ledger
 from recipes.objectives.base import Batch, Networks
 from recipes.objectives.dmd import DmdObjective
 from recipes.recipe import Adam, Recipe
+from recipes.roles.assembly import gradients_only_in, roles_of
 
 WARMUP = -1
 """Cycle number of the fake-only updates before the first cycle."""
@@ -35,10 +36,10 @@ class Distillation:
         self.draws = draws
         self.cycles = 0
         self.skipped = {"student": 0, "fake": 0}
-        teachers = {name: family.network(t.weights) for name, t in recipe.teachers.items()}
-        start = recipe.teachers[recipe.student.init].weights
-        student = family.network(start).requires_grad_(True)
-        fake = family.network(start).requires_grad_(True)
+        cast = roles_of(recipe, family, draws.seed)
+        student, fake = cast.student, cast.fake
+        assert fake is not None
+        teachers = {name: cast.teacher(t.weights) for name, t in recipe.teachers.items()}
         shares = {name: t.share for name, t in recipe.teachers.items()}
         self.networks = Networks(
             family=family,
@@ -92,6 +93,9 @@ class Distillation:
         module = self.networks.student if role == "student" else self.networks.fake
         settings: Adam = getattr(self.recipe.optimiser, role)
         loss.backward()
+        others = [m for m in (self.networks.student, self.networks.fake) if m is not module]
+        others += [network for network, _ in self.networks.teachers.members]
+        assert gradients_only_in(module, others), f"{role}'s update reached another role"
         norm = float(
             nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm, foreach=True)
         )

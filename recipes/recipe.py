@@ -2,7 +2,8 @@
 
 Every leaf has a dotted path (`guidance.scale`) that a study can vary. Fields marked `simplex` hold
 shares: they are normalised, and setting one rescales the others. Each part's settings stand beside
-the code that reads them: `data/settings.py`, `guidance/settings.py`, `objectives/settings.py`.
+the code that reads them: `data/settings.py`, `guidance/settings.py`, `objectives/settings.py`,
+`roles/settings.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 from recipes.data.settings import Data
 from recipes.guidance.settings import Guidance, Teacher
 from recipes.objectives.settings import Dmd
+from recipes.roles.settings import Roles
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
 
@@ -79,6 +81,7 @@ class Recipe(Settings):
         description="Panel of frozen teachers by name; velocities are mixed by share.",
     )
     student: Student = Field(default_factory=Student, description="The student.")
+    roles: Roles = Field(default_factory=Roles, description="Full copies, or adapters on a base.")
     objective: Dmd = Field(default_factory=Dmd, description="Objective and its settings.")
     optimiser: Optimiser = Field(default_factory=Optimiser, description="Optimisers.")
     train: Train = Field(default_factory=Train, description="Length and width of training.")

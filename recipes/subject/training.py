@@ -17,6 +17,7 @@ from recipes.data.toyworld import ToyWorldSource
 from recipes.export import export
 from recipes.families.toyworld import ToyWorldFamily, shared
 from recipes.recipe import Recipe
+from recipes.roles.adapters import deployed
 from recipes.sampling import student_pictures
 from recipes.subject.measuring import measured
 
@@ -86,10 +87,10 @@ def _measured(
     last = done == recipe.train.cycles
     student: tuple[Artifact, ...] = ()
     if last:
-        path = export(network, recipe, context.folder, done)
+        path = export(network, recipe, family, context.folder, done)
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
-    pictures = student_pictures(family, network, rungs, renoise=recipe.objective.renoises)
+    pictures = student_pictures(family, deployed(network), rungs, renoise=recipe.objective.renoises)
     scale = recipe.guidance.scale
     for report in measured(
         pictures, context.measurement.protocol, context, done, recipe.train.cycles, scale
