@@ -27,6 +27,21 @@ from tests.recipes.tiny import TinyFamily, TinyNetwork
 FAMILY = QwenFamily()
 FULL = 32
 """The tiny network's width: full rank of its attention and feed-forward layers."""
+TOLERANCE = 1e-11
+"""Of the largest number compared."""
+
+
+@pytest.fixture(autouse=True)
+def _rotations_in_float64(monkeypatch):
+    """The transformer rotates queries and keys in float32, whatever its own precision."""
+
+    def rotate(x, freqs_cis, use_real):
+        assert not use_real
+        paired = torch.view_as_complex(x.double().reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(paired * freqs_cis.unsqueeze(1)).flatten(3)
+
+    module = "diffusers.models.transformers.transformer_qwenimage"
+    monkeypatch.setattr(f"{module}.apply_rotary_emb_qwen", rotate)
 
 
 def _recipe(**roles) -> Recipe:
@@ -68,6 +83,11 @@ def _gradients(role) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in role.named_parameters()}
 
 
+def _assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    size = float(theirs.detach().abs().max())
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE * size)
+
+
 def _assert_same_gradients(view, full) -> None:
     """Chain rule: with W = W0 + s B A, dL/dB = s dL/dW A^T and dL/dA = s B^T dL/dW."""
     scaling = view.shared.scaling
@@ -80,16 +100,10 @@ def _assert_same_gradients(view, full) -> None:
             continue
         expected_B = scaling * grad @ factors.A_RI.T
         expected_A = scaling * factors.B_OR.T @ grad
-        size = float(expected_B.detach().abs().max())
-        torch.testing.assert_close(factors.B_OR.grad, expected_B, rtol=0, atol=TOLERANCE * size)
-        size = float(expected_A.detach().abs().max())
-        torch.testing.assert_close(factors.A_RI.grad, expected_A, rtol=0, atol=TOLERANCE * size)
+        _assert_close(factors.B_OR.grad, expected_B)
+        _assert_close(factors.A_RI.grad, expected_A)
         seen += 1
     assert seen >= 12 + 8
-
-
-TOLERANCE = 1e-5
-"""The transformer rotates queries and keys in float32, whatever its own precision."""
 
 
 def test_every_role_starts_as_the_base():
@@ -133,8 +147,7 @@ def test_full_rank_adapters_equal_a_full_copy(task: str):
         v.square().mean().backward()
         made.append((v.detach(), z.grad))
     for ours, theirs in zip(*made, strict=True):
-        size = float(theirs.abs().max())
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE * size)
+        _assert_close(ours, theirs)
     _assert_same_gradients(cast.student, full)
     apart = (made[0][0] - _velocity(cast.fake, batch)).abs().max()
     assert apart > 0.1, "the update must matter for this to say anything"
@@ -150,7 +163,7 @@ def test_gradients_of_dmd_are_the_same_for_adapters_and_copies(task: str):
     ours = _networks(cast.student, cast.fake, cast.teacher("teacher"))
     theirs = _networks(student, fake, FAMILY.network("teacher"))
     steps = [objective.student_loss(batch, networks) for networks in (ours, theirs)]
-    torch.testing.assert_close(steps[0].sample_BCHW, steps[1].sample_BCHW, rtol=1e-5, atol=1e-5)
+    _assert_close(steps[0].sample_BCHW, steps[1].sample_BCHW)
     for step in steps:
         step.loss.backward()
     _assert_same_gradients(cast.student, student)
@@ -168,7 +181,7 @@ def test_merged_is_the_same_network_without_adapters():
     assert set(merged.state_dict()) == set(FAMILY.network("teacher").state_dict())
     assert not merged.is_gradient_checkpointing
     ours, theirs = _velocity(merged, batch), _velocity(cast.student, batch)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE * float(theirs.abs().max()))
+    _assert_close(ours, theirs)
 
 
 def _student_gradients(cast: Cast, *, backward_as=None) -> dict[str, torch.Tensor]:
