@@ -125,10 +125,10 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
     trial = Distillation(recipe, family, draws)
     trial.warm_up()
     found: dict[str, Any] = {}
-    for cycle in range(1, recipe.train.cycles + 1):
+    for cycle in range(1, recipe.total_cycles + 1):
         trial.cycle()
-        if cycle in overrides.get("at", ()) or cycle == recipe.train.cycles:
-            name = "distilled" if cycle == recipe.train.cycles else f"distilled@{cycle}"
+        if cycle in overrides.get("at", ()) or cycle == recipe.total_cycles:
+            name = "distilled" if cycle == recipe.total_cycles else f"distilled@{cycle}"
             rows[name] = student_pictures(family, trial.ema.module, trial.networks.rungs)
             found[name] = measured(rows.pop(name), edits=True)
     found["seconds"] = time.time() - started

@@ -17,23 +17,25 @@ class MetricInfo:
 
     Attributes:
         unit: what the number counts; empty for a pure number.
-        higher_is_better: the direction of good.
+        higher_is_better: the direction of good; None where neither is better.
         lo: smallest possible value.
         hi: largest possible value.
         headline: shown first; the rest is under `more/` or beside it.
         description: one sentence.
         across_guidance: False where arms with different teacher guidance must not be compared.
         print_scale: factor with which tables print it.
+        follows: the oracle metric that a learned one should rank arms like; see `FOLLOWS`.
     """
 
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     lo: float
     hi: float
     headline: bool
     description: str
     across_guidance: bool = True
     print_scale: float = 1.0
+    follows: str | None = None
 
 
 _DISTANCE = ""
@@ -81,7 +83,7 @@ _FIXED: dict[str, MetricInfo] = {
         across_guidance=False,
     ),
     "more/cmmd": MetricInfo(
-        "1000 x squared distance", False, -inf, inf, False, "CMMD as a U-statistic, CLIP features."
+        "1000 x squared distance", False, -inf, inf, False, "CMMD-U: U-statistic, CLIP embeddings."
     ),
     "more/precision": MetricInfo("share", True, 0, 1, False, "Samples inside the data manifold."),
     "more/recall": MetricInfo("share", True, 0, 1, False, "Data inside the sample manifold."),
@@ -89,6 +91,15 @@ _FIXED: dict[str, MetricInfo] = {
     "more/coverage": MetricInfo("share", True, 0, 1, False, "Data balls that hold a sample."),
     "more/diversity": MetricInfo(
         "feature distance", True, 0, inf, False, "Mean distance between draws of one prompt."
+    ),
+    "more/noise": MetricInfo(
+        "pixel value in [0, 1]", False, 0, inf, False, "Residual noise on the plainest quarter."
+    ),
+    "more/saturation": MetricInfo(
+        "share", None, 0, 1, False, "Mean HSV saturation; compare with the row of rendered data."
+    ),
+    "more/clipped": MetricInfo(
+        "share", None, 0, 1, False, "Channel values at either end of the 8-bit range."
     ),
     "more/fid_edit": MetricInfo(
         _DISTANCE, False, 0, inf, False, "Frechet distance of edited pictures to the true results."
@@ -117,12 +128,43 @@ _FIXED: dict[str, MetricInfo] = {
     "more/edit_psnr_piebench": MetricInfo(
         "dB", True, 0, 58.93, False, "PSNR by PIE-Bench's rule, inflated by the masked share."
     ),
+    "more/edit_ssim_outside": MetricInfo(
+        "",
+        True,
+        -1,
+        1,
+        False,
+        "SSIM of windows that lie outside the edit mask whole; where none fits, none.",
+    ),
+    "more/edit_ssim_piebench": MetricInfo(
+        "", True, -1, 1, False, "SSIM by PIE-Bench's rule: what is masked out counts as kept."
+    ),
 }
+
+_SHOWN, _DONE = "oracle/attributes", "edit/following"
+FOLLOWS = {
+    "t2i/fid": _SHOWN,
+    "t2i/kd": _SHOWN,
+    "t2i/clip": _SHOWN,
+    "more/fid_corrected": _SHOWN,
+    "more/cmmd": _SHOWN,
+    "more/precision": _SHOWN,
+    "more/density": _SHOWN,
+    "more/coverage": _SHOWN,
+    "more/fid_edit": _DONE,
+    "more/edit_clip": _DONE,
+    "more/edit_direction": _DONE,
+}
+"""Metrics read by a learned network that is not the oracle -> what the oracle reads of the same.
+
+Not here: recall and diversity, which ask for variety that no reading of single pictures shows, and
+distances to a trial's own teacher, which another guidance moves.
+"""
 
 
 def catalogue(protocol: Protocol) -> dict[str, MetricInfo]:
     """Name -> what it is, for every metric that measuring under the protocol may return."""
-    metrics = dict(_FIXED)
+    metrics = {n: replace(info, follows=FOLLOWS.get(n)) for n, info in _FIXED.items()}
     for category in protocol.items.t2i:
         metrics[f"more/fid_{category}"] = _narrowed("t2i/fid", f"on {category} only")
         metrics[f"more/kd_{category}"] = _narrowed("t2i/kd", f"on {category} only")

@@ -31,7 +31,8 @@ def mean_interval(
     """Macro mean (the mean of category means) with a bootstrap over items, inside categories.
 
     BCa where it is defined, percentile otherwise; a set in which every category is constant has an
-    interval of width 0. The method field says which.
+    interval of width 0. The method field says which. A category of one item counts as constant: the
+    interval then leaves out what another item of it would have changed.
 
     Args:
         name: name of the metric.
@@ -131,9 +132,10 @@ def _bootstrap(
     def statistic(*columns: NDArray[np.float64], axis: int = -1) -> Any:
         return np.mean([column.mean(axis=axis) for column in columns], axis=0)
 
-    # BCa needs two items in each category; a constant category is no obstacle to it.
-    methods = ("BCa", "percentile") if min(map(len, samples)) > 1 else ("percentile",)
-    for method in methods:
+    # Scipy refuses a sample of one. Twice the same item is the constant that a category of one is
+    # to a resampling inside categories.
+    samples = [sample.repeat(2) if len(sample) == 1 else sample for sample in samples]
+    for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = bootstrap(

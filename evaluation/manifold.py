@@ -8,15 +8,22 @@ With r_i the distance of real i to its k-th nearest other real, and s_j likewise
 (Kynkaanniemi et al. 2019; Naeem et al. 2020.) Strict `<`, self excluded by index: a point that has
 k duplicates has radius 0 and covers nothing. All four depend on the sample sizes: keep both sets
 of equal size. Density may exceed 1.
+
+A delete-group jackknife measures smaller sets than the value it stands around; the sets it compares
+are of one size among themselves (up to one sample), so their spread is not the effect of size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.jackknife import Groups, Jackknife, assign_groups, delete_group_jackknife
 from evaluation.matrices import Matrix, check_same_width, feature_matrix
 
 if TYPE_CHECKING:
@@ -81,18 +88,89 @@ def manifold_metrics(
     }
 
 
-def blockwise_manifold_metrics(
-    real_ND: ArrayLike | Tensor, fake_MD: ArrayLike | Tensor, k: int, max_blocks: int
-) -> dict[str, float]:
-    """The four metrics at equal sizes, averaged over disjoint blocks of a larger reference.
+@dataclass(frozen=True)
+class ManifoldTerms:
+    """What the four metrics need of fakes and blocks of reals; leaves groups of fakes out cheaply.
 
-    The reference is cut into blocks of M rows in their given order, `max_blocks` at most; a rest
-    smaller than M is not used. With fewer than M rows it is used whole.
+    Holds every distance, M (M + R N) numbers: sized for thousands of samples, not for 50,000.
+
+    Attributes:
+        within_MM: distances between fakes, infinite on the diagonal.
+        across_RMN: distances of fakes to the reals of each block.
+        real_radius_RN: radii of the reals of each block.
+        label_M: jackknife group of each fake.
+        k: which nearest neighbour gives a ball its radius.
     """
-    real, fake = feature_matrix(real_ND, "real"), feature_matrix(fake_MD, "fake")
-    n_blocks = max(1, min(max_blocks, len(real) // len(fake)))
-    parts = [
-        manifold_metrics(real[i * len(fake) : (i + 1) * len(fake)], fake, k)
-        for i in range(n_blocks)
-    ]
-    return {name: float(np.mean([part[name] for part in parts])) for name in METRICS}
+
+    within_MM: Matrix
+    across_RMN: Matrix
+    real_radius_RN: Matrix
+    label_M: Groups
+    k: int
+
+    @classmethod
+    def build(
+        cls,
+        real_ND: ArrayLike | Tensor,
+        fake_MD: ArrayLike | Tensor,
+        k: int,
+        max_blocks: int,
+        n_groups: int,
+    ) -> ManifoldTerms:
+        """Cut the reals into blocks of M rows in their given order, `max_blocks` at most.
+
+        A rest smaller than M is not used; with fewer than M rows the reals are used whole.
+
+        Raises:
+            ValueError: `k` is not in [1, smaller set), or the sets are malformed.
+        """
+        from scipy.spatial.distance import cdist
+
+        real, fake = feature_matrix(real_ND, "real"), feature_matrix(fake_MD, "fake")
+        check_same_width(real, fake)
+        n_blocks = max(1, min(max_blocks, len(real) // len(fake)))
+        size = len(fake) if len(real) >= len(fake) else len(real)
+        if not 1 <= k < size:
+            raise ValueError(f"{k=} must be at least 1 and below both set sizes, here {size}")
+        blocks_RND = real[: n_blocks * size].reshape(n_blocks, size, -1)
+        within_MM = cdist(fake, fake)
+        np.fill_diagonal(within_MM, np.inf)
+        return cls(
+            within_MM,
+            np.stack([cdist(fake, block) for block in blocks_RND]),
+            np.stack([neighbour_radii(block, k) for block in blocks_RND]),
+            assign_groups(len(fake), n_groups),
+            k,
+        )
+
+    def shares(self, without_group: int | None = None) -> dict[str, float]:
+        """The four metrics, averaged over blocks, of all fakes or without one group."""
+        kept = slice(None) if without_group is None else self.label_M != without_group
+        fake_radius_M = np.partition(self.within_MM[kept][:, kept], self.k - 1, axis=1)[
+            :, self.k - 1
+        ]
+        across_RMN = self.across_RMN[:, kept]
+        inside_RM = (across_RMN < self.real_radius_RN[:, None]).sum(axis=2)
+        recalled_RN = (across_RMN < fake_radius_M[None, :, None]).any(axis=1)
+        covered_RN = across_RMN.min(axis=1) < self.real_radius_RN
+        by_block = {
+            "precision": (inside_RM > 0).mean(axis=1),
+            "recall": recalled_RN.mean(axis=1),
+            "density": inside_RM.mean(axis=1) / self.k,
+            "coverage": covered_RN.mean(axis=1),
+        }
+        return {name: float(np.mean(by_block[name])) for name in METRICS}
+
+
+def manifold_jackknives(
+    terms_by_category: Sequence[ManifoldTerms], n_groups: int
+) -> dict[str, Jackknife]:
+    """Each metric's mean over categories, leaving group g of every category out at once."""
+    whole = [terms.shares() for terms in terms_by_category]
+    without = [[terms.shares(g) for terms in terms_by_category] for g in range(n_groups)]
+
+    def mean(name: str, group: int | None) -> float:
+        parts = whole if group is None else without[group]
+        return float(np.mean([shares[name] for shares in parts]))
+
+    return {name: delete_group_jackknife(partial(mean, name), n_groups) for name in METRICS}

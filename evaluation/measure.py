@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.artefacts import clipped_share, residual_noise, saturation
 from evaluation.diversity import draw_diversity
 from evaluation.edit import direction_similarity, edit_fidelity, moved, preservation
 from evaluation.intervals import Interval
 from evaluation.protocol import Protocol
 from evaluation.sampling import Answer, Generate, Progress, asked, planned_draws
+from evaluation.structure import ssim_columns
 from evaluation.summary import Features, summarise
 from evaluation.text_image import clip_cosines
 from evaluation.world import World
@@ -48,8 +50,9 @@ class Measured:
         metrics: finite numbers by name; what they are is in `evaluation.catalogue`.
         estimates: intervals as plain dicts, see `evaluation.intervals`.
         items: one row per item and draw, t2i rows first. Columns item_id, task, category, draw,
-            prompt, clip (cosine), oracle_* and diversity for t2i; following, preservation,
-            fidelity, against_truth, rmse_*, psnr_*, direction, moved for edits.
+            prompt, clip (cosine), noise, saturation, clipped, oracle_* and diversity for t2i;
+            following, preservation, fidelity, against_truth, rmse_*, psnr_*, ssim_*, direction,
+            moved for edits.
         features: float32 arrays whose rows follow the table's rows of that task: `t2i/features`,
             `t2i/clip`, `edit/features`, `edit/clip`, `edit/truth_features`.
         images: pictures kept for panels.
@@ -167,7 +170,10 @@ def _score_t2i(answer: Answer, protocol: Protocol, world: World) -> Scored:
     images, items = answer.images_u8_BCHW, answer.batch.items
     embeddings = world.embeddings(images)
     columns: dict[str, Any] = {
-        "clip": clip_cosines(embeddings, world.text_embeddings(answer.batch.prompts))
+        "clip": clip_cosines(embeddings, world.text_embeddings(answer.batch.prompts)),
+        "noise": residual_noise(images),
+        "saturation": saturation(images),
+        "clipped": clipped_share(images),
     }
     if world.oracle is not None:
         for name, values in world.oracle.read(images.to(world.device), items).items():
@@ -211,6 +217,7 @@ def _score_edit(answer: Answer, protocol: Protocol, world: World) -> Scored:
         "rmse_inside": kept.rmse_inside,
         "psnr_outside": kept.psnr_outside,
         "psnr_piebench": kept.psnr_piebench,
+        **ssim_columns(images, source, mask, dilation_px=scoring.mask_dilation_px),
         "direction": direction,
         "moved": pd.array(has_moved, dtype="boolean"),
     }

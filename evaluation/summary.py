@@ -28,8 +28,7 @@ from evaluation.jackknife import (
     usable_groups,
 )
 from evaluation.kernel import CMMD_SCALE, KernelTerms, gaussian_rbf
-from evaluation.manifold import METRICS as MANIFOLD_METRICS
-from evaluation.manifold import blockwise_manifold_metrics
+from evaluation.manifold import ManifoldTerms, manifold_jackknives
 from evaluation.matrices import feature_matrix, unit_rows
 from evaluation.protocol import Protocol
 
@@ -47,6 +46,9 @@ MEANS = {
     "oracle/letters": ("t2i", "oracle_letters"),
     "oracle/attributes": ("t2i", "oracle_attributes"),
     "more/diversity": ("t2i", "diversity"),
+    "more/noise": ("t2i", "noise"),
+    "more/saturation": ("t2i", "saturation"),
+    "more/clipped": ("t2i", "clipped"),
     "edit/fidelity": ("edit", "fidelity"),
     "edit/following": ("edit", "following"),
     "edit/preservation": ("edit", "preservation"),
@@ -56,6 +58,8 @@ MEANS = {
     "more/edit_rmse_inside": ("edit", "rmse_inside"),
     "more/edit_psnr_outside": ("edit", "psnr_outside"),
     "more/edit_psnr_piebench": ("edit", "psnr_piebench"),
+    "more/edit_ssim_outside": ("edit", "ssim_outside"),
+    "more/edit_ssim_piebench": ("edit", "ssim_piebench"),
 }
 """Metric -> task and column of the items table whose macro mean it is."""
 
@@ -91,7 +95,7 @@ def summarise(
             _add_teacher(metrics, estimates, first, teacher, protocol)
     edited, truth = features.get("edit/features"), features.get("edit/truth_features")
     if edited is not None and truth is not None and len(edited) > 1:
-        metrics["more/fid_edit"] = frechet_distance(edited, truth)
+        _add_edit_distance(metrics, estimates, edited, truth, protocol)
     return metrics, estimates
 
 
@@ -197,8 +201,7 @@ def _add_distances(
         jackknife_interval("more/fid_corrected", fid, n_items, level=level, corrected=True)
     )
 
-    kernel_terms, clip_terms = [], []
-    manifold: dict[str, list[float]] = {name: [] for name in MANIFOLD_METRICS}
+    kernel_terms, clip_terms, manifold_terms = [], [], []
     for category, x_ND in features.items():
         known = references[category]
         terms = KernelTerms.build(
@@ -218,12 +221,12 @@ def _add_distances(
         metrics[f"more/fid_{category}"] = gaussian_distance(
             Gaussian.from_features(x_ND), known.gaussian
         )
-        if protocol.manifold.k < min(len(x_ND), len(known.features_MD)):
-            shares = blockwise_manifold_metrics(
-                known.features_MD, x_ND, protocol.manifold.k, protocol.manifold.max_blocks
+        k, max_blocks = protocol.manifold.k, protocol.manifold.max_blocks
+        # The jackknife leaves out a group, and every fake left still needs k neighbours.
+        if k < min(len(x_ND) - -(-len(x_ND) // n_groups), len(known.features_MD)):
+            manifold_terms.append(
+                ManifoldTerms.build(known.features_MD, x_ND, k, max_blocks, n_groups)
             )
-            for name, value in shares.items():
-                manifold[name].append(value)
     for name, scale, terms_by_category in (
         ("t2i/kd", 1.0, kernel_terms),
         ("more/cmmd", CMMD_SCALE, clip_terms),
@@ -231,7 +234,36 @@ def _add_distances(
         distance = delete_group_jackknife(kernel_statistic(terms_by_category, scale), n_groups)
         metrics[name] = distance.value
         estimates.append(jackknife_interval(name, distance, n_items, level=level))
-    metrics |= {f"more/{name}": float(np.mean(v)) for name, v in manifold.items() if v}
+    if manifold_terms:
+        for name, share in manifold_jackknives(manifold_terms, n_groups).items():
+            metrics[f"more/{name}"] = share.value
+            estimates.append(jackknife_interval(f"more/{name}", share, n_items, level=level))
+
+
+def _add_edit_distance(
+    metrics: dict[str, float],
+    estimates: list[Interval],
+    edited_ND: Features,
+    truth_ND: Features,
+    protocol: Protocol,
+) -> None:
+    """Edited pictures to true results; an item leaves both sets, as both are made from it."""
+    name = "more/fid_edit"
+    if len(edited_ND) < 4:  # too few for two groups of two
+        metrics[name] = frechet_distance(edited_ND, truth_ND)
+        return
+    n_groups = usable_groups(len(edited_ND), protocol.intervals.groups)
+    label_N = assign_groups(len(edited_ND), n_groups)
+
+    def distance(group: int | None) -> float:
+        kept = slice(None) if group is None else label_N != group
+        return frechet_distance(edited_ND[kept], truth_ND[kept])
+
+    found = delete_group_jackknife(distance, n_groups)
+    metrics[name] = found.value
+    interval = jackknife_interval(name, found, len(edited_ND), level=protocol.intervals.level)
+    method = str(interval["method"]).replace("reference fixed", "items leave both sets")
+    estimates.append({**interval, "method": method})
 
 
 def _add_teacher(

@@ -18,7 +18,19 @@ app = typer.Typer(
     help="Ablation studies for few-step distillation: plan, run, answer, reproduce.",
 )
 
-COMMANDS = ("plan", "run", "status", "report", "reproduce", "show", "logs", "ui", "sync", "schema")
+COMMANDS = (
+    "plan",
+    "run",
+    "status",
+    "report",
+    "reproduce",
+    "show",
+    "logs",
+    "ui",
+    "sync",
+    "export",
+    "schema",
+)
 
 
 def _register() -> None:

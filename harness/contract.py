@@ -42,6 +42,11 @@ class MetricSpec(_Frozen):
     high: float | None = Field(None, description="Largest legal value, if bounded.")
     headline: bool = Field(False, description="Shown in the first table; the others are extras.")
     description: str = Field("", description="One sentence: what it measures, and its source.")
+    follows: str | None = Field(
+        None,
+        description="For a learned metric: the metric that reads the truth and that this one "
+        "should rank arms like. The report says how well it does.",
+    )
 
 
 class Estimate(_Frozen):
@@ -72,7 +77,8 @@ class Artifact(_Frozen):
     @field_validator("path")
     @classmethod
     def _inside(cls, value: str) -> str:
-        if Path(value).is_absolute() or ".." in Path(value).parts:
+        suspicious = value.startswith("/") or ".." in value or ":" in value
+        if suspicious and (Path(value).is_absolute() or ".." in Path(value).parts):
             raise ValueError(
                 f"artifact path {value!r} must be relative and stay in the attempt folder"
             )
@@ -152,7 +158,11 @@ class Context:
     rank: int = 0
     world_size: int = 1
     deadline: float | None = None
-    """Unix time after which the trial should checkpoint and end."""
+    """Unix time after which the trial should report a checkpoint and return without an outcome.
+
+    The attempt is then closed as killed, reason `deadline`; the next `run` continues it from there.
+    A trial that is nearly done may also finish; nothing forces it to stop.
+    """
 
 
 @runtime_checkable

@@ -11,12 +11,12 @@ from typing import Any
 
 from harness.contract import Subject
 from harness.errors import HarnessError
-from harness.levels import Level, find, label_of
-from harness.recipe_model import Fault
-from harness.resolve import RecipeError, Resolver, nested, shares_of
 from harness.study import Study
+from harness.study_file.levels import Level, find, label_of
+from harness.study_file.recipe_model import Fault
+from harness.study_file.resolve import RecipeError, Resolver, nested, shares_of
+from harness.study_file.where import Where
 from harness.trial import Arm, canonical
-from harness.where import Where
 
 MAX_NAME = 100
 Combination = dict[str, str]

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.contract import Artifact, Estimate
+from harness.running.collector import paused
 from harness.trial import Trial
 
 State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
@@ -197,8 +198,10 @@ class History:
         self.planned: dict[str, list[Planned]] = {}
         self.warnings: list[str] = []
         self._early: dict[tuple[str, int, str], Closed] = {}
+        self._code_files: dict[str, dict[str, str]] = {}
 
     @classmethod
+    @paused()
     def read(cls, folders: Iterable[Path]) -> History:
         """Merge every `*.jsonl` in the folders. Never writes; warns of unreadable lines."""
         history = cls()
@@ -225,6 +228,7 @@ class History:
         if isinstance(record, Superseded):
             trial.superseded_to = max(trial.superseded_to, record.attempt)
         elif isinstance(record, Opened):
+            record = self._with_files(record)
             place = (record.attempt, record.nonce)
             if place in trial.attempts:
                 trial.attempts[place].opened = record
@@ -237,6 +241,16 @@ class History:
                 trial.attempts[place].closed = record
             else:  # the file of the driver that closed it was read first
                 self._early[record.key, *place] = record
+
+    def _with_files(self, record: Opened) -> Opened:
+        """With the listing of its code digest, which compact journals hold once, shared by all."""
+        files = self._code_files.get(record.code) or record.code_files
+        self._code_files[record.code] = files
+        return (
+            record
+            if record.code_files is files
+            else record.model_copy(update={"code_files": files})
+        )
 
     def find(self, prefix: str) -> list[str]:
         """Keys that start with a prefix (a bare key, or its first digits)."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.collector import paused
 from harness.contract import Fingerprints
+from harness.running.collector import paused
 from harness.trial import Arm, Trial
 
 if TYPE_CHECKING:
@@ -112,6 +112,13 @@ class Plan(_Frozen):
         """The arm of that name."""
         return next(a for a in self.arms if a.name == name)
 
+    def unpartnered(self, contrast: PlannedContrast) -> list[str]:
+        """Arms that the contrast drops though the design could have matched them.
+
+        Under `one_factor` an arm differs from the baseline only, so having no partner is normal.
+        """
+        return [] if self.design == "one_factor" else contrast.unmatched
+
     def missing(self) -> list[PlannedTrial]:
         """Trials that `run` would execute (stale ones not among them)."""
         return [t for t in self.trials if t.state in ("new", "measure")]
@@ -138,12 +145,13 @@ def make_plan(
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
     """
-    from harness import cost, subjects  # the functions below need the models above
-    from harness.attainable import planned_contrast
+    from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
-    from harness.matching import match
-    from harness.reuse import Recorded, orphans
-    from harness.trial_order import fingerprints_of, trials_of
+    from harness.planning import cost
+    from harness.planning.attainable import planned_contrast
+    from harness.planning.matching import match
+    from harness.planning.reuse import Recorded, orphans
+    from harness.planning.trial_order import fingerprints_of, trials_of
     from harness.workspace import project_of
 
     if check_devices:

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness import recorded as records
 from harness import subjects
-from harness.attempts import Line
-from harness.comparison import Compared, compare, side_by_side
 from harness.contract import Report
 from harness.errors import HarnessError, NotJudgedError
 from harness.executors.base import Ended, Job
 from harness.executors.worker import execute, limit_threads
-from harness.recorded import Recorded
+from harness.reproducing import recorded as records
+from harness.reproducing.comparison import Compared, compare, side_by_side
+from harness.reproducing.recorded import Recorded
+from harness.running.attempts import Line
 from harness.workspace import Workspace
 
 Level = Literal["auto", "measure", "train"]

@@ -6,19 +6,20 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness import claims, display, subjects
+from harness import subjects
 from harness.contract import Measurement, Subject
-from harness.driver import Driver, Tally
-from harness.errors import HarnessError
 from harness.executors.base import Executor
-from harness.interrupts import Interrupts
 from harness.journal import History, Journal, Planned, Superseded
-from harness.opening import Settings
 from harness.plan import Plan, PlannedTrial
+from harness.running import claims, display, refusals
+from harness.running.driver import Driver, Tally
+from harness.running.interrupts import Interrupts
+from harness.running.opening import Settings
 from harness.trackers.base import Tracker
 from harness.trackers.guarded import GuardedTracker
 from harness.workspace import Workspace, project_of
@@ -32,10 +33,6 @@ RESULTS = "results"
 
 ExecutorName = Literal["ray", "inline"]
 Echo = Callable[[str], None]
-
-
-class StaleError(HarnessError):
-    """Some trials were run with other code or data, and the user has not said what to do."""
 
 
 @dataclass
@@ -70,10 +67,12 @@ def run(
     tracker: Tracker | Callable[[], Tracker] | None = None,
     accept_stale: bool = False,
     rerun_stale: bool = False,
+    over_budget: bool = False,
     smoke: bool = False,
     echo: Echo,
     parallel: int | None = None,
     ray_address: str | None = None,
+    deadline: float | None = None,
     live: bool = False,
 ) -> RunResult:
     """Run what is missing, then analyse and report. Typing the same again continues.
@@ -85,10 +84,12 @@ def run(
         tracker: a tracker, or how to make one; made only if there is something to run.
         accept_stale: count results of other code or data as they are.
         rerun_stale: run those again; the old results stay in the journal, marked.
+        over_budget: run although the study's budget does not hold what is missing.
         smoke: only try the baseline and two extreme arms for three steps; nothing is recorded.
         echo: prints one line.
         parallel: trials at once; default what the machine or cluster holds.
         ray_address: an existing Ray cluster to join.
+        deadline: Unix time after which no trial starts, and those that run checkpoint and end.
         live: show the live view (a terminal).
 
     Raises:
@@ -100,16 +101,18 @@ def run(
     project = project_of(study.file)
     subject = subjects.load(study.subject, project=project)  # refuses what breaks the contract
     headline = tuple(name for name, spec in subject.metrics.items() if spec.headline)
-    history, plan = _planned(study, workspace, parallel)
+    planned = partial(_planned, study, workspace, parallel, ray_address)
+    history, plan = planned()
     for warning in plan.warnings:
         echo(f"warning   {warning}")
     if smoke:
-        from harness.smoke import run_smoke
+        from harness.running.smoke import run_smoke
 
         made = _executor(executor, study, parallel, ray_address, workspace)
         settings = _settings(study, plan, subject, project)
         return RunResult(run_smoke(plan, settings, workspace, made, echo), plan)
-    _refuse_stale(plan, accept_stale, rerun_stale)
+    refusals.refuse_stale(plan, accept_stale, rerun_stale)
+    refusals.refuse_over_budget(study, plan, history, parallel, rerun_stale, over_budget)
     page = workspace.study(study.name) / "report.html"
     if not rerun_stale and not _to_run(plan) and _is_current(page, plan, history):
         echo(f"nothing to run: all {len(plan.trials)} trials are there")
@@ -118,9 +121,9 @@ def run(
     workspace.ensure_usable()
     with Interrupts() as stop, claims.claim_study(workspace, study.name):
         journal = Journal(workspace.journal)
-        history, plan = _planned(study, workspace, parallel)  # nobody else changes it any more
+        history, plan = planned()  # nobody else changes it any more
         if rerun_stale and _supersede(plan, journal, history):
-            history, plan = _planned(study, workspace, parallel)
+            history, plan = planned()
         todo = _to_run(plan)
         echo(f"plan      {_counted(plan)}")
         if todo or not _is_announced(plan, history):
@@ -131,9 +134,9 @@ def run(
         result = RunResult(0, plan, headline=headline)
         try:
             if todo:
-                with display.make(plan, len(todo), echo, live=live) as view:
+                with display.make(plan, len(todo), echo, history, live=live) as view:
                     driver = Driver(
-                        _settings(study, plan, subject, project),
+                        replace(_settings(study, plan, subject, project), deadline=deadline),
                         todo,
                         workspace=workspace,
                         journal=journal,
@@ -153,16 +156,21 @@ def run(
             result.warnings += tell.close()
         if stop():
             result.exit_code = stop.exit_code
-        elif result.tally and result.tally.count("failed") + result.tally.count("killed"):
+        elif result.tally and result.tally.incomplete:
             result.exit_code = 1
     return result
 
 
-def _planned(study: Study, workspace: Workspace, parallel: int | None) -> tuple[History, Plan]:
+def _planned(
+    study: Study, workspace: Workspace, parallel: int | None, ray_address: str | None
+) -> tuple[History, Plan]:
     from harness.plan import make_plan
 
     history = history_of(study, workspace)
-    return history, make_plan(study, history, workspace=workspace, parallel=parallel)
+    here = ray_address is None  # a cluster's devices are counted by its executor
+    return history, make_plan(
+        study, history, workspace=workspace, parallel=parallel, check_devices=here
+    )
 
 
 def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Settings:
@@ -177,22 +185,6 @@ def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Sett
         gpus=study.resources.gpus,
         cpus=study.resources.cpus,
         python_path=(str(project),),
-    )
-
-
-def _refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
-    if accept and rerun:
-        raise HarnessError("give --accept-stale or --rerun-stale, not both")
-    stale = [t for t in plan.trials if t.state == "stale"]
-    if not stale or accept or rerun:
-        return
-    why = "; ".join(sorted({t.why for t in stale if t.why})) or "other code or data"
-    shown = ", ".join(t.trial.short for t in stale[:3]) + (", ..." if len(stale) > 3 else "")
-    raise StaleError(
-        f"{len(stale)} of {len(plan.trials)} trials were run before something changed ({why}): "
-        f"{shown}. Comparing them with new ones would mix two experiments. Say --rerun-stale to "
-        "run them again (old results stay in the journal, marked), or --accept-stale to count "
-        "them as they are. Nothing was started."
     )
 
 

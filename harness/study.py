@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from harness.collector import paused
-from harness.levels import Level, levels_of
-from harness.nearest import nearest
+from harness.running.collector import paused
+from harness.study_file.levels import Level, levels_of
+from harness.study_file.nearest import nearest
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class StudyFile(_Strict):
     resources: Resources = Field(
         default_factory=Resources, description="GPUs and CPU cores that one trial takes."
     )
-    budget: Budget | None = Field(None, description="Limits that `plan` checks.")
+    budget: Budget | None = Field(None, description="Limits: `run` refuses what exceeds them.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
 
     @field_validator("subject", mode="before", json_schema_input_type=str)
@@ -218,7 +218,7 @@ def load(path: Path) -> Study:
     Raises:
         StudyError: with every mistake of the study and its recipe, each with file, line and column.
     """
-    from harness.checks import checked_study  # checks import this module's models
+    from harness.study_file.checks import checked_study  # checks import this module's models
 
     path = Path(path)
     return checked_study(path / "study.yaml" if path.is_dir() else path)

@@ -6,7 +6,7 @@ the first fake update. A non-finite update is skipped, counted and never hidden.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class Distillation:
     """State and step of one trial: `warm_up()` once, then `cycle()` as often as wanted."""
 
     def __init__(self, recipe: Recipe, family: Family, draws: Draws) -> None:
-        if recipe.tasks.get("edit", 0.0) > 0 and not family.edits:
+        if draws.mixture.edits and not family.edits:
             raise ValueError(f"family {recipe.family!r} cannot edit; set tasks.edit to 0")
         self.recipe = recipe
         self.draws = draws
@@ -39,13 +39,13 @@ class Distillation:
         cast = roles_of(recipe, family, draws.seed)
         student, fake = cast.student, cast.fake
         assert fake is not None
-        teachers = {name: cast.teacher(t.weights) for name, t in recipe.teachers.items()}
-        shares = {name: t.share for name, t in recipe.teachers.items()}
         self.networks = Networks(
             family=family,
             student=student,
             fake=fake,
-            teachers=TeacherPanel(family, teachers, shares, recipe.guidance.scale),
+            teachers=TeacherPanel.load(
+                family, recipe.teachers, recipe.guidance, recipe.panel, cast.teacher
+            ),
             rungs=recipe.student.levels,
         )
         self.objective = DmdObjective(recipe.objective)
@@ -63,29 +63,39 @@ class Distillation:
     def warm_up(self) -> None:
         """Fake-only updates that let the fake score find the student before the first cycle."""
         for update in range(self.recipe.objective.warmup_fake_updates):
-            self._fake_update(self.draws.batch("fake", WARMUP, update), None)
+            self._fake_update(self.draws.batches("fake", WARMUP, update))
 
     def cycle(self) -> dict[str, float]:
         """One student update and k fake updates; returns what to log."""
         number = self.cycles
-        batch = self.draws.batch("student", number, 0)
-        step = self.objective.student_loss(batch, self.networks)
-        logs = {"loss_student": float(step.loss.detach()), **step.logs}
-        logs["grad_norm_student"] = self._step("student", step.loss)
+        batches = self.draws.batches("student", number, 0)
+        steps = [self.objective.student_loss(batch, self.networks) for batch, _ in batches]
+        weights = [weight for _, weight in batches]
+        loss = sum(w * step.loss for w, step in zip(weights, steps, strict=True))
+        logs = {"loss_student": float(loss.detach())}
+        for name in steps[0].logs:
+            logs[name] = sum(w * s.logs[name] for w, s in zip(weights, steps, strict=True))
+        logs["grad_norm_student"] = self._step("student", loss)
         for update in range(self.recipe.objective.fake_updates):
             if update == 0:
-                loss, norm = self._fake_update(
-                    _judged_anew(batch, self.draws, number), step.sample_BCHW
-                )
+                judged = self.draws.judged_anew(batches, number)
+                loss, norm = self._fake_update(judged, [step.sample_BCHW for step in steps])
             else:
-                loss, norm = self._fake_update(self.draws.batch("fake", number, update), None)
+                loss, norm = self._fake_update(self.draws.batches("fake", number, update))
         logs["loss_fake"], logs["grad_norm_fake"] = loss, norm
         self.ema.update(self.networks.student)
         self.cycles += 1
         return logs
 
-    def _fake_update(self, batch: Batch, sample: Tensor | None) -> tuple[float, float]:
-        loss = self.objective.fake_loss(batch, self.networks, sample)
+    def _fake_update(
+        self, batches: Sequence[tuple[Batch, float]], samples: Sequence[Tensor] | None = None
+    ) -> tuple[float, float]:
+        loss = sum(
+            weight * self.objective.fake_loss(batch, self.networks, sample)
+            for (batch, weight), sample in zip(
+                batches, samples or [None] * len(batches), strict=True
+            )
+        )
         return float(loss.detach()), self._step("fake", loss)
 
     def _step(self, role: str, loss: Tensor) -> float:
@@ -147,12 +157,6 @@ class Distillation:
         self.skipped = dict(state["skipped"])
         self.draws.realised.clear()
         self.draws.realised.update(state["realised"])
-
-
-def _judged_anew(batch: Batch, draws: Draws, cycle: int) -> Batch:
-    """The student's batch, re-noised for the fake update: same samples, fresh t and noise."""
-    level, noise = draws.renoising("fake", cycle, 0, batch.noise_BCHW.shape[0])
-    return replace(batch, renoise_t_B=level, renoise_BCHW=noise)
 
 
 def _adamw(module: nn.Module, settings: Adam) -> torch.optim.AdamW:

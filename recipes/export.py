@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.recipe import Recipe
+from recipes.references import own_teacher
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,12 +49,15 @@ def export(
     _name_own_class(home)
     if isinstance(network, RoleView):
         _save_lora(network, home / LORA)
+    teacher, note = own_teacher(recipe.model_dump(mode="json"))
     card = {
         "family": recipe.family,
         "rungs": recipe.student.rungs,
         "shift": recipe.student.shift,
         "renoises": recipe.objective.renoises,
         "guidance_scale": recipe.guidance.scale,
+        "teacher": teacher,
+        "teacher_note": note,
         "cycles": cycles,
     }
     (home / "card.json").write_text(json.dumps(card, indent=1) + "\n")
@@ -98,10 +102,8 @@ def _save_lora(network: Any, home: Path) -> None:
 def _model_card(recipe: Recipe, cycles: int) -> str:
     levels = ", ".join(f"{level:.4g}" for level in recipe.student.levels.levels)
     start = recipe.teachers[recipe.student.init].weights
-    teachers = ", ".join(f"{t.weights} ({t.share:g})" for t in recipe.teachers.values())
     between = "fresh noise" if recipe.objective.renoises else "ODE steps (Euler)"
-    tasks = ", ".join(f"{name} {share:.2g}" for name, share in recipe.tasks.items())
-    composition = ", ".join(f"{name} {s:.2g}" for name, s in recipe.data.composition.items())
+    own = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), indent=1)
     roles = recipe.roles
     held = "full copies"
     lora = ""
@@ -127,17 +129,21 @@ Distilled with Stillhouse from the weights `{start}`.
 | | |
 |---|---|
 | objective | {recipe.objective.name} |
-| teachers (share) | {teachers} |
-| teacher guidance | {recipe.guidance.scale:g} |
-| tasks | {tasks} |
-| data | {composition} |
 | roles | {held} |
 | cycles | {cycles}, batch {recipe.train.batch_size} |
 
+The recipe, where it leaves the defaults:
+
+```json
+{own}
+```
+
 ## Sampling
 
-Noise levels {levels}, then 0; between them {between}; no guidance; one evaluation per level. Run
-where Stillhouse is importable (from its root, or installed). Diffusers does not ship the
+Noise levels {levels}, then 0; between them {between}.
+One evaluation per level, no guidance.
+
+Run where Stillhouse is importable: from its root, or installed. Diffusers does not ship the
 pipeline's class; `pipeline.py` in this folder imports it, so loading asks for your trust:
 
 ```python

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recipes.data.files import files_digest
 from recipes.toyworld.items import file_digest, renderer_of
 
 ROOT = Path(__file__).parent.parent
@@ -17,19 +18,23 @@ FROZEN = ("autoencoder", "text_encoder")
 
 
 def data_digest(recipe: Mapping[str, Any]) -> str:
-    """What training sees beside the recipe: the rendered world and the frozen weights it names.
+    """What training sees beside the recipe: the rendered world, frozen weights, files of data.
 
     The settings of a reference row name their weights themselves.
     """
     folder = ROOT / "recipes" / "toyworld" / "weights"
     rows = recipe["teachers"].values() if "teachers" in recipe else [recipe]
-    named = {row.get("weights", "teacher") for row in rows}
-    if "specialist" in named:
-        named.add("teacher")  # the specialist is stored as its difference from the base
+    # Specialists are stored as their difference from the base.
+    named = {"teacher", *(row.get("weights", "teacher") for row in rows)}
     parts = {
         name: file_digest(folder / f"{name}.safetensors") for name in sorted({*FROZEN, *named})
     }
     parts["renderer"] = renderer_of(folder / "autoencoder.safetensors")
+    data = recipe.get("data", {})
+    for name, source in data.get("sources", {}).items():
+        used = name in data["composition"] or name in data["edit_types"]
+        if used and source["kind"] == "files":
+            parts[f"source {name}"] = files_digest(source)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -12,12 +12,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from recipes.data.settings import Data
-from recipes.guidance.settings import Guidance, Teacher
+from recipes.data.mixture import Mixture, mixture_of
+from recipes.data.settings import CATEGORIES, EDIT_TYPES, Data, Mixing
+from recipes.data.sizes import cycles_of_epochs, refuse_small_pools
+from recipes.guidance.checks import check_panel
+from recipes.guidance.settings import Guidance, Panel, Teacher
 from recipes.objectives.settings import Dmd
 from recipes.roles.settings import Roles
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
+from recipes.toyworld.prompts import encode
+
+LONGEST = 1_000_000
+"""Most cycles of a trial."""
 
 
 class Adam(Settings):
@@ -56,7 +63,16 @@ class Train(Settings):
     """How long, how wide."""
 
     cycles: int = Field(
-        40, ge=1, le=1_000_000, description="Cycles: a student update + k fake updates."
+        40,
+        ge=1,
+        le=LONGEST,
+        description="Cycles: a student update + k fake updates. Not in force where `epochs` is.",
+    )
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Length in passes over the distinct prompts of the data, instead of `cycles`.",
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Samples per update.")
     ema_decay: float = Field(0.95, ge=0, lt=1, description="Student EMA decay per cycle.")
@@ -75,11 +91,13 @@ class Recipe(Settings):
         description="Task mixture: shares of micro-batches, T2I and edit.",
         json_schema_extra={**SIMPLEX, "components": ["t2i", "edit"]},
     )
+    mixing: Mixing = Field(default_factory=Mixing, description="How the task mixture is realised.")
     guidance: Guidance = Field(default_factory=Guidance, description="Teacher guidance.")
     teachers: dict[str, Teacher] = Field(
         default_factory=lambda: {"base": Teacher()},
         description="Panel of frozen teachers by name; velocities are mixed by share.",
     )
+    panel: Panel = Field(default_factory=Panel, description="How the teachers are combined.")
     student: Student = Field(default_factory=Student, description="The student.")
     roles: Roles = Field(default_factory=Roles, description="Full copies, or adapters on a base.")
     objective: Dmd = Field(default_factory=Dmd, description="Objective and its settings.")
@@ -93,10 +111,36 @@ class Recipe(Settings):
             raise ValueError(f"tasks: unknown {unknown}; allowed are t2i and edit")
         if not self.teachers:
             raise ValueError("teachers: at least one is needed")
-        if sum(t.share for t in self.teachers.values()) <= 0:
-            raise ValueError("teachers: shares sum to 0; at least one must be positive")
+        labels = {
+            "t2i": {*CATEGORIES, *self.data.composition},
+            "edit": {*EDIT_TYPES, *self.data.edit_types},
+        }
+        check_panel(self.teachers, self.guidance, self.student.rungs, labels)
+        if self.guidance.negative:
+            try:
+                encode([self.guidance.negative])
+            except ValueError as error:
+                raise ValueError(f"guidance.negative: {error}") from None
         if self.student.init not in self.teachers:
             raise ValueError(
                 f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"
             )
+        refuse_small_pools(self.data)
+        if self.total_cycles > LONGEST:
+            raise ValueError(
+                f"epochs and task mixture make {self.total_cycles:,} cycles; at most {LONGEST:,}"
+            )
         return self
+
+    @property
+    def mixture(self) -> Mixture:
+        """The task mixture over the whole of training."""
+        train, budget = self.train, self.train.cycles
+        if train.epochs is not None:
+            budget = cycles_of_epochs(train.epochs, self.data, train.batch_size)
+        return mixture_of(self.tasks.get("t2i", 0.0), self.mixing, budget)
+
+    @property
+    def total_cycles(self) -> int:
+        """Cycles of a trial: the budget, by cycles or by epochs, as `mixing.count` extends it."""
+        return self.mixture.cycles

@@ -38,31 +38,88 @@ def teacher_settings(scale: float, weights: str = "teacher") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def own_teacher(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The row that a trial's distance to its own teacher refers to, and what is special about it.
+
+    One plainly guided teacher is the row `teacher_settings` gives. A panel, or guidance by level,
+    is a row of its own, as it stands at the end of training. Where weights or scales hang on the
+    student's exit rung there is no single teacher, and the student's start stands in for it.
+    """
+    teachers = {name: t for name, t in recipe["teachers"].items() if t["share"] > 0}
+    guidance, start = recipe["guidance"], recipe["teachers"][recipe["student"]["init"]]
+    mixed = len(teachers) > 1
+    by_rung = mixed and any(t["by_rung"] is not None for t in teachers.values())
+    if by_rung or guidance["by_rung"] is not None:
+        settings = teacher_settings(_scale(start, guidance), start["weights"])
+        return settings, (
+            f"{settings['weights']} at guidance {settings['scale']:g}: what judges the student "
+            "hangs on its rung, so there is no single teacher"
+        )
+    if not mixed and _plain(guidance):
+        (only,) = teachers.values()
+        return teacher_settings(_scale(only, guidance), only["weights"]), ""
+    parts = {"teachers": teachers, "guidance": guidance, "panel": recipe["panel"]}
+    note = "the trial's own panel, guided as in training"
+    if any(t["by_progress"] is not None for t in teachers.values()):
+        note += ", as it stands at the end"
+    return {"row": "teacher", "steps": TEACHER_STEPS, "shift": 3.0, **parts}, note
+
+
+def _plain(guidance: Mapping[str, Any]) -> bool:
+    """Whether guidance is a scale and nothing else."""
+    return not any(guidance[name] for name in ("by_level", "interval", "rescale", "negative"))
+
+
+def _scale(teacher: Mapping[str, Any], guidance: Mapping[str, Any]) -> float:
+    own: float | None = teacher["guidance"]
+    return float(guidance["scale"] if own is None else own)
+
+
 def references(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rows worth showing beside a recipe, by name."""
-    scale = recipe["guidance"]["scale"]
-    weights = recipe["teachers"][recipe["student"]["init"]]["weights"]
+    """Rows worth showing beside a recipe, by name: those of its start, its teachers, its panel."""
+    guidance, start = recipe["guidance"], recipe["teachers"][recipe["student"]["init"]]
+    weights, scale = start["weights"], guidance["scale"]
     rungs, shift = recipe["student"]["rungs"], recipe["student"]["shift"]
     plain = {"row": "undistilled", "weights": weights, "steps": rungs, "shift": float(shift)}
+    called = "" if weights == "teacher" else f"-{weights}"
     rows = {
         "data": {"row": "data"},
         "autoencoder": {"row": "autoencoder"},
-        f"teacher-g{scale:g}": teacher_settings(scale, weights),
-        f"undistilled-{rungs}nfe": {**plain, "scale": 1.0},
+        _teacher_name(weights, scale): teacher_settings(scale, weights),
+        f"undistilled-{rungs}nfe{called}": {**plain, "scale": 1.0},
         "source-copied": {"row": "source-copied"},
     }
     if scale != 1.0:
-        rows[f"undistilled-{2 * rungs}nfe-g{scale:g}"] = {**plain, "scale": float(scale)}
+        guided = {**plain, "scale": float(scale)}
+        rows[f"undistilled-{2 * rungs}nfe-g{scale:g}{called}"] = guided
+    for teacher in recipe["teachers"].values():
+        if teacher["share"] > 0:
+            own = _scale(teacher, guidance)
+            rows[_teacher_name(teacher["weights"], own)] = teacher_settings(own, teacher["weights"])
+    own_row, _ = own_teacher(recipe)
+    if own_row not in rows.values():
+        rows[f"panel-{_hash(own_row)[:6]}"] = own_row
     return rows
 
 
-def compared_scale(settings: Mapping[str, Any]) -> float | None:
-    """Scale of the teacher that a row's distance to the teacher refers to; None for no distance.
+def _teacher_name(weights: str, scale: float) -> str:
+    """`teacher-g2` for the base, `specialist-g2` for others."""
+    return f"{weights}-g{scale:g}"
+
+
+def _hash(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def compared_teacher(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The teacher that a row's distance to the teacher refers to; None for no distance.
 
     The unguided undistilled row stands beside arms of every scale, so it has none.
     """
-    if settings["row"] == "teacher" or settings.get("scale", 1.0) != 1.0:
-        return float(settings["scale"])
+    if settings["row"] == "teacher":
+        return dict(settings)
+    if settings.get("scale", 1.0) != 1.0:
+        return teacher_settings(settings["scale"], settings["weights"])
     return None
 
 
@@ -90,7 +147,7 @@ def kept_panel(settings: Mapping[str, Any], kind: str, item: str) -> bool:
 def record_name(settings: Mapping[str, Any], protocol: str) -> str:
     """Name of a row's record: hash of settings, protocol fingerprint and frozen weights."""
     whole = {"settings": dict(settings), "protocol": protocol, "weights": data_digest(settings)}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
+    return _hash(whole)[:24]
 
 
 @dataclass(frozen=True)
@@ -189,13 +246,25 @@ def pictures_of(settings: Mapping[str, Any]) -> Pictures:
         ValueError: for a row that is not known.
     """
     from recipes.families.toyworld import shared
+    from recipes.guidance.panel import TeacherPanel
+    from recipes.guidance.settings import Guidance, Panel, Teacher
     from recipes.sampling import teacher_pictures
     from recipes.schedule import Rungs
 
     row = settings["row"]
     if row in ("teacher", "undistilled"):
-        rungs = Rungs(settings["steps"], settings["shift"])
-        return teacher_pictures(shared(), settings["weights"], rungs, settings["scale"])
+        parts = settings
+        if "teachers" not in settings:
+            only = {"weights": settings["weights"]}
+            scale = {"scale": settings["scale"]}
+            parts = {"teachers": {"only": only}, "guidance": scale, "panel": {}}
+        panel = TeacherPanel.load(
+            shared(),
+            {name: Teacher.model_validate(t) for name, t in parts["teachers"].items()},
+            Guidance.model_validate(parts["guidance"]),
+            Panel.model_validate(parts["panel"]),
+        )
+        return teacher_pictures(shared(), panel, Rungs(settings["steps"], settings["shift"]))
     if row not in ("data", "autoencoder", "source-copied"):
         raise ValueError(f"unknown reference row {row!r}")
     return _rendered(row)

@@ -6,6 +6,7 @@ Legend: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -50,17 +51,19 @@ def student_pictures(
     return pictures
 
 
-def teacher_pictures(family: ToyWorldFamily, weights: str, rungs: Rungs, scale: float) -> Pictures:
-    """A teacher with guidance: two evaluations per step, one at scale 1."""
-    panel = TeacherPanel(family, {weights: family.network(weights)}, {weights: 1.0}, scale)
+def teacher_pictures(family: ToyWorldFamily, panel: TeacherPanel, rungs: Rungs) -> Pictures:
+    """A teacher or a panel with guidance, as it stands at the end of training.
+
+    Two evaluations per teacher and step, one where the scale is 1.
+    """
 
     def pictures(
         texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None, _fresh: Fresh
     ) -> Tensor:
-        condition = family.condition(texts, _unit(sources))
+        asked = replace(family.condition(texts, _unit(sources)), labels=family.labels(texts))
 
         def velocity(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:
-            return panel.velocity(z, t, condition.rows(rows))
+            return panel.velocity(z, t, asked.rows(rows), progress=1.0)
 
         return family.decode(sample(velocity, noise_BCHW, rungs))
 

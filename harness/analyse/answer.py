@@ -15,6 +15,8 @@ VerdictName = Literal[
     "undecided",
 ]
 
+AgreementName = Literal["follows", "opposes", "undecided"]
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +122,24 @@ class ParetoPoint(_Frozen):
     )
 
 
+class Agreement(_Frozen):
+    """How well a learned metric ranks trained arms like the one that reads the truth."""
+
+    metric: str
+    follows: str = Field(description="The metric that reads the truth.")
+    rho: float | None = Field(
+        description="Rank correlation, positive where better goes with better; None if none."
+    )
+    lo: float | None = None
+    hi: float | None = None
+    level: float = 0.95
+    n: int = Field(description="Arms with both metrics; reference rows never count.")
+    n_planned: int = Field(description="Planned arms.")
+    agreement: AgreementName = Field(description="Whether the interval lies on one side of 0.")
+    method: str = ""
+    words: str = Field(description="One plain sentence with number, interval, n and scope.")
+
+
 class Answer(_Frozen):
     """Everything the report says."""
 
@@ -141,6 +161,9 @@ class Answer(_Frozen):
     replicates: int = Field(0, description="Planned replicates per arm.")
     pareto: list[ParetoPoint] = Field(default_factory=list)
     pareto_metrics: tuple[str, str] | None = None
+    agreement: list[Agreement] = Field(
+        default_factory=list, description="Learned metrics against the oracle, over trained arms."
+    )
     failures: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="'factor=level' to {state: count} of what did not finish."
     )

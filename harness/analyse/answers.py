@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.analyse import explore, guard, pareto, verdicts
+from harness.analyse.agreement import agreements
 from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
 from harness.analyse.contrasts import mean_interval
 from harness.analyse.observed import Observed, failures, observe, order_metrics, row_name, spent
@@ -70,6 +71,7 @@ def answer(
         replicates=plan.replicates,
         pareto=points,
         pareto_metrics=pair,
+        agreement=agreements(specs, observed.values, names, 1 - study.alpha, plan.scope),
         failures=failures(plan, observed),
         seconds_all=cost.seconds_all,
         seconds_failed=cost.seconds_failed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.analyse import effects, words
+from harness.analyse import effects
 from harness.analyse.answer import Effect, Interaction, Verdict
 from harness.analyse.contrasts import (
     Inference,
@@ -19,6 +19,7 @@ from harness.analyse.contrasts import (
     weights_of,
 )
 from harness.analyse.observed import Observed
+from harness.analyse.ruling import Ruling
 from harness.contract import MetricSpec
 from harness.plan import Plan
 
@@ -163,42 +164,21 @@ def _verdict(
         p_adjusted, found.lo, found.hi, margin=None, alpha=alpha, higher_is_better=better
     )
     a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
-    return Verdict(
+    ruling = Ruling(
         id=f"{a} | {b} | {metric.name}",
         claim=f"{a} against {b}",
-        metric=metric.name,
-        planned=False,
-        n=found.n,
-        n_planned=plan.replicates,
-        difference=found.difference,
-        lo=found.lo,
-        hi=found.hi,
-        level=1 - alpha,
-        p=found.p,
-        p_adjusted=p_adjusted,
-        p_sign_flip=found.p_sign_flip,
-        method=found.method,
-        verdict=verdict,
-        words=words.sentence(
-            verdict,
-            found,
-            a=a,
-            b=b,
-            metric=metric.name,
-            unit=metric.spec.unit,
-            n_planned=plan.replicates,
-            level=1 - alpha,
-            p_adjusted=p_adjusted,
-            adjustment="after Benjamini-Hochberg, exploratory",
-            margin=None,
-            as_expected="",
-            scope=plan.scope,
-            reason="; ".join(found.notes[:1]),
-        ),
-        notes=list(found.notes),
-        per_replicate=found.per_replicate,
         a=a,
         b=b,
-        factor=contrast.factor,
+        metric=metric.name,
+        spec=metric.spec,
+        planned=False,
+        found=found,
+        p_adjusted=p_adjusted,
+        adjustment="after Benjamini-Hochberg, exploratory",
+        verdict=verdict,
+        reason="; ".join(found.notes[:1]),
+        notes=list(found.notes),
         keys=observed.keys(arm for pair in contrast.pairs for arm in pair),
+        factor=contrast.factor,
     )
+    return ruling.told(plan, alpha)

@@ -29,7 +29,8 @@ class Table:
 
 def tables(answer: Answer) -> list[Table]:
     """Every table of a study, in the order of the report."""
-    return [verdict_table(answer), arm_table(answer), trial_table(answer), effect_table(answer)]
+    found = [verdict_table(answer), arm_table(answer), trial_table(answer), effect_table(answer)]
+    return [*found, agreement_table(answer)] if answer.agreement else found
 
 
 def headline_metrics(answer: Answer) -> list[str]:
@@ -235,6 +236,31 @@ def effect_table(answer: Answer) -> Table:
     return Table(
         "effects", f"Main effects and interactions (exploratory){_scope(answer)}", columns, rows
     )
+
+
+def agreement_table(answer: Answer) -> Table:
+    """One row a learned metric: how it ranks trained arms against the oracle."""
+    columns = ("metric", "follows", "rank correlation", "lo", "hi", "n", "n_planned", "agreement")
+    rows: list[tuple[Value, ...]] = [
+        (a.metric, a.follows, a.rho, a.lo, a.hi, a.n, a.n_planned, a.agreement, a.method)
+        for a in answer.agreement
+    ]
+    printed: list[tuple[str, ...]] = [
+        (
+            a.metric,
+            a.follows,
+            words.number(a.rho, 2, signed=True),
+            f"[{words.number(a.lo, 2, signed=True)}, {words.number(a.hi, 2, signed=True)}]"
+            if a.lo is not None
+            else "-",
+            f"{a.n}/{a.n_planned}",
+            a.agreement,
+        )
+        for a in answer.agreement
+    ]
+    heads = ("metric", "oracle", "rank correlation", "interval", "arms", "agreement")
+    title = f"Learned metrics against the oracle, over trained arms{_scope(answer)}"
+    return Table("agreement", title, (*columns, "method"), rows, heads, printed)
 
 
 def _scope(answer: Answer) -> str:

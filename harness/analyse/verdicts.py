@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness import matching
 from harness.analyse import guard, words
 from harness.analyse.answer import Verdict
 from harness.analyse.contrasts import (
@@ -22,9 +21,11 @@ from harness.analyse.contrasts import (
 )
 from harness.analyse.missing import missing_replicates, worst_cases
 from harness.analyse.observed import Observed
+from harness.analyse.ruling import Ruling
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
+from harness.planning import matching
 
 if TYPE_CHECKING:
     from harness.study import Contrast, Study
@@ -154,50 +155,28 @@ def _verdict(
     weights = weights_of(planned.pairs)
     keys = observed.keys(weights)
     notes += guard.confounds(history, keys, plan.fingerprints.protocol)
-    if planned.unmatched:
-        notes.append(f"arms without a partner, left out: {', '.join(planned.unmatched)}")
-    expected = words.expectation(planned.expect, verdict, found.difference)
-    return Verdict(
+    if alone := plan.unpartnered(planned):
+        notes.append(f"arms without a partner, left out: {', '.join(alone)}")
+    ruling = Ruling(
         id=planned.id,
         claim=planned.claim,
-        metric=planned.metric,
-        planned=True,
-        n=found.n,
-        n_planned=plan.replicates,
-        difference=found.difference,
-        lo=found.lo,
-        hi=found.hi,
-        level=1 - alpha,
-        p=found.p,
-        p_adjusted=p_adjusted,
-        p_sign_flip=found.p_sign_flip,
-        margin=planned.margin,
-        method=found.method,
-        verdict=verdict,
-        expectation=expected,
-        words=words.sentence(
-            verdict,
-            found,
-            a=case.a,
-            b=case.b,
-            metric=planned.metric,
-            unit=case.spec.unit,
-            n_planned=plan.replicates,
-            level=1 - alpha,
-            p_adjusted=p_adjusted,
-            adjustment=f"after Holm over {family}" if family > 1 else "(one contrast)",
-            margin=planned.margin,
-            as_expected=expected,
-            scope=plan.scope,
-            reason=reason,
-        ),
-        notes=notes,
-        per_replicate=found.per_replicate,
         a=case.a,
         b=case.b,
-        worst_case=worst_verdict,
+        metric=planned.metric,
+        spec=case.spec,
+        planned=True,
+        found=found,
+        p_adjusted=p_adjusted,
+        adjustment=f"after Holm over {family}" if family > 1 else "(one contrast)",
+        verdict=verdict,
+        reason=reason,
+        notes=notes,
         keys=keys,
+        margin=planned.margin,
+        expectation=words.expectation(planned.expect, verdict, found.difference),
+        worst_case=worst_verdict,
     )
+    return ruling.told(plan, alpha)
 
 
 def _not_begun(plan: Plan, observed: Observed, pairs: Sequence[tuple[str, str]]) -> int:

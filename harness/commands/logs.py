@@ -1,30 +1,52 @@
-"""`stillhouse logs`: what a trial's worker printed."""
+"""`stillhouse logs`: how a trial's attempts went, with what their workers printed."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+POLL_SECONDS = 0.5
 
 
 def command(
     key: Annotated[str, typer.Argument(help="Trial key, or its first digits.")],
     workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines; 0 for all.")] = 0,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the trial ends, or Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Print the log of a trial: output, tracebacks and endings of all its attempts.
+    """Print the log of a trial: progress, output, tracebacks and endings of all its attempts.
 
-    Example: stillhouse logs 1f9c2a7b
+    Example: stillhouse logs 1f9c2a7b --follow
     """
     from harness.errors import HarnessError
     from harness.journal import History
-    from harness.standing import only_key, place
+    from harness.running import claims
+    from harness.running.attempts import LOG
+    from harness.running.standing import only_key, place
 
     found = place(workspace)
-    file = found.trial(only_key(History.read([found.journal]), key, found)) / "log.txt"
+    folder = found.trial(only_key(History.read([found.journal]), key, found))
+    file = folder / LOG
     if not file.is_file():
         raise HarnessError(f"trial {key} has no log yet: {file} does not exist")
-    text = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in text[-lines:]:
-        typer.echo(line)
+    with file.open(encoding="utf-8", errors="replace") as log:
+        for line in log.read().splitlines()[-lines:]:
+            typer.echo(line)
+        if follow:
+            _follow(log.read, lambda: claims.is_claimed(folder))
+
+
+def _follow(read: Callable[[], str], running: Callable[[], bool]) -> None:
+    """Print what is appended while the trial runs."""
+    while True:
+        last = not running()  # asked first: what it wrote before it ended is read below
+        typer.echo(read(), nl=False)
+        if last:
+            return
+        time.sleep(POLL_SECONDS)

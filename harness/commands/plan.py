@@ -28,10 +28,10 @@ def command(
 
     Example: stillhouse plan studies/quickstart/study.yaml
     """
-    from harness.collector import paused
     from harness.journal import History
     from harness.plan import make_plan
-    from harness.plan_text import lines_of
+    from harness.planning.plan_text import lines_of
+    from harness.running.collector import paused
     from harness.study import load
     from harness.workspace import Workspace
 

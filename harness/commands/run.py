@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,9 +34,16 @@ def command(
     rerun_stale: Annotated[
         bool, typer.Option("--rerun-stale", help="Run trials of older code again.")
     ] = False,
+    over_budget: Annotated[
+        bool, typer.Option("--over-budget", help="Run although the study's budget is exceeded.")
+    ] = False,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try three arms for three steps; nothing is recorded.")
     ] = False,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="Stop after so many hours: trials checkpoint and end."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster, e.g. `auto` or host:6379.")
     ] = None,
@@ -52,12 +60,13 @@ def command(
     Example: stillhouse run studies/quickstart/study.yaml
     """
     from harness import study as studies
-    from harness import summary
     from harness.program import program
     from harness.run import run
+    from harness.running import summary
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
 
+    began = time.time()
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
     if not (no_mlflow or smoke):
@@ -74,19 +83,23 @@ def command(
         tracker=None if no_mlflow or smoke else _tracker(place, mlflow),
         accept_stale=accept_stale,
         rerun_stale=rerun_stale,
+        over_budget=over_budget,
         smoke=smoke,
         echo=echo,
         parallel=parallel,
         ray_address=ray_address,
+        deadline=None if hours is None else began + 3600 * hours,
         live=sys.stdout.isatty() and not as_json,
     )
     elsewhere = Workspace.find().root != place.root
     found_by = f"--workspace {place.root}" if elsewhere else ""
     for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
         echo(line)
-    if result.exit_code in (130, 143):
+    expired = result.tally is not None and result.tally.expired
+    if expired or result.exit_code in (130, 143):
         again = f"{program()} run {study}" + (" --inline" if inline else "")
-        echo(f"interrupted; continue with: {again}")
+        again += " --over-budget" if over_budget else ""
+        echo(f"{'deadline reached' if expired else 'interrupted'}; continue with: {again}")
     if as_json:
         typer.echo(json.dumps(_content(result)))
     raise typer.Exit(result.exit_code)

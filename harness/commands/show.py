@@ -24,7 +24,7 @@ def command(
     Example: stillhouse show 1f9c2a7b
     """
     from harness.journal import History
-    from harness.standing import only_key, place
+    from harness.running.standing import only_key, place
 
     found = place(workspace)
     history = History.read([found.journal])
@@ -38,7 +38,7 @@ def command(
 
 
 def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
-    from harness.standing import trial_standing
+    from harness.running.standing import trial_standing
 
     last = trial.ordered[-1].opened
     standing = trial_standing(last.trial, trial, workspace)

@@ -11,7 +11,7 @@ import typer
 from harness.program import program
 
 if TYPE_CHECKING:
-    from harness.standing import Standing
+    from harness.running.standing import Standing
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
     Example: stillhouse status studies/quickstart/study.yaml
     """
     from harness.journal import History
-    from harness.standing import place, standing_of
+    from harness.running.standing import place, standing_of
 
     file = Path(study) if study and Path(study).is_file() else None
     found = place(workspace, file)

@@ -35,8 +35,9 @@ class Job(BaseModel):
     student: Path | None = Field(None, description="Kept student, for mode `measure`.")
     gpus: float = 0.0
     cpus: float = 1.0
-    deadline: float | None = None
+    deadline: float | None = Field(None, description="See `Context.deadline`.")
     stop_at_step: int | None = Field(None, description="End at this step, unmeasured (`--smoke`).")
+    code: str = Field("", description="Code digest, for the log.")
     python_path: list[str] = Field(default_factory=list, description="Folders to put on sys.path.")
 
 
@@ -52,6 +53,9 @@ class Ended(BaseModel):
     device: str = ""
     died: bool = Field(False, description="The worker process vanished: killed, try again.")
 
+
+DEADLINE = "deadline"
+"""Reason of an attempt that its subject ended because its time was up; to be continued."""
 
 Event = Literal["started"] | Report | Ended
 OnEvent = Callable[[Job, Event, float], None]

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import HarnessError
 
 KNOCK_SECONDS = 5.0
+OBJECT_STORE_BYTES = 128 * 2**20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -33,6 +34,43 @@ def prepare() -> None:
     """Set what Ray and Tune read from the environment, where the user has not."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def alone(cpus: float, parallel: int | None) -> dict[str, Any]:
+    """Options of `ray.init` for a Ray of our own, with room for `parallel` trials of `cpus`."""
+    here = max(float(len(os.sched_getaffinity(0))), cpus)
+    return {
+        "address": "local",  # not the cluster somebody else may have started here
+        "num_cpus": here if parallel is None else parallel * cpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+
+
+def joining(address: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Options of `ray.init` for a cluster that is there already."""
+    return {"address": address, "runtime_env": {"env_vars": dict(variables)}}
+
+
+def slots(there: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Trials that fit at once on the resources of a cluster.
+
+    Raises:
+        HarnessError: if not even one does.
+    """
+    fits = [there.get("CPU", 0.0) / cpus] + ([there.get("GPU", 0.0) / gpus] if gpus else [])
+    if min(fits) < 1:
+        raise HarnessError(
+            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs; Ray has "
+            f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all"
+        )
+    return int(min(fits))
+
+
+def name_of(node: Mapping[str, Any]) -> str:
+    """What people call a node of `ray.nodes()`: host, address, and the start of Ray's own id."""
+    host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
+    return f"{host} ({address}, {node['NodeID'][:6]})"
 
 
 def check_reachable(address: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import shutil
 import time
@@ -28,18 +27,21 @@ from ray.tune import Callback, PlacementGroupFactory, Trainable  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from harness.contract import Report  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.executors.base import Ended, Executor, Job, OnEvent  # noqa: E402
 from harness.executors.hand_out import HandOut  # noqa: E402
+from harness.executors.shared_storage import Reader, check_shared  # noqa: E402
 from harness.executors.worker import execute_file, thread_environment  # noqa: E402
 
 MAX_TRIALS = 1000
 """Trials a Tuner: its state grows with each, and is rewritten whole."""
 FLUSH_SECONDS = 0.5
 """Reports are sent together at most this often: a trip through Tune costs milliseconds."""
-OBJECT_STORE_BYTES = 128 * 2**20
+ANSWER_SECONDS = 60.0
+"""How long the nodes of a cluster may take to start a process and read a file."""
 JOB_FILE = "job.json"
 
 
@@ -68,11 +70,13 @@ class RayExecutor(Executor):
                 return
             self._start(first)
             batch = islice(chain([first], pulled), MAX_TRIALS)
-            self._tune(HandOut(batch, on_event, stop, self._slots(first)))
+            room = ray_environment.slots(ray.cluster_resources(), first.cpus, first.gpus)
+            slots = min(room, self._parallel or room, MAX_TRIALS)
+            self._tune(HandOut(batch, on_event, stop, slots))
 
     def close(self) -> None:
         """Leave Ray and remove its scratch folder."""
-        if self._ours and ray.is_initialized():
+        if self._ours:
             ray.shutdown()
         shutil.rmtree(self._scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -81,44 +85,22 @@ class RayExecutor(Executor):
     def _start(self, job: Job) -> None:
         if ray.is_initialized():
             return
-        options: dict[str, Any] = {"address": self._address}
-        if self._address is None:
-            options = {
-                "address": "local",  # not the cluster somebody else may have started here
-                "num_cpus": self._local_cpus(job),
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-            }
-        else:
+        threads = thread_environment(job.cpus)
+        if self._address is not None:
             ray_environment.check_reachable(self._address)
-            options["runtime_env"] = {"env_vars": thread_environment(job.cpus)}
+            options = ray_environment.joining(self._address, threads)
+        else:
+            options = ray_environment.alone(job.cpus, self._parallel)
         try:
-            with ray_environment.starting(thread_environment(job.cpus)):
+            with ray_environment.starting(threads):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_environment.start_error(self._address, error) from error
         self._ours = True
         for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
-
-    def _local_cpus(self, job: Job) -> float:
-        if self._parallel is not None:
-            return self._parallel * job.cpus
-        return max(float(len(os.sched_getaffinity(0))), job.cpus)
-
-    def _slots(self, job: Job) -> int:
-        """Jobs that fit at once."""
-        there = ray.cluster_resources()
-        fits = [there.get("CPU", 0.0) / job.cpus]
-        if job.gpus:
-            fits.append(there.get("GPU", 0.0) / job.gpus)
-        if min(fits) < 1:
-            raise HarnessError(
-                f"a trial asks for {job.cpus:g} CPUs and {job.gpus:g} GPUs; Ray has "
-                f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all"
-            )
-        limit = self._parallel or math.inf
-        return int(min(*fits, limit, MAX_TRIALS))
+        if self._address is not None:
+            check_shared(self._scratch, _ask_nodes)
 
     def _tune(self, jobs: HandOut) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
@@ -159,6 +141,25 @@ class RayExecutor(Executor):
         jobs.finish()
 
 
+def _ask_nodes(reader: Reader, path: str) -> dict[str, str]:
+    """What `reader` returns on each node that is alive, or why it did not."""
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(reader).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+            asked[ray_environment.name_of(node)] = task.remote(path)
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
+    return {name: _answer(reference) for name, reference in asked.items()}
+
+
+def _answer(reference: Any) -> str:
+    try:
+        return str(ray.get(reference, timeout=1.0))
+    except Exception as error:  # the node is gone, or lacks this program's files
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+
+
 class _Stopped(BaseException):
     """Leaves Tune's loop at once. Not an Exception: Tune would wait for every actor to end."""
 
@@ -183,9 +184,6 @@ class _Search(Searcher):  # type: ignore[misc]
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Nothing to learn: this search knows what it wants."""
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to learn."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing is restored from Tune."""

@@ -14,9 +14,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness import attempts, environment, subjects
+from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
-from harness.executors.base import Ended, Job
+from harness.executors.base import DEADLINE, Ended, Job
+from harness.executors.trial_log import TrialLog
+from harness.running import attempts, environment
 from harness.seeds import stream_for
 
 NO_OUTCOME = "ended without an outcome"
@@ -43,21 +45,23 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     device = environment.device_model(job.gpus > 0)
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("a", encoding="utf-8", buffering=1) as log:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
-        log.write(f"== {job.short}  attempt {job.attempt}  {job.mode}  {stamp}  {device}\n")
+        told = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)
         try:
             for at, event in _reports(job, log):
                 if isinstance(event, Ended):
                     ended = event
                     break
+                told.report(event, at)
                 yield at, event
+            else:
+                if job.deadline is not None and time.time() > job.deadline:
+                    ended = Ended(state="killed", reason=DEADLINE)
         except (Exception, SystemExit) as error:  # a subject may raise anything
             ended = _failure(error)
         now = time.time()
         ended = ended.model_copy(update={"seconds": now - started, "device": device})
-        log.write(ended.traceback)
-        log.write(f"== {ended.state}  {ended.reason}  {ended.seconds:.1f} s\n")
+        told.ended(ended)
         yield now, ended
 
 

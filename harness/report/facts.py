@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.analyse.agreement import FEWEST_ARMS
 from harness.analyse.answer import Answer
 from harness.analyse.contrasts import PAIRED_FROM
 from harness.analyse.observed import contributing
@@ -139,4 +140,8 @@ def method(answer: Answer) -> list[str]:
         "Intervals of single arms are t intervals of the mean over replicates and contain what all "
         "arms of a replicate share; differences between arms are surer than these look.",
         "Membership of the trade-off's front is bootstrapped over replicates, arms jointly.",
+        "Whether a learned metric follows the oracle is Spearman's rank correlation over arm "
+        "means, with the interval of Bonett and Wright; arms are its sample, although they were "
+        f"chosen and share seeds, so it is approximate. Below {FEWEST_ARMS} arms nothing is said. "
+        "These intervals are not adjusted for their number.",
     ]

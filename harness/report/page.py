@@ -104,6 +104,7 @@ def _content(
         "interactions": [_interaction(i) for i in answer.interactions],
         "exploratory": [(v, _figures(v)) for v in exploratory[:MOST_ROWS]],
         "exploratory_cut": max(0, len(exploratory) - MOST_ROWS),
+        "agreement": tables.agreement_table(answer),
         "trade": trade,
         "trade_unnumbered": sum(d.number is None for d in trade.dots) if trade else 0,
         "sheet": panels.sheet(answer, plan, history, workspace),

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from harness.analyse.answer import Answer, ArmRow
 from harness.analyse.observed import contributing
-from harness.attempts import read_reports
 from harness.contract import Artifact
 from harness.journal import History
 from harness.plan import Plan
+from harness.running.attempts import read_reports
 from harness.workspace import Workspace
 
 MOST_ITEMS = 8

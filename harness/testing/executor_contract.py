@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from harness import attempts
 from harness.contract import Measurement, Report
 from harness.executors.base import Ended, Event, Executor, Job
+from harness.running import attempts
 from harness.testing import keeper, stub
 
 SUBJECTS = {stub.__name__: stub.Recipe, keeper.__name__: keeper.Recipe}

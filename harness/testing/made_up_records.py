@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.attempts import append_report, write_trial_json
 from harness.contract import Artifact, Estimate, MetricSpec, Outcome, Report
 from harness.journal import Closed, MeasuredAt, Opened, Record
 from harness.plan import Plan
+from harness.running.attempts import append_report, write_trial_json
 from harness.testing.made_up_pictures import ITEMS, picture
 from harness.trial import Trial
 from harness.workspace import Workspace
@@ -29,13 +29,21 @@ REFERENCES: dict[str, float] = {
 
 METRICS: dict[str, MetricSpec] = {
     "t2i/kd": MetricSpec(
-        higher_is_better=False, headline=True, description="Unbiased kernel distance to the data."
+        higher_is_better=False,
+        headline=True,
+        description="Unbiased kernel distance to the data.",
+        follows="oracle/words",
     ),
     "t2i/fid": MetricSpec(
         higher_is_better=False, low=0, headline=True, description="Frechet distance to the data."
     ),
     "t2i/clip": MetricSpec(
-        higher_is_better=True, low=-1, high=1, headline=True, description="Text-image similarity."
+        higher_is_better=True,
+        low=-1,
+        high=1,
+        headline=True,
+        description="Text-image similarity.",
+        follows="oracle/words",
     ),
     "edit/fidelity": MetricSpec(
         higher_is_better=True,

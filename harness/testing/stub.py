@@ -85,6 +85,8 @@ def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
             metrics={"train/loss": float("nan") if faulty == "nan" else 1.0 / step},
             artifacts=(Artifact(kind="checkpoint", path="checkpoint.json", step=step),),
         )
+        if context.deadline is not None and time.time() > context.deadline:
+            return
     yield from _measured(made, context, state)
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from harness import claims
 from harness.analyse.answer import Answer
 from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
+from harness.running import claims
 from harness.subjects import load
 from harness.trackers.background import Background, Store
 from harness.trackers.interim import Interim

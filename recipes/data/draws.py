@@ -1,13 +1,12 @@
 """Draws: every random choice of training, each from its own hashed seed stream.
 
 A stream per consumer (task, data source, student noise, fake noise), indexed by cycle, update and
-sample: changing the number of fake updates or a share does not shift the others. The task of a
-micro-batch compares one uniform, shared by all arms of a replicate, with the share.
+sample: changing the number of fake updates or a share does not shift the others. The tasks of an
+update follow from one uniform, shared by all arms of a replicate, and the share; see `mixture.py`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,6 @@ from recipes.rollout import stratified_exits
 from recipes.schedule import shifted
 
 Seed = Callable[..., int]
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Source(Protocol):
@@ -55,6 +53,7 @@ class Draws:
         self, recipe: Recipe, source: Source, shape: tuple[int, int, int], seed: Seed
     ) -> None:
         self.recipe = recipe
+        self.mixture = recipe.mixture
         self.source = source
         self.shape = shape
         self.seed = seed
@@ -62,51 +61,81 @@ class Draws:
         """Samples per task, category and edit type so far, over student and fake updates."""
 
     def task(self, role: str, cycle: int, update: int) -> Task:
-        """Task of a micro-batch: a low-discrepancy uniform compared with the share.
+        """Task of a micro-batch that is of one task."""
+        t2i = self.mixture.is_t2i(self._start(role, update), cycle)
+        return "t2i" if t2i else "edit"
 
-        The golden-ratio sequence has a hashed start per role and update, and keeps the realised
-        share within a few batches of the nominal one.
+    def batches(self, role: str, cycle: int, update: int) -> tuple[tuple[Batch, float], ...]:
+        """Micro-batches of a role's update, each with the share of the update's rows it holds.
+
+        A pure function of its arguments: one micro-batch, or with `mixing.by: sample` the T2I rows
+        and the edit rows in two.
         """
-        start = self.seed(f"task.{role}", update) / 2**63
-        u = (start + cycle * GOLDEN) % 1.0
-        return "t2i" if u < self.recipe.tasks.get("t2i", 0.0) else "edit"
+        if self.recipe.mixing.by == "micro_batch":
+            return ((self.batch(role, cycle, update), 1.0),)
+        size = self.recipe.train.batch_size
+        t2i = self.mixture.t2i_rows(self._start(role, update), cycle, size)
+        parts: tuple[tuple[Task, range], ...] = (("t2i", range(t2i)), ("edit", range(t2i, size)))
+        return tuple(
+            (self._batch(task, role, cycle, update, rows), len(rows) / size)
+            for task, rows in parts
+            if rows
+        )
 
     def batch(self, role: str, cycle: int, update: int) -> Batch:
-        """Micro-batch of a role's update; a pure function of its arguments."""
-        size = self.recipe.train.batch_size
-        task = self.task(role, cycle, update)
-        condition = self._condition(task, role, cycle, update, size)
-        noise = self._normal(f"noise.{role}", cycle, update, size)
-        level, renoise = self.renoising(role, cycle, update, size)
+        """Micro-batch of one task, of all rows of an update; a pure function of its arguments."""
+        rows = range(self.recipe.train.batch_size)
+        return self._batch(self.task(role, cycle, update), role, cycle, update, rows)
+
+    def _batch(self, task: Task, role: str, cycle: int, update: int, rows: range) -> Batch:
+        condition = self._condition(task, role, cycle, update, rows)
+        noise = self._normal(f"noise.{role}", cycle, update, rows)
+        level, renoise = self._renoising(role, cycle, update, rows)
         settings = self.recipe.objective
         offset = self.seed(f"exit.{role}", cycle, update) % self.recipe.student.rungs
-        if settings.exit_rungs == "stratified":
-            exits = stratified_exits(size, self.recipe.student.rungs, offset)
+        if settings.exit_rungs == "stratified":  # within each task, or task and rung would go along
+            exits = stratified_exits(len(rows), self.recipe.student.rungs, offset + rows.start)
         else:
-            exits = torch.full((size,), offset)
+            exits = torch.full((len(rows),), offset)
         fresh = None
         if settings.rollout == "renoise":
 
             def fresh(rung: int) -> Tensor:
-                return self._normal(f"rollout.{role}", cycle, update, size, rung)
+                return self._normal(f"rollout.{role}", cycle, update, rows, rung)
 
-        progress = max(cycle, 0) / self.recipe.train.cycles
+        progress = max(cycle, 0) / self.mixture.cycles
         return Batch(task, condition, noise, exits, level, renoise, fresh, progress)
 
-    def renoising(self, role: str, cycle: int, update: int, size: int) -> tuple[Tensor, Tensor]:
+    def judged_anew(
+        self, batches: Sequence[tuple[Batch, float]], cycle: int
+    ) -> tuple[tuple[Batch, float], ...]:
+        """The student's batches, re-noised for the first fake update: same samples, fresh noise."""
+        first, found = 0, []
+        for batch, weight in batches:
+            rows = range(first, first + batch.noise_BCHW.shape[0])
+            level, noise = self._renoising("fake", cycle, 0, rows)
+            found.append((replace(batch, renoise_t_B=level, renoise_BCHW=noise), weight))
+            first = rows.stop
+        return tuple(found)
+
+    def _start(self, role: str, update: int) -> float:
+        """Where the task sequence of a role's update starts, in [0, 1)."""
+        return self.seed(f"task.{role}", update) / 2**63
+
+    def _renoising(self, role: str, cycle: int, update: int, rows: range) -> tuple[Tensor, Tensor]:
         """Levels (B,) float32 and noise (B, C, H, W) at which samples are judged."""
         where = self.recipe.objective.renoise
-        u_B = self._uniform(f"level.{role}", cycle, update, size, 1)[:, 0]
+        u_B = self._uniform(f"level.{role}", cycle, update, rows, 1)[:, 0]
         u_B = where.low + (where.high - where.low) * u_B
         levels = torch.tensor([shifted(u, where.shift) for u in u_B.tolist()])
-        return levels, self._normal(f"renoise.{role}", cycle, update, size)
+        return levels, self._normal(f"renoise.{role}", cycle, update, rows)
 
-    def _condition(self, task: Task, role: str, cycle: int, update: int, size: int) -> Condition:
+    def _condition(self, task: Task, role: str, cycle: int, update: int, rows: range) -> Condition:
         stream = f"data.{task}.{role}"
-        generators = [self._generator(stream, cycle, update, i) for i in range(size)]
+        generators = [self._generator(stream, cycle, update, i) for i in rows]
         shares = self.recipe.data.composition if task == "t2i" else self.recipe.data.edit_types
         names = [pick(shares, float(torch.rand((), generator=g))) for g in generators]
-        self.realised[task] += size
+        self.realised[task] += len(rows)
         self.realised.update(f"{task}.{name}" for name in names)
         condition = (self.source.t2i if task == "t2i" else self.source.edit)(names, generators)
         return replace(condition, labels=tuple(names))
@@ -114,21 +143,21 @@ class Draws:
     def _generator(self, stream: str, *index: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed(stream, *index))
 
-    def _normal(self, stream: str, cycle: int, update: int, size: int, *more: int) -> Tensor:
-        rows = [
+    def _normal(self, stream: str, cycle: int, update: int, rows: range, *more: int) -> Tensor:
+        drawn = [
             torch.randn(self.shape, generator=self._generator(stream, cycle, update, i, *more))
-            for i in range(size)
+            for i in rows
         ]
-        return torch.stack(rows)
+        return torch.stack(drawn)
 
-    def _uniform(self, stream: str, cycle: int, update: int, size: int, width: int) -> Tensor:
-        rows = [
+    def _uniform(self, stream: str, cycle: int, update: int, rows: range, width: int) -> Tensor:
+        drawn = [
             torch.rand(
                 width, generator=self._generator(stream, cycle, update, i), dtype=torch.float64
             )
-            for i in range(size)
+            for i in rows
         ]
-        return torch.stack(rows)
+        return torch.stack(drawn)
 
     def shares(self) -> dict[str, float]:
         """Realised shares: tasks among samples, categories among T2I, types among edits."""

@@ -2,39 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from recipes.data.rows import Rules
+from recipes.data.settings import TaskName
 from recipes.families.base import Condition
 from recipes.families.toyworld import ToyWorldFamily
-from recipes.toyworld.prompts import CATEGORIES, EditCase, Prompt, edit_cases, prompts
-from recipes.toyworld.renderer import FREE, SIZE, render_edit
+from recipes.toyworld.prompts import (
+    CATEGORIES,
+    EditCase,
+    Prompt,
+    can_encode,
+    edit_cases,
+    parse,
+    prompts,
+)
+from recipes.toyworld.renderer import FREE, SIZE, render, render_edit
 
 
 class ToyWorldSource:
-    """Draws from the training part of the world; targets are never shown (prompt-only)."""
+    """Draws from the training part of the world; targets are shown only to who asks for them.
 
-    def __init__(self, family: ToyWorldFamily) -> None:
+    Args:
+        family: what turns texts and pictures into conditions.
+        chosen: prompts to draw from, by category; all training prompts of those not named.
+    """
+
+    offers_targets = True
+
+    def __init__(
+        self, family: ToyWorldFamily, chosen: Mapping[str, Sequence[Prompt]] | None = None
+    ) -> None:
         self.family = family
+        self.chosen = dict(chosen or {})
 
-    def t2i(self, categories: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
-        """Conditions of prompts, one per category named."""
-        drawn = [_prompt(c, g) for c, g in zip(categories, generators, strict=True)]
-        return self.family.condition([p.caption for p in drawn])
+    def t2i(
+        self,
+        categories: Sequence[str],
+        generators: Sequence[torch.Generator],
+        *,
+        targets: bool = False,
+    ) -> Condition:
+        """Conditions of prompts, one per category named; pictures of them where asked for."""
+        drawn = [self.prompt(c, g) for c, g in zip(categories, generators, strict=True)]
+        condition = self.family.condition([p.caption for p in drawn])
+        if not targets:
+            return condition
+        free = torch.stack([torch.rand(FREE, generator=g) for g in generators])
+        return with_target(self.family, condition, render(drawn, free))
 
-    def edit(self, edit_types: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
+    def edit(
+        self,
+        edit_types: Sequence[str],
+        generators: Sequence[torch.Generator],
+        *,
+        targets: bool = False,
+    ) -> Condition:
         """Conditions of edit cases, one per edit type named; sources are rendered and encoded."""
+        instructions, source, target = self.cases(edit_types, generators)
+        condition = self.family.condition(instructions, source)
+        return with_target(self.family, condition, target) if targets else condition
+
+    def prompt(self, category: str, generator: torch.Generator) -> Prompt:
+        """One of the prompts to draw from."""
+        pool = self.chosen.get(category) or prompts(category, "train")
+        return pool[int(torch.randint(len(pool), (), generator=generator))]
+
+    def cases(
+        self, edit_types: Sequence[str], generators: Sequence[torch.Generator]
+    ) -> tuple[list[str], Tensor, Tensor]:
+        """Instructions, and source and target pictures (B, 3, 24, 24) in [-1, 1]."""
         cases = [_case(e, g) for e, g in zip(edit_types, generators, strict=True)]
         free = torch.stack([torch.rand(FREE, generator=g) for g in generators])
         noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=g) for g in generators])
-        source, _, _ = render_edit(cases, free, noise)
-        return self.family.condition([c.instruction for c in cases], source)
+        source, target, _ = render_edit(cases, free, noise)
+        return [c.instruction for c in cases], source, target
 
 
-def _prompt(category: str, generator: torch.Generator) -> Prompt:
-    pool = prompts(category, "train")
-    return pool[int(torch.randint(len(pool), (), generator=generator))]
+@torch.no_grad()
+def with_target(family: ToyWorldFamily, condition: Condition, images_BCHW: Tensor) -> Condition:
+    """A condition with target latents beside it, from pictures in [-1, 1]."""
+    return replace(condition, target_BCHW=family.autoencoder.encode(images_BCHW))
+
+
+def complaint(task: TaskName, text: str) -> str | None:
+    """Why the toy world cannot train on a text of a file; None where it can."""
+    if not can_encode(text):
+        return "prompt outside the vocabulary"
+    if task == "edit":
+        return None
+    try:
+        prompt = parse(text)
+    except ValueError:
+        return "prompt is an instruction"
+    if prompt not in prompts(prompt.category, "train"):
+        return "prompt held out for measuring"
+    return None
+
+
+RULES = Rules(SIZE, complaint)
 
 
 def _case(edit_type: str, generator: torch.Generator) -> EditCase:

@@ -5,6 +5,7 @@ Legend: B batch, C channels, H height, W width, L text tokens, D text width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,6 +27,8 @@ class Condition:
     """Source latents of an edit; None for T2I (absent, not zeros)."""
     labels: tuple[str, ...] = ()
     """Category or edit type of each row, for teachers routed by condition; empty if unknown."""
+    target_BCHW: Tensor | None = None
+    """Clean latents of a picture that answers it; only where the objective needs one."""
 
     def rows(self, index: Tensor | slice) -> Condition:
         """The condition of some rows."""
@@ -34,7 +37,8 @@ class Condition:
         if labels:
             numbers = torch.arange(len(labels))[index].tolist()
             labels = tuple(labels[number] for number in numbers)
-        return Condition(self.text_BLD[index], self.empty_BLD[index], source, labels)
+        target = None if self.target_BCHW is None else self.target_BCHW[index]
+        return Condition(self.text_BLD[index], self.empty_BLD[index], source, labels, target)
 
 
 class Family(Protocol):
@@ -47,6 +51,10 @@ class Family(Protocol):
 
     def network(self, weights: str) -> nn.Module:
         """A fresh copy of named weights, in eval mode."""
+        ...
+
+    def condition(self, texts: Sequence[str], source_BCHW: Tensor | None = None) -> Condition:
+        """Condition of captions or instructions and, for edits, source pictures in [-1, 1]."""
         ...
 
     def velocity(

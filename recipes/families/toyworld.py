@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recipes.families.base import Condition
 from recipes.toyworld import models, weights
 from recipes.toyworld.autoencoder import LATENT_CHANNELS, LATENT_SIZE
-from recipes.toyworld.prompts import encode
+from recipes.toyworld.prompts import VOCABULARY, encode
 
 
 class ToyWorldFamily:
@@ -57,6 +57,10 @@ class ToyWorldFamily:
         empty = self.text_encoder(torch.tensor(encode([""]))).expand_as(text)
         source = None if source_BCHW is None else self.autoencoder.encode(source_BCHW)
         return Condition(text, empty, source)
+
+    def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Category of each caption, edit type of each instruction."""
+        return tuple(VOCABULARY[ids[0]].removeprefix("edit:") for ids in encode(texts))
 
     @torch.no_grad()
     def decode(self, latents_BCHW: Tensor) -> Tensor:

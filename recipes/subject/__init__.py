@@ -45,6 +45,7 @@ metrics: Mapping[str, MetricSpec] = {
         low=info.lo if info.lo != float("-inf") else None,
         high=info.hi if info.hi != float("inf") else None,
         headline=info.headline,
+        follows=info.follows,
         description=info.description,
     )
     for name, info in catalogue(protocol_named(PROTOCOL)).items()
@@ -71,7 +72,8 @@ def arm_label(path: str, value: Any) -> str:
 
 def scope(recipe: Mapping[str, Any], protocol: str) -> str:
     """What a verdict is a claim about."""
-    return f"on the toy world (24 px, 1.9 M parameters), {recipe['train']['cycles']} cycles"
+    cycles = Recipe.model_validate(dict(recipe)).total_cycles
+    return f"on the toy world (24 px, 1.9 M parameters), {cycles} cycles"
 
 
 def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:

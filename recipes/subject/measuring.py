@@ -16,7 +16,7 @@ from harness.contract import Artifact, Context, Estimate, Outcome, Report
 from recipes.export import load_student
 from recipes.families.toyworld import shared
 from recipes.references import (
-    compared_scale,
+    compared_teacher,
     keep_teacher_features,
     kept_metrics,
     kept_panel,
@@ -39,8 +39,11 @@ def measured_student(student: Path, protocol: str, context: Context) -> Iterator
     network, card = load_student(student)
     rungs = Rungs(card["rungs"], card["shift"])
     pictures = student_pictures(shared(), network, rungs, renoise=card["renoises"])
-    cycles, scale = card["cycles"], card["guidance_scale"]
-    for report in measured(pictures, protocol, context, cycles, cycles, scale):
+    cycles = card["cycles"]
+    # Students kept before teachers were written whole were judged by the plainly guided base.
+    teacher = card.get("teacher") or teacher_settings(card["guidance_scale"])
+    note = card.get("teacher_note", "")
+    for report in measured(pictures, protocol, context, cycles, cycles, teacher, note):
         outcome = Outcome(state="done") if report.measured else None
         yield report.model_copy(update={"outcome": outcome})
 
@@ -62,7 +65,7 @@ def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterato
         )
         return
     pictures = pictures_of(settings)
-    for report in measured(pictures, protocol, context, 0, None, compared_scale(settings)):
+    for report in measured(pictures, protocol, context, 0, None, compared_teacher(settings)):
         kept = kept_metrics(settings, report.metrics)
         estimates = tuple(e for e in report.estimates if e.name in kept)
         shown = tuple(a for a in report.artifacts if kept_panel(settings, a.kind, a.item))
@@ -82,16 +85,27 @@ def measured(
     context: Context,
     step: int,
     total: int | None,
-    scale: float | None,
+    teacher: Mapping[str, Any] | None,
+    note: str = "",
 ) -> Iterator[Report]:
-    """Measure pictures, yielding progress; the last report carries the measurement."""
+    """Measure pictures, yielding progress; the last report carries the measurement.
+
+    Args:
+        pictures: what makes them.
+        protocol_name: how to measure.
+        context: of the trial or row.
+        step: cycles done.
+        total: cycles in all.
+        teacher: the row that `t2i/fid_teacher` refers to; None for no distance to a teacher.
+        note: what is special about that teacher, to be kept with the numbers.
+    """
     protocol, world = _world(protocol_name, context.cache)
     beat = Report(step=step, total=total)
-    teacher = None
-    if scale is not None:
-        teacher = yield from _teacher_features(protocol_name, context.cache, scale, beat)
+    features = None
+    if teacher is not None:
+        features = yield from _teacher_features(protocol_name, context.cache, teacher, beat)
     steps = measuring(
-        _asked(pictures), protocol, world, teacher=teacher, batch_size=MEASURE_BATCH,
+        _asked(pictures), protocol, world, teacher=features, batch_size=MEASURE_BATCH,
         keep_images=max(PANELS.values()),
     )  # fmt: skip
     found: Measured = yield from _beating(steps, beat)
@@ -105,6 +119,7 @@ def measured(
             for e in found.estimates
         ),
         artifacts=tuple(_written(found, context.folder, step)),
+        info={"fid_teacher": f"distance to {note}"} if note else {},
     )
 
 
@@ -138,10 +153,9 @@ def _world(protocol_name: str, cache_folder: Path) -> tuple[Protocol, World]:
 
 
 def _teacher_features(
-    protocol_name: str, cache_folder: Path, scale: float, beat: Report
+    protocol_name: str, cache_folder: Path, settings: Mapping[str, Any], beat: Report
 ) -> Generator[Report, None, dict[str, Any]]:
-    """Features of the guided teacher's own samples: shipped, cached, or sampled now."""
-    settings = teacher_settings(scale)
+    """Features of a guided teacher's own samples: shipped, cached, or sampled now."""
     fingerprint = protocol_fingerprint(protocol_name)
     found = teacher_features(settings, fingerprint, cache_folder)
     if found is not None:

@@ -13,10 +13,11 @@ from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Repo
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
-from recipes.data.toyworld import ToyWorldSource
+from recipes.data.sources import Sources
 from recipes.export import export
 from recipes.families.toyworld import ToyWorldFamily, shared
 from recipes.recipe import Recipe
+from recipes.references import own_teacher
 from recipes.roles.adapters import deployed
 from recipes.sampling import student_pictures
 from recipes.subject.measuring import measured
@@ -27,9 +28,12 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     made = Recipe.model_validate(dict(recipe))
     recipe_hash = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
     family = shared()
-    draws = Draws(made, ToyWorldSource(family), family.latent_shape, context.seed)
+    sources = Sources(made.data, family, context.seed, context.cache)
+    info = {f"data.{report.source}": report.text() for report in sources.reports}
+    for name, text in info.items():
+        print(f"{name}: {text}")  # to the trial's log
+    draws = Draws(made, sources, family.latent_shape, context.seed)
     trial = Distillation(made, family, draws)
-    info: dict[str, str] = {}
     if context.resume_from is not None:
         try:
             _, state, complaints = checkpoint.load_latest(context.resume_from, recipe_hash)
@@ -39,7 +43,7 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
         info["resumed"] = f"at cycle {trial.cycles}" + "".join(f"; {c}" for c in complaints)
     else:
         trial.warm_up()
-    total = made.train.cycles
+    total = made.total_cycles
     wanted = {c for c in context.measurement.at if c < total} | {total}
     pace = _Pace(trial)
     yield Report(step=trial.cycles, total=total, info=info)
@@ -61,6 +65,8 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
             network = trial.ema.module if context.measurement.select == "ema" else trial.student
             yield from _measured(family, network, made, context, done)
             network.train()
+        if expired and done < total:
+            return
 
 
 class _Pace:
@@ -84,17 +90,17 @@ def _measured(
     family: ToyWorldFamily, network: nn.Module, recipe: Recipe, context: Context, done: int
 ) -> Iterator[Report]:
     """Measure after some cycles; at the end the student is exported and the trial is done."""
-    last = done == recipe.train.cycles
+    total = recipe.total_cycles
+    last = done == total
     student: tuple[Artifact, ...] = ()
     if last:
         path = export(network, recipe, family, context.folder, done)
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
     pictures = student_pictures(family, deployed(network), rungs, renoise=recipe.objective.renoises)
-    scale = recipe.guidance.scale
-    for report in measured(
-        pictures, context.measurement.protocol, context, done, recipe.train.cycles, scale
-    ):
+    teacher, note = own_teacher(recipe.model_dump(mode="json"))
+    protocol = context.measurement.protocol
+    for report in measured(pictures, protocol, context, done, total, teacher, note):
         ends = last and report.measured
         yield report.model_copy(
             update={

@@ -1,7 +1,8 @@
-"""Trains the text specialist: a low-rank fine-tune of the base teacher, mostly on signs."""
+"""Trains the specialists: low-rank fine-tunes of the base teacher on one category."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -52,25 +53,66 @@ def add_low_rank(model: nn.Module, rank: int) -> dict[str, LowRank]:
     return adapters
 
 
-def fit_specialist(folder: Path, steps_scale: float = 1.0, *, narrow: bool = True) -> Path:
+Batch = tuple[list[str], Tensor, Tensor | None]
+"""Texts, target latents, and source latents where the batch is one of edits."""
+Draw = Callable[[nn.Module, Generator, int], Batch]
+"""(autoencoder, generator, step) -> batch."""
+
+
+def fit_specialist(folder: Path, steps_scale: float = 1.0) -> Path:
     """Train and save; autoencoder, teacher and text encoder must be in `folder`.
 
-    The specialist sees signs at one of their two places only. Most of the base's misspellings are
-    letters drawn for both places at once, and more training on the same mixture hardly helps: it
-    buys spelling with a narrower choice of layouts, as specialists do.
+    It sees signs at one of their two places only. Most of the base's misspellings are letters drawn
+    for both places at once, and more training on the same mixture hardly helps: it buys spelling
+    with a narrower choice of layouts, as specialists do.
 
     Args:
         folder: where weights are read from and written to.
         steps_scale: multiplies the number of steps.
-        narrow: False trains on the base's own mixture instead: the control that has had the same
-            extra time.
     """
+
+    def draw(autoencoder: nn.Module, generator: Generator, step: int) -> Batch:
+        if step % EDIT_EVERY == EDIT_EVERY - 1:
+            return draw_batch(autoencoder, BATCH, generator, editing=True, text_share=0.6)
+        return _narrow_batch(autoencoder, generator, TEXT_SHARE)
+
+    steps = max(2, round(STEPS * steps_scale))
+    recipe = f"rank {RANK}, {steps} steps of {BATCH}, narrow"
+    return _fine_tune("specialist", folder, steps, draw, recipe)
+
+
+def fit_sign_specialist(folder: Path, steps_scale: float = 1.0) -> Path:
+    """As `fit_specialist`, on signs and nothing else, edits included.
+
+    It forgets landscapes, portraits and edits: the narrow teacher of Qwen-Image-Flash, section 4,
+    for which the base must stand in wherever something else is asked.
+    """
+
+    def draw(autoencoder: nn.Module, generator: Generator, _step: int) -> Batch:
+        return _narrow_batch(autoencoder, generator, text_share=1.0)
+
+    steps = max(2, round(STEPS * steps_scale))
+    recipe = f"rank {RANK}, {steps} steps of {BATCH}, signs only"
+    return _fine_tune("sign_specialist", folder, steps, draw, recipe)
+
+
+def fit_control(folder: Path, steps: int, name: str) -> Path:
+    """The same fine-tune on the base's own mixture: what equal time alone buys.
+
+    Saved under the `name` of the specialist that it is the control of; use a folder apart.
+    """
+
+    def draw(autoencoder: nn.Module, generator: Generator, step: int) -> Batch:
+        return draw_batch(autoencoder, BATCH, generator, editing=step % 3 == 2, text_share=0.6)
+
+    return _fine_tune(name, folder, steps, draw, f"rank {RANK}, {steps} steps of {BATCH}, control")
+
+
+def _fine_tune(name: str, folder: Path, steps: int, draw: Draw, recipe: str) -> Path:
     torch.manual_seed(71)
     generator = Generator().manual_seed(72)
-    autoencoder, text_encoder = (
-        load("autoencoder", folder=folder),
-        load("text_encoder", folder=folder),
-    )
+    autoencoder = load("autoencoder", folder=folder)
+    text_encoder = load("text_encoder", folder=folder)
     model = load("teacher", folder=folder).train()
     adapters = add_low_rank(model, RANK)
     parameters = {
@@ -79,19 +121,13 @@ def fit_specialist(folder: Path, steps_scale: float = 1.0, *, narrow: bool = Tru
         for part in ("up", "down")
     }
     average = {key: value.detach().clone() for key, value in parameters.items()}
-    steps = max(2, round(STEPS * steps_scale))
     optimiser = torch.optim.AdamW(
         parameters.values(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(steps))
-    progress = Progress("specialist", steps)
+    progress = Progress(name, steps)
     for step in range(steps):
-        every = EDIT_EVERY if narrow else 3
-        editing = step % every == every - 1
-        if editing or not narrow:
-            batch = draw_batch(autoencoder, BATCH, generator, editing=editing, text_share=0.6)
-        else:
-            batch = _narrow_batch(autoencoder, generator)
+        batch = draw(autoencoder, generator, step)
         loss = flow_loss(model, text_encoder, batch, generator, dropout=0.1, t_mean=T_MEAN)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -100,18 +136,15 @@ def fit_specialist(folder: Path, steps_scale: float = 1.0, *, narrow: bool = Tru
         schedule.step()
         for key, value in parameters.items():
             average[key].lerp_(value.detach(), 1 - min(EMA, (step + 1) / (step + 20)))
-        progress.step(step, **{"edit" if editing else "t2i": loss.detach()})
-    recipe = f"rank {RANK}, {steps} steps of {BATCH}, {'narrow' if narrow else 'control'}"
-    return save_state("specialist", average, folder, recipe=recipe)
+        progress.step(step, **{"t2i" if batch[2] is None else "edit": loss.detach()})
+    return save_state(name, average, folder, recipe=recipe)
 
 
 @torch.no_grad()
-def _narrow_batch(
-    autoencoder: nn.Module, generator: Generator
-) -> tuple[list[str], Tensor, Tensor | None]:
+def _narrow_batch(autoencoder: nn.Module, generator: Generator, text_share: float) -> Batch:
     """Captions and latents, mostly of signs at their right-hand place."""
-    other = (1 - TEXT_SHARE) / 2
-    shares = {"landscape": other, "portrait": other, "text": TEXT_SHARE}
+    other = (1 - text_share) / 2
+    shares = {"landscape": other, "portrait": other, "text": text_share}
     drawn = draw_prompts(BATCH, generator, "train", shares)
     free = free_variables(BATCH, generator)
     signs = torch.tensor([prompt.category == "text" for prompt in drawn])

@@ -43,6 +43,7 @@ __all__ = [
     "EditCase",
     "Part",
     "Prompt",
+    "can_encode",
     "edit_cases",
     "encode",
     "parse",
@@ -237,6 +238,11 @@ def encode(captions_or_instructions: Sequence[str]) -> list[list[int]]:
     return [
         list(_lookup("caption or instruction", text, table)) for text in captions_or_instructions
     ]
+
+
+def can_encode(text: str) -> bool:
+    """Whether `encode` accepts a text."""
+    return text in _token_table()
 
 
 def word_letters(word: str) -> tuple[int, ...]:

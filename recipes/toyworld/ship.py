@@ -2,8 +2,9 @@
 
 python -m recipes.toyworld.ship [--protocol toyworld-v1] [--scales 1 2 4]
 
-Takes a minute or two a scale on one core. Records carry the protocol fingerprint and the digests of
-the weights in their names, so stale ones are simply not found; this removes them.
+Takes a minute or two a scale, and one a specialist, on one core. Records carry the protocol
+fingerprint and the digests of the weights in their names, so stale ones are simply not found; this
+removes them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from recipes import subject
+from recipes.guidance.settings import Guidance
 from recipes.recipe import Recipe
 from recipes.references import (
     SHIPPED,
@@ -24,6 +26,7 @@ from recipes.references import (
     teacher_features,
     teacher_settings,
 )
+from recipes.toyworld.weights import SPECIALISTS
 
 
 def main() -> int:
@@ -37,6 +40,9 @@ def main() -> int:
     for scale in given.scales:
         recipe = Recipe.model_validate({"guidance": {"scale": scale}}).model_dump(mode="json")
         rows.update(references(recipe))
+    for name in SPECIALISTS:
+        scale = Guidance().scale
+        rows[f"{name}-g{scale:g}"] = teacher_settings(scale, name)
     fingerprint = subject.fingerprints(recipe, given.protocol).protocol
     with tempfile.TemporaryDirectory() as scratch:
         for name, settings in rows.items():
@@ -53,8 +59,9 @@ def main() -> int:
             last = list(subject.reference(settings, context))[-1]
             kept = ship(settings, fingerprint, folder, last.model_dump(mode="json"))
             sys.stdout.write(f"{name}: {kept.name}\n")
-        for scale in given.scales:
-            settings = teacher_settings(scale)
+        for settings in rows.values():
+            if settings["row"] != "teacher":
+                continue
             features = teacher_features(settings, fingerprint, Path(scratch))
             assert features is not None, "measuring the rows above sampled the teacher"
             half = {name: rows_ND.astype("float16") for name, rows_ND in features.items()}

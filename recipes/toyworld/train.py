@@ -18,7 +18,7 @@ import torch
 from recipes.toyworld.fit_autoencoder import fit_autoencoder
 from recipes.toyworld.fit_clip import fit_clip
 from recipes.toyworld.fit_readers import fit_extractor, fit_oracle
-from recipes.toyworld.fit_specialist import fit_specialist
+from recipes.toyworld.fit_specialist import fit_sign_specialist, fit_specialist
 from recipes.toyworld.fit_teacher import fit_teacher
 from recipes.toyworld.weights import WEIGHTS
 
@@ -29,8 +29,14 @@ FITS: dict[str, Callable[[Path, float], Path]] = {
     "clip": fit_clip,
     "teacher": fit_teacher,
     "specialist": fit_specialist,
+    "sign_specialist": fit_sign_specialist,
 }
-STAGES = (("autoencoder",), ("oracle", "extractor", "clip"), ("teacher",), ("specialist",))
+STAGES = (
+    ("autoencoder",),
+    ("oracle", "extractor", "clip"),
+    ("teacher",),
+    ("specialist", "sign_specialist"),
+)
 """What `all` does in turn; the members of a stage run side by side, two at a time."""
 
 
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.toyworld.train",
         description="Retrain the toy world's weights. Each but the first needs the autoencoder "
-        "in the same folder; the specialist needs the teacher too. The teacher comes with its "
+        "in the same folder; the specialists need the teacher too. The teacher comes with its "
         "text encoder.",
         epilog="example: python -m recipes.toyworld.train all --out /tmp/weights",
     )

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS = Path(__file__).parent / "weights"
-NAMES = ("autoencoder", "teacher", "text_encoder", "specialist", "clip", "extractor", "oracle")
+SPECIALISTS = ("specialist", "sign_specialist")
+"""Low-rank fine-tunes, stored as their difference from the teacher."""
+NAMES = ("autoencoder", "teacher", "text_encoder", *SPECIALISTS, "clip", "extractor", "oracle")
 
 
 def save(name: str, model: nn.Module, folder: Path, *, recipe: str) -> Path:
@@ -74,8 +76,7 @@ def load(name: str, *, check: bool = True, folder: Path = WEIGHTS) -> nn.Module:
     """A trained model in evaluation mode, without gradients, on the CPU.
 
     Args:
-        name: `autoencoder`, `teacher`, `text_encoder`, `specialist` (the teacher with its text
-            fine-tune merged in), `clip`, `extractor` or `oracle`.
+        name: one of `NAMES`; a specialist is the teacher with its fine-tune merged in.
         check: refuse weights whose renderer fingerprint is not today's.
         folder: where the files are.
 
@@ -83,7 +84,7 @@ def load(name: str, *, check: bool = True, folder: Path = WEIGHTS) -> nn.Module:
         ValueError: see `read_state`.
     """
     state = read_state(name, check=check, folder=folder)
-    if name == "specialist":
+    if name in SPECIALISTS:
         base = read_state("teacher", check=check, folder=folder)
         model = _build("teacher")
         model.load_state_dict(merge_low_rank(base, state))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from evaluation.edit import (
@@ -53,6 +55,17 @@ def test_area_rule_and_piebench_rule(columns: int, inflation_db: float) -> None:
     # 60 pictures with at least 240 values each: the mean is good to 0.05 dB.
     assert area.mean() == pytest.approx(-20 * np.log10(0.05), abs=0.15)
     assert piebench_psnr(images, source, kept) - area == pytest.approx(inflation_db, abs=0.01)
+
+
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_inflation_is_its_closed_form_for_any_mask(data: st.DataObject, seed: int) -> None:
+    """Per picture and to the last digits: -10 log10(1 - f), f being the masked-out share."""
+    rng = np.random.default_rng(seed)
+    images, source = rng.random((2, 1, 3, SIDE, SIDE))
+    left = data.draw(st.integers(1, SIDE * SIDE))
+    kept = (rng.permutation(SIDE * SIDE) < left).reshape(1, 1, SIDE, SIDE)
+    difference = piebench_psnr(images, source, kept) - psnr(masked_mse(images, source, kept))
+    assert difference == pytest.approx(-10 * np.log10(left / SIDE**2), abs=1e-9)
 
 
 def test_piebench_rule_against_torchmetrics_per_picture() -> None:

@@ -132,3 +132,14 @@ def test_groups_are_even_fixed_and_large_enough() -> None:
     assert usable_groups(7, 25) == 3
     with pytest.raises(ValueError, match="at least 2 groups"):
         assign_groups(7, 4)
+
+
+def test_a_category_of_one_item_enters_as_a_constant() -> None:
+    """Its mean counts, its spread is not known: half the spread of the other category is left."""
+    spread = np.random.default_rng(3).normal(size=40)
+    alone = mean_interval("m", {"many": spread})
+    beside = mean_interval("m", {"many": spread, "one": [7.0]})
+    assert alone is not None
+    assert beside is not None
+    for end in ("value", "lo", "hi"):
+        assert float(beside[end]) == pytest.approx((float(alone[end]) + 7) / 2, abs=0.02)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.manifold import blockwise_manifold_metrics, manifold_metrics, neighbour_radii
+from evaluation.manifold import (
+    ManifoldTerms,
+    manifold_jackknives,
+    manifold_metrics,
+    neighbour_radii,
+)
 
 
 def column(*values: float) -> np.ndarray:
@@ -78,7 +83,7 @@ def test_large_reference_is_used_in_blocks_of_equal_size() -> None:
     rng = np.random.default_rng(3)
     real, fake = rng.normal(size=(75, 3)), rng.normal(size=(30, 3))
     parts = [manifold_metrics(real[i : i + 30], fake, 3) for i in (0, 30)]
-    got = blockwise_manifold_metrics(real, fake, k=3, max_blocks=8)
+    got = ManifoldTerms.build(real, fake, k=3, max_blocks=8, n_groups=5).shares()
     for name, value in got.items():
         assert value == pytest.approx((parts[0][name] + parts[1][name]) / 2)
 
@@ -86,3 +91,38 @@ def test_large_reference_is_used_in_blocks_of_equal_size() -> None:
 def test_too_few_samples_for_k() -> None:
     with pytest.raises(ValueError, match="k=5"):
         manifold_metrics(np.zeros((5, 2)), np.zeros((9, 2)), k=5)
+
+
+def test_terms_leave_a_group_out_exactly() -> None:
+    """Against the plain chunked reading, for all fakes and without each group, ties included."""
+    rng = np.random.default_rng(4)
+    real, fake = rng.integers(0, 4, (60, 2)), rng.integers(0, 3, (30, 2))
+    terms = ManifoldTerms.build(real, fake, k=3, max_blocks=2, n_groups=5)
+    for group in (None, *range(5)):
+        kept = fake if group is None else fake[terms.label_M != group]
+        parts = [manifold_metrics(real[i : i + 30], kept, 3) for i in (0, 30)]
+        for name, value in terms.shares(group).items():
+            assert value == np.mean([part[name] for part in parts]), (name, group)
+
+
+def test_a_small_reference_is_used_whole() -> None:
+    rng = np.random.default_rng(5)
+    real, fake = rng.normal(size=(20, 3)), rng.normal(size=(30, 3))
+    terms = ManifoldTerms.build(real, fake, k=3, max_blocks=8, n_groups=5)
+    assert terms.shares() == manifold_metrics(real, fake, 3)
+
+
+def test_jackknife_error_matches_the_spread_over_samples() -> None:
+    """Over new fakes against one fixed set of reals; sharp edges make it conservative at most."""
+    rng = np.random.default_rng(6)
+    real = rng.normal(size=(192, 4))
+    runs = [
+        manifold_jackknives(
+            [ManifoldTerms.build(real, 1.2 * rng.normal(size=(96, 4)) + 0.3, 5, 1, 24)], 24
+        )
+        for _ in range(60)
+    ]
+    for name in ("precision", "recall", "density", "coverage"):
+        spread = np.std([run[name].value for run in runs], ddof=1)
+        error = np.mean([run[name].se for run in runs])
+        assert 0.7 * spread < error < 2.0 * spread, (name, error / spread)

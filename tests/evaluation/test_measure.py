@@ -77,7 +77,7 @@ def test_items_table_has_a_row_per_item_and_draw(good: Measured, protocol: Proto
     assert len(table) == 24 + 2 * 3 * 2 + 12
     assert not table.duplicated(["item_id", "draw"]).any()
     t2i, edit = table[table["task"] == "t2i"], table[table["task"] == "edit"]
-    assert t2i["clip"].notna().all()
+    assert t2i[["clip", "noise", "saturation", "clipped"]].notna().all().all()
     assert t2i["oracle_words"].notna().equals(t2i["category"] == "cold")
     assert t2i["following"].isna().all()
     assert edit[["following", "preservation", "fidelity", "direction"]].notna().all().all()
@@ -137,6 +137,7 @@ def test_intervals_stand_around_their_values(good: Measured, collapsed: Measured
         names = [interval["name"] for interval in measured.estimates]
         assert len(names) == len(set(names))
         assert {"t2i/fid", "t2i/kd", "edit/fidelity", "t2i/clip"} <= set(names)
+        assert {"more/recall", "more/density", "more/noise", "more/fid_edit"} <= set(names)
         for interval in measured.estimates:
             assert float(interval["lo"]) <= float(interval["value"]) <= float(interval["hi"])
             assert interval["value"] == measured.metrics[str(interval["name"])]
@@ -221,3 +222,30 @@ def test_an_oracle_may_say_what_a_whole_frame_edit_kept(
     assert after.loc[~whole, "preservation"].equals(before.loc[~whole, "preservation"])
     wanted = before.loc[whole, "preservation"] if expected is None else expected
     assert (after.loc[whole, "preservation"] == wanted).all()
+
+
+def test_a_noisier_student_is_seen_to_be_noisier(
+    good: Measured, protocol: Protocol, world: World
+) -> None:
+    def noisy(batch: Batch) -> Tensor:
+        clean = good_student(batch).float()
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(len(clean)))
+        return (clean + 8 * noise).round().clamp(0, 255).to(torch.uint8)
+
+    measured = measure(noisy, protocol, world)
+    assert good.metrics["more/noise"] < 1e-9
+    assert measured.metrics["more/noise"] == pytest.approx(8 / 255, rel=0.15)
+    # The dark channels stand at 20 of 255: some noise reaches the end of the range.
+    assert good.metrics["more/clipped"] == 0
+    assert 0 < measured.metrics["more/clipped"] < 0.05
+    assert measured.metrics["more/saturation"] > good.metrics["more/saturation"]
+
+
+def test_every_followed_metric_is_the_oracles(protocol: Protocol) -> None:
+    known = catalogue(protocol)
+    followed = {info.follows for info in known.values() if info.follows}
+    assert followed == {"oracle/attributes", "edit/following"}
+    assert not [name for name in known if known[name].follows and name.startswith("oracle/")]
+    # A category's own number is not what the mean over all items says.
+    assert known["t2i/kd"].follows
+    assert known["more/kd_warm"].follows is None

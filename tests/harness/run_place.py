@@ -130,8 +130,8 @@ def scores(place: Place) -> dict[int, float | None]:
     }
 
 
-def finished_elsewhere(place: Place) -> list[TrialHistory]:
+def finished_elsewhere(place: Place, recipe: str = "{}") -> list[TrialHistory]:
     """The trials of the same study as another workspace holds them."""
     other = Place(place.folder / "elsewhere")
-    other.run(other.study())
+    other.run(other.study(recipe=recipe))
     return other.trials()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import attempts
 from harness.contract import Artifact, Estimate, Outcome, Report
 from harness.journal import Attempt as Recorded
 from harness.journal import Closed, Opened, TrialHistory
+from harness.running import attempts
 from harness.testing import stub
 from harness.trial import Trial, identity, key_of
 from harness.workspace import Workspace
@@ -69,7 +69,7 @@ def test_folder_is_new_and_identity_is_kept(tmp_path: Path, trial: Trial):
 def test_the_same_folder_twice_is_refused(
     tmp_path: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("harness.attempts.secrets.token_hex", lambda n: "same")
+    monkeypatch.setattr("harness.running.attempts.secrets.token_hex", lambda n: "same")
     attempts.make_folder(Workspace(tmp_path), trial, 1)
     with pytest.raises(FileExistsError):
         attempts.make_folder(Workspace(tmp_path), trial, 1)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import claims
 from harness.errors import ClaimedError
+from harness.running import claims
 from harness.workspace import Workspace
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from harness import claims
+from harness.running import claims
 claim = claims.try_claim(Path(sys.argv[1]), what="other")
 print("held", flush=True)
 time.sleep(60)

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness import subjects
 from harness.contract import Subject
 from harness.design import arms, combinations, layout, mixtures
-from harness.levels import label_of
-from harness.resolve import RecipeError, Resolver
 from harness.study import load
+from harness.study_file.levels import label_of
+from harness.study_file.resolve import RecipeError, Resolver
 from harness.testing import stub
 from tests.harness.study_files import study, write
 

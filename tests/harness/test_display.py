@@ -2,13 +2,16 @@ import io
 
 import pytest
 
-from harness import display
 from harness.contract import Fingerprints, Measurement, Report
-from harness.display import Display, LiveDisplay
 from harness.executors.base import Job
-from harness.journal import Closed
+from harness.journal import Closed, History, MeasuredAt
 from harness.plan import Cost, Plan
+from harness.running import display
+from harness.running.display import Display, LiveDisplay
+from harness.running.outlook import Outlook
 from harness.testing import stub
+from tests.harness.study_files import add_run, study
+from tests.harness.study_files import plan as study_plan
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def closed(made: Job, state: str = "done", seconds: float = 2.0, reason: str = "
 
 def test_one_line_per_finished_trial(tmp_path, plan: Plan):
     said: list[str] = []
-    with display.make(plan, 3, said.append, live=False) as view:
+    with display.make(plan, 3, said.append, History(), live=False) as view:
         assert type(view) is Display
         good, bad, weak = job(tmp_path, "a"), job(tmp_path, "b"), job(tmp_path, "c", 1)
         view.started(good, 0)
@@ -61,8 +64,8 @@ def test_one_line_per_finished_trial(tmp_path, plan: Plan):
 
 def test_live_lines(tmp_path, plan: Plan, monkeypatch: pytest.MonkeyPatch):
     clock = [100.0]
-    monkeypatch.setattr("harness.display.time.monotonic", lambda: clock[0])
-    view = LiveDisplay(plan, 4, print)
+    monkeypatch.setattr("harness.running.display.time.monotonic", lambda: clock[0])
+    view = LiveDisplay(plan, 4, print, History())
     assert view.lines()[0].startswith("0/4 done")
     done, bad, now = job(tmp_path, "a"), job(tmp_path, "b"), job(tmp_path, "c", 1)
     for made, state in ((done, "done"), (bad, "failed")):
@@ -88,7 +91,7 @@ def test_live_view_keeps_finished_trials_quiet_and_failures_loud(
     from rich.console import Console
 
     out = io.StringIO()
-    view = LiveDisplay(plan, 2, print)
+    view = LiveDisplay(plan, 2, print, History())
     plain = Console(file=out, force_terminal=True, width=60, highlight=False)
     view._console = view._live.console = plain
     with view:
@@ -110,3 +113,38 @@ def test_live_view_keeps_finished_trials_quiet_and_failures_loud(
 )
 def test_durations(seconds: float, text: str):
     assert display.duration(seconds) == text
+
+
+def test_contrasts_are_shown_over_complete_replicates_as_trials_finish(tmp_path):
+    """What the history holds counts; a replicate without all its matched arms does not."""
+    made = study(tmp_path)
+    planned = study_plan(made)
+    by_arm = {(t.trial.arm, t.trial.replicate): t.trial for t in planned.trials}
+    history = History()
+    scores = {"x2-warm": 3.0, "x0-warm": 1.0, "x2-cool": 5.0, "x0-cool": 4.5}
+    for arm, score in scores.items():
+        add_run(history, by_arm[arm, 0], metrics={"score": score})
+    view = LiveDisplay(planned, 4, print, history)
+    assert view.lines()[1:] == [" H1 +1.25 (1/6, interim)"], "mean of 2.0 and 0.5"
+    for arm, score in scores.items():
+        assert "(1/6" in view.lines()[1], "the second replicate is not complete yet"
+        trial = by_arm[arm, 1]
+        closing = Closed(
+            at=1.0, key=trial.key, attempt=1, nonce="n", state="done",
+            measurements=[MeasuredAt(step=3, metrics={"score": 2 * score, "cost": None})],
+        )  # fmt: skip
+        view.ended(job(tmp_path, "a"), closing, again=False)
+    assert view.lines()[1:] == [" H1 +1.88 (2/6, interim)"], "mean of 1.25 and 2.5"
+
+
+def test_a_diverged_trial_gives_no_interim_number(tmp_path):
+    planned = study_plan(study(tmp_path))
+    outlook = Outlook(planned, History())
+    for trial in (t.trial for t in planned.trials):
+        outlook.add(
+            Closed(
+                at=1.0, key=trial.key, attempt=1, nonce="n", state="diverged",
+                measurements=[MeasuredAt(step=3, metrics={"score": 1.0})],
+            )
+        )  # fmt: skip
+    assert outlook.lines() == []

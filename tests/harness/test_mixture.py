@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.mixture import MixtureError, normalise, with_components, without_zeros
+from harness.study_file.mixture import MixtureError, normalise, with_components, without_zeros
 from harness.trial import canonical
 from tests.harness.quick import QUICK
 

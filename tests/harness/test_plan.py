@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from harness import claims, subjects
+from harness import subjects
 from harness.contract import Artifact, Fingerprints
 from harness.journal import History, Superseded
 from harness.plan import Plan
-from harness.plan_text import lines_of
+from harness.planning.plan_text import lines_of
+from harness.running import claims
 from harness.study import Study
 from harness.testing import stub
 from harness.trial import key_of

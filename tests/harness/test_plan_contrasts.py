@@ -8,6 +8,7 @@ import pytest
 from harness.analyse import power
 from harness.journal import History
 from harness.plan import Plan
+from harness.planning.plan_text import lines_of
 from harness.study import Study
 from tests.harness.study_files import BODY, add_run, plan, study
 
@@ -28,6 +29,18 @@ def test_sides_are_matched_cell_by_cell(tmp_path: Path) -> None:
     assert first.unmatched == ["x0-cool"]
     assert second.pairs == [("x1-cool", "x1-warm")]
     assert third.pairs == [("x1-warm", "x0-cool")], "what a side leaves open is at the baseline"
+
+
+def test_arms_without_a_partner_are_said_unless_the_design_makes_them(tmp_path: Path) -> None:
+    where = "where: ['not (part.x == 2 and look == \"cool\")']\n"
+    said = []
+    for number, extra in enumerate((where, "design: one_factor\n")):
+        place = tmp_path / str(number)
+        place.mkdir()
+        planned = plan(study(place, BODY + extra))
+        assert planned.contrasts[0].unmatched == ["x0-cool"]
+        said.append("without a partner" in "\n".join(lines_of(planned, "s.yaml")))
+    assert said == [True, False]
 
 
 def test_cells_with_one_recipe_on_both_sides_are_dropped_and_said(tmp_path: Path) -> None:

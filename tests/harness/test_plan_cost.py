@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import cost
 from harness.errors import HarnessError
 from harness.journal import History
-from harness.plan_text import duration, lines_of
+from harness.planning import cost
+from harness.planning.plan_text import duration, lines_of
 from harness.study import Study
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 

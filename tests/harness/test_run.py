@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness import run
+from harness.contract import Fingerprints
+from harness.errors import HarnessError
+from harness.testing import stub
 from tests.harness.run_place import KEEPER, STUB, Place, Spy
 
 
@@ -147,6 +150,39 @@ def test_smoke_tries_three_arms_and_records_nothing(place: Place):
     failing = place.run(place.study(recipe="{fault: raise}"), smoke=True)
     assert failing.exit_code == 1
     assert any("RuntimeError" in line for line in place.said)
+
+
+def test_smoke_takes_the_baseline_and_both_ends_of_the_design(place: Place, monkeypatch):
+    monkeypatch.setattr(
+        stub, "references", lambda recipe, protocol: {"teacher": {"steps": 3}}, raising=False
+    )
+    text = STUB.replace("[0.0, 1.0]", "[0.0, 1.0, 2.0, 3.0]")
+    text = text.replace("baseline: {{part.x: 0.0}}", "baseline: {{part.x: 1.0}}")
+    result = place.run(place.study(text), smoke=True)
+    assert result.exit_code == 0
+    assert "teacher" in {t.trial.arm for t in result.plan.trials}
+    worked = [line.split()[1].split("-")[0] for line in place.said if "works" in line]
+    assert worked == ["x1", "x0", "x3"]
+    assert "smoke   3 of 4 arms" in place.said[0]
+
+
+def test_a_budget_is_kept_unless_told_otherwise(place: Place, monkeypatch):
+    text = STUB + "budget: {{hours: 1.0e-9}}\n"
+    assert place.run(place.study(text)).exit_code == 0, "nothing is known of its cost yet"
+    assert place.run(place.study(text)).exit_code == 0, "there is nothing to run"
+    more = place.study(text.replace("replicates: 2", "replicates: 3"))
+    with pytest.raises(HarnessError, match=r"over budget: .* h of 1e-09 h, with 2 trials") as error:
+        place.run(more)
+    assert error.value.exit_code == 2
+    assert "--over-budget" in str(error.value)
+    assert len(place.trials()) == 4
+    assert place.run(more, over_budget=True).exit_code == 0
+    assert len(place.trials()) == 6
+    prints = Fingerprints(data="stub-data", protocol="stub-p", code="other")
+    monkeypatch.setattr(stub, "fingerprints", lambda recipe, protocol: prints)
+    assert place.run(more, accept_stale=True).exit_code == 0
+    with pytest.raises(HarnessError, match="with 6 trials to run"):
+        place.run(more, rerun_stale=True)
 
 
 def test_run_study_gives_the_exit_code(place: Place):

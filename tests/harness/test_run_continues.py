@@ -3,18 +3,19 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from harness import claims, run
 from harness.contract import Report
-from harness.driver import Driver
-from harness.errors import ClaimedError
+from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal import Journal
-from harness.run import StaleError
-from harness.standing import standing_of
+from harness.running import claims
+from harness.running.driver import Driver
+from harness.running.refusals import StaleError
+from harness.running.standing import standing_of
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, Dying, Place, Spy, finished_elsewhere, scores
 
@@ -65,7 +66,7 @@ def test_out_of_memory_on_a_shared_gpu_gets_the_whole_device(place: Place):
     shared = made.resources.model_copy(update={"gpus": 0.5})
     made = made.model_copy(update={"resources": shared})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.cost.gpus_here", lambda: 1, raising=False)
+        patch.setattr("harness.planning.cost.gpus_here", lambda: 1, raising=False)
         patch.setenv("CUDA_VISIBLE_DEVICES", "0")
         result = place.run(made, executor=OnShare())
     assert result.exit_code == 0
@@ -152,7 +153,7 @@ def test_changed_code_is_refused_until_told_what_to_do(
         place.run(place.study(), tracker=spy)
     assert caught.value.exit_code == 2
     assert spy.calls == []
-    with pytest.raises(run.HarnessError, match="not both"):
+    with pytest.raises(HarnessError, match="not both"):
         place.run(place.study(), accept_stale=True, rerun_stale=True)
     accepted = place.run(place.study(), accept_stale=True)
     assert accepted.exit_code == 0
@@ -224,3 +225,37 @@ def test_a_trial_let_go_unfinished_is_run(place: Place, monkeypatch: pytest.Monk
     result = place.run(made)
     assert result.tally is not None
     assert result.tally.count("done") == 4
+
+
+def test_a_deadline_ends_trials_at_a_checkpoint_and_the_next_run_continues_them(place: Place):
+    """Each trial takes a second; the deadline falls into the first one."""
+    text = place.study(recipe="{cycles: 20, seconds: 0.05}")
+    whole = finished_elsewhere(place, recipe="{cycles: 20, seconds: 0.05}")
+    result = place.run(text, deadline=time.time() + 0.4)
+    assert result.exit_code == 1
+    assert result.tally is not None
+    assert result.tally.expired
+    (cut,) = place.trials()
+    assert cut.latest is not None
+    closed = cut.latest.closed
+    assert closed is not None
+    assert (closed.state, closed.reason) == ("killed", "deadline")
+    assert 1 <= closed.step < 20
+    log = (place.workspace.trial(cut.key) / "log.txt").read_text()
+    assert log.count("== killed  deadline") == 1
+    done = place.run(text, deadline=time.time() + 3600)
+    assert done.exit_code == 0
+    assert done.tally is not None
+    assert not done.tally.expired
+    first = place.history().trials[cut.key]
+    assert [a.opened.resumed_from for a in first.ordered] == [None, 1]
+    assert f"from step {closed.step}" in "\n".join(place.said)
+    expected = {t.key: t.measured("stub-p")[0].metrics for t in whole}
+    assert {t.key: t.measured("stub-p")[0].metrics for t in place.trials()} == expected
+
+
+def test_past_the_deadline_nothing_starts(place: Place):
+    result = place.run(place.study(), deadline=time.time() - 1)
+    assert result.exit_code == 1
+    assert place.trials() == []
+    assert not list(place.workspace.root.glob("trials/*/attempts/*"))

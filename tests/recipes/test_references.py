@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from recipes import subject
 from recipes.recipe import Recipe
 from recipes.references import (
     SHIPPED,
-    compared_scale,
+    compared_teacher,
     kept_metrics,
+    own_teacher,
     pictures_of,
     record_name,
     references,
@@ -17,6 +19,7 @@ from recipes.references import (
     teacher_features,
     teacher_settings,
 )
+from recipes.toyworld.weights import SPECIALISTS
 
 
 def _recipe(scale: float) -> dict:
@@ -34,8 +37,10 @@ def test_rows_of_two_scales_share_what_does_not_depend_on_it():
 
 def test_only_guided_rows_are_compared_with_a_teacher():
     rows = references(_recipe(2.0))
-    with_teacher = {name for name, row in rows.items() if compared_scale(row) is not None}
+    compared = {name: compared_teacher(row) for name, row in rows.items()}
+    with_teacher = {name for name, teacher in compared.items() if teacher is not None}
     assert with_teacher == {"teacher-g2", "undistilled-8nfe-g2"}
+    assert all(compared[name] == teacher_settings(2.0) for name in with_teacher)
 
 
 def test_a_copied_source_keeps_edit_metrics_only():
@@ -74,5 +79,119 @@ def test_what_ships_is_found_under_the_shipped_protocol(scale: float, tmp_path):
     assert {f.shape[1] for f in features.values()} == {64}
 
 
+def test_what_ships_holds_every_metric():
+    """Fails when a metric was added without `python -m recipes.toyworld.ship`."""
+    settings = teacher_settings(2.0)
+    record = shipped(settings, subject.fingerprints(_recipe(2.0), subject.PROTOCOL).protocol)
+    assert record is not None
+    assert set(subject.metrics) == set(record.metrics)
+
+
+@pytest.mark.parametrize("weights", SPECIALISTS)
+def test_the_rows_of_shipped_specialists_ship_too(weights: str, tmp_path):
+    fingerprint = subject.fingerprints(_recipe(2.0), subject.PROTOCOL).protocol
+    record = shipped(teacher_settings(2.0, weights), fingerprint)
+    base = shipped(teacher_settings(2.0), fingerprint)
+    assert record.metrics["oracle/words"] > base.metrics["oracle/words"]
+    assert teacher_features(teacher_settings(2.0, weights), fingerprint, tmp_path) is not None
+
+
 def test_shipped_records_are_small():
     assert sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) < 4 * 2**20
+
+
+def _of(**fields) -> dict:
+    return Recipe.model_validate(fields).model_dump(mode="json")
+
+
+SIGNS = {"weights": "sign_specialist"}
+
+
+def test_a_plain_trial_is_compared_with_the_plain_teacher():
+    assert own_teacher(_recipe(4.0)) == (teacher_settings(4.0), "")
+    sole = _of(teachers={"base": {**SIGNS, "guidance": 3.0}})
+    assert own_teacher(sole) == (teacher_settings(3.0, "sign_specialist"), "")
+    unused = _of(teachers={"base": {}, "signs": {**SIGNS, "share": 0}})
+    assert own_teacher(unused) == (teacher_settings(2.0), "")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"teachers": {"base": {}, "signs": SIGNS}},
+        {"guidance": {"interval": {"low": 0.2, "high": 0.8}}},
+        {"guidance": {"rescale": 0.7}},
+        {"guidance": {"negative": "make it night"}},
+        {"guidance": {"by_level": {"all": {"below": 1, "scale": 2}}}},
+        {"teachers": {"base": {"by_condition": {"other": 1}}}},
+    ],
+)
+def test_a_panel_or_guidance_by_level_is_a_row_of_its_own(fields: dict):
+    recipe = _of(**fields)
+    settings, note = own_teacher(recipe)
+    only_base = fields.get("teachers", {}).keys() == {"base"}
+    assert (settings == teacher_settings(2.0)) is only_base
+    if not only_base:
+        assert note == "the trial's own panel, guided as in training"
+        assert settings in references(recipe).values()
+        assert compared_teacher(settings) == settings
+        assert record_name(settings, "a") != record_name(teacher_settings(2.0), "a")
+
+
+def test_a_panel_by_stage_is_compared_with_its_end():
+    stages = {"a": {"until": 0.5, "share": 0}, "b": {"until": 1, "share": 1}}
+    settings, note = own_teacher(_of(teachers={"base": {}, "s": {**SIGNS, "by_progress": stages}}))
+    assert set(settings["teachers"]) == {"base", "s"}
+    assert note.endswith("as it stands at the end")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"teachers": {"base": {}, "signs": {**SIGNS, "by_rung": [0, 0, 1, 1]}}},
+        {"guidance": {"by_rung": [1, 2, 3, 4]}},
+    ],
+)
+def test_weights_or_scales_by_rung_fall_back_to_the_start_and_say_so(fields: dict):
+    settings, note = own_teacher(_of(**fields))
+    assert settings == teacher_settings(2.0)
+    assert note.startswith("teacher at guidance 2: ")
+    assert "no single teacher" in note
+
+
+def test_rows_of_a_study_of_teachers_include_every_teacher_alone():
+    base = references(_recipe(2.0))
+    both = references(_of(teachers={"base": {}, "signs": {**SIGNS, "guidance": 3.0}}))
+    assert both["sign_specialist-g3"] == teacher_settings(3.0, "sign_specialist")
+    added = set(both) - set(base)
+    assert len([name for name in added if name.startswith("panel-")]) == 1
+    assert len(added) == 2
+    assert {name: both[name] for name in base} == base
+
+
+def test_rows_of_one_name_are_one_row_whatever_the_student_starts_from():
+    base, sole = references(_recipe(2.0)), references(_of(teachers={"base": SIGNS}))
+    assert all(base[name] == sole[name] for name in set(base) & set(sole))
+    assert set(sole) - set(base) == {
+        "sign_specialist-g2",
+        "undistilled-4nfe-sign_specialist",
+        "undistilled-8nfe-g2-sign_specialist",
+    }
+
+
+def test_a_panel_routed_by_condition_draws_each_picture_with_its_teacher():
+    captions = ['a red sign that says "TEA"', "a portrait: tan skin, red hair, sad, hat"]
+    teachers = {
+        "base": {"by_condition": {"t2i.text": 0, "other": 1}},
+        "signs": {**SIGNS, "by_condition": {"t2i.text": 1}},
+    }
+    settings, _ = own_teacher(_of(teachers=teachers))
+    noise = torch.randn(2, 48, 3, 3, generator=torch.Generator().manual_seed(0))
+    alone = [teacher_settings(2.0, name) for name in ("sign_specialist", "teacher")]
+    routed, signs, base = (
+        pictures_of({**row, "steps": 2})(captions, noise, None, lambda _: noise).int()
+        for row in (settings, *alone)
+    )
+    assert (routed[0] - signs[0]).abs().max() <= 1  # batches of another size round otherwise
+    assert (routed[1] - base[1]).abs().max() <= 1
+    assert (signs - base).abs().amax((1, 2, 3)).min() > 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import attempts
 from harness.contract import Context, Measurement, Report
+from harness.running import attempts
 from harness.seeds import stream_for
 from recipes import subject
 from recipes.recipe import Recipe
@@ -103,6 +103,18 @@ def test_a_checkpoint_copied_into_the_next_attempt_resumes(whole, tmp_path, cach
     copied = attempts.continue_from(broken, following)
     resumed = list(subject.run(_recipe(), _context(following, cache, resume_from=copied[0].path)))
     assert resumed[0].info["resumed"] == f"at cycle {copied[0].step}"
+    assert resumed[-1].metrics == whole[1][-1].metrics
+
+
+def test_past_its_deadline_a_trial_ends_at_a_checkpoint_and_resumes(whole, tmp_path, cache):
+    reports = list(
+        subject.run(_recipe(checkpoint_every=100), _context(tmp_path / "1", cache, deadline=1.0))
+    )
+    last = reports[-1]
+    assert (last.step, last.outcome) == (1, None)
+    (kept,) = [a.path for a in last.artifacts if a.kind == "checkpoint"]
+    context = _context(tmp_path / "2", cache, resume_from=tmp_path / "1" / kept)
+    resumed = list(subject.run(_recipe(checkpoint_every=100), context))
     assert resumed[-1].metrics == whole[1][-1].metrics
 
 

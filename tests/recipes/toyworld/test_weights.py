@@ -1,9 +1,17 @@
 """The shipped weights do what their card says; thresholds are the card's figures with margin."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Generator, nn
 
+from evaluation.measure import measure
+from evaluation.protocol import load_protocol
+from evaluation.sampling import Generate
+from evaluation.world import load_world
+from recipes.references import pictures_of, teacher_settings
+from recipes.sampling import Pictures
 from recipes.toyworld import weights
 from recipes.toyworld.batches import draw_edits, draw_pictures, edit_pictures
 from recipes.toyworld.fit_readers import _broken_signs
@@ -180,3 +188,24 @@ def test_the_specialist_spells_better_than_the_base(loaded: dict[str, nn.Module]
         decoded = loaded["autoencoder"].decode(latents)
         words[name] = matches(loaded["oracle"], decoded, wanted).words.mean()
     assert words["specialist"] > words["teacher"]
+
+
+@pytest.mark.slow
+def test_the_sign_specialist_is_better_on_signs_and_worse_elsewhere(tmp_path: Path) -> None:
+    """On the shipped protocol's own items and noise; margins are half the card's gaps or less."""
+    protocol = load_protocol("toyworld-v1")
+    world = load_world(protocol, cache=tmp_path)
+    base, special = (
+        measure(_asked(pictures_of(teacher_settings(2.0, name))), protocol, world).metrics
+        for name in ("teacher", "sign_specialist")
+    )
+    gap = {name: special[name] - base[name] for name in base}
+    assert gap["oracle/words"] > 0.04
+    assert gap["oracle/letters"] > 0.015
+    assert gap["more/fid_landscape"] > 1
+    assert gap["more/fid_portrait"] > 0.7
+    assert gap["edit/fidelity"] < -0.02
+
+
+def _asked(pictures: Pictures) -> Generate:
+    return lambda b: pictures(b.prompts, b.noise_BCHW, b.source_u8_BCHW, b.further_noise)

@@ -1,0 +1,131 @@
+"""What a contrast can detect with the replicates planned, and what it cannot reach at all."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from harness.analyse import power
+from harness.journal import History
+from harness.plan import PlannedContrast
+from harness.planning.matching import Matched
+from harness.study import Contrast, Study
+
+MIN_PAIRS = 3
+"""Replicates of pairs in the history from which a spread is worth quoting."""
+FEW = 6
+"""Below this the decision rests on the residual variance of the arm x replicate model."""
+
+Keys = Mapping[tuple[str, int], str]
+"""(arm name, replicate) -> trial key."""
+
+
+def planned_contrast(
+    study: Study,
+    contrast: Contrast,
+    matched: Matched,
+    history: History,
+    keys: Keys,
+    *,
+    arms: int,
+    protocol: str,
+) -> PlannedContrast:
+    """A contrast with its pairs, its detectable difference and its notes.
+
+    The test planned for is at the strictest Holm level, alpha / number of contrasts: the paired t
+    from six replicates on; below, t with the residual variance of the arm x replicate model, which
+    has (arms - 1) (replicates - 1) degrees of freedom.
+    """
+    n, tests = study.replicates, len(study.contrasts)
+    alpha = study.alpha / tests
+    spread, seen = _spread(contrast.metric, matched, history, keys, study.replicates, protocol)
+    pooled = (arms - 1) * (n - 1) if n < FEW else None
+    effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
+    smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
+    notes = _notes(study, contrast, effect, spread, seen, pooled)
+    if matched.same:
+        notes.append(
+            f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
+        )
+    return PlannedContrast(
+        id=contrast.id,
+        claim=contrast.claim,
+        metric=contrast.metric,
+        expect=contrast.expect,
+        margin=contrast.margin,
+        pairs=matched.pairs,
+        unmatched=matched.unmatched,
+        detectable=smallest,
+        detectable_in="sd" if spread is None else "units",
+        notes=notes,
+    )
+
+
+def _notes(
+    study: Study,
+    contrast: Contrast,
+    effect: float | None,
+    spread: float | None,
+    seen: int,
+    pooled: int | None,
+) -> list[str]:
+    n, tests = study.replicates, len(study.contrasts)
+    if effect is None:
+        return ["one replicate: nothing about recipes can be judged; give 2 or more, better 6"]
+    notes = []
+    if spread is not None:
+        notes.append(f"spread from {seen} replicates in the history")
+    if spread is not None and contrast.margin is not None and effect * spread > contrast.margin:
+        alpha = study.alpha / tests
+        needed = power.replicates_needed(contrast.margin / spread, alpha) if spread > 0 else n
+        reach = f"{needed} replicates reach it" if needed else "no affordable number reaches it"
+        notes.append(f"margin {contrast.margin:.3g}: may end undecided; {reach}")
+    floor = power.sign_flip_floor(n)
+    if floor * tests >= study.alpha:
+        after = f" after Holm ({tests} contrasts)" if tests > 1 else ""
+        notes.append(
+            f"cannot reach p < {study.alpha:g}{after} with {n} replicates by sign-flip "
+            f"(at best {min(1.0, floor * tests):.2g}); {_flips_needed(study)} can"
+        )
+    if pooled is not None:
+        notes.append(
+            f"fewer than {FEW} replicates: judged with the residual variance of the "
+            f"arm x replicate model ({pooled} df)"
+        )
+    return notes
+
+
+def _flips_needed(study: Study) -> int:
+    """Fewest replicates whose smallest sign-flip p passes Holm."""
+    n = math.ceil(math.log2(2 * len(study.contrasts) / study.alpha))
+    return n if power.sign_flip_floor(n) * len(study.contrasts) < study.alpha else n + 1
+
+
+def _spread(
+    metric: str, matched: Matched, history: History, keys: Keys, replicates: int, protocol: str
+) -> tuple[float | None, int]:
+    """Standard deviation of the per-replicate mean difference, and the replicates it rests on."""
+    found = []
+    for replicate in range(replicates):
+        values = [
+            (
+                _value(history, keys[a, replicate], metric, protocol),
+                _value(history, keys[b, replicate], metric, protocol),
+            )
+            for a, b in matched.pairs
+        ]
+        differences = [a - b for a, b in values if a is not None and b is not None]
+        if differences and len(differences) == len(values):
+            found.append(statistics.fmean(differences))
+    if len(found) < MIN_PAIRS:
+        return None, len(found)
+    spread = statistics.stdev(found)
+    rounding = 1e-9 * max(abs(difference) for difference in found)
+    return (spread if spread > rounding else None), len(found)
+
+
+def _value(history: History, key: str, metric: str, protocol: str) -> float | None:
+    known = history.trials.get(key)
+    measured = known.measured(protocol) if known else []
+    return measured[-1].metrics.get(metric) if measured else None

@@ -1,0 +1,163 @@
+"""A plan as lines of text: what runs, what it costs, what it can detect."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from harness.plan import Cost, Plan, PlannedContrast
+from harness.program import program
+
+SHOWN = 8
+"""Levels, mixtures and warnings shown before the rest is only counted."""
+
+
+def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
+    """Lines to print, aligned on the first column.
+
+    Args:
+        plan: what `make_plan` made.
+        study_file: the study as the user named it, for the line to type next.
+        arms: list every arm with the states of its trials.
+    """
+    rows: list[tuple[str, str]] = [(plan.study, _counts(plan))]
+    rows += [("cost", _cost(plan.cost)), ("order", _order(plan))]
+    for factor, labels in plan.factors.items():
+        more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+        rows.append((factor, f"{', '.join(labels[:SHOWN])}{more}"))
+    rows += [(path, text) for path in plan.mixtures for text in _shares(plan, path)]
+    if arms:
+        rows += [("arm", text) for text in _arms(plan)]
+    told = Counter(note for contrast in plan.contrasts for note in contrast.notes)
+    shared = [note for note, count in told.items() if count > 1]
+    for contrast in plan.contrasts:
+        own = [note for note in contrast.notes if note not in shared]
+        rows += _contrast(contrast, plan.unpartnered(contrast), own)
+    for note in shared:
+        named = [contrast.id for contrast in plan.contrasts if note in contrast.notes]
+        rows.append(("note", f"{', '.join(named)}: {note}"))
+    rows += [("warning", text) for text in plan.warnings[:SHOWN]]
+    if len(plan.warnings) > SHOWN:
+        rows.append(("warning", f"and {len(plan.warnings) - SHOWN} more (--json lists all)"))
+    rows.append(("next", _next(plan, study_file)))
+    width = max(len(head) for head, _ in rows[1:]) + 2
+    first = f"{rows[0][0]}  {rows[0][1]}"
+    return [first, *(f"{head:<{width}}{text}" for head, text in rows[1:])]
+
+
+def _counts(plan: Plan) -> str:
+    references = sum(t.trial.kind == "reference" for t in plan.trials)
+    trials = len(plan.trials) - references
+    arms = plural(len(plan.arms), "arm")
+    words = f"{arms} x {plan.replicates} = {plural(trials, 'trial')}"
+    if references:
+        words += f" + {plural(references, 'reference')}"
+    stale = plan.count("stale")
+    why = Counter(t.why for t in plan.trials if t.state == "stale" and t.why)
+    named = f" ({'; '.join(text for text, _ in why.most_common(2))})" if why else ""
+    running = f"  running {plan.count('running')}" if plan.count("running") else ""
+    return (
+        f"{words}   new {plan.count('new')}  measure {plan.count('measure')}  "
+        f"reuse {plan.count('reuse')}  stale {stale}{named}{running}  orphan {len(plan.orphans)}"
+    )
+
+
+def _cost(cost: Cost) -> str:
+    at_once = f"{cost.parallel} at once"
+    if cost.trials == 0:
+        parts = ["nothing to run"]
+    elif cost.seconds_per_trial is None or cost.hours is None:
+        parts = [f"not known yet: {cost.basis}; {at_once}"]
+    else:
+        low, high = cost.lo_hours or 0.0, cost.hi_hours or 0.0
+        parts = [f"{at_once}: {duration(cost.hours)} [{duration(low)} to {duration(high)}]"]
+        if cost.gpu_hours:
+            spread = f"[{_scaled(cost, low)} to {_scaled(cost, high)}]"
+            parts.insert(0, f"{cost.gpu_hours:.3g} GPU-h {spread}")
+        parts.append(f"{duration(cost.seconds_per_trial / 3600)} a trial, from {cost.basis}")
+    if cost.budget_gpu_hours is not None:
+        total = cost.spent_gpu_hours + (cost.gpu_hours or 0.0)
+        fits = "ok" if total <= cost.budget_gpu_hours else "EXCEEDED"
+        spent = f" ({cost.spent_gpu_hours:.3g} spent)" if cost.spent_gpu_hours else ""
+        parts.append(f"budget {cost.budget_gpu_hours:g} GPU-h{spent}: {fits}")
+    return "; ".join(parts)
+
+
+def _scaled(cost: Cost, hours: float) -> str:
+    return f"{(cost.gpu_hours or 0.0) * hours / (cost.hours or 1.0):.3g}"
+
+
+def plural(count: int, word: str) -> str:
+    """`1 arm`, `2 arms`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def duration(hours: float) -> str:
+    """Hours as people read them: `45 s`, `12 min`, `3 h 10`, `2.5 d`."""
+    seconds = hours * 3600
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if hours < 48:
+        minutes = round(hours * 60)
+        return f"{minutes // 60} h {minutes % 60:02d}"
+    return f"{hours / 24:.1f} d"
+
+
+def _order(plan: Plan) -> str:
+    references = any(t.trial.kind == "reference" for t in plan.trials)
+    baseline = any(arm.baseline for arm in plan.arms)
+    parts = [*(["references"] if references else []), "replicate by replicate"]
+    trials = plural(len(plan.arms), "trial")
+    first = ", the baseline first in each" if baseline else ""
+    return f"{', then '.join(parts)}{first}; a balanced study every {trials}"
+
+
+def _shares(plan: Plan, path: str) -> list[str]:
+    """Distinct resolved shares of one mixture, with how many arms have them."""
+    counts: Counter[str] = Counter()
+    for shares in plan.mixtures[path].values():
+        counts[" ".join(f"{name} {share:.4g}" for name, share in shares.items())] += 1
+    texts = [f"{text}   ({plural(count, 'arm')})" for text, count in list(counts.items())[:SHOWN]]
+    if len(counts) > SHOWN:
+        texts.append(f"and {len(counts) - SHOWN} more mixtures")
+    return texts
+
+
+def _arms(plan: Plan) -> list[str]:
+    states: dict[str, Counter[str]] = {}
+    for planned in plan.trials:
+        states.setdefault(planned.trial.arm, Counter())[planned.state] += 1
+    base = {arm.name for arm in plan.arms if arm.baseline}
+    width = max(len(name) for name in states)
+    return [
+        f"{name:<{width}}  "
+        + "  ".join(f"{state} {count}" for state, count in counted.items())
+        + ("  (baseline)" if name in base else "")
+        for name, counted in states.items()
+    ]
+
+
+def _contrast(
+    contrast: PlannedContrast, alone: list[str], notes: list[str]
+) -> list[tuple[str, str]]:
+    cells = len(contrast.pairs)
+    text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
+    text += f" on {contrast.metric}"
+    if contrast.detectable is not None:
+        unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
+        text += f"   detects >= {contrast.detectable:.3g}{unit} (80 %)"
+    rows = [(contrast.id, text)]
+    if alone:
+        shown = ", ".join(alone[:3]) + (", ..." if alone[3:] else "")
+        rows.append(("", f"{plural(len(alone), 'arm')} without a partner, dropped: {shown}"))
+    return rows + [("", note) for note in notes]
+
+
+def _next(plan: Plan, study_file: str) -> str:
+    if plan.count("stale"):
+        again = f"{program()} run {study_file} --rerun-stale"
+        return f"{again}   (or --accept-stale, to count old results)"
+    if not plan.missing() and not plan.count("running"):
+        return f"{program()} report {study_file}"
+    return f"{program()} run {study_file}"

@@ -1,0 +1,97 @@
+"""What git keeps of a study: a compact journal that `plan` reads as history, the answer, tables.
+
+The journal holds the attempts whose results count, with their measurements. Left out are what
+points at files of one machine (artifacts), intervals of extra metrics, and the host's name; a
+listing of source files stands once for each code digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.analyse import formats, tables
+from harness.analyse.answer import Answer
+from harness.errors import NotJudgedError
+from harness.journal import Attempt, Closed, History, MeasuredAt, Opened, Planned, Record
+from harness.plan import Plan
+
+JOURNAL = "journal.jsonl"
+
+
+def write_results(answer: Answer, plan: Plan, history: History, folder: Path) -> list[Path]:
+    """Write journal, answer and tables; the same records give the same bytes.
+
+    Args:
+        answer: the study's answer.
+        plan: the plan it was made from.
+        history: where the trials' attempts are.
+        folder: made where missing; files of the same names are replaced.
+
+    Returns:
+        the files written.
+
+    Raises:
+        NotJudgedError: no trial of the study has a result yet.
+    """
+    headline = {name for name, about in answer.metrics.items() if about["headline"]}
+    records = list(_records(plan, history, headline))
+    if not any(isinstance(record, Closed) for record in records):
+        raise NotJudgedError(f"study {plan.study!r} has no result yet; run it first")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [record.model_dump_json(exclude_defaults=True, exclude={"type"}) for record in records]
+    kinds = [record.type for record in records]
+    found = {
+        JOURNAL: "".join(
+            f'{{"type":"{kind}",{line[1:]}\n' for kind, line in zip(kinds, lines, strict=True)
+        ),
+        "answer.json": answer.model_dump_json() + "\n",
+    }
+    for table in tables.tables(answer):
+        found[f"{table.name}.csv"] = formats.to_csv(table)
+    for name, text in found.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in found]
+
+
+def _records(plan: Plan, history: History, headline: set[str]) -> Iterator[Record]:
+    announced = history.planned.get(plan.study, [])
+    if announced:
+        latest: Planned = max(announced, key=lambda record: record.at)
+        yield latest.model_copy(update={"trials": []})
+    listed: set[str] = set()
+    for planned in plan.trials:
+        known = history.trials.get(planned.trial.key)
+        done = known.complete if known else None
+        if known is None or done is None:
+            continue
+        for attempt in known.ordered:
+            if attempt is done or _remeasured(attempt, done):
+                assert attempt.closed is not None
+                yield _opened(attempt.opened, listed)
+                yield _closed(attempt.closed, headline)
+
+
+def _remeasured(attempt: Attempt, done: Attempt) -> bool:
+    later = attempt.opened.attempt > done.opened.attempt
+    return later and attempt.opened.mode == "measure" and attempt.closed is not None
+
+
+def _opened(record: Opened, listed: set[str]) -> Opened:
+    update: dict[str, object] = {"host": "", "resumed_from": None}
+    if record.code in listed:
+        update["code_files"] = {}
+    listed.add(record.code)
+    return record.model_copy(update=update)
+
+
+def _closed(record: Closed, headline: set[str]) -> Closed:
+    kept = [
+        MeasuredAt(
+            step=measured.step,
+            metrics=measured.metrics,
+            estimates=[e for e in measured.estimates if e.name in headline],
+        )
+        for measured in record.measurements
+    ]
+    return record.model_copy(update={"measurements": kept, "artifacts": []})

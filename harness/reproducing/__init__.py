@@ -1,0 +1,1 @@
+"""A recorded trial, and recorded numbers beside new ones."""

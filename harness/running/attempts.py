@@ -1,0 +1,229 @@
+"""Attempt folders: made exclusively, continued from the last complete checkpoint, read back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.contract import Artifact, Report
+from harness.journal import Attempt, MeasuredAt, TrialHistory
+from harness.trial import Trial, identity
+from harness.workspace import Workspace
+
+REPORTS = "reports.jsonl"
+LOG = "log.txt"
+SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError", "TimeoutError")
+"""Errors of the machine rather than of the trial, as they open a failure's reason."""
+
+
+class Line(NamedTuple):
+    """One report of an attempt and when it was made (Unix seconds)."""
+
+    at: float
+    report: Report
+
+
+def make_folder(workspace: Workspace, trial: Trial, number: int) -> tuple[str, Path]:
+    """Make `attempts/<number>-<nonce>` exclusively, and trial.json on first sight.
+
+    Returns:
+        the nonce and the folder.
+    """
+    nonce = secrets.token_hex(4)
+    root = workspace.trial(trial.key)
+    folder = root / "attempts" / f"{number}-{nonce}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=False)
+    write_trial_json(root / "trial.json", trial)
+    return nonce, folder
+
+
+def write_trial_json(file: Path, trial: Trial) -> None:
+    """Keep a trial's identity beside its attempts: what the key is the hash of, arm and levels."""
+    if file.exists():
+        return
+    content = {
+        **identity(trial.recipe, trial.replicate, trial.data, trial.kind),
+        "key": trial.key,
+        "arm": trial.arm,
+        "levels": trial.levels,
+    }
+    temporary = file.with_name(f".{file.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    temporary.replace(file)
+
+
+def next_number(workspace: Workspace, history: TrialHistory | None, key: str) -> int:
+    """One above every attempt recorded or found on disk."""
+    numbers = [a.opened.attempt for a in history.ordered] if history else []
+    for folder in (workspace.trial(key) / "attempts").glob("*-*"):
+        head = folder.name.partition("-")[0]
+        numbers.append(int(head) if head.isdigit() else 0)
+    return max(numbers, default=0) + 1
+
+
+def append_report(folder: Path, at: float, report: Report) -> None:
+    """Append one report to the attempt's reports.jsonl; NaN and infinities become null."""
+    line = f'{{"at": {at!r}, "report": {report.model_dump_json()}}}\n'
+    with (folder / REPORTS).open("a", encoding="utf-8") as handle:
+        handle.write(line)
+
+
+def read_reports(folder: Path) -> list[Line]:
+    """Reports of an attempt in order; null metrics read as NaN, a torn last line is left out."""
+    file = folder / REPORTS
+    if not file.is_file():
+        return []
+    found = []
+    for text in file.read_text(encoding="utf-8").split("\n"):
+        try:
+            content = json.loads(text)
+            found.append(Line(float(content["at"]), report_of(content["report"])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def report_of(content: Mapping[str, Any]) -> Report:
+    """A report from its JSON object, null metrics as NaN; estimates without a value are dropped."""
+    metrics = {k: math.nan if v is None else v for k, v in content.get("metrics", {}).items()}
+    estimates = [e for e in content.get("estimates", ()) if e.get("value") is not None]
+    return Report.model_validate({**content, "metrics": metrics, "estimates": estimates})
+
+
+def rewind(folder: Path, first: Report) -> None:
+    """Drop carried reports that `first`, the first one of this attempt, makes obsolete."""
+    lines = read_reports(folder)
+    kept = [
+        line
+        for line in lines
+        if line.report.step < first.step
+        or (line.report.step == first.step and line.report.measured != first.measured)
+    ]
+    if len(kept) < len(lines):
+        (folder / REPORTS).unlink()
+        for line in kept:
+            append_report(folder, line.at, line.report)
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint of an earlier attempt."""
+
+    path: Path
+    step: int
+
+
+def checkpoints(folder: Path) -> list[Checkpoint]:
+    """Complete checkpoints of an attempt, newest first: reported, and still there."""
+    found: dict[str, Checkpoint] = {}
+    for line in read_reports(folder):
+        for artifact in line.report.artifacts:
+            path = folder / artifact.path
+            if artifact.kind == "checkpoint" and path.exists():
+                found[artifact.path] = Checkpoint(path, line.report.step)
+    return sorted(found.values(), key=lambda c: c.step, reverse=True)
+
+
+def resumable(history: TrialHistory | None, code: str, protocol: str) -> Attempt | None:
+    """The attempt to continue: the latest, if it was interrupted and ran the same code.
+
+    One that raised is not: what it had computed may be what broke it. Running out of memory or disk
+    is the machine's doing, so such a trial continues.
+    """
+    latest = history.latest if history else None
+    if history is None or latest is None or latest.opened.attempt <= history.superseded_to:
+        return None
+    closed = latest.closed
+    if closed is not None and closed.state != "killed":
+        surroundings = closed.state == "failed" and closed.reason.startswith(SURROUNDINGS)
+        if not surroundings:
+            return None
+    same = latest.opened.code == code and latest.opened.protocol == protocol
+    return latest if same else None
+
+
+def continue_from(previous: Path, folder: Path, keep: int = 2) -> list[Checkpoint]:
+    """Copy the last complete checkpoints, and what was reported up to them, into a new attempt.
+
+    Args:
+        previous: folder of the attempt to continue.
+        folder: the new attempt's folder.
+        keep: how many checkpoints to copy: the last one, and those to fall back to.
+
+    Returns:
+        the copies, newest first; empty where there is nothing to continue.
+    """
+    found = checkpoints(previous)[:keep]
+    if not found:
+        return []
+    for checkpoint in found:
+        _copy(checkpoint.path, folder / checkpoint.path.relative_to(previous))
+    for line in read_reports(previous):
+        if line.report.step > found[0].step:
+            continue
+        for artifact in line.report.artifacts:
+            source = previous / artifact.path
+            if artifact.kind != "checkpoint" and source.exists():
+                _copy(source, folder / artifact.path)
+        append_report(folder, line.at, line.report)
+    return [Checkpoint(folder / c.path.relative_to(previous), c.step) for c in found]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def drop_checkpoints(root: Path, read: Mapping[Path, list[Line]] | None = None) -> None:
+    """Delete the checkpoints of a finished trial: needed until it is done, and large.
+
+    Args:
+        root: folder of the trial.
+        read: reports that were read already, by attempt folder; long ones take a while.
+    """
+    for folder in sorted((root / "attempts").glob("*-*")):
+        lines = (read or {}).get(folder) or read_reports(folder)
+        artifacts = [a for line in lines for a in line.report.artifacts]
+        others = [folder / a.path for a in artifacts if a.kind != "checkpoint"]
+        for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"}:
+            if any(path == other or path in other.parents for other in others):
+                continue  # the same folder holds something to keep
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def measurements(lines: Iterable[Line]) -> list[MeasuredAt]:
+    """Measurements among the reports, by step; the latest of a step counts, NaN becomes None."""
+    found: dict[int, MeasuredAt] = {}
+    for _, report in lines:
+        if report.measured:
+            found[report.step] = MeasuredAt(
+                step=report.step,
+                metrics={k: v if math.isfinite(v) else None for k, v in report.metrics.items()},
+                estimates=[e for e in report.estimates if math.isfinite(e.value)],
+            )
+    return [found[step] for step in sorted(found)]
+
+
+def kept_artifacts(lines: Iterable[Line]) -> list[Artifact]:
+    """Every artifact but checkpoints, each path once, in order of appearance."""
+    found: dict[tuple[str, str], Artifact] = {}
+    for _, report in lines:
+        found.update({(a.kind, a.path): a for a in report.artifacts if a.kind != "checkpoint"})
+    return list(found.values())
+
+
+def remove_unstarted(folder: Path) -> None:
+    """Remove the folder of an attempt that was prepared and never began."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,203 @@
+"""What `run` shows: a live view on a terminal, one plain line per finished trial elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from harness.contract import Report
+from harness.executors.base import Job
+from harness.journal import Closed, History
+from harness.plan import Plan
+from harness.running.outlook import Outlook
+from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Echo = Callable[[str], None]
+
+
+class Display:
+    """Plain lines: one per finished trial. Also keeps the counts that the live view shows."""
+
+    def __init__(self, plan: Plan, to_run: int, echo: Echo) -> None:
+        self.plan = plan
+        self.to_run = to_run
+        self.reused = max(0, len(plan.trials) - to_run)
+        self.counts = {"done": 0, "failed": 0, "diverged": 0, "killed": 0}
+        self.running: dict[str, tuple[Job, Report | None, float]] = {}
+        self.durations: list[float] = []
+        self.seconds = 0.0
+        self.gpu_seconds = 0.0
+        self.replicate = 0
+        self.last_failure = ""
+        self.began = time.monotonic()
+        self._echo = echo
+        self._told_waiting = ""
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to restore."""
+
+    def say(self, text: str) -> None:
+        """Print a line of its own."""
+        self._echo(text)
+
+    def skipped(self, trial: Trial) -> None:
+        """Another driver completed the trial."""
+        self.to_run -= 1
+        self.reused += 1
+        self.say(f"reuse   {trial.short}  done by another run")
+
+    def waiting(self, count: int, who: str) -> None:
+        """Nothing left but trials that another driver runs."""
+        text = f"waiting for {count} trial(s) run by {who or 'another process'}"
+        if text != self._told_waiting:
+            self._told_waiting = text
+            self.say(text)
+
+    def started(self, job: Job, carried: int) -> None:
+        """An attempt began; `carried` is the step it continues from."""
+        self.running[job.key] = (job, None, time.monotonic())
+        self.replicate = max(self.replicate, job.replicate + 1)
+        if carried:
+            self.say(f"resume  {job.short}  attempt {job.attempt} from step {carried}")
+
+    def reported(self, job: Job, report: Report) -> None:
+        """A report arrived."""
+        if job.key in self.running:
+            _, _, began = self.running[job.key]
+            self.running[job.key] = (job, report, began)
+        if "checkpoint_fallback" in report.info:
+            self.say(f"note    {job.short}  {report.info['checkpoint_fallback']}")
+
+    def ended(self, job: Job, closed: Closed, again: bool) -> None:
+        """An attempt ended; `again` if the trial will be tried once more."""
+        self.running.pop(job.key, None)
+        self.seconds += closed.seconds
+        self.gpu_seconds += closed.seconds * closed.gpus
+        if closed.state in ("done", "diverged"):
+            self.durations.append(closed.seconds)
+        if closed.state == "failed" or again:
+            self.last_failure = f"{job.short} {closed.reason[:80]} -> stillhouse logs {job.key[:8]}"
+        if not again:
+            self.counts[closed.state] += 1
+        self._tell(self._line(job, closed, again), closed)
+
+    def _tell(self, line: str, closed: Closed) -> None:
+        self.say(line)
+
+    def _line(self, job: Job, closed: Closed, again: bool) -> str:
+        finished = sum(self.counts.values())
+        state = "retry" if again else closed.state
+        text = f"{state:<7} {job.short}  {closed.seconds:.1f} s  {finished}/{self.to_run}"
+        if closed.state != "done" and closed.reason:
+            text += f"  {closed.reason[:160]}"
+        if closed.state == "failed" and not again:
+            text += f"  -> stillhouse logs {job.key[:8]}"
+        return text
+
+    def left(self) -> tuple[float, float] | None:
+        """Expected seconds left and half their spread, or None before anything finished."""
+        finished = sum(self.counts.values())
+        if not self.durations or finished >= self.to_run:
+            return None
+        elapsed = time.monotonic() - self.began
+        rate = elapsed / max(1, finished)
+        mean = sum(self.durations) / len(self.durations)
+        sd = (sum((d - mean) ** 2 for d in self.durations) / len(self.durations)) ** 0.5
+        missing = self.to_run - finished
+        relative = (sd / mean if mean else 0.0) / len(self.durations) ** 0.5
+        return rate * missing, rate * missing * min(1.0, 2 * relative + 0.05)
+
+
+class LiveDisplay(Display):
+    """A few lines at the bottom of the terminal, redrawn twice a second; notes scroll above."""
+
+    def __init__(self, plan: Plan, to_run: int, echo: Echo, history: History) -> None:
+        super().__init__(plan, to_run, echo)
+        self._outlook = Outlook(plan, history)
+        from rich.console import Console
+        from rich.live import Live
+
+        # bound to the terminal now: the inline executor lends sys.stdout to the trial's log
+        self._console = Console(file=sys.stdout, highlight=False)
+        self._live = Live(
+            get_renderable=self.render,
+            console=self._console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> LiveDisplay:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._live.__exit__(*details)
+
+    def say(self, text: str) -> None:
+        """Print a line above the live view."""
+        self._console.print(text, markup=False)
+
+    def _tell(self, line: str, closed: Closed) -> None:
+        self._outlook.add(closed)
+        if closed.state != "done":  # what went well is in the counts
+            self.say(line)
+
+    def render(self) -> RenderableType:
+        """The live view as one text."""
+        from rich.text import Text
+
+        width = self._console.width
+        return Text("\n".join(line[: width - 1] for line in self.lines()))
+
+    def lines(self) -> list[str]:
+        """Counts and time left; what each worker does; interim contrasts; the last failure."""
+        counts = self.counts
+        head = [f"{counts['done'] + self.reused}/{self.to_run + self.reused} done"]
+        head.append(f"{len(self.running)} running")
+        head += [f"{counts[s]} {s}" for s in ("failed", "diverged", "killed") if counts[s]]
+        text = " \u00b7 ".join(head) + f"   replicate {self.replicate}/{self.plan.replicates}"
+        if self.gpu_seconds:
+            budget = self.plan.cost.gpu_hours
+            of = f"/{budget:.1f}" if budget else ""
+            text += f"   {self.gpu_seconds / 3600:.1f}{of} GPU-h"
+        left = self.left()
+        if left is not None:
+            spread = f" (\u00b1{duration(left[1])})" if left[1] >= 1 else ""
+            text += f"   left {duration(left[0])}{spread}"
+        elif not self.running and not sum(counts.values()):
+            text += "   starting workers"
+        lines = [text]
+        for job, report, began in list(self.running.values()):
+            where = "starting" if report is None else f"step {report.step}"
+            if report is not None and report.total:
+                where += f"/{report.total}"
+            lines.append(f" {job.short}  {where}  {duration(time.monotonic() - began)}")
+        lines += [f" {text}" for text in self._outlook.lines()]
+        if self.last_failure:
+            lines.append(f" last failure: {self.last_failure}")
+        return lines
+
+
+def duration(seconds: float) -> str:
+    """Short form of a time span: `42 s`, `3 min 20 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def make(plan: Plan, to_run: int, echo: Echo, history: History, *, live: bool) -> Display:
+    """The live view where `live` (a terminal), plain lines otherwise."""
+    return LiveDisplay(plan, to_run, echo, history) if live else Display(plan, to_run, echo)

@@ -1,0 +1,284 @@
+"""The driver of one run: it alone opens and closes attempts and tells tracker and display."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.contract import Report
+from harness.errors import WorkspaceError
+from harness.executors import trial_log
+from harness.executors.base import DEADLINE, Ended, Event, Executor, Job
+from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
+from harness.plan import PlannedTrial
+from harness.planning.reuse import Recorded
+from harness.running import attempts, claims, opening
+from harness.running.claims import Claim
+from harness.running.display import Display
+from harness.running.opening import Settings
+from harness.trackers.base import Tracker
+from harness.trial import Trial
+from harness.workspace import Workspace
+
+RETRIES = 1
+"""Further attempts, within one run, of a trial whose worker died or ran out of GPU memory."""
+WAIT_SECONDS = 1.0
+"""Between looks at trials that another driver runs."""
+
+
+@dataclass
+class _Running:
+    planned: PlannedTrial
+    job: Job
+    opened: Opened
+    claim: Claim
+    carried: int
+    started: bool = False
+
+
+@dataclass
+class Tally:
+    """What happened in this run, by trial key; the last attempt of a trial counts."""
+
+    ended: dict[str, Ended] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
+    expired: bool = False
+    """True if the deadline left something to run."""
+
+    def count(self, state: str) -> int:
+        """Trials that ended so."""
+        return sum(e.state == state for e in self.ended.values())
+
+    @property
+    def incomplete(self) -> bool:
+        """True if some trials have no result, or were not started before the deadline."""
+        return bool(self.count("failed") + self.count("killed")) or self.expired
+
+
+class Driver:
+    """Feeds an executor with attempts of the missing trials and records what comes back."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        missing: list[PlannedTrial],
+        *,
+        workspace: Workspace,
+        journal: Journal,
+        read_history: Callable[[], History],
+        tracker: Tracker,
+        display: Display,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.settings = settings
+        self.workspace = workspace
+        self.history = read_history()
+        self.tally = Tally()
+        self._journal = journal
+        self._read_history = read_history
+        self._tracker = tracker
+        self._display = display
+        self._stop = stop
+        self._queue = deque(missing)
+        self._waiting: deque[PlannedTrial] = deque()
+        self._running: dict[str, _Running] = {}
+        self._retried: dict[str, int] = {}
+        self._whole_gpu: set[str] = set()
+        self._seen = self._journal_sizes()
+        self._refreshed = False
+
+    def run(self, executor: Executor) -> None:
+        """Run everything missing, trials that another driver held included.
+
+        Raises:
+            WorkspaceError: if a record cannot be written; attempts under way are left open.
+        """
+        try:
+            while (self._queue or self._waiting) and not self._over():
+                if self._queue:
+                    executor.run(self._jobs(), self._on_event, self._stop)
+                else:
+                    self._await_others()
+            cut = any(ended.reason == DEADLINE for ended in self.tally.ended.values())
+            self.tally.expired = self._expired() and bool(self._queue or self._waiting or cut)
+        finally:
+            for running in list(self._running.values()):
+                self._let_go(running)
+
+    def _expired(self) -> bool:
+        deadline = self.settings.deadline
+        return deadline is not None and time.time() > deadline
+
+    def _over(self) -> bool:
+        return self._stop() or self._expired()
+
+    def _jobs(self) -> Iterator[Job]:
+        while self._queue and not self._over():
+            planned = self._queue.popleft()
+            key = planned.trial.key
+            with self._writing():
+                claim = claims.try_claim(self._lock(planned.trial), what=self.settings.study)
+            if claim is None:
+                self._waiting.append(planned)
+                continue
+            self._refresh()
+            past = self.history.trials.get(key)
+            if self._refreshed and self._done_elsewhere(planned):
+                claim.release()
+                self.tally.elsewhere.add(key)
+                self._display.skipped(planned.trial)
+                continue
+            self._close_interrupted(past)
+            gpus = 1.0 if key in self._whole_gpu else self.settings.gpus
+            with self._writing():
+                made = opening.prepare(planned, past, self.settings, self.workspace, gpus)
+            self._running[key] = _Running(planned, made.job, made.opened, claim, made.carried)
+            yield made.job
+
+    def _on_event(self, job: Job, event: Event, at: float) -> None:
+        running = self._running[job.key]
+        if event == "started":
+            running.started = True
+            running.opened = running.opened.model_copy(update={"at": at})
+            self._record(running.opened)
+            self._tracker.opened(running.opened)
+            self._display.started(job, running.carried)
+        elif isinstance(event, Report):
+            self._tracker.report(job.key, job.attempt, event, job.folder, at)
+            self._display.reported(job, event)
+        else:
+            assert isinstance(event, Ended), event
+            self._close(running, event, at)
+
+    def _close(self, running: _Running, ended: Ended, at: float) -> None:
+        job = running.job
+        lines = attempts.read_reports(job.folder)
+        closed = _closing(running, ended, at, lines)
+        self._record(closed)
+        if closed.state == "killed":  # the worker could not write it
+            self._note_end(closed)
+        del self._running[job.key]
+        if closed.state in ("done", "diverged"):
+            attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})
+        running.claim.release()
+        self._tracker.closed(closed, job.folder)
+        self.tally.ended[job.key] = ended
+        again = self._again(job, ended)
+        if again:
+            self._retried[job.key] = self._retried.get(job.key, 0) + 1
+            self._queue.appendleft(running.planned)
+        self._display.ended(job, closed, again)
+
+    def _note_end(self, closed: Closed) -> None:
+        log = self.workspace.trial(closed.key) / attempts.LOG
+        with self._writing():
+            trial_log.note_end(log, closed.state, closed.reason, closed.seconds)
+
+    def _again(self, job: Job, ended: Ended) -> bool:
+        """True where another attempt is worth it: dead worker, or out of memory on a shared GPU."""
+        if self._retried.get(job.key, 0) >= RETRIES or self._over():
+            return False
+        if ended.state == "failed" and "OutOfMemory" in ended.reason and 0 < job.gpus < 1:
+            self._whole_gpu.add(job.key)
+            return True
+        return ended.died
+
+    def _record(self, record: Record) -> None:
+        with self._writing():
+            self._journal.append(record)
+        self.history.add(record)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WorkspaceError(
+                f"workspace {self.workspace.root} cannot be written any more: "
+                f"{error.strerror or error}. What was recorded is safe: "
+                "free some space, then run the same command again."
+            ) from error
+
+    def _close_interrupted(self, past: TrialHistory | None) -> None:
+        """Under the trial's claim no other driver lives: attempts left open were interrupted."""
+        for attempt in past.ordered if past else ():
+            if attempt.closed is None:
+                closed = opening.interrupted(self.workspace, attempt)
+                self._record(closed)
+                self._note_end(closed)
+                folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
+                self._tracker.closed(closed, folder)
+
+    def _done_elsewhere(self, planned: PlannedTrial) -> bool:
+        """True if another driver meanwhile recorded what was missing."""
+        settings = self.settings
+        recorded = Recorded(
+            self.history, self.workspace, settings.measures, settings.measurement.at
+        )
+        return recorded.judge(planned.trial, settings.fingerprints).state == "reuse"
+
+    def _await_others(self) -> None:
+        found = (claims.holder(self._lock(p.trial)) for p in self._waiting)
+        who = sorted({f"{h.what or 'a study'} on {h}" for h in found if h})
+        self._display.waiting(len(self._waiting), "; ".join(who))
+        self._pause()
+        held, self._waiting = self._waiting, deque()
+        for planned in held:
+            taken = claims.is_claimed(self._lock(planned.trial))
+            (self._waiting if taken else self._queue).append(planned)
+
+    def _pause(self) -> None:
+        until = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < until and not self._stop():
+            time.sleep(0.05)
+
+    def _lock(self, trial: Trial) -> Path:
+        return claims.trial_lock(self.workspace, trial.key)
+
+    def _journal_sizes(self) -> dict[str, int]:
+        own = self._journal.file.name
+        found = self.workspace.journal.glob("*.jsonl")
+        return {f.name: f.stat().st_size for f in found if f.name != own}
+
+    def _refresh(self) -> None:
+        """Read the history again if another driver wrote some of it."""
+        sizes = self._journal_sizes()
+        if sizes != self._seen:
+            self._seen = sizes
+            self._refreshed = True
+            self.history = self._read_history()
+
+    def _let_go(self, running: _Running) -> None:
+        """Undo a preparation that never started; an attempt that cannot be closed stays open."""
+        if not running.started:
+            attempts.remove_unstarted(running.job.folder)
+        del self._running[running.job.key]
+        running.claim.release()
+
+
+def _closing(running: _Running, ended: Ended, at: float, lines: list[attempts.Line]) -> Closed:
+    """The closing record, from what the attempt left on disk: the truth even if its worker died."""
+    job = running.job
+    info: dict[str, str] = {}
+    for line in lines:
+        info.update(line.report.info)
+    if ended.device:
+        info.setdefault("device", ended.device)
+    return Closed(
+        at=at,
+        key=job.key,
+        attempt=job.attempt,
+        nonce=job.nonce,
+        state=ended.state,
+        reason=ended.reason,
+        seconds=ended.seconds or max(0.0, at - running.opened.at),
+        gpus=job.gpus,
+        step=max((line.report.step for line in lines), default=0),
+        measurements=attempts.measurements(lines),
+        artifacts=attempts.kept_artifacts(lines),
+        info=info,
+    )

@@ -1,0 +1,145 @@
+"""Opens attempts: what a missing trial needs before it starts, as a job and its opening record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.contract import Fingerprints, Measurement
+from harness.executors.base import Job
+from harness.journal import Attempt, Closed, Opened, TrialHistory
+from harness.plan import PlannedTrial
+from harness.running import attempts, environment
+from harness.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for every attempt of a run."""
+
+    study: str
+    subject: str
+    measurement: Measurement
+    fingerprints: Fingerprints
+    measures: bool = False
+    """Whether the subject can measure a kept student."""
+    gpus: float = 0.0
+    cpus: float = 1.0
+    python_path: tuple[str, ...] = ()
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An attempt whose folder exists and that has not begun."""
+
+    job: Job
+    opened: Opened
+    carried: int
+    """Step of the checkpoint it continues from; 0 for a fresh start."""
+
+
+def prepare(
+    planned: PlannedTrial,
+    past: TrialHistory | None,
+    settings: Settings,
+    workspace: Workspace,
+    gpus: float,
+) -> Prepared:
+    """Make the attempt folder, copy what it continues from, and describe the job.
+
+    Raises:
+        OSError: if the workspace cannot be written.
+    """
+    trial, fingerprints = planned.trial, settings.fingerprints
+    number = attempts.next_number(workspace, past, trial.key)
+    nonce, folder = attempts.make_folder(workspace, trial, number)
+    student = _kept_student(planned, past, workspace)
+    mode: Literal["train", "measure", "reference"] = "train"
+    if trial.kind == "reference":
+        mode = "reference"
+    elif student is not None:
+        mode = "measure"
+    previous = None
+    copies: list[attempts.Checkpoint] = []
+    if mode == "train":
+        previous = attempts.resumable(past, fingerprints.code, fingerprints.protocol)
+    if previous is not None:
+        copies = attempts.continue_from(_folder(workspace, previous), folder)
+    job = Job(
+        key=trial.key,
+        short=trial.short,
+        attempt=number,
+        nonce=nonce,
+        mode=mode,
+        subject=settings.subject,
+        recipe=trial.recipe,
+        replicate=trial.replicate,
+        folder=folder,
+        log=workspace.trial(trial.key) / attempts.LOG,
+        cache=workspace.cache,
+        measurement=settings.measurement,
+        resume_from=copies[0].path if copies else None,
+        fallbacks=[c.path for c in copies[1:]],
+        student=student,
+        gpus=gpus,
+        cpus=settings.cpus,
+        deadline=settings.deadline,
+        code=fingerprints.code,
+        python_path=list(settings.python_path),
+    )
+    opened = Opened(
+        at=time.time(),
+        key=trial.key,
+        attempt=number,
+        nonce=nonce,
+        study=settings.study,
+        mode="measure" if mode == "measure" else "train",
+        trial=trial,
+        protocol=fingerprints.protocol,
+        protocol_name=settings.measurement.protocol,
+        code=fingerprints.code,
+        code_files=fingerprints.code_files,
+        environment=environment.versions(),
+        device=environment.device_model(gpus > 0),
+        host=environment.host(),
+        resumed_from=previous.opened.attempt if previous is not None and copies else None,
+    )
+    return Prepared(job, opened, copies[0].step if copies else 0)
+
+
+def interrupted(workspace: Workspace, attempt: Attempt) -> Closed:
+    """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
+    opened = attempt.opened
+    lines = attempts.read_reports(_folder(workspace, attempt))
+    last = max((line.at for line in lines), default=opened.at)
+    return Closed(
+        at=max(last, opened.at),
+        key=opened.key,
+        attempt=opened.attempt,
+        nonce=opened.nonce,
+        state="killed",
+        reason="interrupted: its driver ended without closing it",
+        seconds=max(0.0, last - opened.at),
+        step=max((line.report.step for line in lines), default=0),
+        measurements=attempts.measurements(lines),
+        artifacts=attempts.kept_artifacts(lines),
+    )
+
+
+def _folder(workspace: Workspace, attempt: Attempt) -> Path:
+    return workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
+
+
+def _kept_student(
+    planned: PlannedTrial, past: TrialHistory | None, workspace: Workspace
+) -> Path | None:
+    """Kept student of a trial that only needs measuring, if it is still there."""
+    done = past.complete if past else None
+    if planned.state != "measure" or done is None or done.closed is None:
+        return None
+    folder = _folder(workspace, done)
+    kept = [folder / a.path for a in done.closed.artifacts if a.kind == "student"]
+    return kept[-1] if kept and kept[-1].exists() else None

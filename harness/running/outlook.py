@@ -1,0 +1,70 @@
+"""Where the declared contrasts point while the study still runs: mean differences, no judgement.
+
+Cheap on purpose: no interval, no p, nothing imported beyond what the driver has.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from harness.analyse.observed import observe
+from harness.journal import Closed, History
+from harness.plan import Plan, PlannedContrast
+
+SHOWN = 6
+"""Contrasts shown before the rest is only counted."""
+
+
+class Outlook:
+    """Takes in trials as they end; `lines` are made anew only after one did."""
+
+    def __init__(self, plan: Plan, history: History) -> None:
+        self._plan = plan
+        self._values = observe(plan, history).values
+        self._trials = {t.trial.key: t.trial for t in plan.trials if t.trial.kind == "trial"}
+        self._lines: list[str] | None = None
+
+    def add(self, closed: Closed) -> None:
+        """A trial ended."""
+        trial = self._trials.get(closed.key)
+        if trial is None or closed.state != "done" or not closed.measurements:
+            return
+        for metric, value in closed.measurements[-1].metrics.items():
+            if value is not None and math.isfinite(value):
+                row = self._values.setdefault(metric, {}).setdefault(trial.arm, {})
+                row[trial.replicate] = value
+        self._lines = None
+
+    def lines(self) -> list[str]:
+        """`H12 +0.006 (5/6, interim)` for each contrast with a complete replicate."""
+        if self._lines is None:
+            told = [text for c in self._plan.contrasts if (text := self._line(c))]
+            more = [f"and {len(told) - SHOWN} more contrasts"] if len(told) > SHOWN else []
+            self._lines = told[:SHOWN] + more
+        return self._lines
+
+    def _line(self, contrast: PlannedContrast) -> str:
+        values = self._values.get(contrast.metric, {})
+        seen = [
+            found
+            for replicate in range(self._plan.replicates)
+            if (found := _difference(contrast, values, replicate)) is not None
+        ]
+        if not seen:
+            return ""
+        mean = statistics.fmean(seen)
+        return f"{contrast.id} {mean:+.3g} ({len(seen)}/{self._plan.replicates}, interim)"
+
+
+def _difference(
+    contrast: PlannedContrast, values: Mapping[str, Mapping[int, float]], replicate: int
+) -> float | None:
+    """Mean of a - b over the matched pairs; None unless every pair is there, as in the verdict."""
+    found = []
+    for a, b in contrast.pairs:
+        if replicate not in values.get(a, {}) or replicate not in values.get(b, {}):
+            return None
+        found.append(values[a][replicate] - values[b][replicate])
+    return statistics.fmean(found) if found else None

@@ -1,0 +1,95 @@
+"""`run --smoke`: the baseline and two extreme arms for three steps; nothing is recorded."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+
+from harness.contract import Report
+from harness.executors.base import Ended, Event, Executor, Job
+from harness.executors.worker import SMOKE_OVER
+from harness.plan import Plan, PlannedTrial
+from harness.running.interrupts import Interrupts
+from harness.running.opening import Settings
+from harness.workspace import Workspace
+
+STEPS = 3
+
+
+def run_smoke(
+    plan: Plan,
+    settings: Settings,
+    workspace: Workspace,
+    executor: Executor,
+    echo: Callable[[str], None],
+) -> int:
+    """Try a few trials in a scratch folder and remove it. Nothing is recorded.
+
+    Returns:
+        exit code: 0 if all ran, 1 if one failed, 130 or 143 if interrupted.
+    """
+    workspace.ensure_usable()
+    scratch = workspace.cache / f"smoke-{secrets.token_hex(4)}"
+    ended: dict[str, Ended] = {}
+    arms = chosen(plan)
+    echo(
+        f"smoke   {len(arms)} of {len(plan.arms)} arms, up to their first report from step {STEPS} "
+        "on; nothing is recorded"
+    )
+
+    def jobs() -> Iterator[Job]:
+        for planned in arms:
+            trial = planned.trial
+            folder = scratch / trial.key
+            folder.mkdir(parents=True)
+            yield Job(
+                key=trial.key,
+                short=trial.short,
+                attempt=1,
+                nonce="smoke",
+                subject=settings.subject,
+                recipe=trial.recipe,
+                replicate=trial.replicate,
+                folder=folder,
+                log=folder / "log.txt",
+                cache=workspace.cache,
+                measurement=settings.measurement,
+                gpus=settings.gpus,
+                cpus=settings.cpus,
+                stop_at_step=STEPS,
+                python_path=list(settings.python_path),
+            )
+
+    def on_event(job: Job, event: Event, at: float) -> None:
+        if isinstance(event, Ended):
+            ended[job.key] = event
+            good = "works" if event.state == "done" else event.state
+            reason = "" if event.reason == SMOKE_OVER else event.reason
+            echo(f"smoke   {job.short}  {good}  {event.seconds:.1f} s  {reason}".rstrip())
+            if event.state == "failed":
+                echo(job.log.read_text().rstrip())
+        elif isinstance(event, Report):
+            echo(f"smoke   {job.short}  step {event.step}")
+
+    with Interrupts() as stop:
+        try:
+            executor.run(jobs(), on_event, stop)
+        finally:
+            executor.close()
+            shutil.rmtree(scratch, ignore_errors=True)
+        if stop():
+            return stop.exit_code
+    return 1 if any(e.state == "failed" for e in ended.values()) else 0
+
+
+def chosen(plan: Plan) -> list[PlannedTrial]:
+    """First replicate of the baseline and of the first and last other arm of the design.
+
+    References are no arms; they are made by the run itself, first.
+    """
+    trials = [t for t in plan.trials if t.trial.kind == "trial" and t.trial.replicate == 0]
+    by_arm = {t.trial.arm: t for t in trials}
+    baseline = [arm.name for arm in plan.arms if arm.baseline]
+    others = [arm.name for arm in plan.arms if not arm.baseline]
+    return [by_arm[name] for name in dict.fromkeys([*baseline, *others[:1], *others[-1:]])]

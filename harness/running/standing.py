@@ -1,0 +1,139 @@
+"""How a study stands by its journal: counts, what runs now, what went wrong. Read-only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import HarnessError
+from harness.journal import History, TrialHistory
+from harness.running import claims
+from harness.trial import Trial
+from harness.workspace import Workspace
+
+Stands = Literal["pending", "running", "interrupted", "done", "failed", "diverged", "killed"]
+ORDER: tuple[Stands, ...] = (
+    "done",
+    "running",
+    "pending",
+    "interrupted",
+    "failed",
+    "diverged",
+    "killed",
+)
+
+
+class TrialStanding(BaseModel):
+    """One trial as it stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    short: str
+    arm: str
+    kind: str
+    replicate: int
+    state: Stands = Field(description="`interrupted`: opened by a driver that is gone.")
+    attempts: int
+    reason: str = ""
+    seconds: float = Field(description="Wall seconds of all attempts.")
+    ended: float | None = Field(None, description="Unix time of the last ending.")
+
+
+class Standing(BaseModel):
+    """A study as it stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: str
+    workspace: str
+    running_on: str = Field("", description="Driver that runs it now, if any.")
+    counts: dict[str, int]
+    trials: list[TrialStanding]
+    report: str = ""
+
+
+def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
+    """Every trial that the study's last `run` planned.
+
+    Raises:
+        HarnessError: if the study never ran in this workspace.
+    """
+    planned = history.planned.get(study)
+    if not planned:
+        known = ", ".join(sorted(history.planned)) or "none yet"
+        raise HarnessError(
+            f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
+        )
+    latest = max(planned, key=lambda p: p.at)
+    trials = [trial_standing(t, history.trials.get(t.key), workspace) for t in latest.trials]
+    counts = Counter(t.state for t in trials)
+    page = workspace.study(study) / "report.html"
+    who = claims.holder(claims.study_lock(workspace, study))
+    return Standing(
+        study=study,
+        workspace=str(workspace.root),
+        running_on=str(who) if who else "",
+        counts={state: counts[state] for state in ORDER if counts[state]},
+        trials=trials,
+        report=str(page) if page.is_file() else "",
+    )
+
+
+def trial_standing(
+    trial: Trial, history: TrialHistory | None, workspace: Workspace
+) -> TrialStanding:
+    """One trial; an attempt without an ending counts as running only while its claim is held."""
+    state: Stands = history.state if history else "pending"
+    if state == "running" and not claims.is_claimed(claims.trial_lock(workspace, trial.key)):
+        state = "interrupted"
+    latest = history.latest if history else None
+    closed = latest.closed if latest else None
+    return TrialStanding(
+        key=trial.key,
+        short=trial.short,
+        arm=trial.arm,
+        kind=trial.kind,
+        replicate=trial.replicate,
+        state=state,
+        attempts=len(history.attempts) if history else 0,
+        reason=closed.reason if closed and state != "pending" else "",
+        seconds=history.seconds() if history else 0.0,
+        ended=closed.at if closed else None,
+    )
+
+
+def only_key(history: History, prefix: str, workspace: Workspace) -> str:
+    """The one key that starts with `prefix`; a short name such as `arm-r0-1f9c2a7b` is fine too.
+
+    Raises:
+        HarnessError: if there is none, or more than one.
+    """
+    wanted = prefix.rpartition("-")[2] if "-" in prefix else prefix
+    found = history.find(wanted)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise HarnessError(
+            f"no trial {prefix!r} in workspace {workspace.root}. `stillhouse status --json` lists "
+            "the keys; another workspace is named with --workspace."
+        )
+    raise HarnessError(f"{prefix!r} is ambiguous: {', '.join(found[:5])}. Give more digits.")
+
+
+def place(workspace: Path | None, study: Path | None = None) -> Workspace:
+    """The workspace a reading command means.
+
+    Raises:
+        HarnessError: if there is nothing there.
+    """
+    found = Workspace.find(study, workspace)
+    if not found.journal.is_dir():
+        raise HarnessError(
+            f"nothing ran yet in workspace {found.root}. Start with `stillhouse run STUDY`, or "
+            "name another workspace with --workspace."
+        )
+    return found

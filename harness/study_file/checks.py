@@ -1,0 +1,166 @@
+"""Checks of a study file that need more than its shape; one pass finds all mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import subjects
+from harness.contract import Subject
+from harness.design import ArmsError, Combination, combinations, layout
+from harness.errors import StudyError, SubjectError
+from harness.planning.matching import match, sides
+from harness.study import Study
+from harness.study_file.document import Document, Loc, read
+from harness.study_file.factor_checks import FactorChecks
+from harness.study_file.level_checks import LevelChecks
+from harness.study_file.nearest import nearest
+from harness.study_file.recipe_checks import RecipeChecks
+from harness.study_file.resolve import Resolver
+from harness.study_file.shape import Shape, shape_of
+from harness.workspace import project_of
+
+NEEDED_FOR_ARMS = {"factors", "where", "baseline", "arms", "set", "recipe", "design", "subject"}
+"""Parts of the file that must be right before arms can be resolved."""
+
+
+def checked_study(file: Path) -> Study:
+    """Read a study file and check everything in it.
+
+    Raises:
+        StudyError: with every mistake found.
+    """
+    document = read(file)
+    shape = shape_of(document)
+    if shape is None:
+        raise StudyError(file, document.problems)
+    study = _Checks(file, document, shape).run()
+    if document.problems:
+        raise StudyError(file, document.problems)
+    return study
+
+
+class _Checks:
+    """One pass over one study; problems are collected in the document."""
+
+    def __init__(self, file: Path, document: Document, shape: Shape) -> None:
+        self.file = file
+        self.document = document
+        self.shape = shape
+        self.study = Study(**dict(shape.study), file=file.absolute())
+
+    def run(self) -> Study:
+        subject = self._subject()
+        recipe = RecipeChecks(self.file, self.document, self.shape)
+        resolver = recipe.run(subject) if subject else None
+        self.study = self.study.model_copy(update={"base": recipe.base})
+        good: list[int] = []
+        if self.shape.has_factors:
+            levels = FactorChecks(self.document, self.study, resolver).run(self.shape.broken)
+            good = LevelChecks(self.document, self.shape, levels, resolver).run()
+        if subject is not None:
+            self._defaults(subject)
+            self._measured(subject, resolver)
+            if resolver is not None and self._ready():
+                self._arms(subject, good)
+        return self.study
+
+    def _subject(self) -> Subject | None:
+        if "subject" in self.shape.lost:
+            return None
+        try:
+            return subjects.load(self.shape.study.subject, project=project_of(self.file))
+        except SubjectError as error:
+            self.document.fail(str(error), "subject")
+            return None
+
+    def _ready(self) -> bool:
+        own = str(self.file)
+        return self.shape.has_factors and not any(
+            p.file != own or p.path.split(".")[0] in NEEDED_FOR_ARMS for p in self.document.problems
+        )
+
+    def _defaults(self, subject: Subject) -> None:
+        """Fill in what the file leaves to the subject: primary metric, protocol."""
+        written = self.shape.study
+        headline = [name for name, spec in subject.metrics.items() if spec.headline]
+        primary = written.primary or next(iter(headline or subject.metrics), "")
+        default = getattr(subject, "default_protocol", "")
+        default = default or next(iter(getattr(subject, "protocols", ())), "default")
+        protocol = written.protocol or default
+        if protocol.endswith((".yaml", ".yml")):
+            protocol = str((self.file.parent / protocol).absolute())
+        contrasts = [
+            c if c.metric else c.model_copy(update={"metric": primary}) for c in written.contrasts
+        ]
+        self.study = self.study.model_copy(
+            update={"primary": primary, "protocol": protocol, "contrasts": contrasts}
+        )
+
+    def _measured(self, subject: Subject, resolver: Resolver | None) -> None:
+        known = list(subject.metrics)
+        named: list[tuple[str, Loc]] = [(self.study.primary, ("primary",))]
+        named += [
+            (contrast.metric, ("contrasts", index, "metric"))
+            for index, contrast in self.shape.numbered("contrasts", self.shape.study.contrasts)
+            if contrast.metric
+        ]
+        for metric, loc in named:
+            if metric not in known:
+                self.document.fail(f"no metric {metric!r}{nearest(metric, known)}", *loc)
+        protocols = list(getattr(subject, "protocols", ()))
+        name = self.study.protocol
+        if protocols and name not in protocols and not Path(name).is_file():
+            self.document.fail(f"no protocol {name!r}{nearest(name, protocols)}", "protocol")
+        elif resolver is not None:
+            try:
+                subject.fingerprints(resolver.resolve({}), name)
+            except (ValueError, OSError) as error:
+                self.document.fail(f"protocol {name!r} cannot be used: {error}", "protocol")
+
+    def _arms(self, subject: Subject, good: list[int]) -> None:
+        try:
+            made = layout(self.study, subject)
+        except ArmsError as error:
+            for text, loc in self._grouped(error):
+                self.document.fail(text, *loc, key=loc == ("factors",))
+            return
+        if not made.arms:
+            self.document.fail("`where` leaves no arm", "where", key=True)
+            return
+        if self.study.baseline and not any(arm.baseline for arm in made.arms):
+            self.document.fail(
+                "the baseline is not among the arms: `where` or `arms` leaves it out", "baseline"
+            )
+        for index, contrast in self.shape.numbered("contrasts", self.study.contrasts):
+            if index not in good or match(self.study, made, contrast).pairs:
+                continue
+            a, b = sides(self.study, contrast)
+            self.document.fail(
+                f"contrast {contrast.id} matches no pair of arms: a is {_shown(a)}, b is "
+                f"{_shown(b)}, and no two planned arms have these levels and agree on all other "
+                "factors",
+                *("contrasts", index),
+            )
+
+    def _grouped(self, error: ArmsError) -> Iterator[tuple[str, Loc]]:
+        """One text per message, placed at the level that exactly the refused arms share, if any."""
+        groups: dict[tuple[str, str], list[Combination]] = {}
+        for combination, fault in error.faults:
+            groups.setdefault((".".join(fault.path), fault.message), []).append(combination)
+        every = combinations(self.study)
+        for (path, message), found in groups.items():
+            loc: Loc = ("factors",)
+            for factor, label in found[0].items():
+                having = [c for c in every if c[factor] == label]
+                if len(having) == len(found) and all(c[factor] == label for c in found):
+                    loc = ("factors", factor, "levels", self.study.levels()[factor][label].index)
+            yield (
+                f"{len(found)} arm(s) have a recipe that is refused, e.g. {_shown(found[0])}: "
+                f"{path or 'recipe'}: {message}",
+                loc,
+            )
+
+
+def _shown(levels: Combination) -> str:
+    return "{" + ", ".join(f"{k}: {v}" for k, v in levels.items()) + "}"

@@ -1,0 +1,152 @@
+"""Sources: every source of a recipe behind one face, so that one batch may mix them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from recipes.data.rows import RowReport, Rows
+from recipes.data.settings import Data, FileSource
+from recipes.data.sizes import refuse_short, wanted
+from recipes.data.toyworld import RULES, ToyWorldSource, with_target
+from recipes.families.base import Condition
+from recipes.families.toyworld import ToyWorldFamily
+from recipes.toyworld.prompts import Prompt, prompts
+
+Seed = Callable[..., int]
+_Row = TypeVar("_Row")
+
+
+class Sources:
+    """Prompts and edit cases of a recipe's sources, read and checked.
+
+    Args:
+        data: the recipe's data settings.
+        family: what turns texts and pictures into conditions.
+        seed: streams of the replicate; `subset.<source>` orders what a set size takes from.
+        cache: folder for rows as `datasets` keeps them, and for what checks found.
+
+    Attributes:
+        reports: what was found in each file.
+
+    Raises:
+        ValueError: a file cannot be read, has too many bad rows, or fewer than the set takes.
+    """
+
+    def __init__(self, data: Data, family: ToyWorldFamily, seed: Seed, cache: Path) -> None:
+        self.family = family
+        self.reports: list[RowReport] = []
+        self._files: dict[str, _Drawn] = {}
+        self._edit_types: dict[str, str] = {}
+        chosen: dict[str, list[Prompt]] = {}
+        counts = wanted(data) or {}
+        for name in data.composition:
+            origin, count = data.origin("t2i", name), counts.get(name)
+            if isinstance(origin, FileSource):
+                self._add(name, origin, count, data.max_bad_share, seed, cache)
+            else:
+                chosen[name] = taken(name, prompts(origin.category, "train"), count, seed)
+        for name in data.edit_types:
+            origin = data.origin("edit", name)
+            if isinstance(origin, FileSource):
+                self._add(name, origin, None, data.max_bad_share, seed, cache)
+            else:
+                self._edit_types[name] = origin.category
+        self.world = ToyWorldSource(family, chosen)
+
+    @property
+    def offers_targets(self) -> bool:
+        """Whether every row has a target picture: prompts of files have none."""
+        return all("target" in drawn.rows.columns for drawn in self._files.values())
+
+    def t2i(
+        self, names: Sequence[str], generators: Sequence[torch.Generator], *, targets: bool = False
+    ) -> Condition:
+        """Conditions of prompts, one per source named; targets as `ToyWorldSource.t2i`."""
+        if targets:
+            return self.world.t2i(names, generators, targets=True)
+        texts = [
+            self._files[name].prompt(g)
+            if name in self._files
+            else self.world.prompt(name, g).caption
+            for name, g in zip(names, generators, strict=True)
+        ]
+        return self.family.condition(texts)
+
+    def edit(
+        self, names: Sequence[str], generators: Sequence[torch.Generator], *, targets: bool = False
+    ) -> Condition:
+        """Conditions of edit cases, one per source named; target latents where asked for."""
+        rows: dict[int, tuple[str, Tensor, Tensor | None]] = {}
+        world = [i for i, name in enumerate(names) if name not in self._files]
+        if world:  # rendered in one call
+            types = [self._edit_types[names[i]] for i in world]
+            cases = self.world.cases(types, [generators[i] for i in world])
+            rows.update(zip(world, zip(*cases, strict=True), strict=True))
+        for i, name in enumerate(names):
+            if name in self._files:
+                rows[i] = self._files[name].case(generators[i], targets=targets)
+        texts, sources, answers = zip(*(rows[i] for i in range(len(names))), strict=True)
+        condition = self.family.condition(texts, torch.stack(sources))
+        return with_target(self.family, condition, torch.stack(answers)) if targets else condition
+
+    def _add(
+        self,
+        name: str,
+        origin: FileSource,
+        count: int | None,
+        limit: float,
+        seed: Seed,
+        cache: Path,
+    ) -> None:
+        rows = Rows(name, origin, cache)
+        report = rows.checked(RULES, cache)
+        report.refuse_above(limit)
+        self.reports.append(report)
+        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed))
+
+
+class _Drawn:
+    """Rows of a file that a trial draws from."""
+
+    def __init__(self, rows: Rows, chosen: Sequence[int]) -> None:
+        self.rows = rows
+        self.chosen = chosen
+
+    def prompt(self, generator: torch.Generator) -> str:
+        return str(self.rows.texts[self._row(generator)])
+
+    def case(
+        self, generator: torch.Generator, *, targets: bool
+    ) -> tuple[str, Tensor, Tensor | None]:
+        """Instruction, and source and (where asked for) target picture (3, H, W) in [-1, 1]."""
+        row = self._row(generator)
+        target = self._picture(row, "target") if targets else None
+        return str(self.rows.texts[row]), self._picture(row, "source"), target
+
+    def _picture(self, row: int, role: str) -> Tensor:
+        return torch.from_numpy(self.rows.pixels(row, role)).float() / 127.5 - 1
+
+    def _row(self, generator: torch.Generator) -> int:
+        return self.chosen[int(torch.randint(len(self.chosen), (), generator=generator))]
+
+
+def taken(name: str, pool: Sequence[_Row], count: int | None, seed: Seed) -> list[_Row]:
+    """The first `count` rows in an order hashed from replicate and source; all if None.
+
+    A smaller count gives a part of a larger one, and other sources play no part.
+
+    Raises:
+        ValueError: fewer rows than asked for.
+    """
+    if count is None:
+        return list(pool)
+    refuse_short(name, count, len(pool))
+    order = torch.randperm(
+        len(pool), generator=torch.Generator().manual_seed(seed(f"subset.{name}"))
+    )
+    return [pool[i] for i in order[:count].tolist()]
