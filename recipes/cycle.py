@@ -9,6 +9,7 @@ the first fake update. A non-finite update is skipped, counted and never hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from recipes.ledger import Ledger
 from recipes.objectives.base import Batch, Networks
 from recipes.objectives.registry import objective_of
 from recipes.recipe import Adam, Recipe
+from recipes.roles.assembly import gradients_only_in, roles_of
 
 WARMUP = -1
 """Cycle number of the fake-only updates before the first cycle."""
@@ -36,16 +38,15 @@ class Distillation:
         self.recipe = recipe
         self.draws = draws
         self.cycles = 0
-        start = recipe.teachers[recipe.student.init].weights
-        student = family.network(start).requires_grad_(True)
-        fake = None
-        if recipe.objective.fake_updates:
-            fake = family.network(start).requires_grad_(True)
+        cast = roles_of(recipe, family, draws.seed, need_fake=recipe.objective.fake_updates > 0)
+        student, fake = cast.student, cast.fake
         self.networks = Networks(
             family=family,
             student=student,
             fake=fake,
-            teachers=TeacherPanel.load(family, recipe.teachers, recipe.guidance, recipe.panel),
+            teachers=TeacherPanel.load(
+                family, recipe.teachers, recipe.guidance, recipe.panel, cast.teacher
+            ),
             rungs=recipe.student.levels,
         )
         self.objective = objective_of(recipe.objective)
@@ -60,8 +61,12 @@ class Distillation:
         self.ledger = Ledger()
         for role, network in {**self.trained, **own}.items():
             self.ledger.watch(role, network)
-        for network, _ in self.networks.teachers.members:
+        frozen = [network for network, _ in self.networks.teachers.members]
+        for network in frozen:
             self.ledger.watch("teacher", network)
+        # Listed once: walking modules after every backward costs a hundredth of a tiny cycle.
+        self._parameters = {role: list(m.parameters()) for role, m in self.trained.items()}
+        self._parameters["frozen"] = [p for network in frozen for p in network.parameters()]
 
     def warm_up(self) -> None:
         """Fake-only updates that let the fake score find the student before the first cycle."""
@@ -104,12 +109,12 @@ class Distillation:
 
     def _step(self, role: str, loss: Tensor) -> float:
         optimiser = self.optimisers[role]
-        module = self.trained[role]
         settings: Adam = getattr(self.recipe.optimiser, role)
         loss.backward()
-        norm = float(
-            nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm, foreach=True)
-        )
+        active = self._parameters[role]
+        others = chain.from_iterable(p for name, p in self._parameters.items() if name != role)
+        assert gradients_only_in(active, others), f"{role}'s update reached another role"
+        norm = float(nn.utils.clip_grad_norm_(active, settings.clip_norm, foreach=True))
         if norm == norm and norm != float("inf"):
             optimiser.step()
         else:

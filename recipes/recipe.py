@@ -2,7 +2,8 @@
 
 Every leaf has a dotted path (`guidance.scale`) that a study can vary. Fields marked `simplex` hold
 shares: they are normalised, and setting one rescales the others. Each part's settings stand beside
-the code that reads them: `data/settings.py`, `guidance/settings.py`, `objectives/settings.py`.
+the code that reads them: `data/settings.py`, `guidance/settings.py`, `objectives/settings.py`,
+`roles/settings.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from recipes.data.sizes import cycles_of_epochs, refuse_small_pools
 from recipes.guidance.checks import check_panel
 from recipes.guidance.settings import Guidance, Panel, Teacher
 from recipes.objectives.settings import AnyObjective, Dmd
+from recipes.roles.settings import Roles
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
 from recipes.toyworld.prompts import encode
@@ -97,6 +99,7 @@ class Recipe(Settings):
     )
     panel: Panel = Field(default_factory=Panel, description="How the teachers are combined.")
     student: Student = Field(default_factory=Student, description="The student.")
+    roles: Roles = Field(default_factory=Roles, description="Full copies, or adapters on a base.")
     objective: AnyObjective = Field(
         default_factory=Dmd, description="Objective and its settings, told apart by `name`."
     )

@@ -83,14 +83,22 @@ class TeacherPanel:
 
     @classmethod
     def load(
-        cls, family: Family, teachers: Mapping[str, Teacher], guidance: Guidance, panel: Panel
+        cls,
+        family: Family,
+        teachers: Mapping[str, Teacher],
+        guidance: Guidance,
+        panel: Panel,
+        network: Callable[[str], nn.Module] | None = None,
     ) -> TeacherPanel:
         """The panel of some settings, with networks and negative prompt of a family.
+
+        `network` gives the network of named weights, where roles share one; else the family does.
 
         Raises:
             ValueError: the family does not know the weights or cannot encode the negative prompt.
         """
-        networks = {name: family.network(t.weights) for name, t in teachers.items() if t.share > 0}
+        network = network or family.network
+        networks = {name: network(t.weights) for name, t in teachers.items() if t.share > 0}
         negative = family.condition([guidance.negative]).text_BLD[0] if guidance.negative else None
         return cls(family, networks, teachers, guidance, panel, negative)
 

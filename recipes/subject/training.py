@@ -18,6 +18,7 @@ from recipes.export import export
 from recipes.families.toyworld import ToyWorldFamily, shared
 from recipes.recipe import Recipe
 from recipes.references import own_teacher
+from recipes.roles.adapters import deployed
 from recipes.sampling import student_pictures
 from recipes.subject.measuring import measured
 
@@ -93,10 +94,10 @@ def _measured(
     last = done == total
     student: tuple[Artifact, ...] = ()
     if last:
-        path = export(network, recipe, context.folder, done)
+        path = export(network, recipe, family, context.folder, done)
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
-    pictures = student_pictures(family, network, rungs, renoise=recipe.objective.renoises)
+    pictures = student_pictures(family, deployed(network), rungs, renoise=recipe.objective.renoises)
     teacher, note = own_teacher(recipe.model_dump(mode="json"))
     protocol = context.measurement.protocol
     for report in measured(pictures, protocol, context, done, total, teacher, note):
