@@ -5,7 +5,10 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from harness.contract import Artifact
+from harness.errors import StudyError
 from harness.journal import Closed, History, MeasuredAt, Opened, Planned
 from harness.plan import Plan, make_plan
 from harness.study import Study, load
@@ -37,6 +40,16 @@ def write(folder: Path, body: str = BODY, head: str = HEAD, name: str = "study.y
     file = folder / name
     file.write_text(head + textwrap.dedent(body), encoding="utf-8")
     return file
+
+
+def mistakes(file: Path) -> StudyError:
+    """The error of a study file; reading it must write nothing."""
+    before = sorted(file.parent.rglob("*"))
+    with pytest.raises(StudyError) as error:
+        load(file)
+    assert sorted(p for p in file.parent.rglob("*") if "__pycache__" not in str(p)) == before
+    assert error.value.exit_code == 2
+    return error.value
 
 
 def study(folder: Path, body: str = BODY) -> Study:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from harness.errors import Problem, StudyError
 from harness.study import load
-from tests.harness.study_files import BODY, HEAD, write
+from tests.harness.study_files import BODY, HEAD, mistakes, write
 
 MANY = """\
 name: demo study
@@ -79,15 +79,6 @@ EXPECTED = [
     ("base.yaml", 2, 10, "unknown key 'mixtrue'; did you mean 'mixture'?"),
     ("base.yaml", 3, 9, "'purple' is not one of them; allowed: blue, green, red"),
 ]
-
-
-def mistakes(file: Path) -> StudyError:
-    before = sorted(file.parent.rglob("*"))
-    with pytest.raises(StudyError) as error:
-        load(file)
-    assert sorted(p for p in file.parent.rglob("*") if "__pycache__" not in str(p)) == before
-    assert error.value.exit_code == 2
-    return error.value
 
 
 def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> None:
@@ -218,54 +209,6 @@ def test_a_command_as_subject_is_said_to_be_planned(tmp_path: Path) -> None:
 )
 def test_one_mistake_does_not_cause_others(tmp_path: Path, body: str) -> None:
     assert len(mistakes(write(tmp_path, body)).problems) == 1
-
-
-FOLLOWED = """\
-recipe: {}
-factors:
-  part.x: [0, 1]
-  look: {path: colour, levels: [red, blue]}
-where: ["not (part.x == 1 and look == 'blue')"]
-design: one_factor
-baseline: {part.x: 0, look: red}
-contrasts:
-  - {id: H1, a: {part.x: 1}, b: {part.x: 0}}
-  - {id: H2, a: {look: blue}, b: {look: red}, at: {part.x: 0}}
-"""
-
-
-@pytest.mark.parametrize(
-    ("right", "wrong", "place", "said"),
-    [
-        ("  part.x: [", "  part.xx: [", (6, 3), "no field 'xx' in 'part'; did you mean 'x'?"),
-        ("  part.x: [", "  prt.x: [", (6, 3), "no recipe field 'prt.x'; did you mean 'part.x'?"),
-        ("  look: {p", "  lok: {p", (8, 9), "no factor 'look'; did you mean 'lok'?"),
-        ("e: {part.x: 0", "e: {prt.x: 0", (10, 12), "no factor 'prt.x'; did you mean 'part.x'?"),
-        ("(part.x == 1", "(part.y == 1", (8, 9), "no factor 'part.y'; did you mean 'part.x'?"),
-    ],
-)
-def test_a_misspelt_factor_is_reported_once(
-    tmp_path: Path, right: str, wrong: str, place: tuple[int, int], said: str
-) -> None:
-    """Baseline, contrasts and where name it too, or rest on where it was named."""
-    load(write(tmp_path, FOLLOWED))
-    assert FOLLOWED.count(right) == 1
-    error = mistakes(write(tmp_path, FOLLOWED.replace(right, wrong)))
-    (problem,) = error.problems
-    assert said in problem.message
-    assert (problem.line, problem.column) == place
-
-
-def test_a_name_that_is_no_factor_says_where_else_it_is(tmp_path: Path) -> None:
-    (problem,) = mistakes(write(tmp_path, FOLLOWED.replace("  look: {", "  lok: {"))).problems
-    assert problem.message.endswith("; also on line 10, 13")
-
-
-def test_an_independent_mistake_is_not_taken_for_a_consequence(tmp_path: Path) -> None:
-    body = FOLLOWED.replace("  part.x: [", "  part.xx: [").replace("at: {part.x", "at: {cycles")
-    first, second = mistakes(write(tmp_path, body)).problems
-    assert "no field 'xx'" in first.message
-    assert "no factor 'cycles'" in second.message
 
 
 def test_factors_may_be_called_like_fields(tmp_path: Path) -> None:
