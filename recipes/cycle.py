@@ -1,5 +1,7 @@
 """The training loop's unit: a cycle is one student update plus k fake-score updates.
 
+Objectives without a fake score have k = 0, and none is built, run or kept.
+
 Counters count cycles; schedules, EMA and checkpoints are keyed to them. The student's sample serves
 the first fake update. A non-finite update is skipped, counted and never hidden.
 """
@@ -18,7 +20,7 @@ from recipes.families.base import Family
 from recipes.guidance.panel import TeacherPanel
 from recipes.ledger import Ledger
 from recipes.objectives.base import Batch, Networks
-from recipes.objectives.dmd import DmdObjective
+from recipes.objectives.registry import objective_of
 from recipes.recipe import Adam, Recipe
 from recipes.roles.assembly import gradients_only_in, roles_of
 
@@ -35,10 +37,9 @@ class Distillation:
         self.recipe = recipe
         self.draws = draws
         self.cycles = 0
-        self.skipped = {"student": 0, "fake": 0}
-        cast = roles_of(recipe, family, draws.seed)
+        need_fake = recipe.objective.fake_updates > 0
+        cast = roles_of(recipe, family, draws.seed, need_fake=need_fake)
         student, fake = cast.student, cast.fake
-        assert fake is not None
         self.networks = Networks(
             family=family,
             student=student,
@@ -48,17 +49,22 @@ class Distillation:
             ),
             rungs=recipe.student.levels,
         )
-        self.objective = DmdObjective(recipe.objective)
+        self.objective = objective_of(recipe.objective)
         self.ema = Ema(student, recipe.train.ema_decay)
+        own = self.objective.start(self.networks)
+        self.trained = {"student": student} | ({"fake": fake} if fake is not None else {})
+        self.skipped = dict.fromkeys(self.trained, 0)
         self.optimisers = {
-            "student": _adamw(student, recipe.optimiser.student),
-            "fake": _adamw(fake, recipe.optimiser.fake),
+            role: _adamw(network, getattr(recipe.optimiser, role))
+            for role, network in self.trained.items()
         }
         self.ledger = Ledger()
-        self.ledger.watch("student", student)
-        self.ledger.watch("fake", fake)
-        for network, _ in self.networks.teachers.members:
+        for role, network in {**self.trained, **own}.items():
+            self.ledger.watch(role, network)
+        teachers = [network for network, _ in self.networks.teachers.members]
+        for network in teachers:
             self.ledger.watch("teacher", network)
+        self.frozen = [*own.values(), *teachers]
 
     def warm_up(self) -> None:
         """Fake-only updates that let the fake score find the student before the first cycle."""
@@ -76,13 +82,14 @@ class Distillation:
         for name in steps[0].logs:
             logs[name] = sum(w * s.logs[name] for w, s in zip(weights, steps, strict=True))
         logs["grad_norm_student"] = self._step("student", loss)
+        self.objective.after_student(self.networks)
         for update in range(self.recipe.objective.fake_updates):
             if update == 0:
                 judged = self.draws.judged_anew(batches, number)
                 loss, norm = self._fake_update(judged, [step.sample_BCHW for step in steps])
             else:
                 loss, norm = self._fake_update(self.draws.batches("fake", number, update))
-        logs["loss_fake"], logs["grad_norm_fake"] = loss, norm
+            logs["loss_fake"], logs["grad_norm_fake"] = loss, norm
         self.ema.update(self.networks.student)
         self.cycles += 1
         return logs
@@ -100,11 +107,10 @@ class Distillation:
 
     def _step(self, role: str, loss: Tensor) -> float:
         optimiser = self.optimisers[role]
-        module = self.networks.student if role == "student" else self.networks.fake
+        module = self.trained[role]
         settings: Adam = getattr(self.recipe.optimiser, role)
         loss.backward()
-        others = [m for m in (self.networks.student, self.networks.fake) if m is not module]
-        others += [network for network, _ in self.networks.teachers.members]
+        others = [m for m in (*self.trained.values(), *self.frozen) if m is not module]
         assert gradients_only_in(module, others), f"{role}'s update reached another role"
         norm = float(
             nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm, foreach=True)
@@ -137,8 +143,8 @@ class Distillation:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs."""
         return {
-            "student": self.networks.student.state_dict(),
-            "fake": self.networks.fake.state_dict(),
+            "roles": {role: network.state_dict() for role, network in self.trained.items()},
+            "objective": self.objective.state_dict(),
             "ema": self.ema.state_dict(),
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
             "cycles": self.cycles,
@@ -148,8 +154,9 @@ class Distillation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`."""
-        self.networks.student.load_state_dict(state["student"])
-        self.networks.fake.load_state_dict(state["fake"])
+        for role, network in self.trained.items():
+            network.load_state_dict(state["roles"][role])
+        self.objective.load_state_dict(state["objective"])
         self.ema.load_state_dict(state["ema"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])

@@ -17,7 +17,7 @@ from recipes.data.settings import CATEGORIES, EDIT_TYPES, Data, Mixing
 from recipes.data.sizes import cycles_of_epochs, refuse_small_pools
 from recipes.guidance.checks import check_panel
 from recipes.guidance.settings import Guidance, Panel, Teacher
-from recipes.objectives.settings import Dmd
+from recipes.objectives.settings import AnyObjective, Dmd
 from recipes.roles.settings import Roles
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
@@ -100,7 +100,9 @@ class Recipe(Settings):
     panel: Panel = Field(default_factory=Panel, description="How the teachers are combined.")
     student: Student = Field(default_factory=Student, description="The student.")
     roles: Roles = Field(default_factory=Roles, description="Full copies, or adapters on a base.")
-    objective: Dmd = Field(default_factory=Dmd, description="Objective and its settings.")
+    objective: AnyObjective = Field(
+        default_factory=Dmd, description="Objective and its settings, told apart by `name`."
+    )
     optimiser: Optimiser = Field(default_factory=Optimiser, description="Optimisers.")
     train: Train = Field(default_factory=Train, description="Length and width of training.")
 
@@ -130,6 +132,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"epochs and task mixture make {self.total_cycles:,} cycles; at most {LONGEST:,}"
             )
+        self.objective.check(self)
         return self
 
     @property

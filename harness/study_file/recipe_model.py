@@ -42,7 +42,9 @@ def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list
         path = _in_data(item["loc"], data, keep_last=item["type"] == "missing")
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            fields = fields_at(model, list(path[:-1]))
+            models = _models_at(model, list(path[:-1]))
+            taken = [m for m in models if _tags(m) & {*item["loc"]}]  # the branch of a union
+            fields = [name for m in taken or models for name in m.model_fields]
             message = f"unknown key {path[-1]!r}{nearest(path[-1], fields)}"
         elif item["type"] == "missing":
             message = f"required key {path[-1]!r} is missing"
@@ -50,16 +52,26 @@ def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list
         elif item["type"] == "string_pattern_mismatch":
             message = f"{item['input']!r} does not match {item['ctx']['pattern']}"
         elif item["type"] == "literal_error":
-            choices = [c.strip("'") for c in _choices(item["ctx"]["expected"])]
-            message = f"{item['input']!r} is not one of them{nearest(item['input'], choices)}"
+            message = _not_one_of(item["input"], item["ctx"]["expected"])
+        elif item["type"] == "union_tag_invalid":
+            path = (*path, item["ctx"]["discriminator"].strip("'"))
+            message = _not_one_of(item["ctx"]["tag"], item["ctx"]["expected_tags"])
         elif not isinstance(item["input"], dict):
             message = f"{message}, given {_short(item['input'])}"
         merged.setdefault(path, []).append(message)
     return [Fault(path, " or ".join(dict.fromkeys(said))) for path, said in merged.items()]
 
 
-def _choices(expected: str) -> list[str]:
-    return [part for chunk in expected.split(" or ") for part in chunk.split(", ")]
+def _not_one_of(given: Any, expected: str) -> str:
+    parts = [part for chunk in expected.split(" or ") for part in chunk.split(", ")]
+    choices = [part.strip("'") for part in parts]
+    return f"{given!r} is not one of them{nearest(given, choices)}"
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """What pydantic calls a branch of a union: the model's name, or the value that tells it."""
+    told = {str(v) for f in model.model_fields.values() for v in get_args(f.annotation)}
+    return {model.__name__} | told
 
 
 def _short(value: Any) -> str:
@@ -142,6 +154,10 @@ def _fitting(parts: tuple[type[BaseModel], ...], value: Any) -> type[BaseModel] 
 
 def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     """Names the model knows below a path; empty where it is not a model."""
+    return [name for m in _models_at(model, path) for name in m.model_fields]
+
+
+def _models_at(model: type[BaseModel], path: list[str]) -> tuple[type[BaseModel], ...]:
     models: tuple[type[BaseModel], ...] = (model,)
     rest = list(path)
     while rest:
@@ -150,4 +166,4 @@ def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
         models = tuple(found for info in infos for found in _models_in(info.annotation))
         if rest and any(_is_map(info.annotation) for info in infos):
             rest.pop(0)
-    return [name for m in models for name in m.model_fields]
+    return models

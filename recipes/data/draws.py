@@ -25,7 +25,11 @@ Seed = Callable[..., int]
 
 
 class Source(Protocol):
-    """Prompts and edit cases of a family; each sample draws from its own generator."""
+    """Prompts and edit cases of a family; each sample draws from its own generator.
+
+    A source that sets `offers_targets` also takes `targets=True`: target latents come with the
+    conditions, and nothing else of them changes.
+    """
 
     def t2i(self, categories: Sequence[str], generators: Sequence[torch.Generator]) -> Condition:
         """Conditions of prompts, one per category named."""
@@ -47,11 +51,21 @@ def pick(shares: Mapping[str, float], u: float) -> str:
 
 
 class Draws:
-    """Micro-batches of one trial, addressed by (role, cycle, update)."""
+    """Micro-batches of one trial, addressed by (role, cycle, update).
+
+    Raises:
+        ValueError: if the objective needs target images and the source offers none.
+    """
 
     def __init__(
         self, recipe: Recipe, source: Source, shape: tuple[int, int, int], seed: Seed
     ) -> None:
+        objective = recipe.objective
+        if not objective.prompt_only and not getattr(source, "offers_targets", False):
+            raise ValueError(
+                f"objective {objective.name!r} needs target images and {type(source).__name__} "
+                "offers prompts only; use a source with targets, or an objective without"
+            )
         self.recipe = recipe
         self.mixture = recipe.mixture
         self.source = source
@@ -90,21 +104,32 @@ class Draws:
     def _batch(self, task: Task, role: str, cycle: int, update: int, rows: range) -> Batch:
         condition = self._condition(task, role, cycle, update, rows)
         noise = self._normal(f"noise.{role}", cycle, update, rows)
-        level, renoise = self._renoising(role, cycle, update, rows)
         settings = self.recipe.objective
-        offset = self.seed(f"exit.{role}", cycle, update) % self.recipe.student.rungs
-        if settings.exit_rungs == "stratified":  # within each task, or task and rung would go along
-            exits = stratified_exits(len(rows), self.recipe.student.rungs, offset + rows.start)
-        else:
-            exits = torch.full((len(rows),), offset)
+        level, renoise = None, None
+        if settings.judges:
+            level, renoise = self._renoising(role, cycle, update, rows)
+        exits = self._exits(role, cycle, update, rows) if settings.rolls else None
         fresh = None
-        if settings.rollout == "renoise":
+        if settings.renoises:
 
             def fresh(rung: int) -> Tensor:
                 return self._normal(f"rollout.{role}", cycle, update, rows, rung)
 
+        def further(stream: str) -> tuple[Tensor, Tensor]:
+            u_B = self._uniform(f"{stream}.level.{role}", cycle, update, rows, 1)[:, 0]
+            return u_B, self._normal(f"{stream}.noise.{role}", cycle, update, rows)
+
         progress = max(cycle, 0) / self.mixture.cycles
-        return Batch(task, condition, noise, exits, level, renoise, fresh, progress)
+        return Batch(task, condition, noise, exits, level, renoise, fresh, progress, further)
+
+    def _exits(self, role: str, cycle: int, update: int, rows: range) -> Tensor:
+        """Exit rung per row, (B,) int64 descending, from the first that the objective allows."""
+        settings, rungs = self.recipe.objective, self.recipe.student.rungs
+        first = settings.first_exit(rungs)
+        offset = self.seed(f"exit.{role}", cycle, update) % (rungs - first)
+        if settings.exit_rungs == "stratified":  # within each task, or task and rung would go along
+            return first + stratified_exits(len(rows), rungs - first, offset + rows.start)
+        return torch.full((len(rows),), first + offset)
 
     def judged_anew(
         self, batches: Sequence[tuple[Batch, float]], cycle: int
@@ -137,7 +162,9 @@ class Draws:
         names = [pick(shares, float(torch.rand((), generator=g))) for g in generators]
         self.realised[task] += len(rows)
         self.realised.update(f"{task}.{name}" for name in names)
-        condition = (self.source.t2i if task == "t2i" else self.source.edit)(names, generators)
+        asked = {} if self.recipe.objective.prompt_only else {"targets": True}
+        draw = self.source.t2i if task == "t2i" else self.source.edit
+        condition = draw(names, generators, **asked)
         return replace(condition, labels=tuple(names))
 
     def _generator(self, stream: str, *index: int) -> torch.Generator:

@@ -111,7 +111,7 @@ class TeacherPanel:
         rungs_B: Tensor | None = None,
         progress: float = 0.0,
     ) -> Tensor:
-        """Guided velocity (B, C, H, W); conditional and unconditional rows go through one call.
+        """Guided velocity (B, C, H, W); conditional and empty prompt go through one call.
 
         Args:
             z_BCHW: states.
@@ -121,12 +121,46 @@ class TeacherPanel:
                 needed where scale or weights are given by rung.
             progress: share of the cycles done (reading B).
         """
+        return self.conditional_and_guided(z_BCHW, t_B, condition, rungs_B, progress)[1]
+
+    @torch.no_grad()
+    def conditional(
+        self,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        condition: Condition,
+        rungs_B: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Unguided velocity (B, C, H, W), as `velocity` at scale 1: one forward a teacher."""
         mixed = torch.zeros_like(z_BCHW)
         for part in self._parts(t_B, condition, rungs_B, progress):
             rows = _all_or(part.rows_N, len(t_B))
-            v = self._guided(part, z_BCHW[rows], t_B[rows], condition.rows(rows))
+            asked = condition.rows(rows)
+            v = self.family.velocity(
+                part.network, z_BCHW[rows], t_B[rows], asked.text_BLD, asked.source_BCHW
+            )
             mixed[rows] += part.weight_N.to(v).view(-1, 1, 1, 1) * v
         return mixed
+
+    @torch.no_grad()
+    def conditional_and_guided(
+        self,
+        z_BCHW: Tensor,
+        t_B: Tensor,
+        condition: Condition,
+        rungs_B: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """`conditional` and `velocity` from the same calls."""
+        mixed, mixed_guided = torch.zeros_like(z_BCHW), torch.zeros_like(z_BCHW)
+        for part in self._parts(t_B, condition, rungs_B, progress):
+            rows = _all_or(part.rows_N, len(t_B))
+            v_cond, v = self._both(part, z_BCHW[rows], t_B[rows], condition.rows(rows))
+            weight = part.weight_N.to(v).view(-1, 1, 1, 1)
+            mixed[rows] += weight * v_cond
+            mixed_guided[rows] += weight * v
+        return mixed, mixed_guided
 
     def forwards(
         self,
@@ -178,11 +212,14 @@ class TeacherPanel:
                 parts.append(Part(network, rows, weight_B[rows], scale_B[rows]))
         return parts
 
-    def _guided(self, part: Part, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Guided velocity of a teacher's own rows."""
+    def _both(
+        self, part: Part, z: Tensor, t: Tensor, condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        """Conditional and guided velocity of a teacher's own rows."""
         text, source = condition.text_BLD, condition.source_BCHW
         if not bool(part.guided.any()):
-            return self.family.velocity(part.network, z, t, text, source)
+            v = self.family.velocity(part.network, z, t, text, source)
+            return v, v
         count = len(t)
         rows = _all_or(part.guided.nonzero()[:, 0], count)
         empty = condition.empty_BLD if self.negative_LD is None else self.negative_LD
@@ -194,11 +231,12 @@ class TeacherPanel:
             None if source is None else torch.cat([source, source[rows]]),
         )
         v_cond, v_uncond = v[:count], v[count:]
-        v_cond[rows] = guided_rows(
+        v_guided = v_cond.clone()
+        v_guided[rows] = guided_rows(
             z[rows], t[rows], v_cond[rows], v_uncond, part.scale_N[part.guided],
             self.guidance.rescale,
         )  # fmt: skip
-        return v_cond
+        return v_cond, v_guided
 
 
 def _all_or(rows_N: Tensor, count: int) -> Tensor | slice:

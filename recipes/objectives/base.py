@@ -1,13 +1,14 @@
-"""What an objective is: losses of the student and the fake score on one micro-batch.
+"""What an objective is: losses of the student and, where there is one, of the fake score.
 
 A new objective is one file beside this one and one test; see CONTRIBUTING.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,18 +23,21 @@ class Batch:
 
     task: Task
     condition: Condition
+    """With target latents where the objective is not prompt-only."""
     noise_BCHW: Tensor
     """Where the rollout starts."""
-    exits_B: Tensor
-    """Exit rung per row, descending."""
-    renoise_t_B: Tensor
-    """Level at which the sample is judged."""
-    renoise_BCHW: Tensor
+    exits_B: Tensor | None
+    """Exit rung per row, descending; None where the objective rolls nothing out."""
+    renoise_t_B: Tensor | None
+    """Level at which the sample is judged; None where the objective judges none."""
+    renoise_BCHW: Tensor | None
     """Noise with which it is judged."""
     fresh: Callable[[int], Tensor] | None
     """Noise between rungs, for the re-noising rollout; None for ODE."""
     progress: float = 0.0
     """Share of the cycles done, in [0, 1)."""
+    further: Callable[[str], tuple[Tensor, Tensor]] | None = None
+    """Name of a stream of the objective's own -> uniforms (B,) float64 and noise (B, C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Networks:
 
     family: Family
     student: nn.Module
-    fake: nn.Module
+    fake: nn.Module | None
+    """None for objectives without a fake score."""
     teachers: TeacherPanel
     rungs: Rungs
 
@@ -56,20 +61,32 @@ class StudentStep:
     logs: dict[str, float]
 
 
-class Objective(Protocol):
-    """Losses of one objective. Stateless unless it says so in `state_dict`."""
+class Objective(ABC):
+    """Losses of one objective, made from its settings. Stateless unless `state_dict` says more."""
 
-    prompt_only: ClassVar[bool]
-    """True where no target images are needed."""
+    def start(self, networks: Networks) -> Mapping[str, nn.Module]:
+        """Called once before training; networks of its own by role, for the ledger."""
+        return {}
 
+    @abstractmethod
     def student_loss(self, batch: Batch, networks: Networks) -> StudentStep:
         """Loss whose gradient reaches the student only."""
-        ...
 
     def fake_loss(self, batch: Batch, networks: Networks, sample_BCHW: Tensor | None) -> Tensor:
         """Loss whose gradient reaches the fake score only; `sample_BCHW` is reused when given."""
-        ...
+        raise AssertionError(f"{type(self).__name__} has no fake score to train")
 
+    def after_student(self, networks: Networks) -> None:  # noqa: B027 (most have nothing to do)
+        """Called after every student update."""
+
+    @abstractmethod
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Declared forwards of one cycle by role, in units of F; tests confirm them by hooks."""
-        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside the roles."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        assert not state, "a stateless objective was given state"

@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -203,6 +203,26 @@ def test_unions_are_assigned_whole() -> None:
     assert made["objective"] == {"kind": "gan", "weight": 0.5}
     assert resolver.unknown("objective.updates") is None
     assert "no field 'weight' in 'objective'" in (resolver.unknown("objective.weight") or "")
+
+
+class Told(_Base):
+    objective: Annotated[Dmd | Gan, Field(discriminator="kind")] = Field(default_factory=Dmd)
+
+
+def test_a_branch_told_by_a_field_is_judged_alone() -> None:
+    resolver = Resolver(Told, {})
+    assert resolver.resolve({"objective.updates": 3})["objective"]["updates"] == 3
+    made = resolver.resolve({"objective": {"kind": "gan", "weight": 0.5}})
+    assert made["objective"] == {"kind": "gan", "weight": 0.5}
+    for given, path, said in (
+        ({"kind": "gann"}, ("objective", "kind"), "did you mean 'gan'? allowed: dmd, gan"),
+        ({"kind": "dmd", "weight": 1.0}, ("objective", "weight"), "allowed: kind, updates"),
+        ({"kind": "gan"}, ("objective",), "'weight' is missing"),
+    ):
+        with pytest.raises(RecipeError) as error:
+            resolver.resolve({"objective": given})
+        assert [f.path for f in error.value.faults] == [path]
+        assert said in str(error.value)
 
 
 def test_paths_into_what_is_off_are_known_from_the_model() -> None:

@@ -46,7 +46,9 @@ class TinyFamily:
 
 
 class TinySource:
-    """Text is eight uniforms; the empty prompt is zero."""
+    """Text is eight uniforms; the empty prompt is zero; targets are Gaussian."""
+
+    offers_targets = True
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
@@ -54,11 +56,16 @@ class TinySource:
     def _text(self, generators):
         return torch.stack([torch.rand(1, 8, generator=g) for g in generators]).to(self.dtype)
 
-    def t2i(self, categories, generators):
-        text = self._text(generators)
-        return Condition(text, torch.zeros_like(text))
+    def _latents(self, generators):
+        return torch.stack([torch.randn(SHAPE, generator=g) for g in generators]).to(self.dtype)
 
-    def edit(self, edit_types, generators):
+    def t2i(self, categories, generators, *, targets=False):
         text = self._text(generators)
-        source = torch.stack([torch.randn(SHAPE, generator=g) for g in generators]).to(self.dtype)
-        return Condition(text, torch.zeros_like(text), source)
+        target = self._latents(generators) if targets else None
+        return Condition(text, torch.zeros_like(text), target_BCHW=target)
+
+    def edit(self, edit_types, generators, *, targets=False):
+        text = self._text(generators)
+        source = self._latents(generators)
+        target = self._latents(generators) if targets else None
+        return Condition(text, torch.zeros_like(text), source, target_BCHW=target)
