@@ -140,7 +140,7 @@ def trial_loop(recipe_fields: dict, folder: Path) -> Iterator[None]:
         for report in subject.run(recipe_fields, context):
             out.write(json.dumps({"at": time.time(), "report": report.model_dump(mode="json")}))
             out.flush()
-            if report.step > 0:
+            if report.metrics:
                 yield
 
 

@@ -38,7 +38,8 @@ class Distillation:
         self.recipe = recipe
         self.draws = draws
         self.cycles = 0
-        cast = roles_of(recipe, family, draws.seed, need_fake=recipe.objective.fake_updates > 0)
+        need_fake = recipe.objective.fake_updates > 0
+        cast = roles_of(recipe, family, draws.seed, need_fake=need_fake)
         student, fake = cast.student, cast.fake
         self.networks = Networks(
             family=family,
@@ -61,11 +62,12 @@ class Distillation:
         self.ledger = Ledger()
         for role, network in {**self.trained, **own}.items():
             self.ledger.watch(role, network)
-        frozen = [network for network, _ in self.networks.teachers.members]
-        for network in frozen:
+        teachers = [network for network, _ in self.networks.teachers.members]
+        for network in teachers:
             self.ledger.watch("teacher", network)
         # Listed once: walking modules after every backward costs a hundredth of a tiny cycle.
         self._parameters = {role: list(m.parameters()) for role, m in self.trained.items()}
+        frozen = (*own.values(), *teachers)
         self._parameters["frozen"] = [p for network in frozen for p in network.parameters()]
 
     def warm_up(self) -> None:

@@ -50,22 +50,25 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     while trial.cycles < total:
         logs = trial.cycle()
         done = trial.cycles
-        artifacts: tuple[Artifact, ...] = ()
-        expired = context.deadline is not None and time.time() > context.deadline
-        if (done % made.train.checkpoint_every == 0 and done < total) or expired:
-            path = checkpoint.save(context.folder, done, trial.state_dict(), recipe_hash)
-            artifacts = (Artifact(kind="checkpoint", path=path.name, step=done),)
         if trial.diverged:
             yield Report(step=done, outcome=Outcome(state="diverged", reason=trial.diverged))
             return
-        if done % made.train.log_every == 0 or artifacts or done == total:
+        if done % made.train.log_every == 0 or done == total:
             metrics = {f"train/{name}": value for name, value in (logs | trial.standing()).items()}
-            yield Report(step=done, total=total, metrics=metrics | pace(), artifacts=artifacts)
+            yield Report(step=done, total=total, metrics=metrics | pace())
         if done in wanted:
             network = trial.ema.module if context.measurement.select == "ema" else trial.student
             yield from _measured(family, network, made, context, done)
             network.train()
-        if expired and done < total:
+        if done == total:
+            return
+        # After measuring: what is resumed from here has been measured.
+        expired = context.deadline is not None and time.time() > context.deadline
+        if done % made.train.checkpoint_every == 0 or expired:
+            path = checkpoint.save(context.folder, done, trial.state_dict(), recipe_hash)
+            kept = Artifact(kind="checkpoint", path=path.name, step=done)
+            yield Report(step=done, total=total, artifacts=(kept,))
+        if expired:
             return
 
 

@@ -79,10 +79,6 @@ def _networks(student, fake, teacher) -> Networks:
     return Networks(FAMILY, student, fake, panel, Rungs(4, 3.0))
 
 
-def _gradients(role) -> dict[str, torch.Tensor]:
-    return {name: p.grad.clone() for name, p in role.named_parameters()}
-
-
 def _assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     size = float(theirs.detach().abs().max())
     torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE * size)
