@@ -32,7 +32,7 @@ def bare_loop(recipe_fields: dict) -> Iterator[None]:
     from recipes.recipe import Recipe
     from recipes.toyworld import models, weights
     from recipes.toyworld.prompts import CATEGORIES, EDIT_TYPES, edit_cases, encode, prompts
-    from recipes.toyworld.renderer import FREE, render_edit
+    from recipes.toyworld.renderer import FREE, render_sources
 
     recipe = Recipe.model_validate(recipe_fields)
     size, k, scale = recipe.train.batch_size, recipe.objective.fake_updates, recipe.guidance.scale
@@ -59,7 +59,7 @@ def bare_loop(recipe_fields: dict) -> Iterator[None]:
             return text_encoder(torch.tensor(encode(texts))), None
         cases = [pick(edit_cases(pick(EDIT_TYPES), "train")) for _ in range(size)]
         free = torch.rand(size, FREE, generator=g)
-        source, _, _ = render_edit(cases, free, torch.randn(size, 3, 24, 24, generator=g))
+        source = render_sources(cases, free, torch.randn(size, 3, 24, 24, generator=g))
         text = text_encoder(torch.tensor(encode([c.instruction for c in cases])))
         return text, autoencoder.encode(source)
 

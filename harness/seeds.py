@@ -20,7 +20,7 @@ def seed(replicate: int, stream: str, *index: int) -> int:
     """
     if not stream or "|" in stream:
         raise ValueError(f"stream name {stream!r} must be non-empty and free of '|'")
-    text = "|".join((SEED_SCHEMA, str(int(replicate)), stream, *(str(int(i)) for i in index)))
+    text = "|".join((SEED_SCHEMA, str(int(replicate)), stream, *map(str, map(int, index))))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -116,7 +116,7 @@ class Draws:
                 return self._normal(f"rollout.{role}", cycle, update, rows, rung)
 
         def further(stream: str) -> tuple[Tensor, Tensor]:
-            u_B = self._uniform(f"{stream}.level.{role}", cycle, update, rows, 1)[:, 0]
+            u_B = self._uniform(f"{stream}.level.{role}", cycle, update, rows)
             return u_B, self._normal(f"{stream}.noise.{role}", cycle, update, rows)
 
         progress = max(cycle, 0) / self.mixture.cycles
@@ -150,7 +150,7 @@ class Draws:
     def _renoising(self, role: str, cycle: int, update: int, rows: range) -> tuple[Tensor, Tensor]:
         """Levels (B,) float32 and noise (B, C, H, W) at which samples are judged."""
         where = self.recipe.objective.renoise
-        u_B = self._uniform(f"level.{role}", cycle, update, rows, 1)[:, 0]
+        u_B = self._uniform(f"level.{role}", cycle, update, rows)
         u_B = where.low + (where.high - where.low) * u_B
         levels = torch.tensor([shifted(u, where.shift) for u in u_B.tolist()])
         return levels, self._normal(f"renoise.{role}", cycle, update, rows)
@@ -171,20 +171,21 @@ class Draws:
         return torch.Generator().manual_seed(self.seed(stream, *index))
 
     def _normal(self, stream: str, cycle: int, update: int, rows: range, *more: int) -> Tensor:
-        drawn = [
-            torch.randn(self.shape, generator=self._generator(stream, cycle, update, i, *more))
-            for i in rows
-        ]
-        return torch.stack(drawn)
+        drawn = torch.empty(len(rows), *self.shape)
+        generator = torch.Generator()  # seeded anew for every row: made once, it costs half
+        for place, i in enumerate(rows):
+            generator.manual_seed(self.seed(stream, cycle, update, i, *more))
+            drawn[place].normal_(generator=generator)
+        return drawn
 
-    def _uniform(self, stream: str, cycle: int, update: int, rows: range, width: int) -> Tensor:
-        drawn = [
-            torch.rand(
-                width, generator=self._generator(stream, cycle, update, i), dtype=torch.float64
-            )
-            for i in rows
-        ]
-        return torch.stack(drawn)
+    def _uniform(self, stream: str, cycle: int, update: int, rows: range) -> Tensor:
+        """One uniform a row, (B,) float64."""
+        drawn = torch.empty(len(rows), dtype=torch.float64)
+        generator = torch.Generator()
+        for place, i in enumerate(rows):
+            generator.manual_seed(self.seed(stream, cycle, update, i))
+            drawn[place].uniform_(generator=generator)
+        return drawn
 
     def shares(self) -> dict[str, float]:
         """Realised shares: tasks among samples, categories among T2I, types among edits."""

@@ -85,8 +85,10 @@ class Sources:
         world = [i for i, name in enumerate(names) if name not in self._files]
         if world:  # rendered in one call
             types = [self._edit_types[names[i]] for i in world]
-            cases = self.world.cases(types, [generators[i] for i in world])
-            rows.update(zip(world, zip(*cases, strict=True), strict=True))
+            drawn = [generators[i] for i in world]
+            asked, before, after = self.world.cases(types, drawn, targets=targets)
+            wanted_after = [None] * len(world) if after is None else after
+            rows.update(zip(world, zip(asked, before, wanted_after, strict=True), strict=True))
         for i, name in enumerate(names):
             if name in self._files:
                 rows[i] = self._files[name].case(generators[i], targets=targets)

@@ -21,7 +21,7 @@ from recipes.toyworld.prompts import (
     parse,
     prompts,
 )
-from recipes.toyworld.renderer import FREE, SIZE, render, render_edit
+from recipes.toyworld.renderer import FREE, SIZE, render, render_edit, render_sources
 
 
 class ToyWorldSource:
@@ -63,9 +63,9 @@ class ToyWorldSource:
         targets: bool = False,
     ) -> Condition:
         """Conditions of edit cases, one per edit type named; sources are rendered and encoded."""
-        instructions, source, target = self.cases(edit_types, generators)
-        condition = self.family.condition(instructions, source)
-        return with_target(self.family, condition, target) if targets else condition
+        instructions, sources, answers = self.cases(edit_types, generators, targets=targets)
+        condition = self.family.condition(instructions, sources)
+        return condition if answers is None else with_target(self.family, condition, answers)
 
     def prompt(self, category: str, generator: torch.Generator) -> Prompt:
         """One of the prompts to draw from."""
@@ -73,14 +73,20 @@ class ToyWorldSource:
         return pool[int(torch.randint(len(pool), (), generator=generator))]
 
     def cases(
-        self, edit_types: Sequence[str], generators: Sequence[torch.Generator]
-    ) -> tuple[list[str], Tensor, Tensor]:
-        """Instructions, and source and target pictures (B, 3, 24, 24) in [-1, 1]."""
+        self, edit_types: Sequence[str], generators: Sequence[torch.Generator], *, targets: bool
+    ) -> tuple[list[str], Tensor, Tensor | None]:
+        """Instructions, source and, where asked for, target pictures (B, 3, 24, 24) in [-1, 1]."""
         cases = [_case(e, g) for e, g in zip(edit_types, generators, strict=True)]
         free = torch.stack([torch.rand(FREE, generator=g) for g in generators])
-        noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=g) for g in generators])
-        source, target, _ = render_edit(cases, free, noise)
-        return [c.instruction for c in cases], source, target
+        noise = torch.zeros(len(cases), 3, SIZE, SIZE)
+        for row, (case, generator) in enumerate(zip(cases, generators, strict=True)):
+            if case.operation == "denoise":  # the only one that uses it, and the last to be drawn
+                noise[row].normal_(generator=generator)
+        instructions = [c.instruction for c in cases]
+        if not targets:
+            return instructions, render_sources(cases, free, noise), None
+        sources, answers, _ = render_edit(cases, free, noise)
+        return instructions, sources, answers
 
 
 @torch.no_grad()

@@ -6,7 +6,13 @@ import torch
 from recipes.toyworld import renderer, sign
 from recipes.toyworld.batches import draw_edits, draw_pictures, draw_prompts
 from recipes.toyworld.prompts import CATEGORIES, EDIT_TYPES, LETTERS, edit_cases, prompts
-from recipes.toyworld.renderer import FREE, fingerprint, render, render_edit
+from recipes.toyworld.renderer import (
+    FREE,
+    fingerprint,
+    render,
+    render_edit,
+    render_sources,
+)
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -47,6 +53,16 @@ def test_letters_never_straddle_a_latent_patch() -> None:
             assert not mask[:, :, [0, 4, 8, 12, 16, 20]].any()
             assert not mask[:, [0, 7, 8, 15, 16, 23]].any()
             assert mask.any(2).any(1).all()
+
+
+@pytest.mark.parametrize("count", [1, 5, 17, 32])
+def test_sources_alone_are_those_of_whole_edits(count: int) -> None:
+    pool = [case for edit_type in EDIT_TYPES for case in edit_cases(edit_type)]
+    picked = torch.randint(len(pool), (count,), generator=_generator(count)).tolist()
+    cases = [pool[i] for i in picked]
+    free = torch.rand(count, FREE, generator=_generator(1))
+    noise = torch.randn(count, 3, 24, 24, generator=_generator(2))
+    assert torch.equal(render_sources(cases, free, noise), render_edit(cases, free, noise)[0])
 
 
 @pytest.mark.parametrize("edit_type", ["scene", "object", "identity", "text"])
