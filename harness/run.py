@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from harness.contract import Measurement, Subject
 from harness.executors.base import Executor
 from harness.journal import History, Journal, Planned, Superseded
 from harness.plan import Plan, PlannedTrial
-from harness.running import claims, display, refusals
+from harness.running import claims, collector, display, refusals
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
@@ -119,7 +120,8 @@ def run(
         return RunResult(0, plan, report=page)
 
     workspace.ensure_usable()
-    with Interrupts() as stop, claims.claim_study(workspace, study.name):
+    calm = nullcontext() if executor == "inline" else collector.relaxed()
+    with Interrupts() as stop, claims.claim_study(workspace, study.name), calm:
         journal = Journal(workspace.journal)
         history, plan = planned()  # nobody else changes it any more
         if rerun_stale and _supersede(plan, journal, history):

@@ -35,6 +35,7 @@ from harness.executors.base import Ended, Executor, Job, OnEvent  # noqa: E402
 from harness.executors.hand_out import HandOut  # noqa: E402
 from harness.executors.shared_storage import Reader, check_shared  # noqa: E402
 from harness.executors.worker import execute_file, thread_environment  # noqa: E402
+from harness.running import collector  # noqa: E402
 
 MAX_TRIALS = 1000
 """Trials a Tuner: its state grows with each, and is rewritten whole."""
@@ -97,6 +98,7 @@ class RayExecutor(Executor):
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_environment.start_error(self._address, error) from error
         self._ours = True
+        collector.settle()
         for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._address is not None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from harness.running import collector
 from harness.trackers.rows import (
     STUDY,
     TAG,
@@ -187,6 +188,7 @@ class Background:
         try:
             if self.known is None:
                 self.known = self.store.connect()
+                collector.settle()
                 self._reached, self._moved_at = True, time.monotonic()
             self._write_all()
             if self.experiment_tags:
