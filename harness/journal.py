@@ -146,8 +146,8 @@ class TrialHistory:
 
     @property
     def ordered(self) -> list[Attempt]:
-        """Attempts by number."""
-        return [self.attempts[k] for k in sorted(self.attempts)]
+        """Attempts by number; of equal numbers (two machines) a complete one last."""
+        return sorted(self.attempts.values(), key=_place)
 
     @property
     def latest(self) -> Attempt | None:
@@ -190,6 +190,11 @@ class TrialHistory:
         return sum(a.closed.seconds for a in self.ordered if a.closed)
 
 
+def _place(attempt: Attempt) -> tuple[int, bool, float, str]:
+    complete = attempt.closed is not None and attempt.closed.state in ("done", "diverged")
+    return attempt.opened.attempt, complete, attempt.opened.at, attempt.opened.nonce
+
+
 class History:
     """All journals of a workspace (and of recorded results), merged."""
 
@@ -220,7 +225,7 @@ class History:
         return history
 
     def add(self, record: Record) -> None:
-        """Merge one record."""
+        """Merge one record; a compact journal's never replaces the whole one it was made of."""
         if isinstance(record, Planned):
             self.planned.setdefault(record.study, []).append(record)
             return
@@ -231,14 +236,17 @@ class History:
             record = self._with_files(record)
             place = (record.attempt, record.nonce)
             if place in trial.attempts:
-                trial.attempts[place].opened = record
+                if record.host or not trial.attempts[place].opened.host:
+                    trial.attempts[place].opened = record
             else:
                 early = self._early.pop((record.key, *place), None)
                 trial.attempts[place] = Attempt(opened=record, closed=early)
         else:
             place = (record.attempt, record.nonce)
             if place in trial.attempts:
-                trial.attempts[place].closed = record
+                known = trial.attempts[place].closed
+                if known is None or record.artifacts or not known.artifacts:
+                    trial.attempts[place].closed = record
             else:  # the file of the driver that closed it was read first
                 self._early[record.key, *place] = record
 

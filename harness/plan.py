@@ -194,7 +194,12 @@ def make_plan(
         contrasts=contrasts,
         replicates=study.replicates,
         primary=study.primary,
-        scope=str(scope(made.arms[0].recipe, study.protocol)) if scope else "",
+        # Once each: arms may differ in what a claim about them is limited to.
+        scope=" or ".join(
+            dict.fromkeys(str(scope(arm.recipe, study.protocol)) for arm in made.arms)
+        )
+        if scope
+        else "",
         cost=estimate,
         orphans=orphans(history, study.name, {t.key for t in planned} | set(keys.values())),
         warnings=warnings,

@@ -119,10 +119,10 @@ def _signed(
     pairs: list[tuple[float, float]], spec: MetricSpec, truth: MetricSpec
 ) -> tuple[float | None, str]:
     """Correlation signed by direction of good, or None and why there is none."""
-    if spec.higher_is_better is None or truth.higher_is_better is None:
-        return None, "one of the two has no better direction"
     if len(pairs) < FEWEST_ARMS:
         return None, f"{FEWEST_ARMS} arms with both are needed"
+    if spec.higher_is_better is None or truth.higher_is_better is None:
+        return None, "one of the two has no better direction"
     rho = rank_correlation([x for x, _ in pairs], [y for _, y in pairs])
     if rho is None:
         return None, "one of the two is the same in every arm"

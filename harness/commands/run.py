@@ -98,6 +98,10 @@ def command(
     expired = result.tally is not None and result.tally.expired
     if expired or result.exit_code in (130, 143):
         again = f"{program()} run {study}" + (" --inline" if inline else "")
+        again += f" --workspace {workspace}" if workspace else ""
+        again += f" --ray-address {ray_address}" if ray_address else ""
+        again += f" --hours {hours:g}" if hours is not None else ""
+        again += " --accept-stale" if accept_stale else ""
         again += " --over-budget" if over_budget else ""
         echo(f"{'deadline reached' if expired else 'interrupted'}; continue with: {again}")
     if as_json:

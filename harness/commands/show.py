@@ -24,10 +24,11 @@ def command(
     Example: stillhouse show 1f9c2a7b
     """
     from harness.journal import History
+    from harness.reproducing.recorded import history_folders
     from harness.running.standing import only_key, place
 
     found = place(workspace)
-    history = History.read([found.journal])
+    history = History.read(history_folders(found))
     trial = history.trials[only_key(history, key, found)]
     content = _content(trial, found)
     if as_json:

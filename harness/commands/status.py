@@ -26,11 +26,12 @@ def command(
     Example: stillhouse status studies/quickstart/study.yaml
     """
     from harness.journal import History
+    from harness.reproducing.recorded import history_folders
     from harness.running.standing import place, standing_of
 
     file = Path(study) if study and Path(study).is_file() else None
     found = place(workspace, file)
-    history = History.read([found.journal])
+    history = History.read(history_folders(found, file))
     names = [_name(study, file)] if study else sorted(history.planned)
     standings = [standing_of(name, history, found) for name in names]
     if as_json:

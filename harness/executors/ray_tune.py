@@ -159,7 +159,7 @@ def _answer(reference: Any) -> str:
     try:
         return str(ray.get(reference, timeout=1.0))
     except Exception as error:  # the node is gone, or lacks this program's files
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}"
 
 
 class _Stopped(BaseException):

@@ -1,19 +1,29 @@
 """What git keeps of a study: a compact journal that `plan` reads as history, the answer, tables.
 
-The journal holds the attempts whose results count, with their measurements. Left out are what
-points at files of one machine (artifacts), intervals of extra metrics, and the host's name; a
-listing of source files stands once for each code digest.
+The journal holds the attempts whose results count, with their measurements, and the last failed one
+of trials that have none. Left out are what points at files of one machine (artifacts), intervals of
+extra metrics, and the host's name; a listing of source files stands once for each code digest.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.analyse import formats, tables
 from harness.analyse.answer import Answer
 from harness.errors import NotJudgedError
-from harness.journal import Attempt, Closed, History, MeasuredAt, Opened, Planned, Record
+from harness.journal import (
+    Attempt,
+    Closed,
+    History,
+    MeasuredAt,
+    Opened,
+    Planned,
+    Record,
+    TrialHistory,
+)
 from harness.plan import Plan
 
 JOURNAL = "journal.jsonl"
@@ -50,7 +60,9 @@ def write_results(answer: Answer, plan: Plan, history: History, folder: Path) ->
     for table in tables.tables(answer):
         found[f"{table.name}.csv"] = formats.to_csv(table)
     for name, text in found.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        temporary = folder / f".{name}-{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
     return [folder / name for name in found]
 
 
@@ -58,18 +70,23 @@ def _records(plan: Plan, history: History, headline: set[str]) -> Iterator[Recor
     announced = history.planned.get(plan.study, [])
     if announced:
         latest: Planned = max(announced, key=lambda record: record.at)
-        yield latest.model_copy(update={"trials": []})
+        yield latest
     listed: set[str] = set()
     for planned in plan.trials:
         known = history.trials.get(planned.trial.key)
-        done = known.complete if known else None
-        if known is None or done is None:
-            continue
-        for attempt in known.ordered:
-            if attempt is done or _remeasured(attempt, done):
-                assert attempt.closed is not None
-                yield _opened(attempt.opened, listed)
-                yield _closed(attempt.closed, headline)
+        for attempt in _counting(known) if known else ():
+            assert attempt.closed is not None
+            yield _opened(attempt.opened, listed)
+            yield _closed(attempt.closed, headline)
+
+
+def _counting(known: TrialHistory) -> list[Attempt]:
+    """The complete attempt and later measurements of its student; else the last, if it failed."""
+    done, latest = known.complete, known.latest
+    if done is not None:
+        return [a for a in known.ordered if a is done or _remeasured(a, done)]
+    failed = latest is not None and latest.closed is not None and known.state == "failed"
+    return [latest] if latest is not None and failed else []
 
 
 def _remeasured(attempt: Attempt, done: Attempt) -> bool:

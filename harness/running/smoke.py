@@ -27,7 +27,7 @@ def run_smoke(
     """Try a few trials in a scratch folder and remove it. Nothing is recorded.
 
     Returns:
-        exit code: 0 if all ran, 1 if one failed, 130 or 143 if interrupted.
+        exit code: 0 if all ran, 1 if one failed, died or never started, 130 or 143 if interrupted.
     """
     workspace.ensure_usable()
     scratch = workspace.cache / f"smoke-{secrets.token_hex(4)}"
@@ -80,7 +80,8 @@ def run_smoke(
             shutil.rmtree(scratch, ignore_errors=True)
         if stop():
             return stop.exit_code
-    return 1 if any(e.state == "failed" for e in ended.values()) else 0
+    good = [ended[k].state in ("done", "diverged") for a in arms if (k := a.trial.key) in ended]
+    return 0 if len(good) == len(arms) and all(good) else 1
 
 
 def chosen(plan: Plan) -> list[PlannedTrial]:

@@ -32,7 +32,12 @@ class LevelChecks:
         self.written = shape.study
         self.levels = levels
         self.known = set(levels) | shape.broken
-        self.strangers = Strangers(document, self.known, resolver)
+        named_by_path = [
+            name
+            for name, factor in shape.study.factors.items()
+            if factor.path is None and not isinstance(factor.levels, dict)
+        ]
+        self.strangers = Strangers(document, self.known, named_by_path, resolver)
 
     def run(self) -> list[int]:
         """Check all; returns the positions of the contrasts that are right."""

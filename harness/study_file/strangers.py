@@ -13,11 +13,17 @@ from harness.study_file.resolve import Resolver
 class Strangers:
     """Collects unknown factor names while the rest of the file is checked; `tell` reports them."""
 
-    def __init__(self, document: Document, known: Iterable[str], resolver: Resolver | None) -> None:
+    def __init__(
+        self,
+        document: Document,
+        known: Iterable[str],
+        named_by_path: Iterable[str],
+        resolver: Resolver | None,
+    ) -> None:
         self.document = document
         self.known = set(known)
         self._resolver = resolver
-        self._mistyped = [name for name in self.known if resolver and resolver.unknown(name)]
+        self._mistyped = [name for name in named_by_path if resolver and resolver.unknown(name)]
         self._found: dict[str, list[tuple[Loc, bool, str]]] = {}
 
     def add(self, name: str, loc: Loc, *, key: bool = False, where: str = "") -> None:

@@ -10,6 +10,7 @@ from harness.contract import Fingerprints
 from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
+from harness.reproducing.recorded import history_folders
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trial import Arm
 from harness.workspace import Workspace
@@ -33,7 +34,7 @@ def sync(
     Raises:
         HarnessError: if no such study was recorded, or the address is a file store.
     """
-    history = History.read([workspace.journal])
+    history = History.read(history_folders(workspace))
     if not history.planned:
         raise HarnessError(
             f"no study is recorded in {workspace.root}. Name its workspace with --workspace."

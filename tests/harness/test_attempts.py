@@ -187,3 +187,13 @@ def test_checkpoints_go_when_done_and_the_rest_stays(tmp_path: Path):
     assert (folder / "inside").exists(), "a checkpoint folder that holds the student is kept"
     kept = attempts.kept_artifacts(attempts.read_reports(root / "attempts" / "2-b"))
     assert [a.path for a in kept] == ["p2", "cfolder/inside"]
+
+
+def test_rewind_keeps_the_checkpoint_that_is_continued_from(tmp_path: Path):
+    """A trainer that says first of all where it continues from must not lose it by that."""
+    (tmp_path / "c2").write_text("weights")
+    kept = Report(step=2, artifacts=(Artifact(kind="checkpoint", path="c2", step=2),))
+    record(tmp_path, report(1, loss=1.0), report(2, loss=1.0), kept, report(3, loss=1.0))
+    attempts.rewind(tmp_path, Report(step=2, info={"resumed": "at 2"}))
+    assert [c.step for c in attempts.checkpoints(tmp_path)] == [2]
+    assert [line.report.step for line in attempts.read_reports(tmp_path)] == [1, 2, 2]

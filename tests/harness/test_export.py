@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.commands import export, plan, report, run
+from harness.commands import export, plan, report, reproduce, run, status
 from harness.errors import NotJudgedError
 from harness.journal import History
 
@@ -69,6 +69,48 @@ def test_the_journal_names_no_machine_and_lists_sources_once(file: Path, tmp_pat
     assert sum("code_files" in r for r in opened) <= 1
     known = History.read([tmp_path / "results"]).trials
     assert len({json.dumps(k.complete.opened.code_files) for k in known.values()}) == 1
+
+
+def test_exporting_takes_nothing_from_the_workspace_it_came_from(file: Path, tmp_path: Path):
+    """The compact journal is read beside the whole one; files and student stay known."""
+    measured = STUDY.replace("harness.testing.stub", "harness.testing.stub_measured")
+    file.write_text(measured)
+    call(run.command, str(file), "--inline", "--no-mlflow")
+    whole = History.read([tmp_path / "stillhouse-workspace" / "journal"])
+    assert any(known.complete.closed.artifacts for known in whole.trials.values())
+    call(export.command, str(file))
+    both = History.read([tmp_path / "stillhouse-workspace" / "journal", tmp_path / "results"])
+    for key, known in whole.trials.items():
+        assert both.trials[key].complete == known.complete
+    file.write_text(measured.replace("protocol: p", "protocol: q"))
+    states = json.loads(call(plan.command, str(file), "--json").stdout)["trials"]
+    assert sum(t["state"] == "measure" for t in states) == 6
+
+
+def test_a_clone_knows_how_a_trial_ran(file: Path, tmp_path: Path):
+    call(run.command, str(file), "--inline", "--no-mlflow")
+    call(export.command, str(file))
+    shutil.rmtree(tmp_path / "stillhouse-workspace")
+    key = json.loads(call(plan.command, str(file), "--json").stdout)["trials"][0]["key"]
+    words = [key, "--study", str(file), "--level", "train"]
+    found = call(reproduce.command, *words, "--workspace", str(tmp_path / "elsewhere"))
+    assert found.exit_code == 0, found.output
+    assert "identical" in found.stdout
+    assert call(run.command, str(file), "--inline", "--no-mlflow").exit_code == 0
+    told = json.loads(call(status.command, str(file), "--json").stdout)["studies"]
+    assert told[0]["counts"]["done"] == 6
+
+
+def test_failures_are_exported_too(file: Path, tmp_path: Path):
+    """A missing replicate is part of the answer: without it a verdict may flip."""
+    file.write_text(STUDY.replace("{cycles: 3}", "{fault: raise, fault_replicate: 1}"))
+    call(run.command, str(file), "--inline", "--no-mlflow")
+    before = _answer(file)
+    call(export.command, str(file))
+    shutil.rmtree(tmp_path / "stillhouse-workspace")
+    after = _answer(file)
+    assert after["failures"] == before["failures"] != {}
+    assert after["verdicts"] == before["verdicts"]
 
 
 def test_exporting_again_gives_the_same_bytes(file: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.contract import Artifact
 from harness.journal import (
     Closed,
     History,
@@ -164,3 +165,20 @@ def test_endings_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert synced == []
     journal.append(closed())
     assert len(synced) == 1
+
+
+def test_of_two_machines_with_the_same_attempt_number_the_complete_one_counts():
+    here = (opened(1, "zz"), closed(1, "killed", "zz"))
+    there = (opened(1, "aa"), closed(1, "done", "aa", score=1.0))
+    assert merged(*here, *there).complete.opened.nonce == "aa"
+    assert merged(*there, *here).complete.opened.nonce == "aa"
+
+
+def test_a_compact_record_never_replaces_the_whole_one():
+    files = [Artifact(kind="student", path="student")]
+    end = closed().model_copy(update={"artifacts": files})
+    whole = (opened().model_copy(update={"host": "h"}), end)
+    for records in ((*whole, opened(), closed()), (opened(), closed(), *whole)):
+        complete = merged(*records).complete
+        assert complete.opened.host == "h"
+        assert complete.closed.artifacts == files

@@ -9,7 +9,7 @@ from harness import run
 from harness.contract import Fingerprints
 from harness.errors import HarnessError
 from harness.testing import stub
-from tests.harness.run_place import KEEPER, STUB, Place, Spy
+from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy
 
 
 @pytest.fixture
@@ -150,6 +150,11 @@ def test_smoke_tries_three_arms_and_records_nothing(place: Place):
     failing = place.run(place.study(recipe="{fault: raise}"), smoke=True)
     assert failing.exit_code == 1
     assert any("RuntimeError" in line for line in place.said)
+
+
+def test_smoke_does_not_call_a_dead_worker_good(place: Place):
+    result = place.run(place.study(recipe="{cycles: 50}"), smoke=True, executor=Dying(after=1))
+    assert result.exit_code == 1
 
 
 def test_smoke_takes_the_baseline_and_both_ends_of_the_design(place: Place, monkeypatch):

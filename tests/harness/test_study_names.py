@@ -53,3 +53,20 @@ def test_an_independent_mistake_is_not_taken_for_a_consequence(tmp_path: Path) -
     first, second = mistakes(write(tmp_path, body)).problems
     assert "no field 'xx'" in first.message
     assert "no factor 'cycles'" in second.message
+
+
+@pytest.mark.parametrize("place", ["baseline: {part.x: 0", "where", "contrast"])
+def test_the_path_of_a_factor_is_not_its_name(tmp_path: Path, place: str) -> None:
+    """A factor may be called otherwise than its path; writing the path is a mistake of its own."""
+    body = FOLLOWED.replace("  part.x: [0, 1]", "  part_x: {path: part.x, levels: [0, 1]}")
+    body = body.replace("part.x: 0, l", "part_x: 0, l").replace("(part.x", "(part_x")
+    body = body.replace("{part.x:", "{part_x:")
+    load(write(tmp_path, body))
+    wrong = {
+        "baseline: {part.x: 0": body.replace("part_x: 0, l", "part.x: 0, l"),
+        "where": body.replace("(part_x ==", "(part.x =="),
+        "contrast": body.replace("a: {part_x: 1}", "a: {part.x: 1}"),
+    }[place]
+    assert wrong != body
+    messages = [problem.message for problem in mistakes(write(tmp_path, wrong)).problems]
+    assert any("no factor 'part.x'; did you mean 'part_x'?" in message for message in messages)
