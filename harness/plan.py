@@ -124,6 +124,19 @@ class Plan(_Frozen):
         return [t for t in self.trials if t.state in ("new", "measure")]
 
 
+SCOPED = 200
+"""Arms whose scope is asked for: a subject may have to read a whole recipe for it."""
+
+
+def _joined(scopes: list[str]) -> str:
+    """What claims about all arms are limited to: `on the toy world, 40 cycles or 58 cycles`."""
+    different = list(dict.fromkeys(scopes))
+    heads, _, tails = zip(*(text.rpartition(", ") for text in different), strict=True)
+    if len(set(heads)) > 1 or not heads[0]:
+        return " or ".join(different)
+    return f"{heads[0]}, {' or '.join(tails)}"
+
+
 @paused()
 def make_plan(
     study: Study,
@@ -194,10 +207,7 @@ def make_plan(
         contrasts=contrasts,
         replicates=study.replicates,
         primary=study.primary,
-        # Once each: arms may differ in what a claim about them is limited to.
-        scope=" or ".join(
-            dict.fromkeys(str(scope(arm.recipe, study.protocol)) for arm in made.arms)
-        )
+        scope=_joined([str(scope(arm.recipe, study.protocol)) for arm in made.arms[:SCOPED]])
         if scope
         else "",
         cost=estimate,

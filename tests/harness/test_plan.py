@@ -9,7 +9,7 @@ import pytest
 from harness import subjects
 from harness.contract import Artifact, Fingerprints
 from harness.journal import History, Superseded
-from harness.plan import Plan
+from harness.plan import Plan, _joined
 from harness.planning.plan_text import lines_of
 from harness.running import claims
 from harness.study import Study
@@ -203,3 +203,17 @@ def test_orphans_were_planned_and_run_but_are_no_longer(tmp_path: Path, made: St
     gone = {t.trial.key for t in whole.trials if t.trial.levels["part.x"] == "1"}
     assert set(plan(smaller, history).orphans) == gone
     assert plan(made, history).orphans == []
+
+
+@pytest.mark.parametrize(
+    ("scopes", "said"),
+    [
+        (["on the stub"], "on the stub"),
+        (["on the stub, 3 cycles"] * 2, "on the stub, 3 cycles"),
+        (["on the stub, 3 cycles", "on the stub, 5 cycles"], "on the stub, 3 cycles or 5 cycles"),
+        (["here, now", "there, now"], "here, now or there, now"),
+        (["here", "there"], "here or there"),
+    ],
+)
+def test_a_scope_says_in_what_arms_differ(scopes: list[str], said: str):
+    assert _joined(scopes) == said
