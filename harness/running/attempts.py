@@ -100,15 +100,16 @@ def report_of(content: Mapping[str, Any]) -> Report:
 def rewind(folder: Path, first: Report) -> None:
     """Drop carried reports that `first`, the first one of this attempt, makes obsolete.
 
-    Those of later steps, and those of its own step that it tells again. A report of its own step
-    that lists files stays: one of them is the checkpoint this attempt continues from.
+    Those of later steps, and those of its own step whose numbers it tells again. Others of its own
+    step stay: one of them lists the checkpoint this attempt continues from.
     """
 
     def obsolete(report: Report) -> bool:
         if report.step != first.step:
             return report.step > first.step
-        again = report.metrics.keys() & first.metrics.keys() or not report.metrics
-        return report.measured == first.measured and not report.artifacts and bool(again)
+        again = report.metrics.keys() & first.metrics.keys()
+        empty = not report.metrics and not report.artifacts
+        return report.measured == first.measured and (bool(again) or empty)
 
     lines = read_reports(folder)
     kept = [line for line in lines if not obsolete(line.report)]
