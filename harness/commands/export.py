@@ -26,21 +26,14 @@ def command(
 
     Example: stillhouse export studies/quickstart/study.yaml
     """
-    from harness import study as studies
-    from harness import subjects
-    from harness.analyse.answers import answer
-    from harness.plan import make_plan
+    from harness.commands.answered import answered
     from harness.report.results import write_results
-    from harness.run import RESULTS, history_of
-    from harness.workspace import Workspace, project_of
+    from harness.run import RESULTS
 
-    loaded = studies.load(study)
-    place = Workspace.find(loaded.file, workspace)
-    history = history_of(loaded, place)
-    plan = make_plan(loaded, history, workspace=place)
-    metrics = subjects.load(loaded.subject, project=project_of(loaded.file)).metrics
-    found = answer(plan, loaded, history, metrics=metrics)
-    written = write_results(found, plan, history, to or loaded.file.parent / RESULTS)
+    made = answered(study, workspace)
+    found = made.answer
+    folder = to or made.study.file.parent / RESULTS
+    written = write_results(found, made.plan, made.history, folder)
     done = sum(row.n_done for row in found.arms)
     total = sum(row.n_planned for row in found.arms)
     if as_json:

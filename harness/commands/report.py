@@ -22,21 +22,12 @@ def command(
 
     Example: stillhouse report studies/quickstart/study.yaml
     """
-    from harness import study as studies
-    from harness import subjects
-    from harness.analyse.answers import answer
-    from harness.plan import make_plan
+    from harness.commands.answered import answered
     from harness.report.page import write_report
-    from harness.run import history_of
-    from harness.workspace import Workspace, project_of
 
-    loaded = studies.load(study)
-    place = Workspace.find(loaded.file, workspace)
-    history = history_of(loaded, place)
-    plan = make_plan(loaded, history, workspace=place)
-    metrics = subjects.load(loaded.subject, project=project_of(loaded.file)).metrics
-    found = answer(plan, loaded, history, metrics=metrics)
-    page = write_report(found, plan, loaded, history, place)
+    made = answered(study, workspace)
+    found = made.answer
+    page = write_report(found, made.plan, made.study, made.history, made.workspace)
     if as_json:
         typer.echo(json.dumps({"report": str(page), **found.model_dump(mode="json")}))
         return
