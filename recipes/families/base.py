@@ -57,6 +57,10 @@ class Family(Protocol):
         """Condition of captions or instructions and, for edits, source pictures in [-1, 1]."""
         ...
 
+    def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Category of each caption, edit type of each instruction."""
+        ...
+
     def velocity(
         self,
         network: nn.Module,

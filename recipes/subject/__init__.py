@@ -13,10 +13,11 @@ from typing import Any
 from evaluation.catalogue import catalogue
 from evaluation.protocol import available_protocols
 from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Report
-from recipes.fingerprints import code_digest, code_files, data_digest
+from recipes.fingerprints import data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
-from recipes.subject.protocols import protocol_fingerprint, protocol_named
+from recipes.source_files import code_of
+from recipes.subject.protocols import protocol_fingerprint, protocol_modules, protocol_named
 
 __all__ = [
     "Context",
@@ -53,12 +54,13 @@ metrics: Mapping[str, MetricSpec] = {
 
 
 def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
-    """Digests of training data and frozen weights, protocol, and source files."""
+    """Digests of training data and frozen weights, protocol, and the source files it runs."""
+    code = code_of(recipe, protocol_modules(protocol))
     return Fingerprints(
         data=data_digest(recipe),
         protocol=protocol_fingerprint(protocol),
-        code=code_digest(),
-        code_files=code_files(),
+        code=code.digest,
+        code_files=code.files,
     )
 
 

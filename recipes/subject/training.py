@@ -28,7 +28,7 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     made = Recipe.model_validate(dict(recipe))
     recipe_hash = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
     family = shared()
-    sources = Sources(made.data, family, context.seed, context.cache)
+    sources = Sources(made.data, family, context.seed, context.cache, made.mixture.tasks)
     info = {f"data.{report.source}": report.text() for report in sources.reports}
     for name, text in info.items():
         print(f"{name}: {text}")  # to the trial's log
