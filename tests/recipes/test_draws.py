@@ -70,7 +70,10 @@ def test_pick_follows_the_shares():
 
 
 def test_draws_do_not_depend_on_the_order_in_which_shares_are_written():
-    sources = {"zebra": {"category": "text"}, "apple": {"category": "portrait"}}
+    sources = {
+        "zebra": {"kind": "toyworld", "category": "text"},
+        "apple": {"kind": "toyworld", "category": "portrait"},
+    }
     shares = {"zebra": 1, "portrait": 1, "apple": 1, "landscape": 1}
     orders = [dict(shares), dict(reversed(shares.items()))]
     made = [Data.model_validate({"sources": sources, "composition": c}) for c in orders]

@@ -233,8 +233,8 @@ def test_training_stops_at_the_extended_total(tmp_path: Path, cache: Path):
 def test_another_name_of_a_category_is_labelled_by_the_category(cache: Path):
     data = {
         "sources": {
-            "signs": {"category": "text"},
-            "faces": {"task": "edit", "category": "identity"},
+            "signs": {"kind": "toyworld", "category": "text"},
+            "faces": {"kind": "toyworld", "task": "edit", "category": "identity"},
         },
         "composition": {"signs": 1, "portrait": 1},
         "edit_types": {"faces": 1},
