@@ -48,7 +48,7 @@ def export(
     ).save_pretrained(home)
     _name_own_class(home)
     if isinstance(network, RoleView):
-        _save_lora(network, home / LORA)
+        save_lora(network, home / LORA)
     teacher, note = own_teacher(recipe.model_dump(mode="json"))
     card = {
         "family": recipe.family,
@@ -65,7 +65,7 @@ def export(
     return FOLDER
 
 
-def load_student(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_student(folder: Path, device: str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
     """Network in eval mode and its card. Older folders hold the network at their root.
 
     Raises:
@@ -76,9 +76,17 @@ def load_student(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     card = folder / "card.json"
     if not card.is_file():
         raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
+    held = json.loads(card.read_text())
+    if held["family"] != "toyworld":
+        from recipes.families.qwen_image_student import load_large
+        from recipes.families.registry import family_of
+
+        return load_large(
+            folder, held, family_of(held["family"], held["model"], device=device)
+        ), held
     home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
     network = QwenImageTransformer2DModel.from_pretrained(home, local_files_only=True)
-    return network.eval(), {"renoises": False} | json.loads(card.read_text())
+    return network.eval(), {"renoises": False} | held
 
 
 def _name_own_class(home: Path) -> None:
@@ -90,7 +98,8 @@ def _name_own_class(home: Path) -> None:
     (home / "pipeline.py").write_text(PIPELINE)
 
 
-def _save_lora(network: Any, home: Path) -> None:
+def save_lora(network: Any, home: Path) -> None:
+    """Write a role's adapters as diffusers and PEFT name them."""
     from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
     from safetensors.torch import save_file
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data.files import files_digest
+from recipes.families import qwen_image_files
 from recipes.toyworld.items import file_digest, renderer_of
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +23,8 @@ def data_digest(recipe: Mapping[str, Any]) -> str:
 
     The settings of a reference row name their weights themselves.
     """
+    if recipe.get("family") == "qwen-image":
+        return qwen_image_files.digest(recipe)
     folder = ROOT / "recipes" / "toyworld" / "weights"
     rows = recipe["teachers"].values() if "teachers" in recipe else [recipe]
     # Specialists are stored as their difference from the base.

@@ -58,6 +58,13 @@ class FileSource(Settings):
         "$VARIABLES are expanded; a relative path starts at the folder that holds `recipes`."
     )
     columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
+    digest: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12,64}$",
+        exclude_if=lambda given: given is None,
+        description="Stands for the content in trial keys, so that a plan made without the files "
+        "has the keys of the run. Null: told by the files. Read for large families only.",
+    )
 
     @model_validator(mode="after")
     def _read(self) -> FileSource:

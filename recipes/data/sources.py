@@ -9,12 +9,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from recipes.data.rows import RowReport, Rows
+from recipes.data.rows import RowReport, Rows, Rules
 from recipes.data.settings import Data, FileSource
 from recipes.data.sizes import refuse_short, wanted
 from recipes.data.toyworld import RULES, ToyWorldSource, with_target
-from recipes.families.base import Condition
-from recipes.families.toyworld import ToyWorldFamily
+from recipes.families.base import Condition, PictureFamily
 from recipes.toyworld.prompts import Prompt, prompts
 
 Seed = Callable[..., int]
@@ -29,6 +28,8 @@ class Sources:
         family: what turns texts and pictures into conditions.
         seed: streams of the replicate; `subset.<source>` orders what a set size takes from.
         cache: folder for rows as `datasets` keeps them, and for what checks found.
+        rules: what the family can train on.
+        edits: whether edits will be drawn; else their sources are not opened.
 
     Attributes:
         reports: what was found in each file.
@@ -37,8 +38,18 @@ class Sources:
         ValueError: a file cannot be read, has too many bad rows, or fewer than the set takes.
     """
 
-    def __init__(self, data: Data, family: ToyWorldFamily, seed: Seed, cache: Path) -> None:
+    def __init__(
+        self,
+        data: Data,
+        family: PictureFamily,
+        seed: Seed,
+        cache: Path,
+        rules: Rules = RULES,
+        *,
+        edits: bool = True,
+    ) -> None:
         self.family = family
+        self.rules = rules
         self.reports: list[RowReport] = []
         self._files: dict[str, _Drawn] = {}
         self._edit_types: dict[str, str] = {}
@@ -50,7 +61,7 @@ class Sources:
                 self._add(name, origin, count, data.max_bad_share, seed, cache)
             else:
                 chosen[name] = taken(name, prompts(origin.category, "train"), count, seed)
-        for name in data.edit_types:
+        for name in data.edit_types if edits else ():
             origin = data.origin("edit", name)
             if isinstance(origin, FileSource):
                 self._add(name, origin, None, data.max_bad_share, seed, cache)
@@ -106,17 +117,18 @@ class Sources:
         cache: Path,
     ) -> None:
         rows = Rows(name, origin, cache)
-        report = rows.checked(RULES, cache)
+        report = rows.checked(self.rules, cache)
         report.refuse_above(limit)
         self.reports.append(report)
-        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed))
+        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed), self.rules.side)
 
 
 class _Drawn:
     """Rows of a file that a trial draws from."""
 
-    def __init__(self, rows: Rows, chosen: Sequence[int]) -> None:
+    def __init__(self, rows: Rows, chosen: Sequence[int], side: int) -> None:
         self.rows = rows
+        self.side = side
         self.chosen = chosen
 
     def prompt(self, generator: torch.Generator) -> str:
@@ -125,13 +137,13 @@ class _Drawn:
     def case(
         self, generator: torch.Generator, *, targets: bool
     ) -> tuple[str, Tensor, Tensor | None]:
-        """Instruction, and source and (where asked for) target picture (3, H, W) in [-1, 1]."""
+        """Instruction, and source and (where asked for) target picture (3, R, R) in [-1, 1]."""
         row = self._row(generator)
         target = self._picture(row, "target") if targets else None
         return str(self.rows.texts[row]), self._picture(row, "source"), target
 
     def _picture(self, row: int, role: str) -> Tensor:
-        return torch.from_numpy(self.rows.pixels(row, role)).float() / 127.5 - 1
+        return torch.from_numpy(self.rows.pixels(row, role, self.side)).float() / 127.5 - 1
 
     def _row(self, generator: torch.Generator) -> int:
         return self.chosen[int(torch.randint(len(self.chosen), (), generator=generator))]

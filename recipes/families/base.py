@@ -29,6 +29,10 @@ class Condition:
     """Category or edit type of each row, for teachers routed by condition; empty if unknown."""
     target_BCHW: Tensor | None = None
     """Clean latents of a picture that answers it; only where the objective needs one."""
+    mask_BL: Tensor | None = None
+    """True at tokens of `text_BLD`, false at padding; None where no text is padded."""
+    empty_mask_BL: Tensor | None = None
+    """The same of `empty_BLD`; given exactly where `mask_BL` is."""
 
     def rows(self, index: Tensor | slice) -> Condition:
         """The condition of some rows."""
@@ -38,7 +42,10 @@ class Condition:
             numbers = torch.arange(len(labels))[index].tolist()
             labels = tuple(labels[number] for number in numbers)
         target = None if self.target_BCHW is None else self.target_BCHW[index]
-        return Condition(self.text_BLD[index], self.empty_BLD[index], source, labels, target)
+        masks = [None if m is None else m[index] for m in (self.mask_BL, self.empty_mask_BL)]
+        return Condition(
+            self.text_BLD[index], self.empty_BLD[index], source, labels, target, *masks
+        )
 
 
 class Family(Protocol):
@@ -64,6 +71,31 @@ class Family(Protocol):
         t_B: Tensor,
         text_BLD: Tensor,
         source_BCHW: Tensor | None,
+        mask_BL: Tensor | None = None,
     ) -> Tensor:
-        """Predicted velocity eps - x, (B, C, H, W); packing and cutting happen inside."""
+        """Predicted velocity eps - x, (B, C, H, W); packing and cutting happen inside.
+
+        `mask_BL` is false where the text is padding; a family that never pads ignores it.
+        """
+        ...
+
+
+class PictureFamily(Family, Protocol):
+    """A family that also turns pictures into latents and back: what a whole trial needs."""
+
+    negative: str
+    """The text that `empty_BLD` embeds; empty for the empty prompt."""
+    pixels: int
+    """Side of its square pictures."""
+
+    def encode(self, images_BCHW: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] to clean latents, without gradient."""
+        ...
+
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Latents to uint8 pictures (B, 3, H, W)."""
+        ...
+
+    def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Category or edit type of each text, where the text alone tells; else empty."""
         ...

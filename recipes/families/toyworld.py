@@ -18,6 +18,7 @@ from recipes.families.base import Condition
 from recipes.toyworld import models, weights
 from recipes.toyworld.autoencoder import LATENT_CHANNELS, LATENT_SIZE
 from recipes.toyworld.prompts import VOCABULARY, encode
+from recipes.toyworld.renderer import SIZE
 
 
 class ToyWorldFamily:
@@ -25,6 +26,8 @@ class ToyWorldFamily:
 
     latent_shape = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
     edits = True
+    negative = ""
+    pixels = SIZE
 
     def __init__(self, folder: Path = weights.WEIGHTS, *, check: bool = True) -> None:
         self.folder = folder
@@ -46,8 +49,9 @@ class ToyWorldFamily:
         t_B: Tensor,
         text_BLD: Tensor,
         source_BCHW: Tensor | None,
+        mask_BL: Tensor | None = None,
     ) -> Tensor:
-        """Predicted velocity eps - x, (B, 48, 3, 3)."""
+        """Predicted velocity eps - x, (B, 48, 3, 3). Captions are of one length: no mask."""
         return models.velocity(network, z_BCHW, t_B, text_BLD, source_BCHW)
 
     @torch.no_grad()
@@ -57,6 +61,12 @@ class ToyWorldFamily:
         empty = self.text_encoder(torch.tensor(encode([""]))).expand_as(text)
         source = None if source_BCHW is None else self.autoencoder.encode(source_BCHW)
         return Condition(text, empty, source)
+
+    @torch.no_grad()
+    def encode(self, images_BCHW: Tensor) -> Tensor:
+        """Pictures in [-1, 1] to latents."""
+        latents: Tensor = self.autoencoder.encode(images_BCHW)
+        return latents
 
     def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Category of each caption, edit type of each instruction."""

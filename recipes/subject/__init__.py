@@ -12,7 +12,8 @@ from typing import Any
 
 from evaluation.catalogue import catalogue
 from evaluation.protocol import available_protocols
-from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Report
+from harness.contract import Context, Expected, Fingerprints, Measurement, MetricSpec, Report
+from recipes.families import qwen_image_files
 from recipes.fingerprints import code_digest, code_files, data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
@@ -24,9 +25,11 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "expected_cost",
     "fingerprints",
     "measure",
     "metrics",
+    "missing",
     "protocols",
     "reference",
     "references",
@@ -72,8 +75,26 @@ def arm_label(path: str, value: Any) -> str:
 
 def scope(recipe: Mapping[str, Any], protocol: str) -> str:
     """What a verdict is a claim about."""
-    cycles = Recipe.model_validate(dict(recipe)).total_cycles
+    made = Recipe.model_validate(dict(recipe))
+    cycles = made.total_cycles
+    if made.model is not None:
+        return f"on {made.model.repository} ({made.model.pixels} px), {cycles} cycles"
     return f"on the toy world (24 px, 1.9 M parameters), {cycles} cycles"
+
+
+def missing(recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
+    """Weights, data and item sets that a trial needs and that are not on this machine."""
+    absent = qwen_image_files.missing(recipe) if recipe["family"] == "qwen-image" else ()
+    return (*absent, *protocol_named(protocol).missing())
+
+
+def expected_cost(
+    recipe: Mapping[str, Any], protocol: str, resources: Mapping[str, float]
+) -> Expected | None:
+    """What one trial will cost, without any having run; None where nothing can be said."""
+    from recipes.subject.costing import expected
+
+    return expected(Recipe.model_validate(dict(recipe)), protocol_named(protocol), resources)
 
 
 def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:
