@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.code_files import conflict
 from harness.contract import Fingerprints
 from harness.running.collector import paused
 from harness.trial import Arm, Trial
@@ -32,6 +33,12 @@ class PlannedTrial(_Frozen):
         description="new, measure, reuse, stale, or running (claimed elsewhere)."
     )
     why: str = Field("", description="For stale: what changed.")
+    fingerprints: Fingerprints | None = Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="Its own surroundings; arms may run different source files. None: the plan's.",
+    )
 
 
 class PlannedContrast(_Frozen):
@@ -174,8 +181,9 @@ def make_plan(
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
     recorded = Recorded(history, workspace, hasattr(subject, "measure"), tuple(study.measure_at))
-    planned = trials_of(study, subject, made.arms, prints)
-    trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
+    planned, of_rows = trials_of(study, subject, made.arms, prints)
+    own_prints = {**of_rows, **prints}
+    trials = [recorded.judge(trial, own_prints[trial.arm]) for trial in planned]
     keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
     contrasts = [
         planned_contrast(
@@ -228,13 +236,17 @@ def _shared(made: Layout) -> list[str]:
 
 
 def _differing(prints: Mapping[str, Fingerprints]) -> list[str]:
-    """Arms whose protocol or code is not the first arm's: their numbers do not compare."""
+    """Arms whose protocol or code is not the first arm's: their numbers do not compare.
+
+    Arms may run different source files; their code differs where a file of both does.
+    """
     found = []
     for part in ("protocol", "code"):
         groups: dict[str, list[str]] = {}
         for arm, own in prints.items():
             groups.setdefault(getattr(own, part), []).append(arm)
-        if len(groups) > 1:
+        firsts = {value: prints[arms[0]].code_files for value, arms in groups.items()}
+        if len(groups) > 1 and (part == "protocol" or conflict(firsts)):
             sizes = ", ".join(f"{len(arms)} arm(s) like {arms[0]}" for arms in groups.values())
             found.append(f"the {part} fingerprint is not the same for all arms: {sizes}")
     return found

@@ -65,7 +65,7 @@ def export(
     return FOLDER
 
 
-def load_student(folder: Path, device: str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+def load_student(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Network in eval mode and its card. Older folders hold the network at their root.
 
     Raises:
@@ -73,20 +73,23 @@ def load_student(folder: Path, device: str = "cpu") -> tuple[nn.Module, dict[str
     """
     from diffusers import QwenImageTransformer2DModel
 
-    card = folder / "card.json"
-    if not card.is_file():
-        raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
-    held = json.loads(card.read_text())
-    if held["family"] != "toyworld":
-        from recipes.families.qwen_image_student import load_large
-        from recipes.families.registry import family_of
-
-        return load_large(
-            folder, held, family_of(held["family"], held["model"], device=device)
-        ), held
+    held = card_of(folder)
     home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
     network = QwenImageTransformer2DModel.from_pretrained(home, local_files_only=True)
     return network.eval(), {"renoises": False} | held
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """The card of a student's folder, of any family.
+
+    Raises:
+        ValueError: the folder is not one that `run` wrote.
+    """
+    card = folder / "card.json"
+    if not card.is_file():
+        raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
+    held: dict[str, Any] = json.loads(card.read_text())
+    return held
 
 
 def _name_own_class(home: Path) -> None:

@@ -49,16 +49,18 @@ def own_teacher(recipe: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     if recipe["family"] != "toyworld":
         return None, ""
     teachers = {name: t for name, t in recipe["teachers"].items() if t["share"] > 0}
+    if len(teachers) == 1:  # weights of a row are normalised: whatever varies them, it judges alone
+        alone = {"share": 1.0, "by_rung": None, "by_progress": None, "by_condition": None}
+        teachers = {name: {**t, **alone} for name, t in teachers.items()}
     guidance, start = recipe["guidance"], recipe["teachers"][recipe["student"]["init"]]
-    mixed = len(teachers) > 1
-    by_rung = mixed and any(t["by_rung"] is not None for t in teachers.values())
+    by_rung = any(t["by_rung"] is not None for t in teachers.values())
     if by_rung or guidance["by_rung"] is not None:
         settings = teacher_settings(_scale(start, guidance), start["weights"])
         return settings, (
             f"{settings['weights']} at guidance {settings['scale']:g}: what judges the student "
             "hangs on its rung, so there is no single teacher"
         )
-    if not mixed and _plain(guidance):
+    if len(teachers) == 1 and _plain(guidance):
         (only,) = teachers.values()
         return teacher_settings(_scale(only, guidance), only["weights"]), ""
     parts = {"teachers": teachers, "guidance": guidance, "panel": recipe["panel"]}
@@ -190,6 +192,8 @@ class Record:
 
 def shipped(settings: Mapping[str, Any], protocol: str) -> Record | None:
     """The shipped record of a row, or None where none was made under these fingerprints."""
+    if "family" in settings:
+        return None  # none ships of a large family
     folder = SHIPPED / record_name(settings, protocol)
     if not (folder / "record.json").is_file():
         return None

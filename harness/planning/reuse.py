@@ -37,6 +37,9 @@ class Recorded:
         is that recorded trial, so that accepting it finds its result under its own key; once it is
         superseded, the next plan holds the trial with the data of today.
         """
+        return self._judged(trial, prints).model_copy(update={"fingerprints": prints})
+
+    def _judged(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
         known = self.history.trials.get(trial.key)
         complete = known.complete if known else None
         if known is not None and complete is not None:

@@ -14,41 +14,47 @@ from harness.trial import Arm, Trial, canonical, key_of, keys_of
 def fingerprints_of(study: Study, subject: Subject, arms: Sequence[Arm]) -> dict[str, Fingerprints]:
     """Arm name -> digests of its surroundings.
 
-    The weights that `select` names are part of how a trial is measured, so they are added to the
-    protocol's fingerprint where they are not the default.
-
     Raises:
         HarnessError: if the subject refuses the protocol or cannot read its data.
     """
-    suffix = "" if study.select == "ema" else f"+{study.select}"
-    found = {}
-    for arm in arms:
-        try:
-            prints = subject.fingerprints(arm.recipe, study.protocol)
-        except (ValueError, OSError) as error:
-            raise HarnessError(
-                f"subject {study.subject} has no fingerprints for arm {arm.name} under protocol "
-                f"{study.protocol!r}: {error}"
-            ) from error
-        if suffix:
-            prints = prints.model_copy(update={"protocol": prints.protocol + suffix})
-        found[arm.name] = prints
-    return found
+    return {arm.name: _prints(study, subject, f"arm {arm.name}", arm.recipe) for arm in arms}
+
+
+def _prints(study: Study, subject: Subject, name: str, settings: Mapping[str, Any]) -> Fingerprints:
+    """Digests of what surrounds a recipe or the settings of a reference row.
+
+    The weights that `select` names are part of how a trial is measured, so they are added to the
+    protocol's fingerprint where they are not the default.
+    """
+    try:
+        prints = subject.fingerprints(settings, study.protocol)
+    except (ValueError, OSError) as error:
+        raise HarnessError(
+            f"subject {study.subject} has no fingerprints for {name} under protocol "
+            f"{study.protocol!r}: {error}"
+        ) from error
+    if study.select == "ema":
+        return prints
+    return prints.model_copy(update={"protocol": f"{prints.protocol}+{study.select}"})
 
 
 def trials_of(
     study: Study, subject: Subject, arms: Sequence[Arm], prints: Mapping[str, Fingerprints]
-) -> list[Trial]:
+) -> tuple[list[Trial], dict[str, Fingerprints]]:
     """References first, then replicate by replicate, the baseline first in each.
 
     So a study that is stopped anywhere is a balanced smaller study, one replicate short at most.
+
+    Returns:
+        The trials, and the digests of each reference row by its name.
     """
     keys = {
         arm.name: keys_of(canonical(arm.recipe), range(study.replicates), prints[arm.name].data)
         for arm in arms
     }
     ordered = sorted(arms, key=lambda arm: not arm.baseline)
-    return _references(study, subject, ordered, prints) + [
+    rows, of_rows = _references(study, subject, ordered)
+    return rows + [
         Trial(
             key=keys[arm.name][replicate],
             arm=arm.name,
@@ -59,17 +65,17 @@ def trials_of(
         )
         for replicate in range(study.replicates)
         for arm in ordered
-    ]
+    ], of_rows
 
 
 def _references(
-    study: Study, subject: Subject, arms: Sequence[Arm], prints: Mapping[str, Fingerprints]
-) -> list[Trial]:
-    """The reference rows of all arms, each setting once, with the data of the first arm."""
+    study: Study, subject: Subject, arms: Sequence[Arm]
+) -> tuple[list[Trial], dict[str, Fingerprints]]:
+    """The reference rows of all arms, each setting once, with digests of their own."""
     offered = getattr(subject, "references", None)
     if offered is None:
-        return []
-    data = prints[arms[0].name].data
+        return [], {}
+    of_rows: dict[str, Fingerprints] = {}
     found: dict[bytes, Trial] = {}
     taken: set[str] = {arm.name for arm in arms}
     for arm in arms:
@@ -78,10 +84,17 @@ def _references(
             content = canonical([name, dict(settings)])
             if content in found:
                 continue
-            key = key_of(settings, 0, data, kind="reference")
+            prints = _prints(study, subject, f"reference row {name}", settings)
+            key = key_of(settings, 0, prints.data, kind="reference")
             unique = name if name not in taken else f"{name}-{key[:4]}"
             taken.add(unique)
+            of_rows[unique] = prints
             found[content] = Trial(
-                key=key, kind="reference", arm=unique, replicate=0, recipe=dict(settings), data=data
+                key=key,
+                kind="reference",
+                arm=unique,
+                replicate=0,
+                recipe=dict(settings),
+                data=prints.data,
             )
-    return list(found.values())
+    return list(found.values()), of_rows

@@ -219,7 +219,8 @@ class Driver:
         recorded = Recorded(
             self.history, self.workspace, settings.measures, settings.measurement.at
         )
-        return recorded.judge(planned.trial, settings.fingerprints).state == "reuse"
+        prints = planned.fingerprints or settings.fingerprints
+        return recorded.judge(planned.trial, prints).state == "reuse"
 
     def _await_others(self) -> None:
         found = (claims.holder(self._lock(p.trial)) for p in self._waiting)

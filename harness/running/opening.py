@@ -53,7 +53,7 @@ def prepare(
     Raises:
         OSError: if the workspace cannot be written.
     """
-    trial, fingerprints = planned.trial, settings.fingerprints
+    trial, fingerprints = planned.trial, planned.fingerprints or settings.fingerprints
     number = attempts.next_number(workspace, past, trial.key)
     nonce, folder = attempts.make_folder(workspace, trial, number)
     student = _kept_student(planned, past, workspace)

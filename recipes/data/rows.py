@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,28 +21,19 @@ from recipes.data.files import (
     columns_found,
     files_digest,
     place,
-    write_whole,
 )
-from recipes.data.settings import FileSource, TaskName
-from recipes.fingerprints import code_digest
+from recipes.data.rules import Rules
+from recipes.data.settings import FileSource
+from recipes.kept import write_whole
+from recipes.source_files import code_below
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+RULED_BY = ("recipes.data.rows", "recipes.data.toyworld")
+"""Whose code decides which rows are good."""
 SHOWN = 5
 """Row numbers told per reason."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a family can train on."""
-
-    side: int
-    """Width and height of its pictures, pixels."""
-    complaint: Callable[[TaskName, str], str | None]
-    """Why a prompt or instruction cannot be trained on; None where it can."""
-    fits: bool = False
-    """Whether pictures of other sizes are cut to a square and resized; else they are bad rows."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,7 @@ class Rows:
     def checked(self, rules: Rules, cache: Path) -> RowReport:
         """Look at every row once; the result is kept by content of the files and of the code."""
         settings = self.settings.model_dump()
-        content = json.dumps([files_digest(settings), settings, code_digest()])
+        content = json.dumps([files_digest(settings), settings, code_below(*RULED_BY).digest])
         name = hashlib.sha256(content.encode()).hexdigest()[:24]
         kept = cache / "rows" / f"{name}.json"
         try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from recipes.data.rows import Rules
+from recipes.data.rules import Rules
 from recipes.data.settings import TaskName
 from recipes.families.base import Condition, PictureFamily
 from recipes.toyworld.prompts import (

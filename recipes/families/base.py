@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recipes.recipe import Recipe
 
 Task = Literal["t2i", "edit"]
 
@@ -64,6 +69,10 @@ class Family(Protocol):
         """Condition of captions or instructions and, for edits, source pictures in [-1, 1]."""
         ...
 
+    def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Category of each caption, edit type of each instruction; empty where it is not told."""
+        ...
+
     def velocity(
         self,
         network: nn.Module,
@@ -96,6 +105,10 @@ class PictureFamily(Family, Protocol):
         """Latents to uint8 pictures (B, 3, H, W)."""
         ...
 
-    def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Category or edit type of each text, where the text alone tells; else empty."""
+    def export(self, network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
+        """Write a student's folder inside `folder`; returns its name."""
+        ...
+
+    def load(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode and card of a folder that `export` wrote."""
         ...

@@ -8,9 +8,10 @@ Legend: B batch, C channels, H height, W width, N tokens, L text tokens, D text 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,11 @@ from torch import Tensor, nn
 from recipes.families.base import Condition
 from recipes.families.qwen_image_files import folder_of, refuse_missing
 from recipes.families.qwen_image_settings import QwenImage
+from recipes.families.qwen_image_student import export, load
 from recipes.families.qwen_image_text import QwenImageText
+
+if TYPE_CHECKING:
+    from recipes.recipe import Recipe
 
 EMPTY = " "
 """What the model's authors put in the place of the empty prompt."""
@@ -152,8 +157,16 @@ class QwenImageFamily:
         return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
     def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """None: a free text does not tell its category."""
-        return ()
+        """Empty: a free text does not tell its category."""
+        return ("",) * len(texts)
+
+    def export(self, network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
+        """Write a student's folder inside `folder`: its adapters, or a whole transformer."""
+        return export(network, recipe, folder, cycles)
+
+    def load(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode, on the device, and card of a folder that `export` wrote."""
+        return load(folder, self)
 
     def _scale(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, (1, C, 1, 1) float32."""
@@ -186,6 +199,14 @@ def unpacked(tokens_BNC: Tensor, shape: Sequence[int]) -> Tensor:
     batch, channels, height, width = shape
     patches = tokens_BNC.reshape(batch, height // 2, width // 2, channels, 2, 2)
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+
+
+def opened(
+    model: Mapping[str, Any] | None, *, negative: str, edits: bool, device: str
+) -> QwenImageFamily:
+    """The family as `registry` asks for it."""
+    settings = QwenImage.model_validate(model)
+    return shared(settings.model_dump_json(), negative, edits, device)
 
 
 @cache

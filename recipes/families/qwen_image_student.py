@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.export import card_of, save_lora
 from recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ TRANSFORMER = "transformer"
 LORA = "lora"
 
 
-def export_large(network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
+def export(network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
     """Write `<folder>/student`: card.json, README.md and `lora/` or `transformer/`; its name."""
-    from recipes.export import save_lora
     from recipes.roles.adapters import RoleView
 
     home = folder / FOLDER
@@ -50,8 +50,13 @@ def export_large(network: nn.Module, recipe: Recipe, folder: Path, cycles: int) 
     return FOLDER
 
 
-def load_large(folder: Path, card: dict[str, Any], family: PictureFamily) -> nn.Module:
-    """The network of a folder that `export_large` wrote, in eval mode."""
+def load(folder: Path, family: PictureFamily) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a folder that `export` wrote, in eval mode, and its card."""
+    card = card_of(folder)
+    return _network(folder, card, family), card
+
+
+def _network(folder: Path, card: dict[str, Any], family: PictureFamily) -> nn.Module:
     from recipes.roles.adapters import SharedBase
     from recipes.roles.settings import Roles
 

@@ -1,15 +1,25 @@
-"""Which class a recipe's family is, and what it can train on."""
+"""Which module a recipe's family is, reached by name, and what it can train on.
+
+Named, not imported: a family is a module here whose `opened` makes it, and its files count for the
+digests of its own recipes only.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from recipes.data.rows import Rules
+from recipes.data.rules import Rules
 
 if TYPE_CHECKING:
     from recipes.data.settings import TaskName
     from recipes.families.base import PictureFamily
+
+
+def module_of(name: str) -> str:
+    """Module of a recipe's `family`."""
+    return f"recipes.families.{name.replace('-', '_')}"
 
 
 def family_of(
@@ -32,15 +42,9 @@ def family_of(
     Raises:
         FileNotFoundError: weights are missing; the message says how to fetch them.
     """
-    if name == "toyworld":
-        from recipes.families import toyworld
-
-        return toyworld.shared()
-    from recipes.families import qwen_image
-    from recipes.families.qwen_image_settings import QwenImage
-
-    settings = QwenImage.model_validate(model).model_dump_json()
-    return qwen_image.shared(settings, negative, edits, device)
+    module = importlib.import_module(module_of(name))
+    made: PictureFamily = module.opened(model, negative=negative, edits=edits, device=device)
+    return made
 
 
 def rules_of(name: str, family: PictureFamily) -> Rules:

@@ -7,18 +7,23 @@ the one a 20 B checkpoint takes. Legend: B batch, C channels, H height, W width,
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from recipes.export import export, load_student
 from recipes.families.base import Condition
 from recipes.toyworld import models, weights
 from recipes.toyworld.autoencoder import LATENT_CHANNELS, LATENT_SIZE
 from recipes.toyworld.prompts import VOCABULARY, encode
 from recipes.toyworld.renderer import SIZE
+
+if TYPE_CHECKING:
+    from recipes.recipe import Recipe
 
 
 class ToyWorldFamily:
@@ -77,6 +82,21 @@ class ToyWorldFamily:
         """Latents to pictures (B, 3, 24, 24) uint8."""
         images = self.autoencoder.decode(latents_BCHW)
         return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def export(self, network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
+        """Write a student's folder inside `folder`; see `recipes.export`."""
+        return export(network, recipe, self, folder, cycles)
+
+    def load(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode and card of a folder that `export` wrote."""
+        return load_student(folder)
+
+
+def opened(
+    model: Mapping[str, Any] | None, *, negative: str, edits: bool, device: str
+) -> ToyWorldFamily:
+    """The family as `registry` asks for it; it is small and stays on the CPU."""
+    return shared()
 
 
 @cache

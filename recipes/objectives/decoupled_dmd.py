@@ -36,7 +36,7 @@ class DecoupledDmdObjective(MatchingObjective):
         ca = self._augmentation_term(x, batch, networks)
         logs = sample_logs(x) | {
             "fake_teacher_gap": gap,
-            "augmentation_over_matching": float(ca.norm() / dm.norm()),
+            "augmentation_share": _share(ca, dm),
         }
         return StudentStep(along(x, dm + ca), x.detach(), logs)
 
@@ -75,3 +75,12 @@ class DecoupledDmdObjective(MatchingObjective):
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F: the teacher unguided for one term, guided for the other."""
         return counts.decoupled_dmd(self.settings, rungs, scale)
+
+
+def _share(ca: Tensor, dm: Tensor) -> float:
+    """Norm of the augmentation in the sum of both norms, in [0, 1]; 0 where both vanish.
+
+    A ratio would be infinite before the first update of a fake score that was not warmed up.
+    """
+    both = (ca.norm() + dm.norm()).clamp_min(torch.finfo(ca.dtype).tiny)
+    return float(ca.norm() / both)

@@ -13,11 +13,11 @@ from typing import Any
 from evaluation.catalogue import catalogue
 from evaluation.protocol import available_protocols
 from harness.contract import Context, Expected, Fingerprints, Measurement, MetricSpec, Report
-from recipes.families import qwen_image_files
-from recipes.fingerprints import code_digest, code_files, data_digest
+from recipes.fingerprints import data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
-from recipes.subject.protocols import protocol_fingerprint, protocol_named
+from recipes.source_files import code_of
+from recipes.subject.protocols import protocol_fingerprint, protocol_modules, protocol_named
 
 __all__ = [
     "Context",
@@ -56,13 +56,22 @@ metrics: Mapping[str, MetricSpec] = {
 
 
 def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
-    """Digests of training data and frozen weights, protocol, and source files."""
+    """Digests of training data and frozen weights, protocol, and the source files it runs."""
+    code = code_of(recipe, protocol_modules(protocol))
     return Fingerprints(
-        data=data_digest(recipe),
+        data=_data_of(recipe),
         protocol=protocol_fingerprint(protocol),
-        code=code_digest(),
-        code_files=code_files(),
+        code=code.digest,
+        code_files=code.files,
     )
+
+
+def _data_of(recipe: Mapping[str, Any]) -> str:
+    if recipe.get("family", "toyworld") == "toyworld":
+        return data_digest(recipe)
+    from recipes.families import qwen_image_files
+
+    return qwen_image_files.digest(recipe)
 
 
 def arm_label(path: str, value: Any) -> str:
@@ -84,7 +93,11 @@ def scope(recipe: Mapping[str, Any], protocol: str) -> str:
 
 def missing(recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
     """Weights, data and item sets that a trial needs and that are not on this machine."""
-    absent = qwen_image_files.missing(recipe) if recipe["family"] == "qwen-image" else ()
+    absent: tuple[str, ...] = ()
+    if recipe["family"] != "toyworld":
+        from recipes.families import qwen_image_files
+
+        absent = qwen_image_files.missing(recipe)
     return (*absent, *protocol_named(protocol).missing())
 
 

@@ -13,7 +13,7 @@ from evaluation.sampling import Batch, Generate, sampling_features
 from evaluation.world import World, load_world
 from evaluation.writers import write_features, write_items
 from harness.contract import Artifact, Context, Estimate, Outcome, Report
-from recipes.export import load_student
+from recipes.export import card_of
 from recipes.families.registry import family_of
 from recipes.reference_pictures import pictures_of
 from recipes.references import (
@@ -39,9 +39,10 @@ PANELS = {"t2i": 2, "edit": 1}
 
 def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
     """Measure a kept student (folder written by `run`) under a protocol, without training."""
-    network, card = load_student(student, context.device)
-    rungs = Rungs(card["rungs"], card["shift"])
+    card = card_of(student)
     family = family_of(card["family"], card.get("model"), device=context.device)
+    network, card = family.load(student)
+    rungs = Rungs(card["rungs"], card["shift"])
     pictures = student_pictures(family, network, rungs, renoise=card["renoises"])
     cycles = card["cycles"]
     # Students kept before teachers were written whole were judged by the plainly guided base.

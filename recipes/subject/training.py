@@ -14,11 +14,8 @@ from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 from recipes.data.sources import Sources
-from recipes.export import export
 from recipes.families.base import PictureFamily
-from recipes.families.qwen_image_student import export_large
 from recipes.families.registry import family_of, rules_of
-from recipes.families.toyworld import ToyWorldFamily
 from recipes.recipe import Recipe
 from recipes.references import own_teacher
 from recipes.roles.adapters import deployed
@@ -31,18 +28,16 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     """Distil a student and measure it; resumable, and bit-exact on CPU."""
     made = Recipe.model_validate(dict(recipe))
     recipe_hash = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
-    large = made.model is not None
-    edits = made.mixture.edits or not large
     family = family_of(
         made.family,
-        made.model.model_dump() if made.model else None,
-        negative=made.guidance.negative if large else "",
+        recipe.get("model"),
+        negative=made.guidance.negative,
         # What is measured may edit where training does not.
-        edits=edits or bool(protocol_named(context.measurement.protocol).items.edit),
+        edits=made.mixture.edits or bool(protocol_named(context.measurement.protocol).items.edit),
         device=context.device,
     )
     rules = rules_of(made.family, family)
-    sources = Sources(made.data, family, context.seed, context.cache, rules, edits=edits)
+    sources = Sources(made.data, family, context.seed, context.cache, made.mixture.tasks, rules)
     info = {f"data.{report.source}": report.text() for report in sources.reports}
     for name, text in info.items():
         print(f"{name}: {text}")  # to the trial's log
@@ -111,10 +106,7 @@ def _measured(
     last = done == total
     student: tuple[Artifact, ...] = ()
     if last:
-        if isinstance(family, ToyWorldFamily):
-            path = export(network, recipe, family, context.folder, done)
-        else:
-            path = export_large(network, recipe, context.folder, done)
+        path = family.export(network, recipe, context.folder, done)
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
     sampled = network if recipe.model is not None else deployed(network)
