@@ -128,6 +128,18 @@ class Fingerprints(_Frozen):
     )
 
 
+class Expected(_Frozen):
+    """What a subject expects one trial to cost before any has run."""
+
+    seconds: float = Field(gt=0, description="Wall time of one trial, measuring included.")
+    lo: float = Field(gt=0, description="Lower end of what is plausible.")
+    hi: float = Field(gt=0, description="Upper end.")
+    memory_gb: float | None = Field(
+        None, gt=0, description="Memory at the peak on one GPU, 10^9 bytes; None if not known."
+    )
+    basis: str = Field(description="What it rests on, assumptions included.")
+
+
 class Measurement(_Frozen):
     """Which protocol is run, when, and on which weights."""
 
@@ -196,5 +208,10 @@ class Subject(Protocol):
 #       Protocol of a study that names none; default the first of `protocols`.
 #   scope(recipe: Mapping, protocol: str) -> str
 #       What a verdict is about, e.g. "on the toy world, 1.4 M parameters".
+#   missing(recipe: Mapping, protocol: str) -> Sequence[str]
+#       What a trial needs that is not on this machine (weights, data), one line each with the
+#       command that fetches it. `plan` shows it, `run` refuses to start while there is any.
+#   expected_cost(recipe: Mapping, protocol: str, resources: Mapping[str, float]) -> Expected | None
+#       Cost of one trial before any has run; `resources` holds gpus, cpus and measurements.
 #   project(assignments: Mapping[str, Any], recipe: Mapping) -> Mapping
 #       (none yet) reserved.

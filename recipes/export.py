@@ -48,7 +48,7 @@ def export(
     ).save_pretrained(home)
     _name_own_class(home)
     if isinstance(network, RoleView):
-        _save_lora(network, home / LORA)
+        save_lora(network, home / LORA)
     teacher, note = own_teacher(recipe.model_dump(mode="json"))
     card = {
         "family": recipe.family,
@@ -73,12 +73,23 @@ def load_student(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     from diffusers import QwenImageTransformer2DModel
 
+    held = card_of(folder)
+    home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
+    network = QwenImageTransformer2DModel.from_pretrained(home, local_files_only=True)
+    return network.eval(), {"renoises": False} | held
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """The card of a student's folder, of any family.
+
+    Raises:
+        ValueError: the folder is not one that `run` wrote.
+    """
     card = folder / "card.json"
     if not card.is_file():
         raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
-    home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
-    network = QwenImageTransformer2DModel.from_pretrained(home, local_files_only=True)
-    return network.eval(), {"renoises": False} | json.loads(card.read_text())
+    held: dict[str, Any] = json.loads(card.read_text())
+    return held
 
 
 def _name_own_class(home: Path) -> None:
@@ -90,7 +101,8 @@ def _name_own_class(home: Path) -> None:
     (home / "pipeline.py").write_text(PIPELINE)
 
 
-def _save_lora(network: Any, home: Path) -> None:
+def save_lora(network: Any, home: Path) -> None:
+    """Write a role's adapters as diffusers and PEFT name them."""
     from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
     from safetensors.torch import save_file
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recipes.families.registry import module_of
 from recipes.kept import user_cache, write_whole
 from recipes.objectives.settings import OBJECTIVES
 from recipes.source_text import SourceText, source_text
@@ -51,10 +52,11 @@ def code_of(recipe: Mapping[str, Any], measured_by: tuple[str, ...]) -> Code:
         measured_by: modules that its protocol names.
     """
     if "row" in recipe:
-        return _code((MEASURING, *measured_by), "")
+        family = module_of(recipe.get("family", "toyworld"))
+        return _code((MEASURING, family, *measured_by), "")
     settings = OBJECTIVES[recipe["objective"]["name"]]
     chosen = CHOSEN if used_files(recipe) else ()
-    family = f"recipes.families.{recipe['family']}"
+    family = module_of(recipe["family"])
     modules = (TRAINING, settings.trained_by.split(":")[0], family, *chosen, *measured_by)
     return _code(modules, settings.__name__)
 

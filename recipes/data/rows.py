@@ -115,9 +115,14 @@ class Rows:
         image.load()
         return image
 
-    def pixels(self, row: int, role: str) -> np.ndarray:
-        """A checked RGB picture, uint8 (3, H, W)."""
-        return np.array(self.picture(row, role)).transpose(2, 0, 1)
+    def pixels(self, row: int, role: str, side: int | None = None) -> np.ndarray:
+        """A checked RGB picture, uint8 (3, side, side); the middle square where sizes differ."""
+        image = self.picture(row, role)
+        if side is not None and image.size != (side, side):
+            from PIL import ImageOps
+
+            image = ImageOps.fit(image, (side, side))
+        return np.array(image).transpose(2, 0, 1)
 
     def checked(self, rules: Rules, cache: Path) -> RowReport:
         """Look at every row once; the result is kept by content of the files and of the code."""
@@ -147,12 +152,12 @@ class Rows:
             return "empty prompt"
         for role in PICTURES:
             if role in self.columns:
-                fault = self._picture_fault(row, role, rules.side)
+                fault = self._picture_fault(row, role, rules)
                 if fault is not None:
                     return fault
         return rules.complaint(self.settings.task, text)
 
-    def _picture_fault(self, row: int, role: str, side: int) -> str | None:
+    def _picture_fault(self, row: int, role: str, rules: Rules) -> str | None:
         from PIL import Image
 
         try:
@@ -163,7 +168,8 @@ class Rows:
             return f"unreadable file ({role})"
         if role != "mask" and image.mode != "RGB":  # a mask may be drawn in any mode
             return f"wrong mode ({role} is {image.mode}, must be RGB)"
-        if image.size != (side, side):
+        side = rules.side
+        if image.size != (side, side) and not rules.fits:
             return f"wrong size ({role} is not {side}x{side})"
         return None
 

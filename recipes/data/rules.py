@@ -16,3 +16,5 @@ class Rules:
     """Width and height of its pictures, pixels."""
     complaint: Callable[[TaskName, str], str | None]
     """Why a prompt or instruction cannot be trained on; None where it can."""
+    fits: bool = False
+    """Whether pictures of other sizes are cut to a square and resized; else they are bad rows."""

@@ -58,6 +58,19 @@ class FileSource(Settings):
         "$VARIABLES are expanded; a relative path starts at the folder that holds `recipes`."
     )
     columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
+    category: str | None = Field(
+        None,
+        exclude_if=lambda given: given is None,
+        description="Category or edit type that its rows show, for teachers weighted by condition; "
+        "null where the family reads it from the text, as the toy world does.",
+    )
+    digest: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12,64}$",
+        exclude_if=lambda given: given is None,
+        description="Stands for the content in trial keys, so that a plan made without the files "
+        "has the keys of the run. Null: told by the files. Read for large families only.",
+    )
 
     @model_validator(mode="after")
     def _read(self) -> FileSource:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from recipes.data.rules import Rules
 from recipes.data.settings import Data, FileSource, TaskName
 from recipes.data.sizes import refuse_short, wanted
 from recipes.data.toyworld import RULES, ToyWorldSource, with_target
-from recipes.families.base import Condition
-from recipes.families.toyworld import ToyWorldFamily
+from recipes.families.base import Condition, PictureFamily
 from recipes.toyworld.prompts import Prompt, prompts
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Sources:
         seed: streams of the replicate; `subset.<source>` orders what a set size takes from.
         cache: folder for rows as `datasets` keeps them, and for what checks found.
         tasks: tasks that take part; sources of another are not read.
+        rules: what the family can train on.
 
     Attributes:
         reports: what was found in each file.
@@ -44,12 +45,14 @@ class Sources:
     def __init__(
         self,
         data: Data,
-        family: ToyWorldFamily,
+        family: PictureFamily,
         seed: Seed,
         cache: Path,
         tasks: Collection[TaskName] = ("t2i", "edit"),
+        rules: Rules = RULES,
     ) -> None:
         self.family = family
+        self.rules = rules
         self.reports: list[RowReport] = []
         self._files: dict[str, _Drawn] = {}
         self._categories: dict[str, str] = {}
@@ -129,17 +132,20 @@ class Sources:
         from recipes.data.rows import Rows  # no other trial runs that code
 
         rows = Rows(name, origin, cache)
-        report = rows.checked(RULES, cache)
+        if origin.category is not None:
+            self._categories[name] = origin.category
+        report = rows.checked(self.rules, cache)
         report.refuse_above(limit)
         self.reports.append(report)
-        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed))
+        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed), self.rules.side)
 
 
 class _Drawn:
     """Rows of a file that a trial draws from."""
 
-    def __init__(self, rows: Rows, chosen: Sequence[int]) -> None:
+    def __init__(self, rows: Rows, chosen: Sequence[int], side: int) -> None:
         self.rows = rows
+        self.side = side
         self.chosen = chosen
 
     def prompt(self, generator: torch.Generator) -> str:
@@ -148,13 +154,13 @@ class _Drawn:
     def case(
         self, generator: torch.Generator, *, targets: bool
     ) -> tuple[str, Tensor, Tensor | None]:
-        """Instruction, and source and (where asked for) target picture (3, H, W) in [-1, 1]."""
+        """Instruction, and source and (where asked for) target picture (3, R, R) in [-1, 1]."""
         row = self._row(generator)
         target = self._picture(row, "target") if targets else None
         return str(self.rows.texts[row]), self._picture(row, "source"), target
 
     def _picture(self, row: int, role: str) -> Tensor:
-        return torch.from_numpy(self.rows.pixels(row, role)).float() / 127.5 - 1
+        return torch.from_numpy(self.rows.pixels(row, role, self.side)).float() / 127.5 - 1
 
     def _row(self, generator: torch.Generator) -> int:
         return self.chosen[int(torch.randint(len(self.chosen), (), generator=generator))]

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from recipes.flow import clean_from_velocity, interpolate
+from recipes.objectives import counts
 from recipes.objectives.base import Batch, Networks, StudentStep
 from recipes.objectives.matching import MatchingObjective, along, sample_logs
-from recipes.objectives.on_policy import guided_cost, rung_levels, student_sample, velocity
+from recipes.objectives.on_policy import rung_levels, student_sample, velocity
 from recipes.objectives.settings import DecoupledDmd
 from recipes.schedule import shifted
 
@@ -73,16 +74,7 @@ class DecoupledDmdObjective(MatchingObjective):
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F: the teacher unguided for one term, guided for the other."""
-        rollout, graded = self.student_forwards(rungs)
-        fakes = self.fakes_forwards(rungs)
-        counted = {
-            **fakes,
-            "student": rollout + fakes["student"],
-            "student.grad": graded,
-            "fake": 1.0,
-            "teacher": 1.0 + guided_cost(scale),
-        }
-        return {role: count for role, count in counted.items() if count}
+        return counts.decoupled_dmd(self.settings, rungs, scale)
 
 
 def _share(ca: Tensor, dm: Tensor) -> float:

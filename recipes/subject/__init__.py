@@ -12,7 +12,7 @@ from typing import Any
 
 from evaluation.catalogue import catalogue
 from evaluation.protocol import available_protocols
-from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Report
+from harness.contract import Context, Expected, Fingerprints, Measurement, MetricSpec, Report
 from recipes.fingerprints import data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
@@ -25,9 +25,11 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "expected_cost",
     "fingerprints",
     "measure",
     "metrics",
+    "missing",
     "protocols",
     "reference",
     "references",
@@ -57,11 +59,19 @@ def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
     """Digests of training data and frozen weights, protocol, and the source files it runs."""
     code = code_of(recipe, protocol_modules(protocol))
     return Fingerprints(
-        data=data_digest(recipe),
+        data=_data_of(recipe),
         protocol=protocol_fingerprint(protocol),
         code=code.digest,
         code_files=code.files,
     )
+
+
+def _data_of(recipe: Mapping[str, Any]) -> str:
+    if recipe.get("family", "toyworld") == "toyworld":
+        return data_digest(recipe)
+    from recipes.families import qwen_image_files
+
+    return qwen_image_files.digest(recipe)
 
 
 def arm_label(path: str, value: Any) -> str:
@@ -74,8 +84,30 @@ def arm_label(path: str, value: Any) -> str:
 
 def scope(recipe: Mapping[str, Any], protocol: str) -> str:
     """What a verdict is a claim about."""
-    cycles = Recipe.model_validate(dict(recipe)).total_cycles
+    made = Recipe.model_validate(dict(recipe))
+    cycles = made.total_cycles
+    if made.model is not None:
+        return f"on {made.model.repository} ({made.model.pixels} px), {cycles} cycles"
     return f"on the toy world (24 px, 1.9 M parameters), {cycles} cycles"
+
+
+def missing(recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
+    """Weights, data and item sets that a trial needs and that are not on this machine."""
+    absent: tuple[str, ...] = ()
+    if recipe["family"] != "toyworld":
+        from recipes.families import qwen_image_files
+
+        absent = qwen_image_files.missing(recipe)
+    return (*absent, *protocol_named(protocol).missing())
+
+
+def expected_cost(
+    recipe: Mapping[str, Any], protocol: str, resources: Mapping[str, float]
+) -> Expected | None:
+    """What one trial will cost, without any having run; None where nothing can be said."""
+    from recipes.subject.costing import expected
+
+    return expected(Recipe.model_validate(dict(recipe)), protocol_named(protocol), resources)
 
 
 def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:

@@ -7,12 +7,12 @@ import torch
 
 from recipes import subject
 from recipes.recipe import Recipe
+from recipes.reference_pictures import pictures_of
 from recipes.references import (
     SHIPPED,
     compared_teacher,
     kept_metrics,
     own_teacher,
-    pictures_of,
     record_name,
     references,
     shipped,
