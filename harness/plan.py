@@ -67,7 +67,10 @@ class Cost(_Frozen):
 
     trials: int = Field(description="Trials that would run.")
     seconds_per_trial: float | None = Field(
-        None, description="Median of measured trials; None if none."
+        None, description="Median of measured trials, mean of expected ones; None if not known."
+    )
+    memory_gb: float | None = Field(
+        None, description="Expected at the peak on one GPU, of the arm that needs most; 10^9 bytes."
     )
     gpu_hours: float | None = None
     hours: float | None = Field(None, description="Wall time with the parallelism at hand.")
@@ -105,6 +108,10 @@ class Plan(_Frozen):
         default_factory=list, description="Keys once planned by this study, no longer."
     )
     warnings: list[str] = Field(default_factory=list)
+    not_here: list[str] = Field(
+        default_factory=list,
+        description="What trials need and this machine lacks: `run` refuses while there is any.",
+    )
 
     design: str = Field("full", description="How arms were chosen from the levels.")
     mixtures: dict[str, dict[str, dict[str, float]]] = Field(
@@ -152,6 +159,7 @@ def make_plan(
     workspace: Workspace,
     parallel: int | None = None,
     check_devices: bool = True,
+    gpus: int | None = None,
 ) -> Plan:
     """Plan a checked study against a history. Writes nothing.
 
@@ -161,6 +169,7 @@ def make_plan(
         workspace: where students are kept and trials are claimed.
         parallel: trials at once; default what fits on this machine.
         check_devices: refuse GPUs that are not here; off where the trials run elsewhere.
+        gpus: GPUs of the cluster that is planned for, instead of those here.
 
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
@@ -169,12 +178,15 @@ def make_plan(
     from harness.design import layout, mixtures
     from harness.planning import cost
     from harness.planning.attainable import planned_contrast
+    from harness.planning.expected import not_here
     from harness.planning.matching import match
     from harness.planning.reuse import Recorded, orphans
     from harness.planning.trial_order import fingerprints_of, trials_of
     from harness.workspace import project_of
 
-    if check_devices:
+    if gpus is not None:
+        parallel = parallel or cost.parallel_of(study.resources, gpus)
+    elif check_devices:
         cost.check_devices(study.resources)
     subject = subjects.load(study.subject, project=project_of(study.file))
     made = layout(study, subject)
@@ -197,7 +209,7 @@ def make_plan(
         )
         for contrast in study.contrasts
     ]
-    estimate = cost.cost_of(study, trials, history, parallel)
+    estimate = cost.cost_of(study, trials, history, parallel, subject)
     scope = getattr(subject, "scope", None)
     over = cost.budget_warning(study, estimate)
     warnings = [*history.warnings, *_shared(made), *_differing(prints), *([over] if over else [])]
@@ -221,6 +233,7 @@ def make_plan(
         cost=estimate,
         orphans=orphans(history, study.name, {t.key for t in planned} | set(keys.values())),
         warnings=warnings,
+        not_here=not_here(study, subject, (arm.recipe for arm in made.arms)),
         design=study.design,
         mixtures=mixtures(study, subject),
     )

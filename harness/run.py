@@ -106,6 +106,7 @@ def run(
     history, plan = planned()
     for warning in plan.warnings:
         echo(f"warning   {warning}")
+    refusals.refuse_missing(plan)
     if smoke:
         from harness.running.smoke import run_smoke
 

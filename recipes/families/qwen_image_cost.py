@@ -191,4 +191,6 @@ def _memory(recipe: Recipe, shape: Shape, *, edits: bool) -> float:
     tokens = (2 if edits else 1) * model.tokens + PROMPT_TOKENS + seen
     hidden = recipe.train.batch_size * tokens * d * each
     kept = layers + LIVE if roles.activation_checkpointing else layers * LIVE
+    if getattr(recipe.objective, "gradient", "") == "full_rollout":
+        kept *= recipe.student.rungs  # the graph of every rung is held until the end
     return networks + trained + hidden * kept

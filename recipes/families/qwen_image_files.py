@@ -13,6 +13,7 @@ from typing import Any
 from recipes.data.files import ROOT, files_digest, place
 from recipes.data.settings import FileSource
 from recipes.families.qwen_image_settings import QwenImage
+from recipes.recipe import Recipe
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
 SAMPLE = 1 << 16
@@ -49,13 +50,22 @@ def refuse_missing(settings: QwenImage, *, edits: bool) -> None:
             raise FileNotFoundError(f"{part}: nothing in {folder}; run: {_how(settings, part)}")
 
 
-def missing(recipe: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is not on this machine of the weights and data of a resolved recipe, one line each."""
+def missing(recipe: Mapping[str, Any], *, edits: bool) -> tuple[str, ...]:
+    """What is not on this machine of the weights and data of a resolved recipe, one line each.
+
+    `edits` says whether edits are measured; those that are trained on are known from the recipe.
+    """
     settings = QwenImage.model_validate(recipe["model"])
+    edits = edits or "edit" in _tasks(recipe)
+    absent: dict[str, list[str]] = {}
+    for part, folder in folders(settings, edits=edits).items():
+        if not _there(folder):
+            absent.setdefault(_how(settings, part), []).append(part)
     told = [
-        f"{part}: {folder} ({_how(settings, part)})"
-        for part, folder in folders(settings, edits=_edits(recipe)).items()
-        if not _there(folder)
+        f"weights in {folder_of(settings.path)}: {', '.join(parts)}; {how}"
+        if how == fetching(settings)
+        else f"{', '.join(parts)}; {how}"
+        for how, parts in absent.items()
     ]
     for name, source in _sources(recipe).items():
         try:
@@ -74,7 +84,7 @@ def digest(recipe: Mapping[str, Any]) -> str:
     settings = QwenImage.model_validate(recipe["model"])
     parts = {"weights": settings.digest or ""}
     if not settings.digest:
-        for part, folder in folders(settings, edits=_edits(recipe)).items():
+        for part, folder in folders(settings, edits="edit" in _tasks(recipe)).items():
             parts[part] = _weights_digest(folder) if _there(folder) else ABSENT
     for name, source in _sources(recipe).items():
         try:
@@ -84,15 +94,17 @@ def digest(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _edits(recipe: Mapping[str, Any]) -> bool:
-    """Whether any share of edits may be trained on; schedules count as edits."""
-    mixing = recipe.get("mixing") or {}
-    return bool(recipe.get("tasks", {}).get("edit") or mixing.get("schedule"))
+def _tasks(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """Tasks that are trained on; none for the settings of a reference row."""
+    if "tasks" not in recipe:
+        return ()
+    return Recipe.model_validate(dict(recipe)).mixture.tasks
 
 
 def _sources(recipe: Mapping[str, Any]) -> dict[str, FileSource]:
     data = recipe.get("data") or {}
-    used = {*data.get("composition", {}), *data.get("edit_types", {})}
+    shares = {"t2i": data.get("composition", {}), "edit": data.get("edit_types", {})}
+    used = {name for task in _tasks(recipe) for name in shares[task]}
     return {
         name: FileSource.model_validate(source)
         for name, source in data.get("sources", {}).items()

@@ -97,7 +97,8 @@ def missing(recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
     if recipe["family"] != "toyworld":
         from recipes.families import qwen_image_files
 
-        absent = qwen_image_files.missing(recipe)
+        measured = protocol_named(protocol).items
+        absent = qwen_image_files.missing(recipe, edits=bool(measured.edit))
     return (*absent, *protocol_named(protocol).missing())
 
 
