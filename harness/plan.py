@@ -3,79 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Fingerprints
+from harness.planning.amendments import Amendment
+from harness.planning.planned import (
+    Confounded,
+    Cost,
+    PlannedContrast,
+    PlannedTrial,
+    PlanState,
+    weights_of,
+)
 from harness.running.collector import paused
-from harness.trial import Arm, Trial
+from harness.trial import Arm
 
 if TYPE_CHECKING:
     from harness.design import Layout
-    from harness.journal import History
+    from harness.journal import Frozen, History
     from harness.study import Study
     from harness.workspace import Workspace
 
-PlanState = Literal["new", "measure", "reuse", "stale", "running"]
+__all__ = [
+    "Confounded",
+    "Cost",
+    "Plan",
+    "PlanState",
+    "PlannedContrast",
+    "PlannedTrial",
+    "make_plan",
+    "weights_of",
+]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlannedTrial(_Frozen):
-    """A trial of the plan and how it stands against the history."""
-
-    trial: Trial
-    state: PlanState = Field(
-        description="new, measure, reuse, stale, or running (claimed elsewhere)."
-    )
-    why: str = Field("", description="For stale: what changed.")
-
-
-class PlannedContrast(_Frozen):
-    """A contrast with its sides resolved to arms, matched cell by cell."""
-
-    id: str
-    claim: str
-    metric: str
-    expect: Literal["higher", "lower", ""] = ""
-    margin: float | None = None
-    pairs: list[tuple[str, str]] = Field(description="Matched (arm of a, arm of b).")
-    unmatched: list[str] = Field(
-        default_factory=list, description="Arms without a partner; dropped."
-    )
-    detectable: float | None = Field(None, description="Smallest difference found with 80 % power.")
-    detectable_in: Literal["units", "sd"] = Field(
-        "sd", description="`units` of the metric when the history has replicates, else in SDs."
-    )
-    notes: list[str] = Field(
-        default_factory=list, description="What cannot reach significance, and so on."
-    )
-
-
-class Cost(_Frozen):
-    """Expected cost of what is missing."""
-
-    trials: int = Field(description="Trials that would run.")
-    seconds_per_trial: float | None = Field(
-        None, description="Median of measured trials; None if none."
-    )
-    gpu_hours: float | None = None
-    hours: float | None = Field(None, description="Wall time with the parallelism at hand.")
-    lo_hours: float | None = None
-    hi_hours: float | None = None
-    basis: str = Field("", description="What the estimate rests on.")
-    parallel: int = Field(1, description="Trials that run at once.")
-    spent_gpu_hours: float = Field(
-        0.0, description="GPU-hours of all attempts made so far, failures included."
-    )
-    budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
-
-
-class Plan(_Frozen):
+class Plan(BaseModel):
     """Everything `run` needs and `plan` shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     question: str
@@ -102,6 +68,17 @@ class Plan(_Frozen):
     design: str = Field("full", description="How arms were chosen from the levels.")
     mixtures: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="Mixture path -> arm -> resolved shares, where they vary."
+    )
+
+    fraction: Confounded | None = Field(None, description="For design fractional.")
+    alpha: float = Field(0.05, description="Error rate of the planned contrasts: the frozen one.")
+    frozen_at: float | None = Field(None, description="Unix time of the study's first run.")
+    frozen_replicates: int | None = Field(None, description="Replicates planned at the first run.")
+    frozen_contrasts: int | None = Field(
+        None, description="Contrasts planned at the first run: the family that Holm adjusts for."
+    )
+    amendments: list[Amendment] = Field(
+        default_factory=list, description="Changes of the study file since its first run."
     )
 
     def count(self, state: PlanState) -> int:
@@ -161,6 +138,7 @@ def make_plan(
     from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
     from harness.planning import cost
+    from harness.planning.amendments import amendments, frozen_of
     from harness.planning.attainable import planned_contrast
     from harness.planning.matching import match
     from harness.planning.reuse import Recorded, orphans
@@ -177,6 +155,7 @@ def make_plan(
     planned = trials_of(study, subject, made.arms, prints)
     trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
     keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
+    frozen = frozen_of(history, study.name)
     contrasts = [
         planned_contrast(
             study,
@@ -186,6 +165,7 @@ def make_plan(
             keys,
             arms=len(made.arms),
             protocol=own.protocol,
+            frozen=frozen,
         )
         for contrast in study.contrasts
     ]
@@ -215,6 +195,35 @@ def make_plan(
         warnings=warnings,
         design=study.design,
         mixtures=mixtures(study, subject),
+        fraction=_confounded(study),
+        **_frozen(study, frozen),
+        amendments=amendments(study, [arm.name for arm in made.arms], history),
+    )
+
+
+def _frozen(study: Study, frozen: Frozen | None) -> dict[str, Any]:
+    """What the first run fixed for good, of a study that ran already."""
+    written = frozen.study_json if frozen is not None else {}
+    return {
+        "alpha": written.get("alpha", study.alpha),
+        "frozen_at": frozen.at if frozen is not None else None,
+        "frozen_replicates": written.get("replicates"),
+        "frozen_contrasts": len(written["contrasts"]) if "contrasts" in written else None,
+    }
+
+
+def _confounded(study: Study) -> Confounded | None:
+    if study.design != "fractional":
+        return None
+    from harness.planning.enumeration import fraction_of
+
+    fraction, names = fraction_of(study), list(study.factors)
+    return Confounded(
+        resolution=fraction.resolution,
+        arms=fraction.runs,
+        combinations=2 ** len(names),
+        generators=fraction.generators(names),
+        aliases=fraction.aliases(names),
     )
 
 

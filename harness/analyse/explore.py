@@ -16,12 +16,11 @@ from harness.analyse.contrasts import (
     infer,
     observations,
     residual,
-    weights_of,
 )
 from harness.analyse.observed import Observed
 from harness.analyse.ruling import Ruling
 from harness.contract import MetricSpec
-from harness.plan import Plan
+from harness.plan import Plan, weights_of
 
 MOST_INTERACTIONS = 200
 """More than these are not computed: no one reads them and they only dilute the adjustment."""

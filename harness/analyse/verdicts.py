@@ -17,14 +17,13 @@ from harness.analyse.contrasts import (
     infer,
     observations,
     residual,
-    weights_of,
 )
 from harness.analyse.missing import missing_replicates, worst_cases
 from harness.analyse.observed import Observed
 from harness.analyse.ruling import Ruling
 from harness.contract import MetricSpec
 from harness.journal import History
-from harness.plan import Plan, PlannedContrast
+from harness.plan import Plan, PlannedContrast, weights_of
 from harness.planning import matching
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.design import Layout, baseline_of, named_levels
+from harness.planning.least_squares import Estimated, estimate
 from harness.study import Contrast, Study
 
 
@@ -17,6 +18,13 @@ class Matched:
     """Arms of one side whose cell lacks the other; dropped."""
     same: list[str] = field(default_factory=list)
     """Arms that are both sides of a cell: the two combinations resolve to one recipe."""
+    estimated: Estimated | None = None
+    """In a fraction none of whose cells holds both sides: the difference by least squares."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the arms say anything about the difference."""
+        return bool(self.pairs) or self.estimated is not None
 
 
 def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, str]]:
@@ -45,6 +53,9 @@ def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
             if all(combination[factor] == label for factor, label in side.items()):
                 arms[cell] = arm
     arms_a, arms_b = found
+    if study.design == "fractional" and not arms_a.keys() & arms_b.keys():
+        factors = {factor: list(levels) for factor, levels in study.levels().items()}
+        return Matched(estimated=estimate(layout.arms, factors, a, b, pins))
     both = [cell for cell in arms_a if cell in arms_b]
     alone = [arms_a[c] for c in arms_a if c not in arms_b]
     alone += [arms_b[c] for c in arms_b if c not in arms_a]

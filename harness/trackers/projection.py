@@ -217,6 +217,8 @@ class Projection:
         words = []
         for contrast in self.plan.contrasts:
             sides = [s for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]
+            weight = contrast.weights.get(arm)
+            sides = sides or ([] if weight is None else [int(weight < 0)])
             if sides and contrast.id in verdicts:
                 side = "+".join("ab"[s] for s in sides)
                 words.append(f"{contrast.id} (side {side}): {verdicts[contrast.id]}")
