@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Fingerprints
-from harness.planning.amendments import Amendment
+from harness.planning.amendments import Amendment, day
 from harness.planning.planned import (
     Confounded,
     Cost,
@@ -172,7 +172,14 @@ def make_plan(
     estimate = cost.cost_of(study, trials, history, parallel)
     scope = getattr(subject, "scope", None)
     over = cost.budget_warning(study, estimate)
-    warnings = [*history.warnings, *_shared(made), *_differing(prints), *([over] if over else [])]
+    lost = _lost(frozen)
+    warnings = [
+        *history.warnings,
+        *lost,
+        *_shared(made),
+        *_differing(prints),
+        *([over] if over else []),
+    ]
     return Plan(
         study=study.name,
         question=study.question,
@@ -210,6 +217,15 @@ def _frozen(study: Study, frozen: Frozen | None) -> dict[str, Any]:
         "frozen_replicates": written.get("replicates"),
         "frozen_contrasts": len(written["contrasts"]) if "contrasts" in written else None,
     }
+
+
+def _lost(frozen: Frozen | None) -> list[str]:
+    if frozen is None or not frozen.lost:
+        return []
+    return [
+        f"attempts of this study are recorded from {day(frozen.at)} on, but no plan from before "
+        "them: nothing says what was planned, so every contrast is exploratory"
+    ]
 
 
 def _confounded(study: Study) -> Confounded | None:

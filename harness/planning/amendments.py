@@ -184,7 +184,10 @@ def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
         if name not in UNJUDGED
     }
     usual = {name: info.default for name, info in Contrast.model_fields.items()}
-    found["contrasts"] = {c["id"]: {**usual, "at": {}, **c} for c in found["contrasts"]}
+    found["contrasts"] = {
+        c["id"]: {k: v for k, v in {**usual, "at": {}, **c}.items() if k != "id"}
+        for c in found["contrasts"]
+    }
     found["protocol"] = Path(str(found["protocol"])).name
     found["recipe"] = content.get("base", {})
     return found
