@@ -70,6 +70,9 @@ class Plan(BaseModel):
         default_factory=dict, description="Mixture path -> arm -> resolved shares, where they vary."
     )
 
+    data: dict[str, str] = Field(
+        default_factory=dict, description="Arm -> its data digest, where not `fingerprints.data`."
+    )
     fraction: Confounded | None = Field(None, description="For design fractional.")
     alpha: float = Field(0.05, description="Error rate of the planned contrasts: the frozen one.")
     frozen_at: float | None = Field(None, description="Unix time of the study's first run.")
@@ -156,6 +159,8 @@ def make_plan(
     trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
     keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
     frozen = frozen_of(history, study.name)
+    shares = mixtures(study, subject)
+    recipes = {arm.name: arm.recipe for arm in made.arms}
     contrasts = [
         planned_contrast(
             study,
@@ -163,7 +168,8 @@ def make_plan(
             match(study, made, contrast),
             history,
             keys,
-            arms=len(made.arms),
+            recipes=recipes,
+            mixtures=shares,
             protocol=own.protocol,
             frozen=frozen,
         )
@@ -201,7 +207,8 @@ def make_plan(
         orphans=orphans(history, study.name, {t.key for t in planned} | set(keys.values())),
         warnings=warnings,
         design=study.design,
-        mixtures=mixtures(study, subject),
+        mixtures=shares,
+        data={name: p.data for name, p in prints.items() if p.data != own.data},
         fraction=_confounded(study),
         **_frozen(study, frozen),
         amendments=amendments(study, [arm.name for arm in made.arms], history),

@@ -251,8 +251,8 @@ def alias_table(answer: Answer) -> Table:
     """What a fraction cannot tell apart, up to two-factor interactions."""
     assert answer.fraction is not None, "only a fraction has one"
     fraction = answer.fraction
-    rows: list[tuple[Value, ...]] = [(e, _all(others)) for e, others in fraction.aliases.items()]
-    printed = [(e, ", ".join(others) or "clear") for e, others in fraction.aliases.items()]
+    rows: list[tuple[Value, ...]] = [(e, _all(a)) for e, a in fraction.aliases.items()]
+    printed = [(e, ", ".join(a) or "clear") for e, a in fraction.aliases.items()]
     sets = ", ".join(f"{factor} = {product}" for factor, product in fraction.generators.items())
     title = f"Fraction: {fraction.arms} of {fraction.combinations} combinations, "
     title += f"resolution {fraction.resolution}, {sets}"

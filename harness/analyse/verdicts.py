@@ -210,7 +210,9 @@ def _verdict(
     if planned.weights:
         notes.append(ols_note(planned.weights, planned.aliases))
     keys = observed.keys(weights)
-    notes += guard.confounds(history, keys, plan.fingerprints.protocol)
+    notes += [*planned.confounded, *guard.confounds(history, keys, plan.fingerprints.protocol)]
+    arms = {t.key: arm for arm in weights for t in observed.trials.get(arm, {}).values()}
+    notes += guard.beside(plan, history, arms)
     if alone := plan.unpartnered(planned):
         notes.append(f"arms without a partner, left out: {', '.join(alone)}")
     ruling = Ruling(

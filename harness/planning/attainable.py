@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from harness.analyse import power
 from harness.journal import Frozen, History
 from harness.plan import PlannedContrast, weights_of
 from harness.planning.amendments import amended
-from harness.planning.matching import Matched
+from harness.planning.matching import Matched, undeclared
 from harness.study import Contrast, Study
 
 MIN_PAIRS = 3
@@ -29,7 +30,8 @@ def planned_contrast(
     history: History,
     keys: Keys,
     *,
-    arms: int,
+    recipes: Mapping[str, Mapping[str, Any]],
+    mixtures: Collection[str] = (),
     protocol: str,
     frozen: Frozen | None = None,
 ) -> PlannedContrast:
@@ -44,7 +46,7 @@ def planned_contrast(
     estimated = matched.estimated
     weights = estimated.weights if estimated else weights_of(matched.pairs)
     spread, seen = _spread(contrast.metric, weights, history, keys, study.replicates, protocol)
-    pooled = (arms - 1) * (n - 1) if n < FEW else None
+    pooled = (len(recipes) - 1) * (n - 1) if n < FEW else None
     effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
     smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
     notes = _notes(study, contrast, effect, spread, seen, pooled)
@@ -54,7 +56,10 @@ def planned_contrast(
         )
     if estimated:
         notes.append(ols_note(estimated.weights, estimated.aliases))
+    also = undeclared(study, contrast, matched.pairs, recipes, mixtures)
+    notes += also
     made = PlannedContrast(
+        confounded=also,
         id=contrast.id,
         claim=contrast.claim,
         metric=contrast.metric,

@@ -42,6 +42,9 @@ class PlannedContrast(_Frozen):
     aliases: list[str] = Field(
         default_factory=list, description="Interactions that a least-squares difference contains."
     )
+    confounded: list[str] = Field(
+        default_factory=list, description="What else the sides differ in, by their recipes."
+    )
     amended: str = Field(
         "", description="Why it is exploratory: added or changed after the first run."
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness import subjects
 from harness.contract import Subject
-from harness.design import ArmsError, baseline_of, combinations, layout
+from harness.design import ArmsError, Layout, baseline_of, combinations, layout
 from harness.errors import StudyError, SubjectError
 from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
@@ -142,6 +142,7 @@ class _Checks:
                 "baseline" if self.study.baseline else "where",
                 key=not self.study.baseline,
             )
+        self._surroundings(subject, made)
         for index, contrast in self.shape.numbered("contrasts", self.study.contrasts):
             if index not in good or match(self.study, made, contrast).comparable:
                 continue
@@ -151,6 +152,32 @@ class _Checks:
                 f"{_shown(b)}, and {_unmatched(self.study)}",
                 *("contrasts", index),
             )
+
+    def _surroundings(self, subject: Subject, made: Layout) -> None:
+        """Every level must have its data and weights; asked for once a level, not once an arm."""
+        seen: set[tuple[str, str]] = set()
+        first = ""
+        for arm in made.arms:
+            new = [level for level in arm.levels.items() if level not in seen]
+            seen.update(new)
+            if not new:
+                continue
+            try:
+                prints = subject.fingerprints(arm.recipe, self.study.protocol)
+                said = ""
+            except (ValueError, OSError) as error:
+                said = f"arm {arm.name} cannot be run: {error}"
+            else:
+                first = first or prints.protocol
+                if prints.protocol != first:
+                    said = (
+                        f"arm {arm.name} is measured otherwise than {made.arms[0].name}: their "
+                        "protocol fingerprints differ, so no table could hold both"
+                    )
+            if said:
+                factor, label = new[0]
+                index = self.study.levels()[factor][label].index
+                self.document.fail(said, "factors", factor, "levels", index)
 
     def _grouped(self, error: ArmsError) -> Iterator[tuple[str, Loc]]:
         """One text per message, placed at the level that exactly the refused arms share, if any."""
