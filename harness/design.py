@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.contract import Subject
 from harness.errors import HarnessError
+from harness.planning.enumeration import Combination, enumerated, everything_on
 from harness.study import Study
 from harness.study_file.levels import Level, find, label_of
 from harness.study_file.recipe_model import Fault
@@ -19,8 +19,6 @@ from harness.study_file.where import Where
 from harness.trial import Arm, canonical
 
 MAX_NAME = 100
-Combination = dict[str, str]
-"""Factor -> level label."""
 
 
 class ArmsError(HarnessError):
@@ -90,10 +88,15 @@ def mixtures(study: Study, subject: Subject) -> dict[str, dict[str, dict[str, fl
 
 
 def baseline_of(study: Study) -> Combination | None:
-    """The baseline as labels, or None where the study names none."""
-    if not study.baseline:
-        return None
-    return named_levels(study, study.baseline)
+    """The baseline as labels, or None where there is none.
+
+    Where the study names none, that of design `leave_one_out` is everything on.
+    """
+    if study.baseline:
+        return named_levels(study, study.baseline)
+    if study.design == "leave_one_out":
+        return everything_on(study.factors, study.levels())
+    return None
 
 
 def named_levels(study: Study, side: Mapping[str, Any]) -> Combination:
@@ -112,7 +115,7 @@ def combinations(study: Study) -> list[Combination]:
     conditions = [Where(text, levels) for text in study.where]
     seen: set[tuple[str, ...]] = set()
     kept: list[Combination] = []
-    for combination in _enumerated(study, levels, baseline):
+    for combination in enumerated(study, baseline):
         labels = tuple(combination.values())
         if labels in seen:
             continue
@@ -121,24 +124,6 @@ def combinations(study: Study) -> list[Combination]:
         if all(condition(values) for condition in conditions):
             kept.append(combination)
     return sorted(kept, key=lambda combination: combination != baseline)
-
-
-def _enumerated(
-    study: Study, levels: Mapping[str, Mapping[str, Level]], baseline: Combination | None
-) -> Iterator[Combination]:
-    if study.design == "full":
-        for labels in itertools.product(*levels.values()):
-            yield dict(zip(levels, labels, strict=True))
-    elif study.design == "one_factor":
-        start = baseline or {}
-        yield {factor: start[factor] for factor in levels}
-        for factor, own in levels.items():
-            for label in own:
-                yield {f: label if f == factor else start[f] for f in levels}
-    else:
-        for arm in study.arms:
-            written = (baseline or {}) | named_levels(study, arm)
-            yield {factor: written[factor] for factor in levels}
 
 
 def _layout(study: Study, subject: Subject) -> Layout:

@@ -29,6 +29,21 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # later versions may add fields
 
 
+class Frozen(_Record):
+    """What a study said when it was first run: the rest is judged against this for good."""
+
+    at: float = Field(description="Unix time of the first run, seconds.")
+    digest: str
+    study_json: dict[str, Any]
+    arms: list[str] = Field(default_factory=list, description="Names of the arms planned then.")
+    cells: dict[str, str] = Field(
+        default_factory=dict, description="Contrast -> digest of the arms it compares."
+    )
+    lost: bool = Field(
+        False, description="Attempts were recorded, but no plan before them: it was not the first."
+    )
+
+
 class Planned(_Record):
     """A study was started: its resolved text and every trial it plans (references included)."""
 
@@ -39,6 +54,9 @@ class Planned(_Record):
     study_json: dict[str, Any]
     study_file: str = Field("", description="Path relative to the project.")
     trials: list[Trial]
+    frozen: Frozen | None = Field(
+        None, description="What the first run froze; every later record carries it along."
+    )
 
 
 class Opened(_Record):

@@ -3,89 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.code_files import conflict
 from harness.contract import Fingerprints
+from harness.planning.amendments import Amendment, day
+from harness.planning.planned import (
+    Confounded,
+    Cost,
+    PlannedContrast,
+    PlannedTrial,
+    PlanState,
+    weights_of,
+)
 from harness.running.collector import paused
-from harness.trial import Arm, Trial
+from harness.trial import Arm
 
 if TYPE_CHECKING:
     from harness.design import Layout
-    from harness.journal import History
+    from harness.journal import Frozen, History
     from harness.study import Study
     from harness.workspace import Workspace
 
-PlanState = Literal["new", "measure", "reuse", "stale", "running"]
+__all__ = [
+    "Confounded",
+    "Cost",
+    "Plan",
+    "PlanState",
+    "PlannedContrast",
+    "PlannedTrial",
+    "make_plan",
+    "weights_of",
+]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlannedTrial(_Frozen):
-    """A trial of the plan and how it stands against the history."""
-
-    trial: Trial
-    state: PlanState = Field(
-        description="new, measure, reuse, stale, or running (claimed elsewhere)."
-    )
-    why: str = Field("", description="For stale: what changed.")
-    fingerprints: Fingerprints | None = Field(
-        None,
-        exclude=True,
-        repr=False,
-        description="Its own surroundings; arms may run different source files. None: the plan's.",
-    )
-
-
-class PlannedContrast(_Frozen):
-    """A contrast with its sides resolved to arms, matched cell by cell."""
-
-    id: str
-    claim: str
-    metric: str
-    expect: Literal["higher", "lower", ""] = ""
-    margin: float | None = None
-    pairs: list[tuple[str, str]] = Field(description="Matched (arm of a, arm of b).")
-    unmatched: list[str] = Field(
-        default_factory=list, description="Arms without a partner; dropped."
-    )
-    detectable: float | None = Field(None, description="Smallest difference found with 80 % power.")
-    detectable_in: Literal["units", "sd"] = Field(
-        "sd", description="`units` of the metric when the history has replicates, else in SDs."
-    )
-    notes: list[str] = Field(
-        default_factory=list, description="What cannot reach significance, and so on."
-    )
-
-
-class Cost(_Frozen):
-    """Expected cost of what is missing."""
-
-    trials: int = Field(description="Trials that would run.")
-    seconds_per_trial: float | None = Field(
-        None, description="Median of measured trials, mean of expected ones; None if not known."
-    )
-    memory_gb: float | None = Field(
-        None, description="Expected at the peak on one GPU, of the arm that needs most; 10^9 bytes."
-    )
-    gpu_hours: float | None = None
-    hours: float | None = Field(None, description="Wall time with the parallelism at hand.")
-    lo_hours: float | None = None
-    hi_hours: float | None = None
-    basis: str = Field("", description="What the estimate rests on.")
-    parallel: int = Field(1, description="Trials that run at once.")
-    spent_gpu_hours: float = Field(
-        0.0, description="GPU-hours of all attempts made so far, failures included."
-    )
-    budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
-
-
-class Plan(_Frozen):
+class Plan(BaseModel):
     """Everything `run` needs and `plan` shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     question: str
@@ -116,6 +73,20 @@ class Plan(_Frozen):
     design: str = Field("full", description="How arms were chosen from the levels.")
     mixtures: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="Mixture path -> arm -> resolved shares, where they vary."
+    )
+
+    data: dict[str, str] = Field(
+        default_factory=dict, description="Arm -> its data digest, where not `fingerprints.data`."
+    )
+    fraction: Confounded | None = Field(None, description="For design fractional.")
+    alpha: float = Field(0.05, description="Error rate of the planned contrasts: the frozen one.")
+    frozen_at: float | None = Field(None, description="Unix time of the study's first run.")
+    frozen_replicates: int | None = Field(None, description="Replicates planned at the first run.")
+    frozen_contrasts: int | None = Field(
+        None, description="Contrasts planned at the first run: the family that Holm adjusts for."
+    )
+    amendments: list[Amendment] = Field(
+        default_factory=list, description="Changes of the study file since its first run."
     )
 
     def count(self, state: PlanState) -> int:
@@ -177,6 +148,7 @@ def make_plan(
     from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
     from harness.planning import cost
+    from harness.planning.amendments import amendments, frozen_of
     from harness.planning.attainable import planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
@@ -197,6 +169,9 @@ def make_plan(
     own_prints = {**of_rows, **prints}
     trials = [recorded.judge(trial, own_prints[trial.arm]) for trial in planned]
     keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
+    frozen = frozen_of(history, study.name)
+    shares = mixtures(study, subject)
+    recipes = {arm.name: arm.recipe for arm in made.arms}
     contrasts = [
         planned_contrast(
             study,
@@ -204,15 +179,24 @@ def make_plan(
             match(study, made, contrast),
             history,
             keys,
-            arms=len(made.arms),
+            recipes=recipes,
+            mixtures=shares,
             protocol=own.protocol,
+            frozen=frozen,
         )
         for contrast in study.contrasts
     ]
     estimate = cost.cost_of(study, trials, history, parallel, subject)
     scope = getattr(subject, "scope", None)
     over = cost.budget_warning(study, estimate)
-    warnings = [*history.warnings, *_shared(made), *_differing(prints), *([over] if over else [])]
+    lost = _lost(frozen)
+    warnings = [
+        *history.warnings,
+        *lost,
+        *_shared(made),
+        *_differing(prints),
+        *([over] if over else []),
+    ]
     return Plan(
         study=study.name,
         question=study.question,
@@ -235,7 +219,46 @@ def make_plan(
         warnings=warnings,
         not_here=not_here(study, subject, (arm.recipe for arm in made.arms)),
         design=study.design,
-        mixtures=mixtures(study, subject),
+        mixtures=shares,
+        data={name: p.data for name, p in prints.items() if p.data != own.data},
+        fraction=_confounded(study),
+        **_frozen(study, frozen),
+        amendments=amendments(study, [arm.name for arm in made.arms], history),
+    )
+
+
+def _frozen(study: Study, frozen: Frozen | None) -> dict[str, Any]:
+    """What the first run fixed for good, of a study that ran already."""
+    written = frozen.study_json if frozen is not None else {}
+    return {
+        "alpha": written.get("alpha", study.alpha),
+        "frozen_at": frozen.at if frozen is not None else None,
+        "frozen_replicates": written.get("replicates"),
+        "frozen_contrasts": len(written["contrasts"]) if "contrasts" in written else None,
+    }
+
+
+def _lost(frozen: Frozen | None) -> list[str]:
+    if frozen is None or not frozen.lost:
+        return []
+    return [
+        f"attempts of this study are recorded from {day(frozen.at)} on, but no plan from before "
+        "them: nothing says what was planned, so every contrast is exploratory"
+    ]
+
+
+def _confounded(study: Study) -> Confounded | None:
+    if study.design != "fractional":
+        return None
+    from harness.planning.enumeration import fraction_of
+
+    fraction, names = fraction_of(study), list(study.factors)
+    return Confounded(
+        resolution=fraction.resolution,
+        arms=fraction.runs,
+        combinations=2 ** len(names),
+        generators=fraction.generators(names),
+        aliases=fraction.aliases(names),
     )
 
 

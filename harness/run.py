@@ -17,6 +17,8 @@ from harness.contract import Measurement, Subject
 from harness.executors.base import Executor
 from harness.journal import History, Journal, Planned, Superseded
 from harness.plan import Plan, PlannedTrial
+from harness.planning.amendments import content_of, frozen_with
+from harness.planning.plan_text import amendment_lines
 from harness.running import claims, collector, display, refusals
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
@@ -106,6 +108,8 @@ def run(
     history, plan = planned()
     for warning in plan.warnings:
         echo(f"warning   {warning}")
+    for line in amendment_lines(plan):
+        echo(f"amended   {line}")
     refusals.refuse_missing(plan)
     if smoke:
         from harness.running.smoke import run_smoke
@@ -222,9 +226,10 @@ def _announce(study: Study, plan: Plan, journal: Journal, history: History, proj
         at=time.time(),
         study=study.name,
         digest=plan.digest,
-        study_json=study.model_dump(mode="json", exclude={"file"}),
+        study_json=content_of(study),
         study_file=str(file.relative_to(project)) if file.is_relative_to(project) else file.name,
         trials=[t.trial for t in plan.trials],
+        frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
     )
     journal.append(record)
     history.add(record)

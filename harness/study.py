@@ -12,7 +12,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -26,8 +28,19 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-DESIGNS = ("full", "one_factor", "explicit")
-PLANNED_DESIGNS = ("leave_one_out", "pairs", "fractional", "zip")
+DESIGNS: dict[str, str] = {
+    "full": "every combination",
+    "one_factor": "the baseline and one change at a time",
+    "leave_one_out": "everything on, and each factor at its `off` level",
+    "pairs": "the baseline, single changes and all pairs of changes",
+    "fractional": "a fraction of all combinations of two levels each, by `resolution`",
+    "zip": "the factors advance together",
+    "explicit": "the arms listed",
+}
+"""Design -> its arms, in words."""
+
+LATER_FIELDS = ("resolution",)
+"""Fields younger than the first recorded results: left out of the digest while not given."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _FACTOR = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
@@ -36,10 +49,6 @@ _Levels = dict[str, Any]
 
 
 def _known_design(value: str) -> str:
-    if value in PLANNED_DESIGNS:
-        raise ValueError(
-            f"design {value!r} is planned, not in this version; there is {', '.join(DESIGNS)}"
-        )
     if value not in DESIGNS:
         raise ValueError(f"unknown design{nearest(value, DESIGNS)}")
     return value
@@ -60,6 +69,20 @@ class Factor(_Strict):
         description="Values for `path`; or name -> value; or, without `path`, name -> "
         "{path: value, ...} for levels that set several fields.",
     )
+    off: Any = Field(
+        None, description="For design leave_one_out: the level that takes this factor out."
+    )
+
+    @property
+    def has_off(self) -> bool:
+        """Whether `off` is given; null is a level like any other."""
+        return "off" in self.model_fields_set
+
+    @model_serializer(mode="wrap")
+    def _without_absent_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A record read back must still tell an `off` that is null from none."""
+        written: dict[str, Any] = handler(self)
+        return written if self.has_off else {k: v for k, v in written.items() if k != "off"}
 
     @model_validator(mode="before")
     @classmethod
@@ -140,9 +163,15 @@ class StudyFile(_Strict):
     )
     design: Annotated[str, AfterValidator(_known_design)] = Field(
         "full",
-        description="full: every combination; one_factor: baseline and one change at a time; "
-        "explicit: the arms listed.",
+        description="; ".join(f"{name}: {words}" for name, words in DESIGNS.items()) + ".",
         json_schema_extra={"enum": list(DESIGNS)},
+    )
+    resolution: int | None = Field(
+        None,
+        ge=3,
+        le=8,
+        description="For design fractional. 3: main effects are clear of each other; 4: of "
+        "two-factor interactions too; 5: those are clear of each other as well.",
     )
     baseline: _Levels = Field(default_factory=dict, description="Factor -> level, all of them.")
     arms: list[_Levels] = Field(
@@ -197,6 +226,9 @@ class Study(StudyFile):
     def digest(self) -> str:
         """sha256 of the study's canonical JSON: what was asked, not where the files lie."""
         content = self.model_dump(mode="json", exclude={"file", "recipe"})
+        for name in LATER_FIELDS:
+            if content[name] == StudyFile.model_fields[name].default:
+                del content[name]
         content["protocol"] = Path(self.protocol).name
         return hashlib.sha256(canonical(content)).hexdigest()
 

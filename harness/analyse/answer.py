@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.planning.amendments import Amendment
+from harness.planning.planned import Confounded
+
 VerdictName = Literal[
     "improves",
     "harms",
@@ -81,6 +84,17 @@ class Verdict(_Frozen):
     )
     factor: str = Field("", description="Factor of an exploratory comparison of two levels.")
     keys: list[str] = Field(default_factory=list, description="Keys of the trials compared.")
+    amended: str = Field(
+        "", description="For a declared contrast that is exploratory: added or changed when."
+    )
+    aliases: list[str] = Field(
+        default_factory=list, description="Interactions the difference cannot be told from."
+    )
+
+    @property
+    def declared(self) -> bool:
+        """Whether the study file names it, planned before the first run or not."""
+        return self.planned or bool(self.amended)
 
 
 class Interaction(_Frozen):
@@ -96,6 +110,9 @@ class Interaction(_Frozen):
     p: float | None = None
     p_adjusted: float | None = Field(None, description="Benjamini-Hochberg, with all exploratory.")
     n: int
+    aliases: list[str] = Field(
+        default_factory=list, description="Interactions it cannot be told from."
+    )
 
 
 class Effect(_Frozen):
@@ -108,6 +125,9 @@ class Effect(_Frozen):
     lo: float | None
     hi: float | None
     n: int
+    aliases: list[str] = Field(
+        default_factory=list, description="Interactions it cannot be told from."
+    )
 
 
 class ParetoPoint(_Frozen):
@@ -161,6 +181,11 @@ class Answer(_Frozen):
     replicates: int = Field(0, description="Planned replicates per arm.")
     pareto: list[ParetoPoint] = Field(default_factory=list)
     pareto_metrics: tuple[str, str] | None = None
+    fraction: Confounded | None = Field(None, description="Alias table of a fractional design.")
+    frozen_at: float | None = Field(None, description="Unix time of the study's first run.")
+    amendments: list[Amendment] = Field(
+        default_factory=list, description="Changes of the study file since its first run."
+    )
     agreement: list[Agreement] = Field(
         default_factory=list, description="Learned metrics against the oracle, over trained arms."
     )

@@ -45,8 +45,10 @@ def answer(
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]
     rows = [*_arm_rows(plan, observed, specs), *_reference_rows(plan, observed, specs)]
-    judged = verdicts.judge(plan, study, history, observed, specs)
-    explored = explore.explore(plan, observed, specs, study.alpha)
+    cases = verdicts.cases_of(plan, study, observed, specs)
+    amended = [case.found.p for case in cases if case.amended]
+    explored = explore.explore(plan, observed, specs, plan.alpha, amended)
+    judged = verdicts.told(cases, explored, plan, history, observed)
     pair = pareto.pick_metrics(specs, plan.primary)
     points = []
     if pair:
@@ -67,11 +69,14 @@ def answer(
         verdicts=[*judged, *explored.verdicts],
         effects=explored.effects,
         interactions=explored.interactions,
-        alpha=study.alpha,
+        alpha=plan.alpha,
         replicates=plan.replicates,
+        fraction=plan.fraction,
+        frozen_at=plan.frozen_at,
+        amendments=plan.amendments,
         pareto=points,
         pareto_metrics=pair,
-        agreement=agreements(specs, observed.values, names, 1 - study.alpha, plan.scope),
+        agreement=agreements(specs, observed.values, names, 1 - plan.alpha, plan.scope),
         failures=failures(plan, observed),
         seconds_all=cost.seconds_all,
         seconds_failed=cost.seconds_failed,
@@ -162,8 +167,12 @@ def _headline(rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> str:
     progress = ", ".join([f"{states['done']} of {total} trials done", *troubles])
     if not states["done"]:
         return f"No answer yet, {progress}."
-    said = "; ".join(f"{v.id}: {v.verdict}" for v in judged) or "no contrasts declared"
+    said = "; ".join(f"{v.id}: {v.verdict}{_outside(v)}" for v in judged) or "no contrasts declared"
     return f"{'Interim' if open_ else 'Complete'}, {progress}. {said}."
+
+
+def _outside(verdict: Verdict) -> str:
+    return "" if verdict.planned else " (exploratory)"
 
 
 def _devices(plan: Plan, history: History) -> list[str]:

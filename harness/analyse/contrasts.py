@@ -10,7 +10,7 @@ model, fitted to all arms of the study, stands in for it and brings its degrees 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,16 +52,6 @@ class Inference:
     method: str = ""
     per_replicate: dict[int, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-def weights_of(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Weights over arms of the mean of (a - b) over matched pairs, without arms that cancel."""
-    listed = list(pairs)
-    found: dict[str, float] = {}
-    for a, b in listed:
-        found[a] = found.get(a, 0.0) + 1.0 / len(listed)
-        found[b] = found.get(b, 0.0) - 1.0 / len(listed)
-    return {arm: w for arm, w in found.items() if abs(w) > _EQUAL}
 
 
 def observations(values: Values, weights: Mapping[str, float]) -> dict[int, float]:

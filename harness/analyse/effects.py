@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from harness.planning.planned import weights_of
 from harness.trial import Arm
 
 Factors = Mapping[str, Sequence[str]]
@@ -25,6 +26,13 @@ class LevelContrast:
     level: str
     reference: str
     pairs: tuple[tuple[str, str], ...]
+    weights: Weights = field(default_factory=dict)
+    """Arm to weight where it is estimated by least squares, in a fraction."""
+    aliases: tuple[str, ...] = ()
+
+    def arm_weights(self) -> Weights:
+        """Arm to weight of the difference."""
+        return dict(self.weights) or weights_of(self.pairs)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class InteractionContrast:
     references: tuple[str, str]
     weights: Weights
     cells: int
+    aliases: tuple[str, ...] = ()
+    """Interactions it cannot be told from, in a fraction."""
 
 
 def cells(arms: Sequence[Arm], varied: Sequence[str]) -> list[dict[tuple[str, ...], str]]:

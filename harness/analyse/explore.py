@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analyse import effects
+from harness.analyse import effects, fractions
 from harness.analyse.answer import Effect, Interaction, Verdict
 from harness.analyse.contrasts import (
     Inference,
@@ -16,12 +16,12 @@ from harness.analyse.contrasts import (
     infer,
     observations,
     residual,
-    weights_of,
 )
 from harness.analyse.observed import Observed
 from harness.analyse.ruling import Ruling
 from harness.contract import MetricSpec
 from harness.plan import Plan
+from harness.planning.attainable import ols_note
 
 MOST_INTERACTIONS = 200
 """More than these are not computed: no one reads them and they only dilute the adjustment."""
@@ -34,6 +34,10 @@ class Explored:
     verdicts: list[Verdict]
     effects: list[Effect]
     interactions: list[Interaction]
+    declared: list[float | None]
+    """Adjusted p of the declared contrasts that are exploratory, in the order given."""
+    p: list[float | None]
+    """p of the comparisons that nobody declared, not adjusted."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,16 @@ class _Metric:
 
 
 def explore(
-    plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec], alpha: float
+    plan: Plan,
+    observed: Observed,
+    specs: Mapping[str, MetricSpec],
+    alpha: float,
+    declared: Sequence[float | None] = (),
 ) -> Explored:
     """Level comparisons and main effects on headline metrics, interactions on the primary one.
 
-    Comparisons that a declared contrast already makes are left out.
+    Comparisons that a declared contrast already makes are left out. `declared` are the p values of
+    contrasts that were added or changed after the first run; they join the family.
     """
     names = [arm.name for arm in plan.arms]
     shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
@@ -62,7 +71,8 @@ def explore(
     levels = _levels(plan, metrics, 1 - alpha)
     crossed = _interactions(plan, metrics, 1 - alpha)
     tests = [found.p for _, _, found in levels] + [found.p for _, _, found in crossed]
-    adjusted = benjamini_hochberg(tests)
+    family = benjamini_hochberg([*declared, *tests])
+    adjusted = family[len(declared) :]
     return Explored(
         [
             _verdict(plan, observed, *item, p, alpha)
@@ -70,6 +80,8 @@ def explore(
         ],
         [effect for metric in metrics for effect in _effects(plan, metric, 1 - alpha)],
         [_interaction(*item, p) for item, p in zip(crossed, adjusted[len(levels) :], strict=True)],
+        family[: len(declared)],
+        tests,
     )
 
 
@@ -81,11 +93,9 @@ def _metric(name: str, spec: MetricSpec, values: Values) -> _Metric:
 def _levels(
     plan: Plan, metrics: list[_Metric], level: float
 ) -> list[tuple[_Metric, effects.LevelContrast, Inference]]:
-    declared = [(c.metric, weights_of(c.pairs)) for c in plan.contrasts]
-    listed = [
-        (contrast, weights_of(contrast.pairs))
-        for contrast in effects.level_contrasts(plan.arms, plan.factors)
-    ]
+    declared = [(c.metric, c.arm_weights()) for c in plan.contrasts]
+    of = fractions.level_contrasts if plan.fraction else effects.level_contrasts
+    listed = [(contrast, contrast.arm_weights()) for contrast in of(plan.arms, plan.factors)]
     return [
         (metric, contrast, found)
         for metric in metrics
@@ -107,7 +117,12 @@ def _interactions(
     plan: Plan, metrics: list[_Metric], level: float
 ) -> list[tuple[_Metric, effects.InteractionContrast, Inference]]:
     primary = [m for m in metrics if m.name == plan.primary]
-    listed = effects.interactions(plan.arms, plan.factors) if primary else []
+    if not primary:
+        return []
+    if plan.fraction:
+        listed = fractions.interactions(plan.arms, plan.factors, plan.fraction)
+    else:
+        listed = effects.interactions(plan.arms, plan.factors)
     if len(listed) > MOST_INTERACTIONS:
         return []
     found = [(primary[0], item, primary[0].infer(item.weights, level)) for item in listed]
@@ -116,7 +131,11 @@ def _interactions(
 
 def _effects(plan: Plan, metric: _Metric, level: float) -> list[Effect]:
     found = []
-    for factor, name, weights in effects.main_effects(plan.arms, plan.factors):
+    if plan.fraction:
+        listed = fractions.main_effects(plan.arms, plan.factors)
+    else:
+        listed = [(*effect, ()) for effect in effects.main_effects(plan.arms, plan.factors)]
+    for factor, name, weights, aliases in listed:
         seen = metric.infer(weights, level)
         if seen.difference is not None:
             found.append(
@@ -128,6 +147,7 @@ def _effects(plan: Plan, metric: _Metric, level: float) -> list[Effect]:
                     lo=seen.lo,
                     hi=seen.hi,
                     n=seen.n,
+                    aliases=list(aliases),
                 )
             )
     return found
@@ -147,6 +167,7 @@ def _interaction(
         p=found.p,
         p_adjusted=p,
         n=found.n,
+        aliases=list(item.aliases),
     )
 
 
@@ -164,6 +185,7 @@ def _verdict(
         p_adjusted, found.lo, found.hi, margin=None, alpha=alpha, higher_is_better=better
     )
     a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
+    fitted = bool(contrast.weights)
     ruling = Ruling(
         id=f"{a} | {b} | {metric.name}",
         claim=f"{a} against {b}",
@@ -177,8 +199,9 @@ def _verdict(
         adjustment="after Benjamini-Hochberg, exploratory",
         verdict=verdict,
         reason="; ".join(found.notes[:1]),
-        notes=list(found.notes),
-        keys=observed.keys(arm for pair in contrast.pairs for arm in pair),
+        notes=[*found.notes, *([ols_note(contrast.weights, contrast.aliases)] if fitted else [])],
+        keys=observed.keys(contrast.arm_weights()),
         factor=contrast.factor,
+        aliases=list(contrast.aliases),
     )
     return ruling.told(plan, alpha)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.analyse.observed import contributing
@@ -69,6 +69,39 @@ def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]
     return found
 
 
+def beside(plan: Plan, history: History, trials: Mapping[str, str]) -> list[str]:
+    """What else differs between the trials of one contrast: data, and the cycle measured last.
+
+    Args:
+        plan: the plan, for the data that the files stand for now.
+        history: where the trials are recorded.
+        trials: key of a compared trial to its arm.
+    """
+    protocol = plan.fingerprints.protocol
+    digests: dict[str, Counter[str]] = {}
+    steps: Counter[int] = Counter()
+    for trial in _gather(history, trials, protocol):
+        done = trial.attempts[0]
+        digests.setdefault(trials[trial.key], Counter())[done.opened.trial.data] += 1
+        measured = history.trials[trial.key].measured(protocol)
+        steps.update([measured[-1].step] if measured else [])
+    found = []
+    old = {a for a, seen in digests.items() if {*seen} != {_data_now(plan, a)}}
+    if any(len(seen) > 1 for seen in digests.values()) or 0 < len(old) < len(digests):
+        listed = sum(digests.values(), Counter[str]())
+        found.append(
+            f"data differs between trials: {_counts(Counter({(d,): n for d, n in listed.items()}))}"
+        )
+    if len(steps) > 1:
+        told = ", ".join(f"{step} ({count} trials)" for step, count in sorted(steps.items()))
+        found.append(f"measured at different cycles: {told}")
+    return found
+
+
+def _data_now(plan: Plan, arm: str) -> str:
+    return plan.data.get(arm, plan.fingerprints.data)
+
+
 def _counts(counter: Counter[tuple[str, ...]]) -> str:
     parts = []
     for names, count in sorted(counter.items()):
@@ -110,6 +143,16 @@ def changes_since(plan: Plan, history: History) -> list[str]:
         where = f" ({listed})" if listed else ""
         found.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"
+        )
+    arms = {t.trial.key: t.trial.arm for t in plan.trials if t.trial.kind == "trial"}
+    other = [
+        t
+        for t in trials
+        if t.key in arms and t.attempts[0].opened.trial.data != _data_now(plan, arms[t.key])
+    ]
+    if other:
+        found.append(
+            f"{len(other)} of {len(trials)} results were trained on other data than the files now"
         )
     otherwise = [
         t for t in trials if not history.trials[t.key].measured(now.protocol) and _is_done(t)

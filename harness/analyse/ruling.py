@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.analyse import words
 from harness.analyse.answer import Verdict, VerdictName
@@ -33,10 +33,14 @@ class Ruling:
     expectation: words.Expectation = ""
     worst_case: VerdictName | None = None
     factor: str = ""
+    amended: str = ""
+    aliases: list[str] = field(default_factory=list)
+    replicates: int | None = None
+    """Replicates it was to be judged on, where they are not the plan's."""
 
     def told(self, plan: Plan, alpha: float) -> Verdict:
         """The verdict with its sentence, under the plan's scope and number of replicates."""
-        found = self.found
+        found, planned = self.found, self.replicates or plan.replicates
         sentence = words.sentence(
             self.verdict,
             found,
@@ -44,7 +48,7 @@ class Ruling:
             b=self.b,
             metric=self.metric,
             unit=self.spec.unit,
-            n_planned=plan.replicates,
+            n_planned=planned,
             level=1 - alpha,
             p_adjusted=self.p_adjusted,
             adjustment=self.adjustment,
@@ -59,7 +63,7 @@ class Ruling:
             metric=self.metric,
             planned=self.planned,
             n=found.n,
-            n_planned=plan.replicates,
+            n_planned=planned,
             difference=found.difference,
             lo=found.lo,
             hi=found.hi,
@@ -79,4 +83,6 @@ class Ruling:
             worst_case=self.worst_case,
             factor=self.factor,
             keys=self.keys,
+            amended=self.amended,
+            aliases=self.aliases,
         )

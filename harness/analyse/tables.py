@@ -30,6 +30,7 @@ class Table:
 def tables(answer: Answer) -> list[Table]:
     """Every table of a study, in the order of the report."""
     found = [verdict_table(answer), arm_table(answer), trial_table(answer), effect_table(answer)]
+    found += [alias_table(answer)] if answer.fraction else []
     return [*found, agreement_table(answer)] if answer.agreement else found
 
 
@@ -140,6 +141,7 @@ def verdict_table(answer: Answer) -> Table:
     columns = (
         "id",
         "planned",
+        "amended",
         "metric",
         "a",
         "b",
@@ -163,6 +165,7 @@ def verdict_table(answer: Answer) -> Table:
         (
             v.id,
             "yes" if v.planned else "",
+            v.amended,
             v.metric,
             v.a,
             v.b,
@@ -186,7 +189,7 @@ def verdict_table(answer: Answer) -> Table:
     ]
     printed: list[tuple[str, ...]] = []
     for v in answer.verdicts:
-        if not v.planned:
+        if not v.declared:
             continue
         width = (v.hi - v.lo) / 2 if v.hi is not None and v.lo is not None else None
         places = words.decimals(width, v.difference or 0.0)
@@ -203,12 +206,14 @@ def verdict_table(answer: Answer) -> Table:
                 interval,
                 f"{v.n}/{v.n_planned}",
                 words.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p "),
-                v.verdict,
+                v.verdict if v.planned else f"{v.verdict} (exploratory)",
             )
         )
-    heads = ("id", "contrast", "metric", "difference", "interval", "n", "p (Holm)", "verdict")
-    comments = tuple(f"{v.id}: {' '.join(v.keys)}" for v in answer.verdicts if v.planned)
-    title = f"Declared contrasts; intervals are not adjusted{_scope(answer)}"
+    adjusted = "p (adjusted)" if any(v.amended for v in answer.verdicts) else "p (Holm)"
+    heads = ("id", "contrast", "metric", "difference", "interval", "n", adjusted, "verdict")
+    comments = tuple(f"{v.id}: {' '.join(v.keys)}" for v in answer.verdicts if v.declared)
+    late = "; those changed after the first run are exploratory" if "adj" in adjusted else ""
+    title = f"Declared contrasts{late}; intervals are not adjusted{_scope(answer)}"
     return Table("verdicts", title, columns, rows, heads, printed, comments)
 
 
@@ -216,7 +221,7 @@ def effect_table(answer: Answer) -> Table:
     """Main effects and two-way interactions, all exploratory."""
     columns = ("kind", "factor", "level", "metric", "difference", "lo", "hi", "p adjusted", "n")
     rows: list[tuple[Value, ...]] = [
-        ("main effect", e.factor, e.level, e.metric, e.mean, e.lo, e.hi, None, e.n)
+        ("main effect", e.factor, e.level, e.metric, e.mean, e.lo, e.hi, None, e.n, _all(e.aliases))
         for e in answer.effects
     ]
     rows += [
@@ -230,12 +235,33 @@ def effect_table(answer: Answer) -> Table:
             i.hi,
             i.p_adjusted,
             i.n,
+            _all(i.aliases),
         )
         for i in answer.interactions
     ]
     return Table(
-        "effects", f"Main effects and interactions (exploratory){_scope(answer)}", columns, rows
+        "effects",
+        f"Main effects and interactions (exploratory){_scope(answer)}",
+        (*columns, "cannot be told from"),
+        rows,
     )
+
+
+def alias_table(answer: Answer) -> Table:
+    """What a fraction cannot tell apart, up to two-factor interactions."""
+    assert answer.fraction is not None, "only a fraction has one"
+    fraction = answer.fraction
+    rows: list[tuple[Value, ...]] = [(e, _all(a)) for e, a in fraction.aliases.items()]
+    printed = [(e, ", ".join(a) or "clear") for e, a in fraction.aliases.items()]
+    sets = ", ".join(f"{factor} = {product}" for factor, product in fraction.generators.items())
+    title = f"Fraction: {fraction.arms} of {fraction.combinations} combinations, "
+    title += f"resolution {fraction.resolution}, {sets}"
+    heads = ("effect", "cannot be told from")
+    return Table("aliases", title, heads, rows, heads, list[tuple[str, ...]](printed))
+
+
+def _all(aliases: list[str]) -> str:
+    return "; ".join(aliases)
 
 
 def agreement_table(answer: Answer) -> Table:

@@ -33,10 +33,12 @@ def command(
         return
     typer.echo(found.headline)
     for verdict in found.verdicts:
-        if verdict.planned:
+        if verdict.declared:
             typer.echo(f"{verdict.id:<6} {verdict.words}")
             for note in verdict.notes:
                 typer.echo(f"       - {note}")
+    for amendment in found.amendments:
+        typer.echo(f"amended  {amendment.words}")
     for warning in found.warnings:
         typer.echo(f"warning  {warning}")
     typer.echo(f"report   {page}")

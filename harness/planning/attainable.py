@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from harness.analyse import power
-from harness.journal import History
-from harness.plan import PlannedContrast
-from harness.planning.matching import Matched
+from harness.journal import Frozen, History
+from harness.plan import PlannedContrast, weights_of
+from harness.planning.amendments import amended
+from harness.planning.matching import Matched, undeclared
 from harness.study import Contrast, Study
 
 MIN_PAIRS = 3
@@ -28,8 +30,10 @@ def planned_contrast(
     history: History,
     keys: Keys,
     *,
-    arms: int,
+    recipes: Mapping[str, Mapping[str, Any]],
+    mixtures: Collection[str] = (),
     protocol: str,
+    frozen: Frozen | None = None,
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes.
 
@@ -39,8 +43,10 @@ def planned_contrast(
     """
     n, tests = study.replicates, len(study.contrasts)
     alpha = study.alpha / tests
-    spread, seen = _spread(contrast.metric, matched, history, keys, study.replicates, protocol)
-    pooled = (arms - 1) * (n - 1) if n < FEW else None
+    estimated = matched.estimated
+    weights = estimated.weights if estimated else weights_of(matched.pairs)
+    spread, seen = _spread(contrast.metric, weights, history, keys, study.replicates, protocol)
+    pooled = (len(recipes) - 1) * (n - 1) if n < FEW else None
     effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
     smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
     notes = _notes(study, contrast, effect, spread, seen, pooled)
@@ -48,7 +54,12 @@ def planned_contrast(
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
         )
-    return PlannedContrast(
+    if estimated:
+        notes.append(ols_note(estimated.weights, estimated.aliases))
+    also = undeclared(study, contrast, matched.pairs, recipes, mixtures)
+    notes += also
+    made = PlannedContrast(
+        confounded=also,
         id=contrast.id,
         claim=contrast.claim,
         metric=contrast.metric,
@@ -59,7 +70,18 @@ def planned_contrast(
         detectable=smallest,
         detectable_in="sd" if spread is None else "units",
         notes=notes,
+        weights=estimated.weights if estimated else {},
+        aliases=estimated.aliases if estimated else [],
     )
+    why = amended(contrast, made, frozen)
+    return made.model_copy(update={"amended": why}) if why else made
+
+
+def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
+    """How a difference that no cell holds was estimated, and what it cannot be told from."""
+    told = f"cannot be told from {', '.join(aliases)}" if aliases else "clear of interactions"
+    more = "" if aliases else " of two factors"
+    return f"no cell holds both sides: least squares over {len(weights)} arms, {told}{more}"
 
 
 def _notes(
@@ -103,21 +125,19 @@ def _flips_needed(study: Study) -> int:
 
 
 def _spread(
-    metric: str, matched: Matched, history: History, keys: Keys, replicates: int, protocol: str
+    metric: str,
+    weights: Mapping[str, float],
+    history: History,
+    keys: Keys,
+    replicates: int,
+    protocol: str,
 ) -> tuple[float | None, int]:
-    """Standard deviation of the per-replicate mean difference, and the replicates it rests on."""
+    """Standard deviation of the per-replicate difference, and the replicates it rests on."""
     found = []
     for replicate in range(replicates):
-        values = [
-            (
-                _value(history, keys[a, replicate], metric, protocol),
-                _value(history, keys[b, replicate], metric, protocol),
-            )
-            for a, b in matched.pairs
-        ]
-        differences = [a - b for a, b in values if a is not None and b is not None]
-        if differences and len(differences) == len(values):
-            found.append(statistics.fmean(differences))
+        values = {arm: _value(history, keys[arm, replicate], metric, protocol) for arm in weights}
+        if weights and all(value is not None for value in values.values()):
+            found.append(sum(weights[arm] * (value or 0.0) for arm, value in values.items()))
     if len(found) < MIN_PAIRS:
         return None, len(found)
     spread = statistics.stdev(found)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.design import Layout, baseline_of, named_levels
+from harness.planning.least_squares import Estimated, estimate
 from harness.study import Contrast, Study
+from harness.study_file.resolve import nested
+
+MOST_PAIRS = 500
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,13 @@ class Matched:
     """Arms of one side whose cell lacks the other; dropped."""
     same: list[str] = field(default_factory=list)
     """Arms that are both sides of a cell: the two combinations resolve to one recipe."""
+    estimated: Estimated | None = None
+    """In a fraction none of whose cells holds both sides: the difference by least squares."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the arms say anything about the difference."""
+        return bool(self.pairs) or self.estimated is not None
 
 
 def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, str]]:
@@ -45,6 +58,9 @@ def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
             if all(combination[factor] == label for factor, label in side.items()):
                 arms[cell] = arm
     arms_a, arms_b = found
+    if study.design == "fractional" and not arms_a.keys() & arms_b.keys():
+        factors = {factor: list(levels) for factor, levels in study.levels().items()}
+        return Matched(estimated=estimate(layout.arms, factors, a, b, pins))
     both = [cell for cell in arms_a if cell in arms_b]
     alone = [arms_a[c] for c in arms_a if c not in arms_b]
     alone += [arms_b[c] for c in arms_b if c not in arms_a]
@@ -53,3 +69,48 @@ def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
         unmatched=alone,
         same=[arms_a[c] for c in both if arms_a[c] == arms_b[c]],
     )
+
+
+def undeclared(
+    study: Study,
+    contrast: Contrast,
+    pairs: Sequence[tuple[str, str]],
+    recipes: Mapping[str, Mapping[str, Any]],
+    mixtures: Collection[str],
+) -> list[str]:
+    """A sentence where the recipes of matched arms differ in what no factor of the contrast sets.
+
+    A recipe model may derive one field from another; then the difference has two causes. Only the
+    first `MOST_PAIRS` pairs are compared: what a model derives, it derives everywhere.
+    """
+    levels = study.levels()
+    sets = [
+        path
+        for factor in {*contrast.a, *contrast.b}
+        for level in levels[factor].values()
+        for path in level.assignments
+    ]
+    # One share of a mixture moves the others.
+    sets += [mixture for mixture in mixtures if any(nested(mixture, path) for path in sets)]
+    found: dict[str, None] = {}
+    for a, b in pairs[:MOST_PAIRS]:
+        for path in _differing(recipes[a], recipes[b]):
+            if not any(nested(path, own) for own in sets):
+                found[path] = None
+    if not found:
+        return []
+    shown = ", ".join(list(found)[:5]) + (", ..." if len(found) > 5 else "")
+    return [f"the sides' recipes also differ in {shown}, which no factor of the contrast sets"]
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted path of every part that differs."""
+    for key in {**a, **b}:
+        one, two = a.get(key), b.get(key)
+        if one == two:
+            continue
+        path = f"{prefix}.{key}" if prefix else key
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            yield from _differing(one, two, path)
+        else:
+            yield path

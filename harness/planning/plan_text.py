@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.plan import Cost, Plan, PlannedContrast
+from harness.planning.amendments import day
 from harness.planning.cost import ESTIMATED
 from harness.planning.expected import fitting
 from harness.program import program
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
+MOST_AMENDMENTS = 30
 
 SHOWN_MISSING = 24
 """Lines of what is not on this machine: a person has to act on each."""
@@ -34,12 +36,14 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
         rows += [("arm", text) for text in _arms(plan)]
     told = Counter(note for contrast in plan.contrasts for note in contrast.notes)
     shared = [note for note, count in told.items() if count > 1]
+    rows += [("fraction", text) for text in _fraction(plan)]
     for contrast in plan.contrasts:
         own = [note for note in contrast.notes if note not in shared]
         rows += _contrast(contrast, plan.unpartnered(contrast), own)
     for note in shared:
         named = [contrast.id for contrast in plan.contrasts if note in contrast.notes]
         rows.append(("note", f"{', '.join(named)}: {note}"))
+    rows += [("amended", text) for text in amendment_lines(plan)]
     rows += [("warning", text) for text in plan.warnings[:SHOWN]]
     if len(plan.warnings) > SHOWN:
         rows.append(("warning", f"and {len(plan.warnings) - SHOWN} more (--json lists all)"))
@@ -154,11 +158,45 @@ def _arms(plan: Plan) -> list[str]:
     ]
 
 
+def amendment_lines(plan: Plan) -> list[str]:
+    """What the study file says otherwise than at its first run, one line a change."""
+    if not plan.amendments or plan.frozen_at is None:
+        return []
+    lines = [amendment.words for amendment in plan.amendments[:MOST_AMENDMENTS]]
+    if len(plan.amendments) > MOST_AMENDMENTS:
+        lines.append(f"and {len(plan.amendments) - MOST_AMENDMENTS} more (plan --json lists all)")
+    lines[0] = f"since the first run on {day(plan.frozen_at)}: {lines[0]}"
+    outside = [contrast.id for contrast in plan.contrasts if contrast.amended]
+    if outside:
+        lines.append(f"exploratory, no longer planned: {', '.join(outside)}")
+    return lines
+
+
+def _fraction(plan: Plan) -> list[str]:
+    """Generators and alias table of a fraction."""
+    fraction = plan.fraction
+    if fraction is None:
+        return []
+    sets = ", ".join(f"{factor} = {product}" for factor, product in fraction.generators.items())
+    lines = [
+        f"{fraction.arms} of {fraction.combinations} combinations, resolution "
+        f"{fraction.resolution}; {sets}"
+    ]
+    aliased = {effect: others for effect, others in fraction.aliases.items() if others}
+    lines += [f"{effect} = {' = '.join(others)}" for effect, others in aliased.items()]
+    clear = [effect for effect, others in fraction.aliases.items() if not others]
+    if clear:
+        lines.append("clear of main effects and two-factor interactions: " + ", ".join(clear))
+    return lines
+
+
 def _contrast(
     contrast: PlannedContrast, alone: list[str], notes: list[str]
 ) -> list[tuple[str, str]]:
     cells = len(contrast.pairs)
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
+    if contrast.weights:
+        text = f"{plural(len(contrast.weights), 'arm')} by least squares"
     text += f" on {contrast.metric}"
     if contrast.detectable is not None:
         unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
@@ -167,6 +205,8 @@ def _contrast(
     if alone:
         shown = ", ".join(alone[:3]) + (", ..." if alone[3:] else "")
         rows.append(("", f"{plural(len(alone), 'arm')} without a partner, dropped: {shown}"))
+    if contrast.amended:
+        rows.append(("", f"exploratory: {contrast.amended}"))
     return rows + [("", note) for note in notes]
 
 

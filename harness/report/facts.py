@@ -131,6 +131,9 @@ def method(answer: Answer) -> list[str]:
         f"Tests are two-sided at {answer.alpha:g}. p values of the declared contrasts are adjusted "
         "by Holm, those of exploratory comparisons by Benjamini-Hochberg. Intervals "
         f"({level}) are not adjusted.",
+        "Planned is what the first run recorded: primary metric, contrasts, margins, level and "
+        "replicates. A contrast added or changed since is exploratory; one taken out still counts "
+        "in Holm's family; replicates added since are shown as a judgement of their own.",
         "improves / harms: adjusted p below the level and the interval beyond the margin; (below "
         "margin): significant, but the interval reaches inside the margin; equivalent: the whole "
         "interval lies inside the margin; undecided: everything else.",

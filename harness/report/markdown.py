@@ -13,7 +13,7 @@ def markdown(answer: Answer, plan: Plan, history: History) -> str:
     """Question, verdicts in words, tables, compute, commands and fingerprints."""
     parts = [f"# {answer.question}", answer.headline]
     parts.append(f"Study `{answer.study}`{', ' + answer.scope if answer.scope else ''}.")
-    declared = [v for v in answer.verdicts if v.planned]
+    declared = [v for v in answer.verdicts if v.declared]
     if declared:
         lines = []
         for v in declared:
@@ -22,6 +22,9 @@ def markdown(answer: Answer, plan: Plan, history: History) -> str:
             )
             lines += [f"  - {note}" for note in v.notes]
         parts += ["## Answer", "\n".join(lines)]
+    if answer.amendments:
+        lines = [f"- {amendment.words}" for amendment in answer.amendments]
+        parts += ["## Changes of the study file since its first run", "\n".join(lines)]
     if answer.warnings:
         parts += ["## Warnings", "\n".join(f"- {w}" for w in answer.warnings)]
     printed = [formats.to_markdown(t).rstrip() for t in tables.tables(answer) if t.printed_columns]

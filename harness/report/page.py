@@ -11,6 +11,7 @@ from harness.analyse import formats, tables, words
 from harness.analyse.answer import Answer, ArmRow, Interaction, Verdict
 from harness.journal import History
 from harness.plan import Plan
+from harness.planning.amendments import day
 from harness.report import facts, panels, plots
 from harness.report.curves import curves
 from harness.report.markdown import markdown
@@ -83,19 +84,23 @@ def render(answer: Answer, plan: Plan, study: Study, history: History, workspace
 def _content(
     answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
 ) -> dict[str, Any]:
-    declared = [v for v in answer.verdicts if v.planned]
+    declared = [v for v in answer.verdicts if v.declared]
     headline = tables.headline_metrics(answer)
     ordered = sorted(headline, key=lambda m: m != answer.primary)
     effect_plots = [p for m in ordered if (p := plots.effect_plot(answer, m)) is not None]
     trade = plots.trade_off(answer)
     many = len(answer.arms) > MANY_ARMS
-    exploratory = [v for v in answer.verdicts if not v.planned]
+    exploratory = [v for v in answer.verdicts if not v.declared]
     trials = _trials(answer)
     return {
         "answer": answer,
         "level": f"{100 * (1 - answer.alpha):g} %",
         "meta": _meta(answer, plan, study),
+        "groups": _groups(declared, answer),
         "declared": declared,
+        "amendments": [amendment.words for amendment in answer.amendments],
+        "first_run": day(answer.frozen_at) if answer.frozen_at else "",
+        "aliases": tables.alias_table(answer) if answer.fraction else None,
         "symbols": words.SYMBOLS,
         "better": {v.metric: plots.better_words(answer, v.metric) for v in declared},
         "verdict_plots": plots.verdict_plots(declared),
@@ -129,6 +134,16 @@ def _content(
     }
 
 
+def _groups(declared: list[Verdict], answer: Answer) -> list[tuple[str, list[Verdict]]]:
+    """(heading, verdicts): what was planned before the first run, and what came after it."""
+    later = [v for v in declared if not v.planned]
+    found = [("", [v for v in declared if v.planned])]
+    if later:
+        when = f" ({day(answer.frozen_at)})" if answer.frozen_at else ""
+        found.append((f"Exploratory: added or changed after the first run{when}", later))
+    return [(heading, verdicts) for heading, verdicts in found if verdicts]
+
+
 def _meta(answer: Answer, plan: Plan, study: Study) -> list[tuple[str, str]]:
     arms = sum(row.kind == "arm" for row in answer.arms)
     found = [
@@ -151,6 +166,8 @@ def _interaction(i: Interaction) -> list[str]:
         f"{factor}: {one} to {two}"
         for factor, one, two in zip(i.factors, i.references, i.levels, strict=True)
     ]
+    if i.aliases:
+        changes[-1] += f" (or {', '.join(i.aliases)})"
     return [" with ".join(changes), *_printed(i.difference, i.lo, i.hi, i.p_adjusted, str(i.n))]
 
 

@@ -186,7 +186,9 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
         for e in (e for e in listed if e.factor == factor):
             text = words.number(e.mean, places, signed=True)
             marks.append(_mark(axis, e.level, text, e.mean, e.lo, e.hi))
-        groups.append(Group(factor, marks))
+        aliases = next(e.aliases for e in listed if e.factor == factor)
+        title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
+        groups.append(Group(title, marks))
     return IntervalPlot(metric, better_words(answer, metric), groups, axis.ticks(), axis.at(0.0))
 
 

@@ -25,6 +25,7 @@ from harness.journal import (
     TrialHistory,
 )
 from harness.plan import Plan
+from harness.planning.amendments import frozen_in
 
 JOURNAL = "journal.jsonl"
 
@@ -68,9 +69,7 @@ def write_results(answer: Answer, plan: Plan, history: History, folder: Path) ->
 
 def _records(plan: Plan, history: History, headline: set[str]) -> Iterator[Record]:
     announced = history.planned.get(plan.study, [])
-    if announced:
-        latest: Planned = max(announced, key=lambda record: record.at)
-        yield latest
+    yield from _announced(announced)
     listed: set[str] = set()
     for planned in plan.trials:
         known = history.trials.get(planned.trial.key)
@@ -78,6 +77,20 @@ def _records(plan: Plan, history: History, headline: set[str]) -> Iterator[Recor
             assert attempt.closed is not None
             yield _opened(attempt.opened, listed)
             yield _closed(attempt.closed, headline)
+
+
+def _announced(records: list[Planned]) -> Iterator[Planned]:
+    """The plans a study was run with, one a digest change; only the last one with its trials."""
+    ordered = sorted(records, key=lambda record: record.at)
+    steps = [r for r, before in zip(ordered, [None, *ordered], strict=False) if _differs(r, before)]
+    for record in steps[:-1]:
+        yield record.model_copy(update={"trials": [], "frozen": record.frozen or frozen_in(record)})
+    if steps:
+        yield steps[-1].model_copy(update={"trials": ordered[-1].trials})
+
+
+def _differs(record: Planned, before: Planned | None) -> bool:
+    return before is None or before.digest != record.digest
 
 
 def _counting(known: TrialHistory) -> list[Attempt]:

@@ -61,10 +61,8 @@ class Outlook:
 def _difference(
     contrast: PlannedContrast, values: Mapping[str, Mapping[int, float]], replicate: int
 ) -> float | None:
-    """Mean of a - b over the matched pairs; None unless every pair is there, as in the verdict."""
-    found = []
-    for a, b in contrast.pairs:
-        if replicate not in values.get(a, {}) or replicate not in values.get(b, {}):
-            return None
-        found.append(values[a][replicate] - values[b][replicate])
-    return statistics.fmean(found) if found else None
+    """The contrast's weighted sum of arms; None unless every arm is there, as in the verdict."""
+    weights = contrast.arm_weights()
+    if not weights or any(replicate not in values.get(arm, {}) for arm in weights):
+        return None
+    return sum(weight * values[arm][replicate] for arm, weight in weights.items())

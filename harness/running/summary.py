@@ -19,7 +19,11 @@ def lines(result: RunResult, *, tracked: bool, place: str = "") -> list[str]:
     found: list[str] = []
     if result.answer is not None:
         found += ["", *table(result.answer, result.headline), ""]
-        found += [f"{v.id:<6} {v.verdict}: {v.words}" for v in result.answer.verdicts if v.planned]
+        found += [
+            f"{v.id:<6} {v.verdict}{'' if v.planned else ' (exploratory)'}: {v.words}"
+            for v in result.answer.verdicts
+            if v.declared
+        ]
         if result.answer.scope:
             found.append(f"Claims are about recipes {result.answer.scope}.")
     tally = result.tally
@@ -43,7 +47,7 @@ def lines(result: RunResult, *, tracked: bool, place: str = "") -> list[str]:
 def table(answer: Answer, headline: tuple[str, ...], limit: int = 4) -> list[str]:
     """Arms by primary, judged and other headline metrics, with intervals and n of N."""
     known = [name for name in answer.metrics if not headline or name in headline]
-    judged = {v.metric for v in answer.verdicts if v.planned}
+    judged = {v.metric for v in answer.verdicts if v.declared}
     names = sorted(known, key=lambda n: (n != answer.primary, n not in judged))[:limit]
     rows = [[" ", "n", *names]]
     ordered = sorted(answer.arms, key=lambda row: row.kind != "reference")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from harness import subjects
 from harness.contract import Subject
-from harness.design import ArmsError, Combination, combinations, layout
+from harness.design import ArmsError, Layout, baseline_of, combinations, layout
 from harness.errors import StudyError, SubjectError
+from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
 from harness.study import Study
+from harness.study_file.design_checks import DesignChecks
 from harness.study_file.document import Document, Loc, read
 from harness.study_file.factor_checks import FactorChecks
 from harness.study_file.level_checks import LevelChecks
@@ -20,7 +22,10 @@ from harness.study_file.resolve import Resolver
 from harness.study_file.shape import Shape, shape_of
 from harness.workspace import project_of
 
-NEEDED_FOR_ARMS = {"factors", "where", "baseline", "arms", "set", "recipe", "design", "subject"}
+NEEDED_FOR_ARMS = {
+    *("factors", "where", "baseline", "arms", "set", "recipe", "design", "subject"),
+    *("resolution", "replicates"),
+}
 """Parts of the file that must be right before arms can be resolved."""
 
 
@@ -57,6 +62,7 @@ class _Checks:
         good: list[int] = []
         if self.shape.has_factors:
             levels = FactorChecks(self.document, self.study, resolver).run(self.shape.broken)
+            DesignChecks(self.document, self.study, levels, self.shape.lost).run()
             good = LevelChecks(self.document, self.shape, levels, resolver).run()
         if subject is not None:
             self._defaults(subject)
@@ -119,6 +125,8 @@ class _Checks:
                 self.document.fail(f"protocol {name!r} cannot be used: {error}", "protocol")
 
     def _arms(self, subject: Subject, good: list[int]) -> None:
+        if not DesignChecks(self.document, self.study, self.study.levels(), set()).size():
+            return
         try:
             made = layout(self.study, subject)
         except ArmsError as error:
@@ -128,20 +136,48 @@ class _Checks:
         if not made.arms:
             self.document.fail("`where` leaves no arm", "where", key=True)
             return
-        if self.study.baseline and not any(arm.baseline for arm in made.arms):
+        if baseline_of(self.study) and not any(arm.baseline for arm in made.arms):
             self.document.fail(
-                "the baseline is not among the arms: `where` or `arms` leaves it out", "baseline"
+                "the baseline is not among the arms: `where`, `arms` or the design leaves it out",
+                "baseline" if self.study.baseline else "where",
+                key=not self.study.baseline,
             )
+        self._surroundings(subject, made)
         for index, contrast in self.shape.numbered("contrasts", self.study.contrasts):
-            if index not in good or match(self.study, made, contrast).pairs:
+            if index not in good or match(self.study, made, contrast).comparable:
                 continue
             a, b = sides(self.study, contrast)
             self.document.fail(
                 f"contrast {contrast.id} matches no pair of arms: a is {_shown(a)}, b is "
-                f"{_shown(b)}, and no two planned arms have these levels and agree on all other "
-                "factors",
+                f"{_shown(b)}, and {_unmatched(self.study)}",
                 *("contrasts", index),
             )
+
+    def _surroundings(self, subject: Subject, made: Layout) -> None:
+        """Every level must have its data and weights; asked for once a level, not once an arm."""
+        seen: set[tuple[str, str]] = set()
+        first = ""
+        for arm in made.arms:
+            new = [level for level in arm.levels.items() if level not in seen]
+            seen.update(new)
+            if not new:
+                continue
+            try:
+                prints = subject.fingerprints(arm.recipe, self.study.protocol)
+                said = ""
+            except (ValueError, OSError) as error:
+                said = f"arm {arm.name} cannot be run: {error}"
+            else:
+                first = first or prints.protocol
+                if prints.protocol != first:
+                    said = (
+                        f"arm {arm.name} is measured otherwise than {made.arms[0].name}: their "
+                        "protocol fingerprints differ, so no table could hold both"
+                    )
+            if said:
+                factor, label = new[0]
+                index = self.study.levels()[factor][label].index
+                self.document.fail(said, "factors", factor, "levels", index)
 
     def _grouped(self, error: ArmsError) -> Iterator[tuple[str, Loc]]:
         """One text per message, placed at the level that exactly the refused arms share, if any."""
@@ -160,6 +196,16 @@ class _Checks:
                 f"{path or 'recipe'}: {message}",
                 loc,
             )
+
+
+def _unmatched(study: Study) -> str:
+    """Why no cell of the design holds both sides, and what to write instead."""
+    told = "no two planned arms have these levels and agree on all other factors"
+    if study.design == "fractional":
+        return f"{told}, nor do the arms of the fraction determine the difference"
+    if study.design == "zip" and len(study.factors) > 1:
+        return f"{told}: under design zip they advance together, so name all of them on both sides"
+    return told
 
 
 def _shown(levels: Combination) -> str:

@@ -20,6 +20,11 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from harness.errors import Problem
 
 MAX_INTEGER = 2**53
+MAX_BYTES = 2_000_000
+"""Longest file read: 30,000 lines, which takes seconds."""
+MAX_NODES = 200_000
+"""Most values of one file, aliases counted every time: nine of nine of nine ... is a bomb."""
+MAX_DEPTH = 60
 Loc = tuple[str | int, ...]
 
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
@@ -69,8 +74,16 @@ def read_text(file: Path, text: str) -> Document:
     """Parse YAML 1.2; mistakes are collected in `problems`, the rest of the data is still there."""
     document = Document(file)
     yaml = YAML(typ="safe", pure=True)
+    if len(text) > MAX_BYTES:
+        said = f"{len(text)} characters; a file of at most {MAX_BYTES} is read"
+        document.problems.append(Problem(said, 1, 1, "", str(file)))
+        return document
     try:
         document.root = yaml.compose(text)
+    except RecursionError:
+        said = f"nested more than {MAX_DEPTH} deep"
+        document.problems.append(Problem(said, 1, 1, "", str(file)))
+        return document
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -108,8 +121,17 @@ class _Reader:
         self.document = document
         self.constructor = constructor
         self.open: set[int] = set()
+        self.nodes = 0
 
     def plain(self, node: Node, loc: Loc) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            if self.nodes == MAX_NODES + 1:
+                self._note(node, f"more than {MAX_NODES} nodes, aliases counted every time", loc)
+            return None
+        if len(loc) > MAX_DEPTH:
+            self._note(node, f"nested more than {MAX_DEPTH} deep", loc)
+            return None
         if id(node) in self.open:
             self._note(node, "an alias may not contain itself", loc)
             return None
@@ -148,7 +170,11 @@ class _Reader:
         if tag not in _SCALARS:
             self._note(node, f"tag {tag} is not supported; use plain YAML values", loc)
             return None
-        value = self.constructor.construct_object(node)
+        try:
+            value = self.constructor.construct_object(node)
+        except ValueError:  # more digits than Python converts, or none
+            self._note(node, f"{node.value[:20]}... is not a number", loc)
+            return None
         if isinstance(value, float) and not math.isfinite(value):
             self._note(node, f"{node.value} is not finite; give a number", loc)
             return None

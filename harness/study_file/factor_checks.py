@@ -48,8 +48,8 @@ class FactorChecks:
         return good
 
     def _distinct(self, name: str, factor: Factor) -> None:
-        if isinstance(factor.levels, dict):
-            return
+        if isinstance(factor.levels, dict) or self.study.design == "zip":
+            return  # design zip may repeat a level beside different ones of another factor
         seen: dict[str, Any] = {}
         for index, value in enumerate(factor.levels):
             label = label_of(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.planning.enumeration import everything_on
 from harness.study import Contrast
 from harness.study_file.document import Document
 from harness.study_file.levels import Level, find
@@ -74,8 +75,6 @@ class LevelChecks:
     def _baseline(self) -> None:
         given = self.written.baseline
         if not given:
-            if self.written.design == "one_factor" and "baseline" not in self.shape.lost:
-                self.fail("design one_factor needs a `baseline`: factor -> level", "design")
             return
         self._named(given, "baseline")
         missing = self._missing(given)
@@ -146,6 +145,8 @@ class LevelChecks:
 
     def _comparable(self, index: int, contrast: Contrast) -> bool:
         filled = self.written.baseline
+        if not filled and self.written.design == "leave_one_out":
+            filled = everything_on(self.written.factors, self.levels)
         open_ = sorted((set(contrast.a) ^ set(contrast.b)) - set(filled))
         if open_ and ("baseline" in self.shape.lost or set(filled) - self.known):
             return False

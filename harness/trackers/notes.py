@@ -18,14 +18,18 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
         answer: None while nothing was analysed yet.
         command: what opens these pages, if no server is running; may be empty.
     """
-    planned = [v for v in answer.verdicts if v.planned] if answer else []
+    declared = [v for v in answer.verdicts if v.declared] if answer else []
     lines = [answer.headline if answer else f"Not analysed yet: {len(plan.trials)} trials planned."]
     lines += ["", f"**{plan.question}**", ""]
-    for verdict in planned:
+    for verdict in declared:
         symbol = SYMBOLS.get(verdict.verdict.split(" (")[0], "?")
         lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {verdict.words}")
+        if verdict.amended:
+            lines.append(f"  Exploratory: {verdict.amended}.")
     if plan.scope:
         lines += ["", f"Scope: {plan.scope}."]
+    if answer and answer.amendments:
+        lines += ["", *(f"- Amended: {amendment.words}" for amendment in answer.amendments[:10])]
     if answer and answer.warnings:
         lines += ["", *(f"- Warning: {text}" for text in answer.warnings[:10])]
     lines += [

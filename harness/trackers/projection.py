@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from harness.analyse.answer import Answer, ArmRow
+from harness.analyse.answer import Answer, ArmRow, Verdict
 from harness.contract import Artifact, Report
 from harness.journal import Closed, Opened
 from harness.plan import Plan
@@ -210,13 +210,15 @@ class Projection:
 
     def verdict_line(self, answer: Answer) -> str:
         """All planned verdicts in one tag."""
-        return shorten("; ".join(f"{v.id}: {v.verdict}" for v in answer.verdicts if v.planned))
+        return shorten("; ".join(f"{v.id}: {_said(v)}" for v in answer.verdicts if v.declared))
 
     def _verdicts_of(self, arm: str, answer: Answer) -> str:
-        verdicts = {v.id: v.verdict for v in answer.verdicts if v.planned}
+        verdicts = {v.id: _said(v) for v in answer.verdicts if v.declared}
         words = []
         for contrast in self.plan.contrasts:
             sides = [s for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]
+            weight = contrast.weights.get(arm)
+            sides = sides or ([] if weight is None else [int(weight < 0)])
             if sides and contrast.id in verdicts:
                 side = "+".join("ab"[s] for s in sides)
                 words.append(f"{contrast.id} (side {side}): {verdicts[contrast.id]}")
@@ -279,3 +281,7 @@ def _estimate(
         return f"{name} - ({n}/{planned})"
     interval = "" if lo is None or hi is None else f" [{lo:.4g}, {hi:.4g}]"
     return f"{name} {mean:.4g}{interval} ({n}/{planned})"
+
+
+def _said(verdict: Verdict) -> str:
+    return verdict.verdict if verdict.planned else f"{verdict.verdict} (exploratory)"

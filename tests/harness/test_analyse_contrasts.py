@@ -23,8 +23,8 @@ from harness.analyse.contrasts import (
     observations,
     residual,
     sign_flip,
-    weights_of,
 )
+from harness.plan import weights_of
 
 AB = weights_of([("a", "b")])
 

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from harness.analyse.contrasts import infer, observations, residual, weights_of
+from harness.analyse.contrasts import infer, observations, residual
 from harness.analyse.effects import interactions, level_contrasts, main_effects
 from harness.analyse.pareto import front, pareto, pick_metrics
 from harness.contract import MetricSpec
+from harness.plan import weights_of
 from harness.trial import Arm
 
 FACTORS = {"f": ["0", "1", "2"], "g": ["x", "y"]}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analyse.contrasts import infer, observations, residual, weights_of
+from harness.analyse.contrasts import infer, observations, residual
 from harness.analyse.missing import ends, missing_replicates, worst_cases
 from harness.contract import MetricSpec
+from harness.plan import weights_of
 
 SPEC = MetricSpec(higher_is_better=True, low=0, high=1)
 AB = weights_of([("a", "b")])

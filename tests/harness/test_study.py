@@ -117,7 +117,7 @@ def test_schema_accepts_what_load_accepts(tmp_path: Path) -> None:
     jsonschema.validate(content, schema)
     for wrong in (
         {"replicate": 3},
-        {"design": "pairs"},
+        {"design": "triples"},
         {"factors": {}},
         {"factors": {"x": []}},
         {"replicates": 0},

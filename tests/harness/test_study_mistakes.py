@@ -121,7 +121,7 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
         ("recipe: {}\nfactors: {mixture.q: [0.5]}\n", (5, 11), "no field 'q' in 'mixture'"),
         ("recipe: {}\nfactors: {mixture: [{a: -1}]}\n", (5, 21), "0 or more"),
         ("recipe: {}\nfactors: {part.x.deep: [1]}\n", (5, 11), "plain value"),
-        ("recipe: {}\nfactors: {part.x: [1]}\ndesign: pairs\n", (6, 9), "planned, not in this"),
+        ("recipe: {}\nfactors: {part.x: [1]}\ndesign: pairs\n", (6, 9), "needs a `baseline`"),
         ("recipe: {}\nfactors: {part.x: [1]}\ndesign: one_factor\n", (6, 9), "needs a `baseline`"),
         ("recipe: {}\nfactors: {part.x: [1]}\ndesign: explicit\n", (6, 9), "needs `arms`"),
         ("recipe: {}\nfactors: {part.x: [1]}\narms: [{part.x: 1}]\n", (6, 1), "belongs to design"),

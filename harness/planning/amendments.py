@@ -1,0 +1,219 @@
+"""What the first run of a study froze, and what its file says otherwise since.
+
+The first `planned` record of a study fixes its primary metric, contrasts, margins, alpha and
+replicates; every later record carries that along, so that losing the first one unfreezes nothing.
+Where attempts are recorded but no plan is, that is said, and nothing counts as planned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.journal import Frozen, History, Planned
+from harness.trial import canonical
+
+if TYPE_CHECKING:
+    from harness.plan import PlannedContrast
+    from harness.study import Contrast, Study
+
+UNJUDGED = ("file", "recipe", "name", "budget", "resources")
+"""Parts of a study that say where things lie or what may be spent, not what is asked."""
+DECIDING = ("a", "b", "at", "metric", "margin", "expect")
+"""Parts of a contrast that decide its verdict; the claim's wording does not."""
+MOST_SHOWN = 120
+Kind = Literal["added", "removed", "changed"]
+Path_ = tuple[str, ...]
+_ABSENT = object()
+
+
+class Amendment(BaseModel):
+    """One change of a study file after its first run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(description="What changed, e.g. `contrasts.H12.margin`.")
+    kind: Kind
+    before: str = Field("", description="What it was, as short JSON.")
+    now: str = Field("", description="What it became, as short JSON.")
+    at: float | None = Field(
+        None, description="Unix time of the first run with it; None: no run has it yet."
+    )
+
+    @property
+    def words(self) -> str:
+        """`contrasts.H12.margin: 0.01 -> 0.02 (run 2026-11-24)`."""
+        change = {
+            "added": f"added {self.now}",
+            "removed": f"removed, was {self.before}",
+            "changed": f"{self.before} -> {self.now}",
+        }[self.kind]
+        when = "not run yet" if self.at is None else f"run {day(self.at)}"
+        return f"{self.path}: {change} ({when})"
+
+
+def day(at: float) -> str:
+    """A date as people write it, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
+
+
+def frozen_of(history: History, study: str) -> Frozen | None:
+    """What the study's first run froze; None if nothing of it is recorded.
+
+    Where attempts of the study are recorded without any plan, the answer is an empty `lost` record.
+    """
+    records = history.planned.get(study, [])
+    if records:
+        return min((record.frozen or frozen_in(record) for record in records), key=lambda f: f.at)
+    opened = [a.opened for t in history.trials.values() for a in t.attempts.values()]
+    starts = [record.at for record in opened if record.study == study]
+    return Frozen(at=min(starts), digest="", study_json={}, lost=True) if starts else None
+
+
+def frozen_with(
+    history: History, study: Study, contrasts: Iterable[PlannedContrast], arms: Iterable[str]
+) -> Frozen:
+    """What a plan record written now has to carry along: the earlier one, else this study."""
+    known = frozen_of(history, study.name)
+    if known is not None and not (known.lost and not known.study_json):
+        return known
+    return Frozen(
+        at=known.at if known else time.time(),
+        digest=study.digest(),
+        study_json=content_of(study),
+        arms=list(arms),
+        cells={contrast.id: cells_digest(contrast) for contrast in contrasts},
+        lost=known is not None,
+    )
+
+
+def content_of(study: Study) -> dict[str, Any]:
+    """The study as its plan record holds it."""
+    return study.model_dump(mode="json", exclude={"file"})
+
+
+def cells_digest(contrast: PlannedContrast) -> str:
+    """Digest of the arms a contrast compares and of their weights."""
+    text = json.dumps([sorted(contrast.pairs), sorted(contrast.weights.items())])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def amendments(study: Study, arms: Iterable[str], history: History) -> list[Amendment]:
+    """Every change since the first run, step by step, in the order of the runs that had them."""
+    frozen = frozen_of(history, study.name)
+    if frozen is None or not frozen.study_json:
+        return []
+    found: list[Amendment] = []
+    before, known = frozen.study_json, frozen.arms
+    later = [r for r in history.planned.get(study.name, []) if r.at > frozen.at and r.study_json]
+    for record in sorted(later, key=lambda record: record.at):
+        names = _arms(record)
+        found += _steps(before, record.study_json, known, names, record.at)
+        before, known = record.study_json, names or known
+    return [*found, *_steps(before, content_of(study), known, list(arms), None)]
+
+
+def amended(contrast: Contrast, planned: PlannedContrast, frozen: Frozen | None) -> str:
+    """Why a contrast is not one of those planned before the first run; empty if it is."""
+    if frozen is None or not (frozen.study_json or frozen.lost):
+        return ""
+    first = f"the first run ({day(frozen.at)})"
+    if frozen.lost:
+        return f"no record says what was planned before {first}"
+    written = {c["id"]: c for c in frozen.study_json.get("contrasts", [])}
+    before = written.get(contrast.id)
+    if before is None:
+        return f"added after {first}"
+    now = contrast.model_dump(mode="json")
+    changed = [
+        f"{part} {_short(before.get(part))} -> {_short(now[part])}"
+        for part in DECIDING
+        if not _equal(before.get(part), now[part])
+    ]
+    if changed:
+        return f"changed after {first}: {', '.join(changed)}"
+    if frozen.cells.get(contrast.id, cells_digest(planned)) != cells_digest(planned):
+        return f"compares other arms than before {first}"
+    return ""
+
+
+def frozen_in(record: Planned) -> Frozen:
+    """What a plan record would freeze if it is the first."""
+    content = record.study_json if "factors" in record.study_json else {}
+    return Frozen(at=record.at, digest=record.digest, study_json=content, arms=_arms(record))
+
+
+def _arms(record: Planned) -> list[str]:
+    return list(dict.fromkeys(t.arm for t in record.trials if t.kind == "trial"))
+
+
+def _steps(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    arms_before: list[str],
+    arms_now: list[str],
+    at: float | None,
+) -> Iterator[Amendment]:
+    for path, one, two in _changes((), _asked(before), _asked(now)):
+        kind: Kind = "added" if one is _ABSENT else "removed" if two is _ABSENT else "changed"
+        dotted = ".".join(path)
+        yield Amendment(path=dotted, kind=kind, before=_short(one), now=_short(two), at=at)
+    if arms_before and arms_now:
+        if new := [name for name in arms_now if name not in set(arms_before)]:
+            yield Amendment(path="arms", kind="added", now=_listed(new), at=at)
+        if gone := [name for name in arms_before if name not in set(arms_now)]:
+            yield Amendment(path="arms", kind="removed", before=_listed(gone), at=at)
+
+
+def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study asks, as nested mappings; contrasts by id, and defaults where nothing is said.
+
+    A record of an earlier version lacks the fields of a later one: those had their defaults.
+    """
+    from harness.study import Contrast, StudyFile
+
+    found = {
+        name: content.get(name, info.get_default(call_default_factory=True))
+        for name, info in StudyFile.model_fields.items()
+        if name not in UNJUDGED
+    }
+    usual = {name: info.default for name, info in Contrast.model_fields.items()}
+    found["contrasts"] = {
+        c["id"]: {k: v for k, v in {**usual, "at": {}, **c}.items() if k != "id"}
+        for c in found["contrasts"]
+    }
+    found["protocol"] = Path(str(found["protocol"])).name
+    found["recipe"] = content.get("base", {})
+    return found
+
+
+def _changes(path: tuple[str, ...], before: Any, now: Any) -> Iterator[tuple[Path_, Any, Any]]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from _changes((*path, key), before.get(key, _ABSENT), now.get(key, _ABSENT))
+    elif before is _ABSENT or now is _ABSENT or not _equal(before, now):
+        yield path, before, now
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return canonical(one) == canonical(other)  # 1 and 1.0 are the same level
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return ""
+    if isinstance(value, Mapping):  # what is not given needs no telling
+        value = {k: v for k, v in value.items() if v not in ("", None, {}, [])}
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
