@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Fingerprints
 from harness.running.collector import paused
+from harness.subjects.settings import SubjectSpec
 from harness.trial import Arm, Trial
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Plan(_Frozen):
     question: str
     digest: str = Field(description="sha256 of the study's canonical JSON.")
     study_file: str
-    subject: str = Field(description="Import string of the subject, or `command`.")
+    subject: SubjectSpec = Field(description="Import string, or the settings of a command.")
     protocol: str = Field(description="Protocol name or path as the study gives it.")
     fingerprints: Fingerprints
     factors: dict[str, list[str]] = Field(description="Factor to level labels, in order.")

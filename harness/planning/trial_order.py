@@ -8,6 +8,8 @@ from typing import Any
 from harness.contract import Fingerprints, Subject
 from harness.errors import HarnessError
 from harness.study import Study
+from harness.subjects import data_of
+from harness.subjects.settings import name_of
 from harness.trial import Arm, Trial, canonical, key_of, keys_of
 
 
@@ -27,8 +29,8 @@ def fingerprints_of(study: Study, subject: Subject, arms: Sequence[Arm]) -> dict
             prints = subject.fingerprints(arm.recipe, study.protocol)
         except (ValueError, OSError) as error:
             raise HarnessError(
-                f"subject {study.subject} has no fingerprints for arm {arm.name} under protocol "
-                f"{study.protocol!r}: {error}"
+                f"subject {name_of(study.subject)} has no fingerprints for arm {arm.name} under "
+                f"protocol {study.protocol!r}: {error}"
             ) from error
         if suffix:
             prints = prints.model_copy(update={"protocol": prints.protocol + suffix})
@@ -43,23 +45,34 @@ def trials_of(
 
     So a study that is stopped anywhere is a balanced smaller study, one replicate short at most.
     """
-    keys = {
-        arm.name: keys_of(canonical(arm.recipe), range(study.replicates), prints[arm.name].data)
-        for arm in arms
-    }
     ordered = sorted(arms, key=lambda arm: not arm.baseline)
+    data = {arm.name: _data(study, subject, arm, prints[arm.name]) for arm in arms}
+    keys = {}
+    for arm in arms:
+        recipe = canonical(arm.recipe)
+        for digest in dict.fromkeys(data[arm.name].values()):
+            same = [r for r, own in data[arm.name].items() if own == digest]
+            made = keys_of(recipe, same, digest)
+            keys.update({(arm.name, replicate): key for replicate, key in made.items()})
     return _references(study, subject, ordered, prints) + [
         Trial(
-            key=keys[arm.name][replicate],
+            key=keys[arm.name, replicate],
             arm=arm.name,
             levels=arm.levels,
             replicate=replicate,
             recipe=arm.recipe,
-            data=prints[arm.name].data,
+            data=data[arm.name][replicate],
         )
         for replicate in range(study.replicates)
         for arm in ordered
+        if replicate in data[arm.name]
     ]
+
+
+def _data(study: Study, subject: Subject, arm: Arm, prints: Fingerprints) -> dict[int, str]:
+    """Replicate -> data digest, for the replicates there are."""
+    found = ((r, data_of(subject, arm.recipe, r, prints)) for r in range(study.replicates))
+    return {replicate: digest for replicate, digest in found if digest is not None}
 
 
 def _references(
