@@ -95,9 +95,9 @@ class CommandSettings(_Strict):
     @field_validator("command", "resume")
     @classmethod
     def _command(cls, value: str | list[str]) -> str | list[str]:
-        words = split(value)
-        for word in words:
-            _refuse_others(word, _EVERYTHING | {"resume"})
+        for text in [value] if isinstance(value, str) else value:
+            _refuse_others(text, _EVERYTHING | {"resume"})
+        split(value)
         return value
 
     @field_validator("env")
@@ -242,16 +242,16 @@ class StudentsSettings(_Strict):
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, str):
-        return "a module"
+        return "module"
     if isinstance(value, StudentsSettings) or (isinstance(value, dict) and "students" in value):
-        return "some students"
-    return "a command" if isinstance(value, dict | CommandSettings) else None
+        return "StudentsSettings"
+    return "CommandSettings" if isinstance(value, dict | CommandSettings) else None
 
 
 SubjectSpec = Annotated[
-    Annotated[_Text, Tag("a module")]
-    | Annotated[CommandSettings, Tag("a command")]
-    | Annotated[StudentsSettings, Tag("some students")],
+    Annotated[_Text, Tag("module")]
+    | Annotated[CommandSettings, Tag("CommandSettings")]
+    | Annotated[StudentsSettings, Tag("StudentsSettings")],
     Discriminator(
         _kind,
         custom_error_type="subject_kind",

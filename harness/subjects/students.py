@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -84,21 +84,6 @@ class StudentsSubject:
         """One reference row."""
         return iter(self.measuring.reference(settings, context))
 
-    def examined(self) -> list[str]:
-        """What is wrong with the checkpoints, a line each; empty if all can be measured."""
-        examine = getattr(self.measuring, "examine", None)
-        found = []
-        for student in self.settings.students:
-            path = self.project / student.path
-            try:
-                if not path.exists():
-                    raise ValueError(f"{path} does not exist")
-                if examine is not None:
-                    examine(path, student.settings)
-            except ValueError as error:
-                found.append(str(error))
-        return found
-
     def _digest(self, student: StudentSettings) -> str:
         if student.path not in self._digests:
             path = self.project / student.path
@@ -113,6 +98,21 @@ class StudentsSubject:
         """What of a recipe says which arm it is."""
         names = self.settings.students[0].levels
         return _place({name: recipe[name] for name in names if name in recipe})
+
+
+def examined(measuring: Any, students: Iterable[tuple[Path, Mapping[str, Any]]]) -> list[str]:
+    """What is wrong with some checkpoints, a line each; empty if all can be measured."""
+    examine = getattr(measuring, "examine", None)
+    found = []
+    for path, settings in students:
+        try:
+            if not path.exists():
+                raise ValueError(f"{path} does not exist")
+            if examine is not None:
+                examine(path, settings)
+        except ValueError as error:
+            found.append(str(error))
+    return found
 
 
 def content_digest(path: Path, settings: Mapping[str, Any]) -> str:

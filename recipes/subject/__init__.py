@@ -16,6 +16,7 @@ from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Rep
 from recipes.fingerprints import code_digest, code_files, data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
+from recipes.student_folder import examined
 from recipes.subject.protocols import protocol_fingerprint, protocol_named
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "examine",
     "fingerprints",
     "measure",
     "metrics",
@@ -60,6 +62,15 @@ def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         code=code_digest(),
         code_files=code_files(),
     )
+
+
+def examine(student: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a student from elsewhere is sampled.
+
+    Raises:
+        ValueError: `measure` would refuse it.
+    """
+    return examined(student, settings).card
 
 
 def arm_label(path: str, value: Any) -> str:

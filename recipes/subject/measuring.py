@@ -13,8 +13,8 @@ from evaluation.sampling import Batch, Generate, sampling_features
 from evaluation.world import World, load_world
 from evaluation.writers import write_features, write_items
 from harness.contract import Artifact, Context, Estimate, Outcome, Report
-from recipes.export import load_student
 from recipes.families.toyworld import shared
+from recipes.opened_student import opened
 from recipes.references import (
     compared_teacher,
     keep_teacher_features,
@@ -35,13 +35,15 @@ PANELS = {"t2i": 2, "edit": 1}
 
 
 def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
-    """Measure a kept student (folder written by `run`) under a protocol, without training."""
-    network, card = load_student(student)
+    """Measure a student's folder, of `run` or from elsewhere, under a protocol; no training."""
+    network, card = opened(student, context.student_settings)
     rungs = Rungs(card["rungs"], card["shift"])
     pictures = student_pictures(shared(), network, rungs, renoise=card["renoises"])
-    cycles = card["cycles"]
-    # Students kept before teachers were written whole were judged by the plainly guided base.
-    teacher = card.get("teacher") or teacher_settings(card["guidance_scale"])
+    cycles = card.get("cycles", 0)
+    teacher = card.get("teacher")
+    if teacher is None and "guidance_scale" in card:
+        # Students kept before teachers were written whole were judged by the plainly guided base.
+        teacher = teacher_settings(card["guidance_scale"])
     note = card.get("teacher_note", "")
     for report in measured(pictures, protocol, context, cycles, cycles, teacher, note):
         outcome = Outcome(state="done") if report.measured else None

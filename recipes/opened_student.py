@@ -1,0 +1,60 @@
+"""Loads a student from its folder, wherever it was trained: a network, and how it is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.families.toyworld import shared
+from recipes.student_folder import StudentFolder, examined
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def opened(folder: Path, settings: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Network in eval mode and its card (rungs, shift, renoises, what is known of its teacher).
+
+    A LoRA is merged into its base, as the students of adapters are when they are measured.
+
+    Raises:
+        ValueError: see `recipes.student_folder.examined`; or weights that do not fit.
+    """
+    found = examined(folder, settings)
+    network = _merged(found) if found.kind == "lora" else _network(found)
+    return network.eval().requires_grad_(False), found.card
+
+
+def _network(found: StudentFolder) -> Any:
+    from diffusers import QwenImageTransformer2DModel
+
+    try:
+        return QwenImageTransformer2DModel.from_pretrained(
+            found.home, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{found.home} cannot be loaded: {_first_line(error)}") from error
+
+
+def _merged(found: StudentFolder) -> Any:
+    base: Any = shared().network(found.base)
+    try:
+        if found.weights == "adapter_model.safetensors":
+            from peft import PeftModel
+
+            return PeftModel.from_pretrained(base, found.home).merge_and_unload()
+        base.load_lora_adapter(found.home, weight_name=found.weights, use_safetensors=True)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the LoRA in {found.home} does not fit {found.base}: {_first_line(error)}"
+        ) from error
+    if not getattr(base, "peft_config", None):
+        raise ValueError(f"the LoRA in {found.home} has no factor for a layer of {found.base}")
+    base.fuse_lora()
+    base.unload_lora()
+    return base
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
