@@ -26,6 +26,8 @@ BEAT_SECONDS = 10.0
 OUTPUT = "output.txt"
 TAIL_LINES = 8
 RECIPE_FILE = "recipe.json"
+REPORTED = "reported so far"
+"""Fact beside a checkpoint: the declared metrics that who continues from it may not tell again."""
 _OUT_OF_MEMORY = re.compile(r"out of memory|outofmemoryerror", re.IGNORECASE)
 
 
@@ -105,8 +107,7 @@ class Trainer:
         if self.context.resume_from is not None:
             self._known.add(str(self.context.resume_from))
             for line in attempts.read_reports(folder):  # carried from the attempt it continues
-                declared = line.report.metrics.keys() & self.settings.metrics.keys()
-                self.own |= {name: line.report.metrics[name] for name in declared}
+                self.own |= json.loads(line.report.info.get(REPORTED, "{}"))
 
     def _start(self, log: int) -> subprocess.Popen[bytes]:
         words = [*self.settings.words]
@@ -170,7 +171,9 @@ class Trainer:
         if found and str(found[-1]) not in self._known:
             self._known.add(str(found[-1]))
             path = found[-1].relative_to(self.context.folder).as_posix()
-            yield self._report(artifacts=(Artifact(kind="checkpoint", path=path, step=self.step),))
+            kept = Artifact(kind="checkpoint", path=path, step=self.step)
+            told = {REPORTED: json.dumps(self.own)} if self.own else {}
+            yield self._report(artifacts=(kept,), info=told)
 
     def _keep_last_checkpoint(self) -> None:
         """What it saved when told to stop: nobody takes reports any more, so on disk only."""
