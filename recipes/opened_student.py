@@ -30,11 +30,17 @@ def _network(found: StudentFolder) -> Any:
     from diffusers import QwenImageTransformer2DModel
 
     try:
-        return QwenImageTransformer2DModel.from_pretrained(
-            found.home, local_files_only=True, use_safetensors=True
+        network, told = QwenImageTransformer2DModel.from_pretrained(
+            found.home, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{found.home} cannot be loaded: {_first_line(error)}") from error
+    # Diffusers only warns where weights are missing, and makes them up.
+    odd = {what: names for what, names in told.items() if names}
+    if odd:
+        shown = "; ".join(f"{len(names)} {what}, e.g. {names[0]}" for what, names in odd.items())
+        raise ValueError(f"{found.home}: weights and config.json do not fit: {shown}")
+    return network
 
 
 def _merged(found: StudentFolder) -> Any:
