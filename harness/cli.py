@@ -23,6 +23,7 @@ COMMANDS = (
     "run",
     "status",
     "report",
+    "measure",
     "reproduce",
     "show",
     "logs",

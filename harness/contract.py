@@ -167,6 +167,8 @@ class Context:
     cache: Path = field(default_factory=Path)
     """Shared, content-addressed; may be emptied at any time."""
     device: str = "cpu"
+    gpus: float = 0.0
+    """GPUs the trial has; a fraction where it shares one."""
     rank: int = 0
     world_size: int = 1
     deadline: float | None = None
@@ -174,6 +176,9 @@ class Context:
 
     The attempt is then closed as killed, reason `deadline`; the next `run` continues it from there.
     A trial that is nearly done may also finish; nothing forces it to stop.
+    """
+    student_settings: Mapping[str, Any] = field(default_factory=dict)
+    """For `measure`: what the files of a student from elsewhere do not say, e.g. `base` of a LoRA.
     """
 
 
@@ -194,6 +199,13 @@ class Subject(Protocol):
 
 
 # Optional names of a subject; the harness asks with getattr:
+#   recipe_model(base: Mapping) -> type[BaseModel]
+#       The model of recipes like this base, where `Recipe` alone does not say it.
+#   data_of(recipe: Mapping, replicate: int) -> str | None
+#       Data digest of one replicate, where replicates differ in it; None: there is no such trial.
+#   examine(student: Path, settings: Mapping) -> Mapping[str, Any]
+#       What a student from elsewhere is, without torch; raises ValueError for what `measure` would
+#       refuse.
 #   measure(student: Path, protocol: str, context: Context) -> Iterator[Report]
 #       Measure kept weights under a protocol, without training.
 #   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]

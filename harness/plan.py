@@ -19,6 +19,7 @@ from harness.planning.planned import (
     weights_of,
 )
 from harness.running.collector import paused
+from harness.subjects.settings import SubjectSpec
 from harness.trial import Arm
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Plan(BaseModel):
     question: str
     digest: str = Field(description="sha256 of the study's canonical JSON.")
     study_file: str
-    subject: str = Field(description="Import string of the subject, or `command`.")
+    subject: SubjectSpec = Field(description="Import string, or the settings of a command.")
     protocol: str = Field(description="Protocol name or path as the study gives it.")
     fingerprints: Fingerprints
     factors: dict[str, list[str]] = Field(description="Factor to level labels, in order.")

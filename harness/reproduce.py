@@ -20,6 +20,7 @@ from harness.reproducing import recorded as records
 from harness.reproducing.comparison import Compared, compare, side_by_side
 from harness.reproducing.recorded import Recorded
 from harness.running.attempts import Line
+from harness.subjects.settings import name_of
 from harness.workspace import Workspace
 
 Level = Literal["auto", "measure", "train"]
@@ -121,7 +122,7 @@ def _level(level: Level, recorded: Recorded, subject: Any) -> Literal["measure",
     if level == "measure" and not able:
         why = "its student was not kept, or is gone"
         if not hasattr(subject, "measure"):
-            why = f"subject {recorded.subject} has no measure()"
+            why = f"subject {name_of(recorded.subject)} has no measure()"
         if recorded.trial.kind == "reference":
             why = "it is a reference row"
         raise NotJudgedError(

@@ -21,6 +21,7 @@ from pydantic import (
 from harness.running.collector import paused
 from harness.study_file.levels import Level, levels_of
 from harness.study_file.nearest import nearest
+from harness.subjects.settings import SubjectSpec
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -143,8 +144,10 @@ class StudyFile(_Strict):
 
     name: str = Field(pattern=_NAME, description="Name of the study, and of its folder.")
     question: _Word = Field(description="The question, as one would ask it.")
-    subject: _Word = Field(
-        "recipes.subject", description="The thing under study, as `package.module`."
+    subject: SubjectSpec = Field(
+        "recipes.subject",
+        description="The thing under study: `package.module`; or `command: ...`, someone else's "
+        "trainer; or `students: [...]`, checkpoints from elsewhere.",
     )
     recipe: str | dict[str, Any] = Field(
         description="Base recipe: a YAML file, relative to this one, or the mapping itself."
@@ -191,16 +194,6 @@ class StudyFile(_Strict):
     )
     budget: Budget | None = Field(None, description="Limits: `run` refuses what exceeds them.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
-
-    @field_validator("subject", mode="before", json_schema_input_type=str)
-    @classmethod
-    def _module(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "command" in value:
-            raise ValueError(
-                "a command as subject is planned, not in this version; give a `package.module` "
-                "that offers the names of harness.contract.Subject"
-            )
-        return value
 
     @field_validator("where", mode="before", json_schema_input_type=str | list[str])
     @classmethod

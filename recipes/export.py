@@ -31,7 +31,7 @@ def export(
 ) -> str:
     """Write `<folder>/student`, a diffusers pipeline folder; returns its name.
 
-    Beside the pipeline's parts it holds card.json (what `load_student` reads), README.md (the model
+    Beside the pipeline's parts it holds card.json (what `measure` reads), README.md (the model
     card) and, for a student made of adapters, `lora/`, which `load_lora_adapter` loads on the base.
     """
     from recipes.roles.adapters import RoleView, deployed
@@ -63,20 +63,6 @@ def export(
     (home / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     (home / "README.md").write_text(_model_card(recipe, cycles))
     return FOLDER
-
-
-def load_student(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Network in eval mode and its card. Older folders hold the network at their root.
-
-    Raises:
-        ValueError: the folder is not one that `export` wrote.
-    """
-    from diffusers import QwenImageTransformer2DModel
-
-    held = card_of(folder)
-    home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
-    network = QwenImageTransformer2DModel.from_pretrained(home, local_files_only=True)
-    return network.eval(), {"renoises": False} | held
 
 
 def card_of(folder: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def command(
         loaded,
         workspace=place,
         executor="inline" if inline else "ray",
-        tracker=None if no_mlflow or smoke else _tracker(place, mlflow),
+        tracker=None if no_mlflow or smoke else mlflow_tracker(place, mlflow),
         accept_stale=accept_stale,
         rerun_stale=rerun_stale,
         over_budget=over_budget,
@@ -109,7 +109,9 @@ def command(
     raise typer.Exit(result.exit_code)
 
 
-def _tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
+def mlflow_tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
+    """How to make the tracker, once there is something to track."""
+
     def make() -> Tracker:
         from harness.trackers.mlflow_runs import MlflowTracker
 

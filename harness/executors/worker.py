@@ -100,7 +100,8 @@ def _reports(job: Job, log: TextIO) -> Iterator[tuple[float, Report | Ended]]:
     """Reports of the first checkpoint that loads; they are appended to reports.jsonl."""
     with redirect_stdout(log), redirect_stderr(log):
         subjects.put_on_path(job.python_path)
-        subject = subjects.load(job.subject)
+        project = Path(job.python_path[0]) if job.python_path else None
+        subject = subjects.load(job.subject, project=project)
     candidates: list[Path | None] = [None]
     if job.resume_from is not None:
         candidates = [job.resume_from, *job.fallbacks, None]
@@ -168,6 +169,7 @@ def _start(subject: Any, job: Job, resume_from: Path | None) -> Iterator[Report]
         resume_from=resume_from,
         cache=job.cache,
         device="cuda" if job.gpus > 0 else "cpu",
+        gpus=job.gpus,
         deadline=job.deadline,
     )
     if job.mode == "measure":

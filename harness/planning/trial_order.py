@@ -8,6 +8,8 @@ from typing import Any
 from harness.contract import Fingerprints, Subject
 from harness.errors import HarnessError
 from harness.study import Study
+from harness.subjects import data_of
+from harness.subjects.settings import name_of
 from harness.trial import Arm, Trial, canonical, key_of, keys_of
 
 
@@ -30,7 +32,7 @@ def _prints(study: Study, subject: Subject, name: str, settings: Mapping[str, An
         prints = subject.fingerprints(settings, study.protocol)
     except (ValueError, OSError) as error:
         raise HarnessError(
-            f"subject {study.subject} has no fingerprints for {name} under protocol "
+            f"subject {name_of(study.subject)} has no fingerprints for {name} under protocol "
             f"{study.protocol!r}: {error}"
         ) from error
     if study.select == "ema":
@@ -48,24 +50,35 @@ def trials_of(
     Returns:
         The trials, and the digests of each reference row by its name.
     """
-    keys = {
-        arm.name: keys_of(canonical(arm.recipe), range(study.replicates), prints[arm.name].data)
-        for arm in arms
-    }
     ordered = sorted(arms, key=lambda arm: not arm.baseline)
+    data = {arm.name: _data(study, subject, arm, prints[arm.name]) for arm in arms}
+    keys = {}
+    for arm in arms:
+        recipe = canonical(arm.recipe)
+        for digest in dict.fromkeys(data[arm.name].values()):
+            same = [r for r, own in data[arm.name].items() if own == digest]
+            made = keys_of(recipe, same, digest)
+            keys.update({(arm.name, replicate): key for replicate, key in made.items()})
     rows, of_rows = _references(study, subject, ordered)
     return rows + [
         Trial(
-            key=keys[arm.name][replicate],
+            key=keys[arm.name, replicate],
             arm=arm.name,
             levels=arm.levels,
             replicate=replicate,
             recipe=arm.recipe,
-            data=prints[arm.name].data,
+            data=data[arm.name][replicate],
         )
         for replicate in range(study.replicates)
         for arm in ordered
+        if replicate in data[arm.name]
     ], of_rows
+
+
+def _data(study: Study, subject: Subject, arm: Arm, prints: Fingerprints) -> dict[int, str]:
+    """Replicate -> data digest, for the replicates there are."""
+    found = ((r, data_of(subject, arm.recipe, r, prints)) for r in range(study.replicates))
+    return {replicate: digest for replicate, digest in found if digest is not None}
 
 
 def _references(

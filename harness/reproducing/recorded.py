@@ -14,6 +14,8 @@ from harness.errors import NotJudgedError
 from harness.journal import Attempt, History, MeasuredAt, Planned, TrialHistory
 from harness.running import environment
 from harness.running.standing import only_key
+from harness.subjects import data_of
+from harness.subjects.settings import SubjectSpec, parsed
 from harness.trial import Trial, key_of
 from harness.workspace import FOLDER, Workspace, project_of
 
@@ -32,7 +34,7 @@ class Recorded:
     """The attempt whose measurement is reproduced; the training one unless it measured later."""
     student: Path | None
     """The kept student, if it is still there."""
-    subject: str
+    subject: SubjectSpec
     settings: Mapping[str, Any]
     """The study's canonical JSON, as far as it was recorded."""
     project: Path
@@ -106,7 +108,7 @@ def find(prefix: str, workspace: Workspace, study: Path | None = None) -> Record
         trained=done,
         measured_by=_measuring(record, done),
         student=_student(workspace, key, done),
-        subject=str(planned.study_json.get("subject") or "recipes.subject"),
+        subject=parsed(planned.study_json.get("subject")),
         settings=planned.study_json,
         project=_where(planned, workspace, study),
         history=history,
@@ -197,7 +199,10 @@ class Now:
 
 def now(recorded: Recorded, subject: Subject) -> Now:
     """Compare code, data, protocol, environment and device with the recorded ones."""
-    marks = subject.fingerprints(recorded.trial.recipe, recorded.measurement.protocol)
+    trial = recorded.trial
+    marks = subject.fingerprints(trial.recipe, recorded.measurement.protocol)
+    data = data_of(subject, trial.recipe, trial.replicate, marks)
+    marks = marks.model_copy(update={"data": data or "absent"})
     device = environment.device_model(recorded.gpus > 0)
     versions = environment.versions()
     then = recorded.trained.opened

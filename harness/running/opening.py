@@ -12,6 +12,7 @@ from harness.executors.base import Job
 from harness.journal import Attempt, Closed, Opened, TrialHistory
 from harness.plan import PlannedTrial
 from harness.running import attempts, environment
+from harness.subjects.settings import SubjectSpec
 from harness.workspace import Workspace
 
 
@@ -20,7 +21,7 @@ class Settings:
     """What is the same for every attempt of a run."""
 
     study: str
-    subject: str
+    subject: SubjectSpec
     measurement: Measurement
     fingerprints: Fingerprints
     measures: bool = False

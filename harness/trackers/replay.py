@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
 from harness.reproducing.recorded import history_folders
+from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trial import Arm
 from harness.workspace import Workspace
@@ -107,7 +108,7 @@ def plan_from_journal(planned: Planned, history: History) -> Plan:
         question=str(text.get("question", "")),
         digest=planned.digest,
         study_file=planned.study_file,
-        subject=str(text.get("subject", "")),
+        subject=parsed(text.get("subject")),
         protocol=str(text.get("protocol", "")),
         fingerprints=Fingerprints(
             data=planned.trials[0].data if planned.trials else "",

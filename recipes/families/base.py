@@ -5,7 +5,7 @@ Legend: B batch, C channels, H height, W width, L text tokens, D text width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -109,6 +109,11 @@ class PictureFamily(Family, Protocol):
         """Write a student's folder inside `folder`; returns its name."""
         ...
 
-    def load(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-        """Network in eval mode and card of a folder that `export` wrote."""
+    def load(
+        self, folder: Path, settings: Mapping[str, Any] | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode and card of a folder that `export` wrote.
+
+        `settings` say what a student from elsewhere does not say itself.
+        """
         ...

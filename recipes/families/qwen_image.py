@@ -164,8 +164,16 @@ class QwenImageFamily:
         """Write a student's folder inside `folder`: its adapters, or a whole transformer."""
         return export(network, recipe, folder, cycles)
 
-    def load(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-        """Network in eval mode, on the device, and card of a folder that `export` wrote."""
+    def load(
+        self, folder: Path, settings: Mapping[str, Any] | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode, on the device, and card of a folder that `export` wrote.
+
+        Raises:
+            ValueError: settings are given; such a folder says everything itself.
+        """
+        if settings:
+            raise ValueError(f"{folder}: settings {sorted(settings)} are for toy-world students")
         return load(folder, self)
 
     def _scale(self) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from recipes.export import export, load_student
+from recipes.export import export
 from recipes.families.base import Condition
 from recipes.toyworld import models, weights
 from recipes.toyworld.autoencoder import LATENT_CHANNELS, LATENT_SIZE
@@ -87,9 +87,13 @@ class ToyWorldFamily:
         """Write a student's folder inside `folder`; see `recipes.export`."""
         return export(network, recipe, self, folder, cycles)
 
-    def load(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-        """Network in eval mode and card of a folder that `export` wrote."""
-        return load_student(folder)
+    def load(
+        self, folder: Path, settings: Mapping[str, Any] | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode and card of a student, of `run` or from elsewhere."""
+        from recipes.opened_student import opened as opened_student
+
+        return opened_student(folder, settings or {}, self)
 
 
 def opened(

@@ -25,12 +25,14 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "examine",
     "expected_cost",
     "fingerprints",
     "measure",
     "metrics",
     "missing",
     "protocols",
+    "recompute",
     "reference",
     "references",
     "run",
@@ -72,6 +74,17 @@ def _data_of(recipe: Mapping[str, Any]) -> str:
     from recipes.families import qwen_image_files
 
     return qwen_image_files.digest(recipe)
+
+
+def examine(student: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a student from elsewhere is sampled.
+
+    Raises:
+        ValueError: `measure` would refuse it.
+    """
+    from recipes.student_folder import examined
+
+    return examined(student, settings).card
 
 
 def arm_label(path: str, value: Any) -> str:
@@ -128,6 +141,15 @@ def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
     from recipes.subject.measuring import measured_student
 
     return measured_student(student, protocol, context)
+
+
+def recompute(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol: str, cache: Path
+) -> Mapping[str, float]:
+    """Numbers again from the items and features stored in an attempt folder, sampling nothing."""
+    from recipes.subject.measuring import recomputed_numbers
+
+    return recomputed_numbers(folder, step, protocol, cache)
 
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:

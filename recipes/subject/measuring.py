@@ -28,6 +28,7 @@ from recipes.references import (
 from recipes.sampling import Pictures, student_pictures
 from recipes.schedule import Rungs
 from recipes.subject.protocols import protocol_fingerprint, protocol_named
+from recipes.subject.recomputing import recomputed
 
 MEASURE_BATCH = 64
 LARGE_MEASURE_BATCH = 4
@@ -38,21 +39,28 @@ PANELS = {"t2i": 2, "edit": 1}
 
 
 def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
-    """Measure a kept student (folder written by `run`) under a protocol, without training."""
-    card = card_of(student)
-    family = family_of(card["family"], card.get("model"), device=context.device)
-    network, card = family.load(student)
+    """Measure a student's folder, of `run` or from elsewhere, under a protocol; no training."""
+    held = card_of(student) if (student / "card.json").is_file() else {}
+    family = family_of(held.get("family", "toyworld"), held.get("model"), device=context.device)
+    network, card = family.load(student, context.student_settings)
     rungs = Rungs(card["rungs"], card["shift"])
     pictures = student_pictures(family, network, rungs, renoise=card["renoises"])
-    cycles = card["cycles"]
-    # Students kept before teachers were written whole were judged by the plainly guided base.
+    cycles = card.get("cycles", 0)
     teacher = card.get("teacher")
-    if teacher is None and card["family"] == "toyworld":
+    if teacher is None and "guidance_scale" in card:
+        # Students kept before teachers were written whole were judged by the plainly guided base.
         teacher = teacher_settings(card["guidance_scale"])
     note = card.get("teacher_note", "")
     for report in measured(pictures, protocol, context, cycles, cycles, teacher, note):
         outcome = Outcome(state="done") if report.measured else None
         yield report.model_copy(update={"outcome": outcome})
+
+
+def recomputed_numbers(
+    folder: Path, step: int, protocol_name: str, cache: Path
+) -> Mapping[str, float]:
+    """Numbers again from what a measurement at that step stored; see `recomputed`."""
+    return recomputed(folder, step, *_world(protocol_name, cache))
 
 
 def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
