@@ -176,7 +176,9 @@ def make_plan(
     recorded = Recorded(history, workspace, hasattr(subject, "measure"), tuple(study.measure_at))
     planned = trials_of(study, subject, made.arms, prints)
     trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
-    keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
+    keys = {
+        (t.trial.arm, t.trial.replicate): t.trial.key for t in trials if t.trial.kind != "rerun"
+    }
     contrasts = [
         planned_contrast(
             study,

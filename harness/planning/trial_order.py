@@ -1,4 +1,4 @@
-"""Arms x replicates -> trials in running order: references, then replicate by replicate."""
+"""Arms x replicates -> trials in running order: references, replicate by replicate, reruns."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fingerprints_of(study: Study, subject: Subject, arms: Sequence[Arm]) -> dict
 def trials_of(
     study: Study, subject: Subject, arms: Sequence[Arm], prints: Mapping[str, Fingerprints]
 ) -> list[Trial]:
-    """References first, then replicate by replicate, the baseline first in each.
+    """References first, then replicate by replicate, the baseline first in each; reruns last.
 
     So a study that is stopped anywhere is a balanced smaller study, one replicate short at most.
     """
@@ -48,7 +48,7 @@ def trials_of(
         for arm in arms
     }
     ordered = sorted(arms, key=lambda arm: not arm.baseline)
-    return _references(study, subject, ordered, prints) + [
+    trials = [
         Trial(
             key=keys[arm.name][replicate],
             arm=arm.name,
@@ -59,6 +59,25 @@ def trials_of(
         )
         for replicate in range(study.replicates)
         for arm in ordered
+    ]
+    references = _references(study, subject, ordered, prints)
+    return references + trials + _reruns(study, ordered[0], prints[ordered[0].name].data)
+
+
+def _reruns(study: Study, arm: Arm, data: str) -> list[Trial]:
+    """Same-seed repetitions of the baseline (else the first arm), spread over its replicates."""
+    return [
+        Trial(
+            key=key_of(arm.recipe, (number - 1) % study.replicates, data, "rerun", number),
+            kind="rerun",
+            arm=arm.name,
+            levels=arm.levels,
+            replicate=(number - 1) % study.replicates,
+            rerun=number,
+            recipe=arm.recipe,
+            data=data,
+        )
+        for number in range(1, study.reruns + 1)
     ]
 
 

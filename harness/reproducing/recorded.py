@@ -117,21 +117,23 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
     """Every stored copy of the recipe must hash to the key."""
     for attempt in record.ordered:
         trial = attempt.opened.trial
-        _check_hash(key, trial.recipe, trial.replicate, trial.data, trial.kind, "the journal")
+        parts = (trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
+        _check_hash(key, parts, "the journal")
     file = workspace.trial(key) / "trial.json"
     if not file.is_file():
         return
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        parts = (stored["recipe"], stored["replicate"], stored["data"], stored["kind"])
+        names = ("recipe", "replicate", "data", "kind")
+        stored_parts = (*(stored[name] for name in names), stored.get("rerun", 0))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise NotJudgedError(f"{file} cannot be read ({error!r}): not judged") from error
-    _check_hash(key, *parts, str(file))
+    _check_hash(key, stored_parts, str(file))
 
 
-def _check_hash(key: str, recipe: Any, replicate: Any, data: Any, kind: Any, where: str) -> None:
+def _check_hash(key: str, parts: tuple[Any, ...], where: str) -> None:
     try:
-        hashed = key_of(recipe, replicate, data, kind)
+        hashed = key_of(*parts)
     except (TypeError, ValueError):
         hashed = "nothing"
     if hashed != key:

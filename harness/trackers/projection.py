@@ -96,7 +96,7 @@ class Projection:
         return RunWrite(
             ident=trial.key,
             name=trial.short,
-            nested=trial.kind == "trial",
+            nested=trial.kind != "reference",
             start_ms=_ms(record.at),
             tags=tags,
             params=self._params(trial),
@@ -236,7 +236,7 @@ class Projection:
         }
 
     def _params(self, trial: Trial) -> dict[str, str]:
-        return dict(trial.levels) if trial.kind == "trial" else {}
+        return dict(trial.levels) if trial.kind != "reference" else {}
 
     def _datasets(self, trial: Trial, record: Opened) -> tuple[DataSet, ...]:
         protocol = record.protocol_name or self.plan.protocol or "protocol"
@@ -255,7 +255,7 @@ def _word(text: str) -> str:
 
 
 def _identity_json(trial: Trial) -> bytes:
-    value = identity(trial.recipe, trial.replicate, trial.data, trial.kind)
+    value = identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
     value |= {"key": trial.key, "arm": trial.arm, "levels": trial.levels}
     return json.dumps(value, indent=2, sort_keys=True).encode()
 
