@@ -20,7 +20,6 @@ def fingerprints_of(study: Study, subject: Subject, arms: Sequence[Arm]) -> dict
     Raises:
         HarnessError: if the subject refuses the protocol or cannot read its data.
     """
-    suffix = "" if study.select == "ema" else f"+{study.select}"
     found = {}
     for arm in arms:
         try:
@@ -30,10 +29,15 @@ def fingerprints_of(study: Study, subject: Subject, arms: Sequence[Arm]) -> dict
                 f"subject {study.subject} has no fingerprints for arm {arm.name} under protocol "
                 f"{study.protocol!r}: {error}"
             ) from error
-        if suffix:
-            prints = prints.model_copy(update={"protocol": prints.protocol + suffix})
-        found[arm.name] = prints
+        found[arm.name] = selecting(prints, study.select)
     return found
+
+
+def selecting(prints: Fingerprints, select: str) -> Fingerprints:
+    """Fingerprints whose protocol says which weights are measured, where not the default ones."""
+    if select == "ema":
+        return prints
+    return prints.model_copy(update={"protocol": f"{prints.protocol}+{select}"})
 
 
 def trials_of(

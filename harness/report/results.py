@@ -26,6 +26,7 @@ from harness.journal import (
 )
 from harness.plan import Plan
 
+FOLDER = "results"
 JOURNAL = "journal.jsonl"
 
 

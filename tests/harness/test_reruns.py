@@ -1,4 +1,4 @@
-"""Same-seed repetitions of the baseline: planned last, keyed apart, run, and counted in no table."""
+"""Same-seed repetitions of the baseline: planned last, keyed apart, run, in no table."""
 
 from __future__ import annotations
 
