@@ -184,6 +184,9 @@ class Subject(Protocol):
 # Optional names of a subject; the harness asks with getattr:
 #   measure(student: Path, protocol: str, context: Context) -> Iterator[Report]
 #       Measure kept weights under a protocol, without training.
+#   recompute(folder: Path, step: int, recipe: Mapping, protocol: str, cache: Path) -> Mapping
+#       Metric -> number, worked out again from the items and features stored in an attempt folder.
+#       Nothing is sampled. Numbers it cannot work out are left out.
 #   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]
 #       name -> plain settings of the reference rows worth showing beside this recipe.
 #   reference(settings: Mapping, context: Context) -> Iterator[Report]

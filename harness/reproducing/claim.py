@@ -127,6 +127,7 @@ def smallest(made: Restudied, contrast: str) -> int:
 
 def _declaring(contrast: str, key: str, history: History, places: Places) -> Planned:
     latest = {name: max(plans, key=lambda p: p.at) for name, plans in history.planned.items()}
+    latest = {name: p for name, p in latest.items() if places.means(p)}
     if key:
         own = {p.study for p in latest.values() if any(t.key == key for t in p.trials)}
         latest = {name: p for name, p in latest.items() if name in own}

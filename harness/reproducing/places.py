@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError, NotJudgedError
-from harness.journal import History
+from harness.journal import History, Planned
 from harness.running.standing import only_key
 from harness.workspace import FOLDER, Workspace, project_of
 
@@ -26,6 +26,16 @@ class Places:
     """Where the studies' files and subjects may be."""
     names: dict[Path, str] = field(default_factory=dict)
     """What to call a folder that only holds a copy, e.g. of an MLflow run's files."""
+    study: Path | None = None
+    """The study file or folder that was named, if any."""
+
+    def means(self, planned: Planned) -> bool:
+        """Whether a recorded study is the one that was named; any, where none was."""
+        if self.study is None:
+            return True
+        folder = (self.study if self.study.is_dir() else self.study.parent).resolve()
+        files = [(p / planned.study_file).resolve().parent for p in self.projects]
+        return folder in files or planned.study in (folder.name, folder.parent.name)
 
     def read(self) -> History:
         """All records, merged."""
@@ -70,7 +80,8 @@ def around(workspace: Workspace, study: Path | None = None) -> Places:
     Args:
         workspace: its journal comes first.
         study: a study file, its folder, or its results folder; None searches `studies/*/results`
-            of the workspace's project and of the project one is in.
+            of the workspace's project, or of the project one is in where the workspace lies
+            elsewhere.
     """
     if study is not None:
         folder = study if study.is_dir() else study.parent
@@ -81,12 +92,12 @@ def around(workspace: Workspace, study: Path | None = None) -> Places:
     projects = list(dict.fromkeys([*projects, *_projects(workspace)]))
     if study is None:
         journals = [r for p in projects for r in sorted(p.glob(f"studies/*/{RESULTS}"))]
-    return Places([workspace.journal, *journals], [workspace.root], projects)
+    return Places([workspace.journal, *journals], [workspace.root], projects, study=study)
 
 
 def _projects(workspace: Workspace) -> list[Path]:
-    here = project_of(Path.cwd() / "x")
-    return [workspace.root.parent, here] if workspace.root.name == FOLDER else [here]
+    own = workspace.root.name == FOLDER
+    return [workspace.root.parent if own else project_of(Path.cwd() / "x")]
 
 
 def given(source: str, workspace: Workspace) -> Places:

@@ -85,7 +85,7 @@ def _decision(values: list[Compared], changed: list[str]) -> Decision:
 def _alike(then: float | None, now: float | None) -> bool:
     if then is None or now is None:
         return then == now
-    return math.isclose(then, now, rel_tol=10.0**-DIGITS, abs_tol=1e-12)
+    return math.isclose(then, now, rel_tol=10.0**-DIGITS, abs_tol=1e-15)
 
 
 def recorded_answer(recorded: Recorded, workspace: Workspace) -> tuple[Path, Answer]:
