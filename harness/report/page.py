@@ -59,7 +59,7 @@ def write_report(
             _write(folder / "tables" / f"{table.name}.md", formats.to_markdown(table))
     _write(folder / "report.md", markdown(answer, plan, history))
     with suppress(NotJudgedError):  # nothing has a result yet
-        write_results(answer, plan, history, folder / FOLDER)
+        write_results(answer, plan, history, folder / FOLDER, with_tables=False)
     page = folder / "report.html"
     _write(page, render(answer, plan, study, history, workspace))
     return page
