@@ -28,6 +28,7 @@ __all__ = [
     "measure",
     "metrics",
     "protocols",
+    "recompute",
     "reference",
     "references",
     "run",
@@ -93,6 +94,15 @@ def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
     from recipes.subject.measuring import measured_student
 
     return measured_student(student, protocol, context)
+
+
+def recompute(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol: str, cache: Path
+) -> Mapping[str, float]:
+    """Numbers again from the items and features stored in an attempt folder, sampling nothing."""
+    from recipes.subject.measuring import recomputed_numbers
+
+    return recomputed_numbers(folder, step, protocol, cache)
 
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:

@@ -28,6 +28,7 @@ from recipes.references import (
 from recipes.sampling import Pictures, student_pictures
 from recipes.schedule import Rungs
 from recipes.subject.protocols import protocol_fingerprint, protocol_named
+from recipes.subject.recomputing import recomputed
 
 MEASURE_BATCH = 64
 PANELS = {"t2i": 2, "edit": 1}
@@ -46,6 +47,13 @@ def measured_student(student: Path, protocol: str, context: Context) -> Iterator
     for report in measured(pictures, protocol, context, cycles, cycles, teacher, note):
         outcome = Outcome(state="done") if report.measured else None
         yield report.model_copy(update={"outcome": outcome})
+
+
+def recomputed_numbers(
+    folder: Path, step: int, protocol_name: str, cache: Path
+) -> Mapping[str, float]:
+    """Numbers again from what a measurement at that step stored; see `recomputed`."""
+    return recomputed(folder, step, *_world(protocol_name, cache))
 
 
 def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
