@@ -208,6 +208,9 @@ class Subject(Protocol):
 #       refuse.
 #   measure(student: Path, protocol: str, context: Context) -> Iterator[Report]
 #       Measure kept weights under a protocol, without training.
+#   recompute(folder: Path, step: int, recipe: Mapping, protocol: str, cache: Path) -> Mapping
+#       Metric -> number, worked out again from the items and features stored in an attempt folder.
+#       Nothing is sampled. Numbers it cannot work out are left out.
 #   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]
 #       name -> plain settings of the reference rows worth showing beside this recipe.
 #   reference(settings: Mapping, context: Context) -> Iterator[Report]

@@ -169,7 +169,9 @@ def make_plan(
     planned, of_rows = trials_of(study, subject, made.arms, prints)
     own_prints = {**of_rows, **prints}
     trials = [recorded.judge(trial, own_prints[trial.arm]) for trial in planned]
-    keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
+    keys = {
+        (t.trial.arm, t.trial.replicate): t.trial.key for t in trials if t.trial.kind != "rerun"
+    }
     frozen = frozen_of(history, study.name)
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}

@@ -182,6 +182,13 @@ class StudyFile(_Strict):
         description="For design explicit: factor -> level each; the baseline fills what is left.",
     )
     replicates: int = Field(6, ge=1, le=1000, description="Independent repetitions of every arm.")
+    reruns: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Trials of the baseline run once more with the same seeds, to record how much "
+        "numbers move by themselves; `reproduce` judges by it, tables do not count them.",
+    )
     protocol: str = Field("", description="How it is measured; default the subject's.")
     primary: str = Field("", description="Metric that decides; default the first headline metric.")
     contrasts: list[Contrast] = Field(default_factory=list, description="Comparisons judged.")
@@ -223,6 +230,8 @@ class Study(StudyFile):
             if content[name] == StudyFile.model_fields[name].default:
                 del content[name]
         content["protocol"] = Path(self.protocol).name
+        if not self.reruns:
+            del content["reruns"]  # studies recorded before there were any keep their digest
         return hashlib.sha256(canonical(content)).hexdigest()
 
     def levels(self) -> dict[str, dict[str, Level]]:

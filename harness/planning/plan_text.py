@@ -58,12 +58,14 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
 
 
 def _counts(plan: Plan) -> str:
-    references = sum(t.trial.kind == "reference" for t in plan.trials)
-    trials = len(plan.trials) - references
+    kinds = Counter(t.trial.kind for t in plan.trials)
+    references, reruns, trials = kinds["reference"], kinds["rerun"], kinds["trial"]
     arms = plural(len(plan.arms), "arm")
     words = f"{arms} x {plan.replicates} = {plural(trials, 'trial')}"
     if references:
         words += f" + {plural(references, 'reference')}"
+    if reruns:
+        words += f" + {plural(reruns, 'rerun')}"
     stale = plan.count("stale")
     why = Counter(t.why for t in plan.trials if t.state == "stale" and t.why)
     named = f" ({'; '.join(text for text, _ in why.most_common(2))})" if why else ""

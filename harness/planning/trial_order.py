@@ -1,4 +1,4 @@
-"""Arms x replicates -> trials in running order: references, then replicate by replicate."""
+"""Arms x replicates -> trials in running order: references, replicate by replicate, reruns."""
 
 from __future__ import annotations
 
@@ -35,15 +35,20 @@ def _prints(study: Study, subject: Subject, name: str, settings: Mapping[str, An
             f"subject {name_of(study.subject)} has no fingerprints for {name} under protocol "
             f"{study.protocol!r}: {error}"
         ) from error
-    if study.select == "ema":
+    return selecting(prints, study.select)
+
+
+def selecting(prints: Fingerprints, select: str) -> Fingerprints:
+    """Fingerprints whose protocol says which weights are measured, where not the default ones."""
+    if select == "ema":
         return prints
-    return prints.model_copy(update={"protocol": f"{prints.protocol}+{study.select}"})
+    return prints.model_copy(update={"protocol": f"{prints.protocol}+{select}"})
 
 
 def trials_of(
     study: Study, subject: Subject, arms: Sequence[Arm], prints: Mapping[str, Fingerprints]
 ) -> tuple[list[Trial], dict[str, Fingerprints]]:
-    """References first, then replicate by replicate, the baseline first in each.
+    """References first, then replicate by replicate, the baseline first in each; reruns last.
 
     So a study that is stopped anywhere is a balanced smaller study, one replicate short at most.
 
@@ -60,7 +65,7 @@ def trials_of(
             made = keys_of(recipe, same, digest)
             keys.update({(arm.name, replicate): key for replicate, key in made.items()})
     rows, of_rows = _references(study, subject, ordered)
-    return rows + [
+    trials = [
         Trial(
             key=keys[arm.name, replicate],
             arm=arm.name,
@@ -72,13 +77,36 @@ def trials_of(
         for replicate in range(study.replicates)
         for arm in ordered
         if replicate in data[arm.name]
-    ], of_rows
+    ]
+    first = ordered[0]
+    return rows + trials + _reruns(study, first, data[first.name]), of_rows
 
 
 def _data(study: Study, subject: Subject, arm: Arm, prints: Fingerprints) -> dict[int, str]:
     """Replicate -> data digest, for the replicates there are."""
     found = ((r, data_of(subject, arm.recipe, r, prints)) for r in range(study.replicates))
     return {replicate: digest for replicate, digest in found if digest is not None}
+
+
+def _reruns(study: Study, arm: Arm, data: Mapping[int, str]) -> list[Trial]:
+    """Same-seed repetitions of the baseline (else the first arm), spread over its replicates."""
+    replicates = sorted(data)
+    found = []
+    for number in range(1, study.reruns + 1 if replicates else 1):
+        replicate = replicates[(number - 1) % len(replicates)]
+        found.append(
+            Trial(
+                key=key_of(arm.recipe, replicate, data[replicate], "rerun", number),
+                kind="rerun",
+                arm=arm.name,
+                levels=arm.levels,
+                replicate=replicate,
+                rerun=number,
+                recipe=arm.recipe,
+                data=data[replicate],
+            )
+        )
+    return found
 
 
 def _references(

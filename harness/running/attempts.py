@@ -49,7 +49,7 @@ def write_trial_json(file: Path, trial: Trial) -> None:
     if file.exists():
         return
     content = {
-        **identity(trial.recipe, trial.replicate, trial.data, trial.kind),
+        **identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun),
         "key": trial.key,
         "arm": trial.arm,
         "levels": trial.levels,

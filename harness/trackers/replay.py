@@ -10,7 +10,7 @@ from harness.contract import Fingerprints
 from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
-from harness.reproducing.recorded import history_folders
+from harness.reproducing.places import history_folders
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trial import Arm
