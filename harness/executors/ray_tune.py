@@ -257,11 +257,8 @@ class _Listener(Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Only a dead actor gets here: the trainable never raises."""
-        reason = "its worker process died (killed, or out of memory)"
         told = str(trial.get_error() or "")
-        if "creation task" in told:
-            reason = f"its worker could not start: {told.strip().splitlines()[-1]}"[:300]
-        self._handed.died(trial.trial_id, reason)
+        self._handed.died(trial.trial_id, ray_environment.cause_of_death(told))
 
 
 class _Worker(Trainable):  # type: ignore[misc]

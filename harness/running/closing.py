@@ -44,6 +44,15 @@ def record(
     )
 
 
+def untold(lines: list[attempts.Line], last: float) -> list[attempts.Line]:
+    """Reports on disk after the one made at Unix time `last`; all where that is not among them.
+
+    Reports travel in bundles: the last bundle of a worker that dies never arrives.
+    """
+    arrived = [number for number, line in enumerate(lines) if line.at == last]
+    return lines[arrived[-1] + 1 :] if arrived else lines
+
+
 def interrupted(workspace: Workspace, attempt: Attempt) -> Closed:
     """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
     opened = attempt.opened

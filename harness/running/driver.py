@@ -40,6 +40,8 @@ class _Running:
     started: bool = False
     began: float = 0.0
     """`time.monotonic()` when it started."""
+    told: float = 0.0
+    """Unix time of its last report that arrived."""
 
 
 @dataclass
@@ -158,6 +160,7 @@ class Driver:
             self._tracker.opened(running.opened)
             self._display.started(job, running.carried)
         elif isinstance(event, Report):
+            running.told = at
             self._tracker.report(job.key, job.attempt, event, job.folder, at)
             self._display.reported(job, event)
         else:
@@ -169,8 +172,10 @@ class Driver:
         lines = attempts.read_reports(job.folder)
         closed = closing.record(running.opened, job, ended, at, running.began, lines)
         self._record(closed)
-        if closed.state == "killed":  # the worker could not write it
+        if closed.state == "killed":  # the worker could not write it, nor tell all it had written
             self._note_end(closed)
+            for line in closing.untold(lines, running.told):
+                self._tracker.report(job.key, job.attempt, line.report, job.folder, line.at)
         del self._running[job.key]
         if closed.state in ("done", "diverged"):
             attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})

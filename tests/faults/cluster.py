@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.stage import PATIENCE, family
+from tests.faults.stage import PATIENCE, family, free_port
 
 QUICK_TO_GIVE_UP = {
     "RAY_health_check_initial_delay_ms": "2000",
@@ -30,17 +29,16 @@ class Cluster:
     """One CPU a node; `head` and `other` are the pids of their `ray start --block`."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
         self._started: list[subprocess.Popen[bytes]] = []
         self._short = tempfile.TemporaryDirectory(prefix="rf-", dir="/tmp")  # sockets: 107 letters
         self._log = (folder / "cluster.log").open("wb")
-        port = self.address.partition(":")[2]
-        own = ["--head", "--port", port, "--include-dashboard=false"]
+        own = ["--head", "--port", str(port), "--include-dashboard=false"]
         self.head = self._start(*own, "--temp-dir", self._short.name)
-        self._await_port(int(port))
+        self._await_nodes(1)
         self.other = self._start("--address", self.address)
+        self._await_nodes(2)
 
     def workers(self, node: int) -> list[psutil.Process]:
         """Trials' processes on a node."""
@@ -74,11 +72,8 @@ class Cluster:
         self._started.append(process)
         return process.pid
 
-    def _await_port(self, port: int) -> None:
+    def _await_nodes(self, count: int) -> None:
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.2)
-        raise AssertionError("the head did not come up")
+        while Path(self._log.name).read_text().count("Ray runtime started") < count:
+            assert time.monotonic() < until, "a node did not come up"
+            time.sleep(0.1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ class Stage:
         """How many attempts each trial took, sorted."""
         return sorted(len(trial.attempts) for trial in self.trials())
 
+    def scores(self) -> dict[str, float | None]:
+        """Last score by key, of trials that are done."""
+        measured = {t.key: t.measured("trainer-p") for t in self.trials()}
+        return {key: found[-1].metrics["score"] for key, found in measured.items() if found}
+
     def reported(self) -> int:
         """Lines of reports.jsonl in all attempts."""
         files = self.workspace.root.glob("trials/*/attempts/*/reports.jsonl")
@@ -161,6 +167,8 @@ def _line(process: psutil.Process) -> str:
         return ""
 
 
-def scores(stage: Stage, protocol: str = "trainer-p") -> Mapping[str, object]:
-    """Last measured score by key, of trials that have one."""
-    return {t.key: m[-1].metrics["score"] for t in stage.trials() if (m := t.measured(protocol))}
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
