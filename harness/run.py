@@ -206,8 +206,8 @@ def _counted(plan: Plan) -> str:
 
 
 def _is_announced(plan: Plan, history: History) -> bool:
-    planned = history.planned.get(plan.study, [])
-    return bool(planned) and max(planned, key=lambda p: p.at).digest == plan.digest
+    last = history.latest_plan(plan.study)
+    return last is not None and last.digest == plan.digest
 
 
 def _is_current(page: Path, plan: Plan, history: History) -> bool:
@@ -223,7 +223,7 @@ def _announce(study: Study, plan: Plan, journal: Journal, history: History, proj
     """Record what is planned."""
     file = study.file.resolve()
     record = Planned(
-        at=time.time(),
+        at=history.now(study.name),
         study=study.name,
         digest=plan.digest,
         study_json=content_of(study),

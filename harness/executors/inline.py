@@ -40,25 +40,25 @@ class InlineExecutor(Executor):
 
 
 def _run_one(job: Job, on_event: OnEvent, stop: Callable[[], bool]) -> None:
-    started = time.time()
-    on_event(job, "started", started)
+    began = time.monotonic()
+    on_event(job, "started", time.time())
     running = execute(job)
     while True:
-        at, event = time.time(), _killed(started)
+        at, event = time.time(), _killed(began)
         if not stop():
             try:
                 with _interruptible():
                     at, event = next(running)
             except KeyboardInterrupt:
-                at, event = time.time(), _killed(started)
+                at, event = time.time(), _killed(began)
         on_event(job, event, at)
         if isinstance(event, Ended):
             running.close()
             return
 
 
-def _killed(started: float) -> Event:
-    return Ended(state="killed", reason="interrupted", seconds=time.time() - started)
+def _killed(began: float) -> Event:
+    return Ended(state="killed", reason="interrupted", seconds=time.monotonic() - began)
 
 
 @contextmanager

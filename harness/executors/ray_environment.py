@@ -92,6 +92,17 @@ def check_reachable(address: str) -> None:
         ) from error
 
 
+def cause_of_death(told: str) -> str:
+    """Why a worker died, from what Ray told; the reason that is recorded."""
+    if "creation task" in told:
+        return f"its worker could not start: {told.strip().splitlines()[-1]}"[:300]
+    if "low on memory" in told or "OutOfMemory" in told:
+        return "its worker process was ended by Ray: the node was out of memory"
+    if "node has died" in told or "NodeDied" in told or "node was terminated" in told:
+        return "its worker process died: its node was lost"
+    return "its worker process died (killed, or out of memory)"
+
+
 def start_error(address: str | None, error: Exception) -> HarnessError:
     """What to tell the user when Ray does not start or the cluster lets nobody in."""
     told = f"cannot start Ray: {error}."

@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.contract import Fingerprints, Measurement
 from harness.executors.base import Job
-from harness.journal import Attempt, Closed, Opened, TrialHistory
+from harness.journal import Opened, TrialHistory
 from harness.plan import PlannedTrial
 from harness.running import attempts, environment
 from harness.subjects.settings import SubjectSpec
@@ -68,7 +68,11 @@ def prepare(
     if mode == "train":
         previous = attempts.resumable(past, fingerprints.code, fingerprints.protocol)
     if previous is not None:
-        copies = attempts.continue_from(_folder(workspace, previous), folder)
+        try:
+            copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
+        except OSError:  # half a copy only takes space
+            attempts.remove_unstarted(folder)
+            raise
     job = Job(
         key=trial.key,
         short=trial.short,
@@ -111,29 +115,6 @@ def prepare(
     return Prepared(job, opened, copies[0].step if copies else 0)
 
 
-def interrupted(workspace: Workspace, attempt: Attempt) -> Closed:
-    """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
-    opened = attempt.opened
-    lines = attempts.read_reports(_folder(workspace, attempt))
-    last = max((line.at for line in lines), default=opened.at)
-    return Closed(
-        at=max(last, opened.at),
-        key=opened.key,
-        attempt=opened.attempt,
-        nonce=opened.nonce,
-        state="killed",
-        reason="interrupted: its driver ended without closing it",
-        seconds=max(0.0, last - opened.at),
-        step=max((line.report.step for line in lines), default=0),
-        measurements=attempts.measurements(lines),
-        artifacts=attempts.kept_artifacts(lines),
-    )
-
-
-def _folder(workspace: Workspace, attempt: Attempt) -> Path:
-    return workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
-
-
 def _kept_student(
     planned: PlannedTrial, past: TrialHistory | None, workspace: Workspace
 ) -> Path | None:
@@ -141,6 +122,6 @@ def _kept_student(
     done = past.complete if past else None
     if planned.state != "measure" or done is None or done.closed is None:
         return None
-    folder = _folder(workspace, done)
+    folder = attempts.folder_of(workspace, done)
     kept = [folder / a.path for a in done.closed.artifacts if a.kind == "student"]
     return kept[-1] if kept and kept[-1].exists() else None

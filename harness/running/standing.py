@@ -62,13 +62,12 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
     Raises:
         HarnessError: if the study never ran in this workspace.
     """
-    planned = history.planned.get(study)
-    if not planned:
+    latest = history.latest_plan(study)
+    if latest is None:
         known = ", ".join(sorted(history.planned)) or "none yet"
         raise HarnessError(
             f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
         )
-    latest = max(planned, key=lambda p: p.at)
     trials = [trial_standing(t, history.trials.get(t.key), workspace) for t in latest.trials]
     counts = Counter(t.state for t in trials)
     page = workspace.study(study) / "report.html"

@@ -17,12 +17,13 @@ from harness.journal import Closed, History, Opened
 from harness.plan import Plan
 from harness.running import claims
 from harness.subjects import load
-from harness.trackers.background import Background, Store
+from harness.trackers.background import Background
 from harness.trackers.interim import Interim
 from harness.trackers.notes import note
 from harness.trackers.pictures import TABLE_TAG, items_table
 from harness.trackers.projection import Projection, study_files
 from harness.trackers.rows import ORPHAN, STUDY, TAG, RunWrite
+from harness.trackers.store import Store
 from harness.trackers.views import VIEWS, link, saved_views
 from harness.workspace import Workspace, project_of
 

@@ -47,7 +47,9 @@ def sync(
         )
     warnings = list(history.warnings)
     for name in sorted(history.planned) if study is None else [study]:
-        warnings += _sync_one(workspace, history.planned[name][-1], uri, echo)
+        planned = history.latest_plan(name)
+        assert planned is not None, "it is among the planned"
+        warnings += _sync_one(workspace, planned, uri, echo)
     return warnings
 
 
