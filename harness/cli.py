@@ -29,6 +29,8 @@ COMMANDS = (
     "ui",
     "sync",
     "export",
+    "slurm",
+    "doctor",
     "schema",
 )
 
