@@ -30,6 +30,8 @@ COMMANDS = (
     "ui",
     "sync",
     "export",
+    "slurm",
+    "doctor",
     "schema",
 )
 

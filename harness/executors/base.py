@@ -37,6 +37,9 @@ class Job(BaseModel):
     gpus: float = 0.0
     cpus: float = 1.0
     deadline: float | None = Field(None, description="See `Context.deadline`.")
+    notice: Path | None = Field(
+        None, description="File that tells when the deadline comes earlier (`Deadline`)."
+    )
     stop_at_step: int | None = Field(None, description="End at this step, unmeasured (`--smoke`).")
     code: str = Field("", description="Code digest, for the log.")
     python_path: list[str] = Field(default_factory=list, description="Folders to put on sys.path.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -71,6 +72,17 @@ def name_of(node: Mapping[str, Any]) -> str:
     """What people call a node of `ray.nodes()`: host, address, and the start of Ray's own id."""
     host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
     return f"{host} ({address}, {node['NodeID'][:6]})"
+
+
+def hush() -> None:
+    """Ray's libraries log errors only; after `ray.init`, which sets their levels."""
+    for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def told_by(error: Exception) -> str:
+    """The last line of one of Ray's errors, which are long, with its type."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}"
 
 
 def check_reachable(address: str) -> None:

@@ -62,8 +62,7 @@ class RayExecutor(Executor):
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
         """See `Executor.run`.
 
-        Raises:
-            HarnessError: if Ray cannot be started, or breaks down twice.
+        Raises HarnessError if Ray cannot be started, or breaks down twice.
         """
         pulled = iter(jobs)
         while not stop():
@@ -75,6 +74,13 @@ class RayExecutor(Executor):
             room = ray_environment.slots(ray.cluster_resources(), first.cpus, first.gpus)
             slots = min(room, self._parallel or room, MAX_TRIALS)
             self._tune(HandOut(batch, on_event, stop, slots, self._watch))
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """Trials that fit at once on the cluster; before `run`: it is joined and left to ask."""
+        self._join(cpus)
+        fit = ray_environment.slots(ray.cluster_resources(), cpus, gpus)
+        ray.shutdown()
+        return min(fit, self._parallel or fit)
 
     def close(self) -> None:
         """Leave Ray and remove its scratch folder."""
@@ -92,23 +98,25 @@ class RayExecutor(Executor):
     def _start(self, job: Job) -> None:
         if ray.is_initialized():
             return
-        threads = thread_environment(job.cpus)
+        self._join(job.cpus)
+        self._watch = Watch(self._address)
+        collector.settle()
+        ray_environment.hush()
+        if self._address is not None:
+            check_shared(self._scratch, _ask_nodes)
+
+    def _join(self, cpus: float) -> None:
+        threads = thread_environment(cpus)
         if self._address is not None:
             ray_environment.check_reachable(self._address)
             options = ray_environment.joining(self._address, threads)
         else:
-            options = ray_environment.alone(job.cpus, self._parallel)
+            options = ray_environment.alone(cpus, self._parallel)
         try:
             with ray_environment.starting(threads):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_environment.start_error(self._address, error) from error
-        self._watch = Watch(self._address)
-        collector.settle()
-        for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        if self._address is not None:
-            check_shared(self._scratch, _ask_nodes)
 
     def _tune(self, jobs: HandOut) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
@@ -117,8 +125,8 @@ class RayExecutor(Executor):
             scheduler=_NewestFirst(jobs),
             reuse_actors=True,
             num_samples=-1,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
         )
         tuner = tune.Tuner(
             tune.with_resources(_Worker, _resources),
@@ -166,7 +174,7 @@ def _answer(reference: Any) -> str:
     try:
         return str(ray.get(reference, timeout=1.0))
     except Exception as error:  # the node is gone, or lacks this program's files
-        return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}"
+        return ray_environment.told_by(error)
 
 
 class _Search(Searcher):  # type: ignore[misc]
@@ -185,9 +193,7 @@ class _Search(Searcher):  # type: ignore[misc]
         file.write_text(job.model_dump_json())
         return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, *args: Any, **details: Any) -> None:
         """Nothing to learn: this search knows what it wants."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -286,10 +292,6 @@ class _Worker(Trainable):  # type: ignore[misc]
             events.append((at, "ended" if ended else "report", event.model_dump()))
             if ended or time.monotonic() >= until:
                 return {"events": events, "done": ended}
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.trial_id)
 
 
 def _resources(config: dict[str, Any]) -> PlacementGroupFactory:

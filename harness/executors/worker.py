@@ -17,6 +17,7 @@ from typing import Any
 from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
 from harness.executors.base import DEADLINE, Ended, Job
+from harness.executors.deadline import Deadline, watch
 from harness.executors.trial_log import LogStream, TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
@@ -43,18 +44,19 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     """
     began = time.monotonic()  # a clock may be set back meanwhile
     device = environment.device_model(job.gpus > 0)
+    deadline = Deadline(job.notice, job.deadline)
     with LogStream(job.log) as log:
         told = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)
         try:
-            for at, event in _reports(job, log):
+            for at, event in _reports(job, log, deadline):
                 if isinstance(event, Ended):
                     ended = event
                     break
                 told.report(event, at)
                 yield at, event
             else:
-                if job.deadline is not None and time.time() > job.deadline:
+                if deadline.past:
                     ended = Ended(state="killed", reason=DEADLINE)
         except (Exception, SystemExit) as error:  # a subject may raise anything
             ended = _failure(error)
@@ -94,7 +96,9 @@ def _failure(error: BaseException) -> Ended:
     )
 
 
-def _reports(job: Job, log: LogStream) -> Iterator[tuple[float, Report | Ended]]:
+def _reports(
+    job: Job, log: LogStream, deadline: Deadline
+) -> Iterator[tuple[float, Report | Ended]]:
     """Reports of the first checkpoint that loads; they are appended to reports.jsonl."""
     with redirect_stdout(log), redirect_stderr(log):
         subjects.put_on_path(job.python_path)
@@ -104,7 +108,7 @@ def _reports(job: Job, log: LogStream) -> Iterator[tuple[float, Report | Ended]]
     if job.resume_from is not None:
         candidates = [job.resume_from, *job.fallbacks, None]
     for index, candidate in enumerate(candidates):
-        running = _start(subject, job, candidate)
+        running = _start(subject, job, candidate, deadline)
         first = True
         try:
             while True:
@@ -157,7 +161,9 @@ def _ending(job: Job, report: Report) -> Ended | None:
     return None
 
 
-def _start(subject: Any, job: Job, resume_from: Path | None) -> Iterator[Report]:
+def _start(
+    subject: Any, job: Job, resume_from: Path | None, deadline: Deadline
+) -> Iterator[Report]:
     context = Context(
         key=job.key,
         replicate=job.replicate,
@@ -168,8 +174,8 @@ def _start(subject: Any, job: Job, resume_from: Path | None) -> Iterator[Report]
         cache=job.cache,
         device="cuda" if job.gpus > 0 else "cpu",
         gpus=job.gpus,
-        deadline=job.deadline,
     )
+    context = watch(context, deadline)
     if job.mode == "measure":
         return iter(subject.measure(job.student, job.measurement.protocol, context))
     if job.mode == "reference":

@@ -118,8 +118,7 @@ class Driver:
                 self._let_go(running)
 
     def _expired(self) -> bool:
-        deadline = self.settings.deadline
-        return deadline is not None and time.time() > deadline
+        return self.settings.deadline.past
 
     def _over(self) -> bool:
         return self._stop() or self._expired()

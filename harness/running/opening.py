@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from harness.contract import Fingerprints, Measurement
 from harness.executors.base import Job
+from harness.executors.deadline import Deadline
 from harness.journal import Opened, TrialHistory
 from harness.plan import PlannedTrial
 from harness.running import attempts, environment
@@ -29,7 +30,7 @@ class Settings:
     gpus: float = 0.0
     cpus: float = 1.0
     python_path: tuple[str, ...] = ()
-    deadline: float | None = None
+    deadline: Deadline = field(default_factory=Deadline)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def prepare(
         student=student,
         gpus=gpus,
         cpus=settings.cpus,
-        deadline=settings.deadline,
+        deadline=settings.deadline.planned,
+        notice=settings.deadline.file,
         code=fingerprints.code,
         python_path=list(settings.python_path),
     )

@@ -296,3 +296,20 @@ def _prepare_sqlite(file: Path, artifacts: Path) -> Any:
 def _relax(connection: Any, _record: object) -> None:
     """Fewer flushes: a power cut may lose the newest rows, which the journal still has."""
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def schema_of(uri: str) -> tuple[str, str]:
+    """Schema of a database and the one this MLflow wants; nothing is written.
+
+    Raises:
+        Exception: whatever SQLAlchemy or its driver says if the database cannot be read.
+    """
+    import sqlalchemy
+    from alembic.migration import MigrationContext
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    engine = sqlalchemy.create_engine(uri)
+    with engine.connect() as connection:
+        there = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    return there or "", str(_get_latest_schema_revision())
