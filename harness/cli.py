@@ -29,6 +29,7 @@ COMMANDS = (
     "ui",
     "sync",
     "export",
+    "bundle",
     "schema",
 )
 
