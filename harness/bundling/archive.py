@@ -50,7 +50,8 @@ class Bad(Exception):
     def __init__(self, message: str, member: str = "", line: int = 0) -> None:
         self.member, self.line = member, line
         place = "".join([member, f":{line}" if line else "", ": " if member else ""])
-        super().__init__(place + message)
+        text = "".join(c if c.isprintable() else "?" for c in place + message)
+        super().__init__(text[:600])  # a stranger's words reach a terminal
 
 
 def name_problem(name: str) -> str:
@@ -210,13 +211,16 @@ def parsed(content: bytes, member: str, line: int = 0) -> Any:
         if depth > MOST_DEPTH:
             raise Bad(f"its JSON is nested deeper than {MOST_DEPTH}", member, line)
     try:
-        return json.loads(
+        value = json.loads(
             content.decode("utf-8"),
             object_pairs_hook=_object,
             parse_float=_float,
             parse_int=_int,
             parse_constant=_float,
         )
+        if b"\\u" in content:  # half a character cannot be printed or hashed
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError, MemoryError) as error:
         at = line or getattr(error, "lineno", 0)
         raise Bad(f"it is no JSON that is read here ({error})"[:300], member, at) from error

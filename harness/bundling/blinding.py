@@ -31,8 +31,8 @@ HOMES = re.compile(rb"(?:/home|/Users)/[^/\s\"'<>\\]+|[A-Za-z]:\\{1,2}Users\\{1,
 """Anybody's home folder, looked for in records and reports (source may give examples)."""
 _COMMON = """
 actions admin administrator authors bot build contact debian developers docker github guest info
-jenkins localhost mail main maintainers nobody node noreply root runner student team test ubuntu user
-users web-flow worker
+jenkins localhost mail main maintainers nobody node noreply root runner student team test ubuntu
+user users web-flow worker
 """
 COMMON = frozenset(_COMMON.split())
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL", "RAY_ADDRESS")

@@ -11,6 +11,7 @@ from harness.bundling.archive import Bad
 
 ANSWER, READ_ME = "results/answer.json", "ARTIFACT.md"
 PAIRED_FROM = 6
+ROUNDING = 1e-10
 Values = dict[tuple[str, str, int], float]
 """(arm, metric, replicate) to value."""
 
@@ -84,11 +85,15 @@ def _interval(
         return
     else:
         return wrong(f"{where}: method {method[:60]!r} does not fit {n} replicates")
-    if error <= 1e-9 * max(map(abs, seen)):  # rounding, not variation
+    size = max(abs(value) for (_, m, _), value in values.items() if m == v["metric"])
+    if error <= ROUNDING * size:  # no spread: the interval is a point, as far as numbers go
+        near(v["p"], float(abs(mean) <= ROUNDING * size), where, "p")
+        for end in ("lo", "hi"):
+            near(v[end], mean, where, end, 100 * ROUNDING * size)
         return
-    near(v["p"], 1.0 - _central(abs(mean) / error, df), where, "p", 1e-8)
+    near(v["p"], 1.0 - _central(abs(mean) / error, df), where, "p", 1e-12)
     for end, sign in (("lo", -1.0), ("hi", 1.0)):
-        near(v["level"], _central(sign * (v[end] - mean) / error, df), where, end, 1e-7)
+        near(v["level"], _central(sign * (v[end] - mean) / error, df), where, end, 1e-8)
 
 
 def _residual_squares(values: Values, metric: str) -> float:

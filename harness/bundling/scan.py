@@ -45,19 +45,27 @@ def refuse(members: Members, who: Identity) -> None:
     Raises:
         BundleError: naming member and offset of each place, and what could not be looked into.
     """
-    found = leftovers(members, who)
-    if not found:
+    by_member: dict[str, list[str]] = {}
+    for line in leftovers(members, who):
+        by_member.setdefault(line.split(", ")[0].split("!")[0], []).append(line)
+    if not by_member:
         return
-    more = f"\n  and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    first = found[0].split(",")[0]
+    # Recipes first: what is in them is in the journal and the report too.
+    order = sorted(by_member, key=lambda name: (not name.startswith("recipes/"), name))
+    told = [f"{by_member[n][0]}{_more(len(by_member[n]) - 1)}" for n in order[:_MOST_LISTED]]
+    left = len(order) - len(told)
     raise BundleError(
         "this bundle would not be blind, so nothing was written:\n  "
-        + "\n  ".join(found[:_MOST_LISTED])
-        + more
+        + "\n  ".join(told)
+        + (f"\n  and {left} more members" if left else "")
         + "\nTake it out there (a recipe's path may begin with $VARIABLE), or, where a word stands "
         "for something else, say --blind-skip WORD.",
-        first,
+        order[0],
     )
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more in it)" if count else ""
 
 
 def leftovers(members: Members, who: Identity) -> list[str]:
