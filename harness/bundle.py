@@ -9,10 +9,11 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.bundling import archive as reading
 from harness.bundling import recomputed, verifier
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harness.bundling.contents import Members
     from harness.commands.answered import Answered
     from harness.contract import ArtifactKind
+    from harness.journal import Record
 
 VERIFIER = "verify.py"
 ALWAYS: tuple[ArtifactKind, ...] = ("items",)
@@ -213,11 +215,10 @@ def _refused(file: Path, error: Bad) -> BundleError:
 def _checked(bundle: Archive) -> list[str]:
     """The verifier's checks, then that every record is one that the journal knows."""
     from harness.analyse.answer import Answer
-    from harness.journal import Record
 
     told: list[str] = []
     verifier.check(bundle, told.append)
-    record: TypeAdapter[Record] = TypeAdapter(Record)
+    record = _record()
     for number, line in bundle.lines(verifier.JOURNAL):
         try:
             record.validate_json(json.dumps(line))
@@ -228,6 +229,14 @@ def _checked(bundle: Archive) -> list[str]:
     except ValidationError as error:
         raise Bad(_first(error), recomputed.ANSWER) from error
     return told
+
+
+@cache
+def _record() -> TypeAdapter[Record]:
+    """What a journal's line must be; making it takes longer than using it."""
+    from harness import journal
+
+    return TypeAdapter(Annotated[journal.Record, Field(discriminator="type")])
 
 
 def _first(error: ValidationError) -> str:

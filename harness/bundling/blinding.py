@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -36,7 +37,7 @@ user users web-flow worker
 """
 COMMON = frozenset(_COMMON.split())
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL", "RAY_ADDRESS")
-_SOURCE = ("code/", "stillhouse/")
+SOURCE = ("code/", "stillhouse/")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,33 @@ class Identity:
     as_it_ran: frozenset[str] = frozenset()
     """Source files whose bytes the code digest names: never changed, refused if a word is there."""
 
-    def pattern(self) -> re.Pattern[bytes]:
-        """Any of the words, in any of the forms in which files hold text."""
-        forms = {form for word in self.words for form in _forms(word)}
-        listed = sorted(forms, key=lambda f: (-len(f), f))
-        return re.compile(b"|".join(listed) if listed else rb"(?!)", re.IGNORECASE)
+    def hits(self, data: bytes) -> list[re.Match[bytes]]:
+        """Every place where a word is, in any of the forms in which files hold text."""
+        needles, pattern = _search(self.words)
+        low = data.lower()
+        if not any(needle in low for needle in needles):  # far faster than the pattern
+            return []
+        return list(pattern.finditer(data))
+
+    def cleaned(self, data: bytes) -> bytes:
+        """The bytes with a stand-in at each of these places."""
+        for hit in reversed(self.hits(data)):
+            data = data[: hit.start()] + STAND_IN.encode() + data[hit.end() :]
+        return data
+
+
+@cache
+def _search(words: tuple[str, ...]) -> tuple[list[bytes], re.Pattern[bytes]]:
+    """What to find first, in lower case, and the pattern that decides."""
+    plain = {form: word for word in words for form in _forms(word)}
+    listed = sorted(plain, key=lambda f: (-len(f), f))
+    made = [_bounded(re.escape(form), plain[form]) for form in listed]
+    pattern = re.compile(b"|".join(made) if made else rb"(?!)", re.IGNORECASE)
+    return sorted({form.lower() for form in listed}), pattern
+
+
+def _bounded(form: bytes, word: str) -> bytes:
+    return form if len(word) >= SHORT else rb"(?<![A-Za-z])" + form + rb"(?![A-Za-z])"
 
 
 def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] = ()) -> Identity:
@@ -100,7 +123,6 @@ def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] =
 
 def scrubbed(members: Members, who: Identity) -> Members:
     """Members with the words taken out of text; recipes and source that is digested stay."""
-    pattern = who.pattern()
     found: Members = {}
     for name, content in members.items():
         if name in who.as_it_ran or name.startswith("recipes/") or name == "verify.py":
@@ -110,9 +132,9 @@ def scrubbed(members: Members, who: Identity) -> Members:
         if b"\0" in raw or not _is_text(raw):
             found[name] = content
         elif name.endswith(JOURNAL):
-            found[name] = b"".join(_record(line, pattern) for line in raw.splitlines(True))
+            found[name] = b"".join(_record(line, who) for line in raw.splitlines(True))
         else:
-            found[name] = _cleaned(raw, pattern, name)
+            found[name] = _cleaned(raw, who, name)
     return found
 
 
@@ -124,21 +146,21 @@ def _is_text(raw: bytes) -> bool:
     return True
 
 
-def _cleaned(raw: bytes, pattern: re.Pattern[bytes], name: str) -> bytes:
-    found = pattern.sub(STAND_IN.encode(), raw)
-    return found if name.startswith(_SOURCE) else HOMES.sub(f"/{STAND_IN}".encode(), found)
+def _cleaned(raw: bytes, who: Identity, name: str) -> bytes:
+    found = who.cleaned(raw)
+    return found if name.startswith(SOURCE) else HOMES.sub(f"/{STAND_IN}".encode(), found)
 
 
-def _record(line: bytes, pattern: re.Pattern[bytes]) -> bytes:
+def _record(line: bytes, who: Identity) -> bytes:
     """A journal's line; trials stay as they are, since their recipes hash to their keys."""
-    if not pattern.search(line) and not HOMES.search(line):
+    if not who.hits(line) and not HOMES.search(line):
         return line
 
     def clean(value: Any, key: str = "") -> Any:
         if key in ("trial", "trials"):
             return value
         if isinstance(value, str):
-            return _cleaned(value.encode(), pattern, "").decode()
+            return _cleaned(value.encode(), who, "").decode()
         if isinstance(value, dict):
             return {k: clean(v, k) for k, v in value.items()}
         return [clean(v) for v in value] if isinstance(value, list) else value
@@ -148,13 +170,13 @@ def _record(line: bytes, pattern: re.Pattern[bytes]) -> bytes:
 
 
 def _forms(word: str) -> set[bytes]:
+    """A word as UTF-8, escaped for JSON, HTML and addresses, and in wide characters."""
     cases = {word, word.lower(), word.upper(), word.title()} if not word.isascii() else {word}
     texts = {f for w in cases for f in (w, json.dumps(w)[1:-1], html.escape(w), quote(w))}
-    found = {re.escape(text.encode()) for text in texts}
+    found = {text.encode() for text in texts}
     if len(word) < SHORT:
-        return {rb"(?<![A-Za-z])" + form + rb"(?![A-Za-z])" for form in found}
-    wide = {re.escape(w.encode(code)) for w in cases for code in ("utf-16-le", "utf-32-le")}
-    return found | wide
+        return found
+    return found | {w.encode(code) for w in cases for code in ("utf-16-le", "utf-32-le")}
 
 
 def _user() -> str:

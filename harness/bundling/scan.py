@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from harness.bundling.blinding import HOMES, Identity
+from harness.bundling.blinding import HOMES, SOURCE, Identity
 from harness.bundling.contents import Members
 from harness.errors import BundleError
 
@@ -70,26 +70,22 @@ def _more(count: int) -> str:
 
 def leftovers(members: Members, who: Identity) -> list[str]:
     """`member, byte n: 'word'` for every place where a word of the identity is left."""
-    words = who.pattern()
     found = []
     for name, content in members.items():
         raw = content if isinstance(content, bytes) else content.read_bytes()
-        patterns = [words] if name.startswith(("code/", "stillhouse/")) else [words, HOMES]
-        found += [f"{name}, its name: {hit!r}" for hit in _hits(name.encode(), [words])]
+        record = not name.startswith(SOURCE)
+        found += [f"{name}, its name: {_word(hit)}" for hit in who.hits(name.encode())]
         for place, data in parts(name, raw):
             if data is None:
                 found.append(f"{place}: it cannot be looked into, so nothing proves it blind")
-            else:
-                found += [f"{place}, {hit}" for hit in _hits(data, patterns)]
+                continue
+            hits = [*who.hits(data), *(HOMES.finditer(data) if record else ())]
+            found += [f"{place}, byte {hit.start()}: {_word(hit)}" for hit in hits]
     return found
 
 
-def _hits(data: bytes, patterns: list[re.Pattern[bytes]]) -> list[str]:
-    return [
-        f"byte {hit.start()}: {hit.group().replace(bytes(1), b'').decode('utf-8', 'replace')!r}"
-        for pattern in patterns
-        for hit in pattern.finditer(data)
-    ]
+def _word(hit: re.Match[bytes]) -> str:
+    return repr(hit.group().replace(b"\0", b"").decode("utf-8", "replace"))
 
 
 def parts(place: str, data: bytes, depth: int = 0) -> Iterator[tuple[str, bytes | None]]:

@@ -126,6 +126,7 @@ def _repository(project: Path) -> None:
 
 
 def _studied(tmp_path: Path, monkeypatch, recipe: str = "{cycles: 2}"):
+    monkeypatch.setattr("harness.bundling.source.PACKAGES", ("harness",))  # weights take time
     home = tmp_path / "homes" / "quillfeather"
     project = home / "project"
     project.mkdir(parents=True)
