@@ -57,7 +57,8 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
         key, closed = quick
         lines += [
             f"4. Run the shortest trial again; it took {facts.duration(closed.seconds)} then. "
-            "Expected last line: reproduced, or what differs.",
+            "Expected: every number beside the recorded one, and a last line that says whether it "
+            "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
             "",
             f"       stillhouse reproduce {key} --level train",
             "",

@@ -19,6 +19,7 @@ OWN = Path(harness.__file__).parents[1]
 """Root of Stillhouse's own source."""
 PACKAGES = ("harness", "recipes", "evaluation")
 ROOT_FILES = ("pyproject.toml", LOCK, "Makefile", "README.md", "LICENSE", "CONTRIBUTING.md")
+_SOURCE = (".py", ".yaml", ".yml", ".toml", ".j2", ".css")
 _PASSED_OVER = ("__pycache__", ".git")
 
 
@@ -75,8 +76,13 @@ def _recipe(made: Answered) -> list[Path]:
 
 
 def _below(prefix: str, root: Path, places: Iterable[Path]) -> Members:
-    """Files below some places that git tracks; all of them where it tracks none."""
+    """Files below some places that git tracks, and source not added yet; all where it tracks none.
+
+    What the repository ignores never goes along, nor do strange files that lie about.
+    """
     tracked = {root / name for name in git(root, "ls-files", "-z", ".")}
+    others = git(root, "ls-files", "-z", "--others", "--exclude-standard", ".")
+    tracked |= {root / name for name in others if tracked and name.endswith(_SOURCE)}
     files: list[Path] = []
     for place in places:
         inside = sorted(place.rglob("*")) if place.is_dir() else [place]

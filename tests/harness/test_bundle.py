@@ -99,6 +99,24 @@ def test_unpacked_it_looks_like_results_and_a_project(made, file: Path, tmp_path
     assert planned["counts"]["reuse"] == len(made.plan.trials)
 
 
+def test_source_is_what_git_tracks_and_what_was_not_added_yet(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("harness.bundling.source.PACKAGES", ("lab",))
+    made = studied(tmp_path / "p")
+    project = tmp_path / "p"
+    (project / "lab" / "kept").mkdir(parents=True)
+    for name in ("lab/a.py", "lab/kept/data.bin", "secret.txt", ".gitignore", "strange.py"):
+        (project / name).write_text("w/\nlab/ignored.py\n")
+    for words in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", "-C", str(project), *words], check=True)
+    for name in ("lab/new.py", "lab/notes.txt", "lab/ignored.py"):
+        (project / name).touch()
+    (project / "lab" / "link.py").symlink_to("/etc/passwd")
+    held = contents(bundle.write(made, tmp_path / "x.zip").file)
+    code = {n for n in held if n.startswith("code/") and "/results/" not in n}
+    lab = {"code/lab/a.py", "code/lab/kept/data.bin", "code/lab/new.py"}
+    assert code == {"code/study.yaml", "code/pyproject.toml", *lab}
+
+
 def test_students_go_along_when_asked_for(made, tmp_path: Path):
     file = bundle.write(made, tmp_path / "s.zip", kinds=bundle.STUDENTS).file
     folder = bundle.unpacked(file, tmp_path)
