@@ -30,6 +30,7 @@ COMMANDS = (
     "ui",
     "sync",
     "export",
+    "bundle",
     "slurm",
     "doctor",
     "schema",

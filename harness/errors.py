@@ -60,3 +60,11 @@ class NotJudgedError(HarnessError):
     """Something needed for a judgement is missing."""
 
     exit_code = 3
+
+
+class BundleError(HarnessError):
+    """A bundle cannot be trusted, or cannot be made: says which member, which line, and why."""
+
+    def __init__(self, message: str, member: str = "", line: int = 0) -> None:
+        self.member, self.line = member, line
+        super().__init__(message)

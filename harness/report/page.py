@@ -53,17 +53,26 @@ def write_report(
     """
     folder = workspace.study(answer.study)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
-    for table in tables.tables(answer):
-        _write(folder / "tables" / f"{table.name}.csv", formats.to_csv(table))
-        if table.printed_columns:
-            _write(folder / "tables" / f"{table.name}.tex", formats.to_latex(table))
-            _write(folder / "tables" / f"{table.name}.md", formats.to_markdown(table))
-    _write(folder / "report.md", markdown(answer, plan, history))
     with suppress(NotJudgedError):  # nothing has a result yet
         write_results(answer, plan, history, folder / FOLDER, with_tables=False)
-    page = folder / "report.html"
-    _write(page, render(answer, plan, study, history, workspace))
-    return page
+    for name, text in report_files(answer, plan, study, history, workspace).items():
+        _write(folder / name, text)
+    return folder / "report.html"
+
+
+def report_files(
+    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
+) -> dict[str, str]:
+    """Relative path to text of what `write_report` writes, the page last."""
+    found = {}
+    for table in tables.tables(answer):
+        found[f"tables/{table.name}.csv"] = formats.to_csv(table)
+        if table.printed_columns:
+            found[f"tables/{table.name}.tex"] = formats.to_latex(table)
+            found[f"tables/{table.name}.md"] = formats.to_markdown(table)
+    found["report.md"] = markdown(answer, plan, history)
+    found["report.html"] = render(answer, plan, study, history, workspace)
+    return found
 
 
 def _write(file: Path, text: str) -> None:

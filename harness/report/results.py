@@ -8,11 +8,12 @@ extra metrics, and the host's name; a listing of source files stands once for ea
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.analyse import formats, tables
 from harness.analyse.answer import Answer
+from harness.contract import Artifact
 from harness.errors import NotJudgedError
 from harness.journal import (
     Attempt,
@@ -29,6 +30,8 @@ from harness.planning.amendments import frozen_in
 
 FOLDER = "results"
 JOURNAL = "journal.jsonl"
+
+Kept = Callable[[Attempt], list[Artifact]]
 
 
 def write_results(
@@ -49,11 +52,39 @@ def write_results(
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
+    found = result_files(answer, plan, history, with_tables=with_tables)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in found.items():
+        temporary = folder / f".{name}-{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    return [folder / name for name in found]
+
+
+def result_files(
+    answer: Answer,
+    plan: Plan,
+    history: History,
+    kept: Kept = lambda attempt: [],
+    *,
+    with_tables: bool = True,
+) -> dict[str, str]:
+    """Name to text of what `write_results` writes.
+
+    Args:
+        answer: the study's answer.
+        plan: the plan it was made from.
+        history: where the trials' attempts are.
+        kept: the artifacts of an attempt that go along with the journal and stay named in it.
+        with_tables: off where the tables lie beside already.
+
+    Raises:
+        NotJudgedError: no trial of the study has a result yet.
+    """
     headline = {name for name, about in answer.metrics.items() if about["headline"]}
-    records = list(_records(plan, history, headline))
+    records = list(_records(plan, history, headline, kept))
     if not any(isinstance(record, Closed) for record in records):
         raise NotJudgedError(f"study {plan.study!r} has no result yet; run it first")
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [record.model_dump_json(exclude_defaults=True, exclude={"type"}) for record in records]
     kinds = [record.type for record in records]
     found = {
@@ -64,23 +95,19 @@ def write_results(
     }
     for table in tables.tables(answer) if with_tables else ():
         found[f"{table.name}.csv"] = formats.to_csv(table)
-    for name, text in found.items():
-        temporary = folder / f".{name}-{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
-    return [folder / name for name in found]
+    return found
 
 
-def _records(plan: Plan, history: History, headline: set[str]) -> Iterator[Record]:
+def _records(plan: Plan, history: History, headline: set[str], kept: Kept) -> Iterator[Record]:
     announced = history.planned.get(plan.study, [])
     yield from _announced(announced)
     listed: set[str] = set()
     for planned in plan.trials:
         known = history.trials.get(planned.trial.key)
-        for attempt in _counting(known) if known else ():
+        for attempt in counting(known) if known else ():
             assert attempt.closed is not None
             yield _opened(attempt.opened, listed)
-            yield _closed(attempt.closed, headline)
+            yield _closed(attempt.closed, headline, kept(attempt))
 
 
 def _announced(records: list[Planned]) -> Iterator[Planned]:
@@ -97,7 +124,7 @@ def _differs(record: Planned, before: Planned | None) -> bool:
     return before is None or before.digest != record.digest
 
 
-def _counting(known: TrialHistory) -> list[Attempt]:
+def counting(known: TrialHistory) -> list[Attempt]:
     """The complete attempt and later measurements of its student; else the last, if it failed."""
     done, latest = known.complete, known.latest
     if done is not None:
@@ -119,7 +146,7 @@ def _opened(record: Opened, listed: set[str]) -> Opened:
     return record.model_copy(update=update)
 
 
-def _closed(record: Closed, headline: set[str]) -> Closed:
+def _closed(record: Closed, headline: set[str], artifacts: list[Artifact]) -> Closed:
     kept = [
         MeasuredAt(
             step=measured.step,
@@ -128,4 +155,4 @@ def _closed(record: Closed, headline: set[str]) -> Closed:
         )
         for measured in record.measurements
     ]
-    return record.model_copy(update={"measurements": kept, "artifacts": []})
+    return record.model_copy(update={"measurements": kept, "artifacts": artifacts})

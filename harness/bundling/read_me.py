@@ -1,0 +1,192 @@
+"""`ARTIFACT.md`: which claim rests on which trials, how to check it, and what that costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.analyse.answer import Verdict
+from harness.bundling.source import OWN, code_files, study_path
+from harness.report import facts
+from harness.report.results import counting
+from harness.reproducing.recorded import changed_files
+from harness.workspace import project_of
+
+if TYPE_CHECKING:
+    from harness.commands.answered import Answered
+    from harness.journal import Closed
+
+FILE = "BUNDLE.zip"
+"""What the page calls the bundle: its name is the reader's choice."""
+MOST_KEYS = 6
+
+
+def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
+    """The page, in the order of an artifact appendix: check, kick the tires, claims, costs."""
+    answer, study = made.answer, study_path(made)
+    quick = _quickest(made)
+    lines = [
+        f"# Artifact of the study {answer.study}",
+        "",
+        f"{answer.question} Scope of every claim: {answer.scope or 'as the study says'}.",
+        "",
+        f"State: {answer.headline}",
+        "",
+        *_holds(made, kinds, blind),
+        "",
+        "## Kick the tires: 30 minutes",
+        "",
+        "1. Check the bundle with nothing but Python (3.9 or later), a few seconds. Of the bundle "
+        "only `verify.py` is run; who has Stillhouse already need not even run that: "
+        f"`stillhouse bundle --verify {FILE}` checks the same and more.",
+        "",
+        f"       unzip -p {FILE} verify.py > verify.py && python verify.py {FILE}",
+        "",
+        "2. Unpack, read `report/report.html` in a browser (it loads nothing), install (10 to 20 "
+        "minutes, most of it the download of PyTorch; 6 GB of disk).",
+        "",
+        f"       mkdir artifact && unzip -q {FILE} -d artifact && cd artifact/{_home(made)}",
+        "       make env && . .venv/bin/activate",
+        *([] if _home(made) == "code" else ["       cd ../code"]),
+        "",
+        "3. See what was planned and that its results are known (a second):",
+        "",
+        f"       stillhouse plan {study}",
+        "",
+    ]
+    if quick is not None:
+        key, closed = quick
+        lines += [
+            f"4. Run the shortest trial again; it took {facts.duration(closed.seconds)} then. "
+            "Expected: every number beside the recorded one, and a last line that says whether it "
+            "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
+            "",
+            f"       stillhouse reproduce {key} --level train",
+            "",
+        ]
+    return "\n".join([*lines, *_claims(made), *_rungs(made, kinds), *_surroundings(made)]) + "\n"
+
+
+def _home(made: Answered) -> str:
+    """Where Stillhouse is installed from."""
+    return "code" if project_of(made.study.file).resolve() == OWN.resolve() else "stillhouse"
+
+
+def _holds(made: Answered, kinds: list[str], blind: bool) -> list[str]:
+    rows = [
+        (
+            "`report/`",
+            "`report.html`, `report.md`, and tables as CSV, LaTeX and Markdown",
+        ),
+        ("`results/`", "the journal of the trials that count, the answer, tables"),
+        ("`recipes/`", "a resolved recipe per trial; its sha256 begins with the trial's key"),
+        ("`trials/`", f"per trial, where kept: {', '.join(kinds)}"),
+        ("`environment/`", "versions the trials ran with, and the lock file"),
+        ("`code/`", "source, study file and base recipe; `results/` again beside the study"),
+    ]
+    if _home(made) != "code":
+        rows.append(("`stillhouse/`", "Stillhouse itself"))
+    rows.append(("`CHECKSUMS`, `verify.py`", "sha256 of every member, and what checks them"))
+    said = ["| here | what |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+    if blind:
+        said += ["", "Anonymous: user, host, paths, authors and addresses were taken out."]
+    return said
+
+
+def _claims(made: Answered) -> list[str]:
+    declared = _declared(made)
+    lines = ["## Claims", ""]
+    if not declared:
+        return [*lines, "The study declares no contrast; its tables are in `report/`.", ""]
+    for v in declared:
+        seconds, hours, devices = _spent(made, v)
+        keys = " ".join(v.keys[:MOST_KEYS])
+        more = f" and {len(v.keys) - MOST_KEYS} more" if len(v.keys) > MOST_KEYS else ""
+        lines += [
+            f"### {v.id}: {v.claim or v.metric}",
+            "",
+            f"- expected line: {v.words}",
+            f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
+            f"- command: `stillhouse report {study_path(made)}` recomputes it; "
+            f"`stillhouse reproduce KEY --level train` runs one of its trials again",
+            f"- hardware: {', '.join(devices) or 'not recorded'}",
+            f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
+            f"{hours:.2f} GPU-hours",
+            "",
+        ]
+    return lines
+
+
+def _declared(made: Answered) -> list[Verdict]:
+    ids = {c.id for c in made.plan.contrasts}
+    return [v for v in made.answer.verdicts if v.id in ids and not v.factor]
+
+
+def _spent(made: Answered, verdict: Verdict) -> tuple[float, float, list[str]]:
+    """Wall seconds, GPU-hours and devices of a contrast's trials, as far as they count."""
+    seconds = hours = 0.0
+    devices: set[str] = set()
+    for key in verdict.keys:
+        record = made.history.trials.get(key)
+        for attempt in counting(record) if record else ():
+            assert attempt.closed is not None
+            seconds += attempt.closed.seconds
+            hours += attempt.closed.seconds * attempt.closed.gpus / 3600
+            devices |= {attempt.opened.device} - {""}
+    return seconds, hours, sorted(devices)
+
+
+def _quickest(made: Answered) -> tuple[str, Closed] | None:
+    """Key and record of the trial that took least time."""
+    found = []
+    for planned in made.plan.trials:
+        record = made.history.trials.get(planned.trial.key)
+        done = record.complete if record else None
+        if planned.trial.kind == "trial" and done and done.closed and done.closed.state == "done":
+            found.append((done.closed.seconds, planned.trial.key, done.closed))
+    return min(found, key=lambda f: f[:2])[1:] if found else None
+
+
+def _rungs(made: Answered, kinds: list[str]) -> list[str]:
+    answer = made.answer
+    one = facts.duration(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
+    device = ", ".join(answer.devices) or "a device that was not recorded"
+    kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
+    rows = [
+        ("checked", "seconds", f"`python verify.py {FILE}`"),
+        ("recomputed", "seconds", f"`stillhouse report {study_path(made)}`, from the records"),
+        (
+            "measured again",
+            f"part of a trial; {kept}",
+            "`stillhouse reproduce KEY --level measure`",
+        ),
+        ("trained again", f"{one} a trial", "`stillhouse reproduce KEY --level train`"),
+        (
+            "the whole study",
+            f"{facts.duration(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
+            f"`stillhouse run {study_path(made)} --workspace NEW` without `results/` beside it",
+        ),
+    ]
+    table = ["| rung | price | command |", "|---|---|---|"]
+    table += [f"| {a} | {b} | {c} |" for a, b, c in rows]
+    told = f"Prices are what the records took, on {device}; other hardware differs."
+    return ["## What each rung costs", "", *table, "", told, "", facts.compute(answer), ""]
+
+
+def _surroundings(made: Answered) -> list[str]:
+    answer = made.answer
+    names = facts.fingerprints(answer, made.plan, made.history)
+    lines = ["## Fingerprints", "", *(f"- {name}: {', '.join(values)}" for name, values in names)]
+    now = made.plan.fingerprints
+    for digest, files in code_files(made).items():
+        if digest != now.code:
+            changed = changed_files(files, now.code_files)
+            what = ", ".join(changed[:20]) + (
+                f" and {len(changed) - 20} more" * (len(changed) > 20)
+            )
+            lines.append(
+                f"- note: `code/` is not all of what code digest {digest[:12]} ran: "
+                f"{what or 'no listing of its files was kept'}"
+            )
+    if answer.warnings:
+        lines += ["", "## Warnings of the report", "", *(f"- {w}" for w in answer.warnings)]
+    return lines

@@ -1,0 +1,243 @@
+"""Checks a Stillhouse bundle with nothing but Python (3.9 or later); runs nothing of the bundle.
+
+    python verify.py BUNDLE.zip
+
+Exit 0 if everything agrees, 1 if something does not. Checked: member names and sizes; CHECKSUMS;
+that every stored recipe hashes to its trial's key, and the journal's copy to the same; that states
+and values of the answer are those of the journal; that differences, p values, intervals and words
+of the declared contrasts come out of the values again; that the tables say the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from harness.bundling.archive import Archive, Bad
+from harness.bundling.recomputed import ANSWER, READ_ME, Values, near, verdicts, wrong
+
+MANIFEST, CHECKSUMS, JOURNAL = "bundle.json", "CHECKSUMS", "results/journal.jsonl"
+REPORT = "report/report.html"
+SCHEMA = 1
+NEEDED = (MANIFEST, CHECKSUMS, JOURNAL, ANSWER, REPORT, READ_ME)
+
+
+def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> None:
+    """All checks, a line told for each.
+
+    Raises:
+        Bad: at the first thing that is not as it must be, with its member and line.
+    """
+    for name in NEEDED:
+        if name not in bundle.members:
+            raise Bad("it is missing", name)
+    tell(f"checksums  {_checksums(bundle)} members are what CHECKSUMS says")
+    manifest = bundle.json(MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise Bad(f"its schema must be {SCHEMA}: another version of Stillhouse wrote it", MANIFEST)
+    try:
+        trials = _trials(bundle)
+        tell(f"keys       {len(trials)} stored recipes hash to their keys, as in the journal")
+        answer = bundle.json(ANSWER)
+        values = _values(answer, trials)
+        tell(f"answer     {len(values)} values are those of the journal")
+        judged = verdicts(answer, manifest, values, bundle.text(READ_ME))
+        tell(f"verdicts   {judged} come out of the values again (n, difference, p, interval, word)")
+        tell(f"tables     {_tables(bundle, answer)} say the same as the answer")
+        tell(f"code       {_code(bundle, trials)}")
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
+        why = f"something in it has another form than it must ({type(error).__name__}: {error})"
+        raise Bad(why[:300], f"{JOURNAL} or {ANSWER}") from error
+
+
+def _checksums(bundle: Archive) -> int:
+    listed = {}
+    for number, line in enumerate(bundle.text(CHECKSUMS).split("\n")[:-1], 1):
+        digest, _, name = line.partition("  ")
+        if not re.fullmatch("[0-9a-f]{64}", digest) or name in listed:
+            raise Bad("a line must be a sha256, two blanks, and a member's name", CHECKSUMS, number)
+        listed[name] = digest
+    for name in sorted(listed.keys() ^ (bundle.members.keys() - {CHECKSUMS})):
+        raise Bad("it is a member or in CHECKSUMS, not both", name)
+    for name in sorted(listed):
+        if bundle.digest(name) != listed[name]:
+            raise Bad("its bytes are not those that CHECKSUMS names", name)
+    return len(listed)
+
+
+class Record:
+    """What the journal holds about one trial."""
+
+    def __init__(self, trial: dict[str, Any]) -> None:
+        self.trial = trial
+        self.opened: dict[tuple[int, str], dict[str, Any]] = {}
+        self.closed: dict[tuple[int, str], dict[str, Any]] = {}
+
+    def latest(self) -> tuple[int, str] | None:
+        """The latest attempt that trained, the one that counts."""
+        found = [place for place, record in self.opened.items() if record["mode"] == "train"]
+        return max(found, default=None)
+
+    def state(self) -> str:
+        """State of the trial as the journal's records say it."""
+        place = self.latest()
+        if place is None:
+            return "pending"
+        return str(self.closed[place]["state"]) if place in self.closed else "running"
+
+    def values(self, protocol: str) -> dict[str, Any]:
+        """Metrics of the last measured step, those of later measurements in front."""
+        first = self.latest()
+        by_step: dict[int, dict[str, Any]] = {}
+        for place in sorted(self.opened):
+            record = self.opened[place]
+            later = first is not None and record["mode"] == "measure" and place > first
+            if (place == first or later) and record["protocol"] == protocol:
+                measured = self.closed.get(place, {}).get("measurements", [])
+                by_step.update({m["step"]: m["metrics"] for m in measured})
+        return by_step[max(by_step)] if by_step else {}
+
+
+def _trials(bundle: Archive) -> dict[str, Record]:
+    trials: dict[str, Record] = {}
+    for number, record in bundle.lines(JOURNAL):
+        kind = record.get("type")
+        try:
+            if kind == "opened":
+                trial, key = record["trial"], record["key"]
+                first = trials.setdefault(key, Record(trial))
+                if trial["key"] != key or not _same(_identity(trial), _identity(first.trial)):
+                    raise Bad("trial and key do not belong together", JOURNAL, number)
+                content = {"mode": "train", **record}
+                first.opened[int(record["attempt"]), str(record["nonce"])] = content
+            elif kind == "closed":
+                place = int(record["attempt"]), str(record["nonce"])
+                trials[record["key"]].closed[place] = record
+            elif kind not in ("planned", "superseded"):
+                raise Bad(f"a record of type {str(kind)[:40]!r} is unknown", JOURNAL, number)
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"a part of the record is missing or of a wrong type ({error})"[:300]
+            raise Bad(why, JOURNAL, number) from error
+    stored = {n for n in bundle.members if n.startswith("recipes/")}
+    for name in sorted(stored ^ {f"recipes/{key}.json" for key in trials}):
+        raise Bad("it is stored without an attempt in the journal, or not stored", name)
+    for key, known in trials.items():
+        name = f"recipes/{key}.json"
+        if hashlib.sha256(bundle.read(name)).hexdigest()[:16] != key:
+            raise Bad(f"it does not hash to its key {key}", name)
+        if not _same(bundle.json(name), _identity(known.trial)):
+            raise Bad(f"the journal's recipe of trial {key} is another", name)
+    return trials
+
+
+def _identity(trial: dict[str, Any]) -> dict[str, Any]:
+    kind = trial.get("kind", "trial")
+    made = {"key_schema": 1, "kind": kind, "recipe": trial["recipe"]}
+    again = {"rerun": trial["rerun"]} if kind == "rerun" else {}
+    return {**made, "replicate": trial["replicate"], "data": trial["data"], **again}
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Equal as JSON: 1 and 1.0 are one number, true is none."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(_same(one[k], two[k]) for k in one)
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(_same, one, two))
+    return isinstance(one, bool) == isinstance(two, bool) and bool(one == two)
+
+
+def _values(answer: dict[str, Any], trials: dict[str, Record]) -> Values:
+    """(arm, metric, replicate) to value of the arms; every cell checked against the journal."""
+    found: Values = {}
+    for row in answer["arms"]:
+        arm, states = row["arm"], row["trial_states"]
+        here: dict[str, dict[str, Any]] = {}
+        for replicate, key in row["keys"].items():
+            record = trials.get(key)
+            said, state = states[replicate], record.state() if record else "pending"
+            if said != state and not (said == "unmeasured" and state == "done"):
+                wrong(f"{arm}, replicate {replicate}: {said} there, {state} in the journal")
+            if record and said == "done":
+                here[replicate] = record.values(answer["protocol"])
+        for metric, cell in row["cells"].items():
+            values = {r: m[metric] for r, m in here.items() if m.get(metric) is not None}
+            if values != cell["values"] or len(values) != cell["n"]:
+                wrong(f"{arm}, {metric}: its values are not the journal's")
+            near(cell["mean"], statistics.fmean(values.values()) if values else None, arm, metric)
+            if row["kind"] == "arm":
+                found.update({(arm, metric, int(r)): v for r, v in values.items()})
+    return found
+
+
+def _tables(bundle: Archive, answer: dict[str, Any]) -> int:
+    shown = ("id", "verdict", "difference", "lo", "hi", "p")
+    _rows(bundle, "verdicts", shown, [[v[c] for c in shown] for v in answer["verdicts"]])
+    metrics = list(answer["metrics"])
+    arms = [[r["arm"], *(r["cells"][m]["mean"] for m in metrics)] for r in answer["arms"]]
+    _rows(bundle, "arms", ("arm", *metrics), arms)
+    trials = [
+        [key, row["arm"], *(row["cells"][m]["values"].get(replicate) for m in metrics)]
+        for row in answer["arms"]
+        for replicate, key in row["keys"].items()
+    ]
+    _rows(bundle, "trials", ("key", "arm", *metrics), trials)
+    return 3
+
+
+def _rows(bundle: Archive, table: str, columns: tuple[str, ...], expected: list[list[Any]]) -> None:
+    name = f"results/{table}.csv"
+    try:
+        rows = list(csv.reader(io.StringIO(bundle.text(name), newline="")))
+    except csv.Error as error:
+        raise Bad(f"it is no table ({error})", name) from error
+    heads = {head: i for i, head in enumerate(rows[0])} if rows else {}
+    if len(rows) != len(expected) + 1 or any(c not in heads for c in columns):
+        raise Bad("its rows or columns are not the answer's", name)
+    for number, (row, values) in enumerate(zip(rows[1:], expected), 2):  # noqa: B905
+        said = [row[heads[c]] for c in columns]
+        if said != ["" if v is None else str(v) for v in values]:
+            raise Bad("a row is not the answer's", name, number)
+    copy = f"report/tables/{table}.csv"
+    if copy in bundle.members and bundle.digest(copy) != bundle.digest(name):
+        raise Bad(f"it is not {name}", copy)
+
+
+def _code(bundle: Archive, trials: dict[str, Record]) -> str:
+    """How many source files are those that the trials ran with: a fact, not a fault."""
+    listed: dict[str, set[str]] = {}
+    for record in trials.values():
+        for opened in record.opened.values():
+            for name, digest in opened.get("code_files", {}).items():
+                listed.setdefault(name, set()).add(digest)
+    if not listed:
+        return "the journal lists no source files"
+    same = 0
+    for name, digests in listed.items():
+        held = [n for n in (f"code/{name}", f"stillhouse/{name}") if n in bundle.members]
+        same += bool(held) and any(bundle.digest(held[0]).startswith(d) for d in digests if d)
+    return f"{same} of {len(listed)} source files are those that the trials ran with"
+
+
+def main(words: list[str]) -> int:
+    """Command line: the path of a bundle."""
+    if len(words) != 1 or words[0].startswith("-"):
+        print(__doc__)
+        return 0 if words[:1] in (["-h"], ["--help"]) else 1
+    try:
+        with Archive(words[0]) as bundle:
+            check(bundle, print)
+    except Bad as error:
+        print(f"FAILED     {error}")
+        return 1
+    print("verified   everything in the bundle agrees")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""`stillhouse bundle`: one file that a reviewer can check, read and re-run; also reads one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.bundle import Written
+
+
+def command(
+    study: Annotated[Path | None, typer.Argument(help="Study file or its folder.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; default NAME-bundle.zip.")
+    ] = None,
+    blind: Annotated[
+        bool,
+        typer.Option(
+            "--blind",
+            help="Take out user, host, paths, authors, addresses; a scan proves it.",
+        ),
+    ] = False,
+    blind_word: Annotated[
+        list[str] | None, typer.Option(help="One more word to take out; may be given repeatedly.")
+    ] = None,
+    blind_skip: Annotated[
+        list[str] | None, typer.Option(help="A word not to search for, as it means something else.")
+    ] = None,
+    students: Annotated[
+        bool, typer.Option("--students", help="With the kept students, to measure them again.")
+    ] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="With students, features and pictures of every trial.")
+    ] = False,
+    verify: Annotated[
+        Path | None, typer.Option(help="Check a bundle from anybody instead; nothing of it is run.")
+    ] = None,
+    unpack: Annotated[
+        Path | None, typer.Option(help="Check a bundle and unpack it into the new folder -o.")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Workspace folder; default beside the study's project.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Put a study into one file: recipes, journal, items, report, tables, source, ARTIFACT.md.
+
+    A verifier that needs only Python goes along. The same records and sources give the same bytes.
+
+    Example: stillhouse bundle studies/quickstart/study.yaml --blind -o supplement.zip
+    """
+    from harness import bundle as bundles
+    from harness.errors import HarnessError
+
+    if sum(given is not None for given in (study, verify, unpack)) != 1:
+        raise HarnessError("give one of: a study to bundle, --verify FILE, --unpack FILE -o FOLDER")
+    if (blind_word or blind_skip) and not blind:
+        raise HarnessError("--blind-word and --blind-skip need --blind")
+    if study is not None:
+        words = (blind_word or [], blind_skip or []) if blind else None
+        kinds = bundles.WHOLE if whole else bundles.STUDENTS if students else bundles.ALWAYS
+        _tell(_written(study, workspace, output, kinds, words), as_json)
+        return
+    if verify is not None:
+        told, file = bundles.verify(verify), verify
+    else:
+        assert unpack is not None
+        if output is None:
+            raise HarnessError("--unpack needs -o FOLDER, a folder that does not exist yet")
+        told, file = bundles.extract(unpack, output), unpack
+    if as_json:
+        typer.echo(json.dumps({"file": str(file), "verified": True, "checks": told}))
+        return
+    for line in told:
+        typer.echo(line)
+    typer.echo(f"verified   {file}" + (f", unpacked into {output}" if unpack is not None else ""))
+
+
+def _written(
+    study: Path,
+    workspace: Path | None,
+    output: Path | None,
+    kinds: tuple[str, ...],
+    words: tuple[list[str], list[str]] | None,
+) -> Written:
+    from harness import bundle as bundles
+    from harness.bundling.blinding import identity_of
+    from harness.commands.answered import answered
+
+    made = answered(study, workspace)
+    who = identity_of(made, *words) if words is not None else None
+    file = output or Path(f"{made.study.name}{'-blind' if who else ''}-bundle.zip")
+    return bundles.write(made, file, kinds=kinds, blind=who)  # type: ignore[arg-type]
+
+
+def _tell(done: Written, as_json: bool) -> None:
+    if as_json:
+        content = {
+            "file": str(done.file),
+            "members": done.members,
+            "bytes": done.bytes,
+            "sha256": done.sha256,
+            "searched": done.searched,
+            "not_searched": done.not_searched,
+        }
+        typer.echo(json.dumps(content))
+        return
+    if done.searched:
+        typer.echo(f"blind    none of these is left: {', '.join(done.searched)}")
+    if done.not_searched:
+        typer.echo(f"         not searched for: {', '.join(done.not_searched)} (--blind-word does)")
+    typer.echo(f"{done.bytes / 2**20:8.2f} MiB  {done.file}  {done.members} members")
+    typer.echo(f"sha256   {done.sha256}")
+    typer.echo(f"check    stillhouse bundle --verify {done.file}")
