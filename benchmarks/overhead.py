@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ primary: score
 """
 
 
-def ours(folder: Path, trials: int) -> tuple[float, int]:
+def _quiet(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def ours(folder: Path, trials: int, echo: Callable[[str], None] = _quiet) -> tuple[float, int]:
     """Run a study of `trials` trials; seconds until MLflow is verified, and trials run."""
     began = time.perf_counter()
     from harness.run import run_study
@@ -56,7 +61,7 @@ def ours(folder: Path, trials: int) -> tuple[float, int]:
     file.write_text(STUDY.format(cycles=CYCLES, levels=levels, replicates=REPLICATES))
     workspace = Workspace(folder / "workspace")
     tracker = MlflowTracker(workspace, f"sqlite:///{workspace.database}")
-    code = run_study(load(file), workspace=workspace, executor="ray", tracker=tracker, echo=_quiet)
+    code = run_study(load(file), workspace=workspace, executor="ray", tracker=tracker, echo=echo)
     assert code == 0, f"the study ended with exit code {code}"
     runs = _read(tracker.uri, "overhead", "tags.`stillhouse.kind` = 'trial'")
     for run in runs:
@@ -136,23 +141,24 @@ def _read(uri: str, experiment: str, wanted: str) -> list[Any]:
     return runs
 
 
-def _quiet(line: str) -> None:
-    print(line, file=sys.stderr)
+def quiet_environment() -> dict[str, str]:
+    """The environment of a contender: this tree first, no telemetry, no address of its own."""
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "true"}
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return environment
 
 
 def _contend(name: str, trials: int) -> float:
     """Seconds per trial of one contender, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix=f"overhead-{name}-") as folder:
         command = [sys.executable, __file__, "--one", name, "--trials", str(trials)]
-        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "true"}
-        environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-        environment.pop("MLFLOW_TRACKING_URI", None)
         log = Path(folder) / "log.txt"
         with log.open("w") as errors:
             done = subprocess.run(
                 [*command, "--folder", folder],
-                env=environment,
+                env=quiet_environment(),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
