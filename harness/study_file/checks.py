@@ -20,6 +20,7 @@ from harness.study_file.nearest import nearest
 from harness.study_file.recipe_checks import RecipeChecks
 from harness.study_file.resolve import Resolver
 from harness.study_file.shape import Shape, shape_of
+from harness.study_file.where import WhereError
 from harness.workspace import project_of
 
 NEEDED_FOR_ARMS = {
@@ -132,6 +133,10 @@ class _Checks:
         except ArmsError as error:
             for text, loc in self._grouped(error):
                 self.document.fail(text, *loc, key=loc == ("factors",))
+            return
+        except WhereError as error:  # only some combinations compare what cannot be compared
+            index = self.study.where.index(error.expression)
+            self.document.fail(f"{error} ({error.expression!r})", "where", index)
             return
         if not made.arms:
             self.document.fail("`where` leaves no arm", "where", key=True)
