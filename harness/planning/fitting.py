@@ -27,7 +27,7 @@ from harness.study import DESIGNS, Study
 from harness.study_file.levels import find
 from harness.study_file.nearest import nearest
 from harness.study_file.where import WhereError
-from harness.trial import Arm, canonical, keys_of
+from harness.trial import Arm, keys_of
 from harness.workspace import project_of
 
 MOST_ARMS = 2_000
@@ -117,7 +117,7 @@ def fitting(study: Study, plan: Plan, history: History, limit: Limit) -> list[Fi
             arms = layout(variant, subject).arms
         except (ArmsError, NoFractionError, WhereError):
             continue
-        recipes = frozenset(canonical(arm.recipe) for arm in arms)
+        recipes = frozenset(arm.canonical_recipe() for arm in arms)
         start = baseline_of(variant)
         if recipes in seen or not arms or (start and not any(arm.baseline for arm in arms)):
             continue
@@ -231,7 +231,7 @@ def _fit(
         (arm.name, r): key
         for arm in arms
         for r, key in keys_of(
-            canonical(arm.recipe), range(MOST_REPLICATES), prints[arm.name].data
+            arm.canonical_recipe(), range(MOST_REPLICATES), prints[arm.name].data
         ).items()
     }
     protocol = plan.fingerprints.protocol

@@ -44,7 +44,7 @@ def trials_of(
     So a study that is stopped anywhere is a balanced smaller study, one replicate short at most.
     """
     keys = {
-        arm.name: keys_of(canonical(arm.recipe), range(study.replicates), prints[arm.name].data)
+        arm.name: keys_of(arm.canonical_recipe(), range(study.replicates), prints[arm.name].data)
         for arm in arms
     }
     ordered = sorted(arms, key=lambda arm: not arm.baseline)

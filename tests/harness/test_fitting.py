@@ -52,8 +52,8 @@ def test_replicates_are_the_most_that_the_hours_hold(tmp_path: Path):
     one = found["one_factor", "all"]
     assert (one.arms, one.replicates, one.trials) == (6, 17, 96)
     assert found["full", "named"].arms == 16, "green is named by no contrast"
-    assert found["fractional4", "named"].arms == 8
-    assert ("fractional4", "all") not in found, "colour has three levels"
+    assert found["fractional3", "named"].arms == 8
+    assert ("fractional3", "all") not in found, "colour has three levels"
     assert ("leave_one_out", "all") not in found, "no factor has an off level"
     assert all(f.hours <= 5 for f in found.values() if f.fits)
 
