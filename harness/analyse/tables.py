@@ -147,19 +147,8 @@ def verdict_table(answer: Answer) -> Table:
         "b",
         "verdict",
         "expectation",
-        "difference",
-        "lo",
-        "hi",
-        "p",
-        "p adjusted",
-        "p sign-flip",
-        "margin",
-        "n",
-        "n_planned",
-        "method",
-        "notes",
-        "protocol",
-        "keys",
+        *("difference", "lo", "hi", "p", "p adjusted", "p sign-flip", "margin"),
+        *("n", "n_planned", "method", "notes", "protocol", "keys"),
     )
     rows: list[tuple[Value, ...]] = [
         (

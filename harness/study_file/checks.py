@@ -13,7 +13,7 @@ from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
 from harness.study import Study
 from harness.study_file.design_checks import DesignChecks
-from harness.study_file.document import Document, Loc, read
+from harness.study_file.document import Document, Loc, is_file, read
 from harness.study_file.factor_checks import FactorChecks
 from harness.study_file.level_checks import LevelChecks
 from harness.study_file.nearest import nearest
@@ -117,7 +117,7 @@ class _Checks:
                 self.document.fail(f"no metric {metric!r}{nearest(metric, known)}", *loc)
         protocols = list(getattr(subject, "protocols", ()))
         name = self.study.protocol
-        if protocols and name not in protocols and not Path(name).is_file():
+        if protocols and name not in protocols and not is_file(Path(name)):
             self.document.fail(f"no protocol {name!r}{nearest(name, protocols)}", "protocol")
         elif resolver is not None:
             try:
