@@ -151,9 +151,11 @@ def _layout(study: Study, subject: Subject) -> Layout:
         if identity not in found:
             parts = [fragments[factor][label] for factor, label in combination.items()]
             name = _unique("-".join(p for p in parts if p), identity, names)
-            found[identity] = Arm(
+            made = Arm(
                 name=name, levels=combination, recipe=recipe, baseline=combination == baseline
             )
+            made._canonical = identity
+            found[identity] = made
         cells.append((combination, found[identity].name))
     if faults:
         raise ArmsError(faults)

@@ -101,9 +101,9 @@ class Plan(BaseModel):
     def unpartnered(self, contrast: PlannedContrast) -> list[str]:
         """Arms that the contrast drops though the design could have matched them.
 
-        Under `one_factor` an arm differs from the baseline only, so having no partner is normal.
+        Designs that run a part of all combinations leave arms without a partner by intention.
         """
-        return [] if self.design == "one_factor" else contrast.unmatched
+        return contrast.unmatched if self.design in ("full", "explicit", "zip") else []
 
     def missing(self) -> list[PlannedTrial]:
         """Trials that `run` would execute (stale ones not among them)."""

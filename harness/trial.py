@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 KEY_SCHEMA = 1
 """Raised when the meaning of the key changes; old records are still read (tests/compat)."""
@@ -28,6 +28,13 @@ class Arm(BaseModel):
     levels: dict[str, str] = Field(description="Factor name to level label.")
     recipe: dict[str, Any] = Field(description="Resolved recipe, defaults included.")
     baseline: bool = Field(False, description="True for the study's baseline arm.")
+    _canonical: bytes | None = PrivateAttr(None)
+
+    def canonical_recipe(self) -> bytes:
+        """The recipe's canonical JSON, worked out once: large plans need it several times."""
+        if self._canonical is None:
+            self._canonical = canonical(self.recipe)
+        return self._canonical
 
 
 class Trial(BaseModel):

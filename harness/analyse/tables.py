@@ -147,19 +147,8 @@ def verdict_table(answer: Answer) -> Table:
         "b",
         "verdict",
         "expectation",
-        "difference",
-        "lo",
-        "hi",
-        "p",
-        "p adjusted",
-        "p sign-flip",
-        "margin",
-        "n",
-        "n_planned",
-        "method",
-        "notes",
-        "protocol",
-        "keys",
+        *("difference", "lo", "hi", "p", "p adjusted", "p sign-flip", "margin"),
+        *("n", "n_planned", "method", "notes", "protocol", "keys"),
     )
     rows: list[tuple[Value, ...]] = [
         (
@@ -256,6 +245,8 @@ def alias_table(answer: Answer) -> Table:
     sets = ", ".join(f"{factor} = {product}" for factor, product in fraction.generators.items())
     title = f"Fraction: {fraction.arms} of {fraction.combinations} combinations, "
     title += f"resolution {fraction.resolution}, {sets}"
+    left = sum(row.kind == "arm" for row in answer.arms)
+    title += f"; {left} of them are left" if left < fraction.arms else ""
     heads = ("effect", "cannot be told from")
     return Table("aliases", title, heads, rows, heads, list[tuple[str, ...]](printed))
 

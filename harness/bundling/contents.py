@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.analyse.contrasts import weights_of
 from harness.bundling.verifier import MANIFEST, SCHEMA
 from harness.contract import Artifact, ArtifactKind
 from harness.journal import Attempt
@@ -66,7 +65,7 @@ def recorded(made: Answered, kinds: Collection[ArtifactKind]) -> Members:
             "study_digest": made.plan.digest,
             "artifacts": sorted(kinds),
             "contrasts": [
-                {"id": c.id, "metric": c.metric, "weights": weights_of(c.pairs)}
+                {"id": c.id, "metric": c.metric, "weights": c.arm_weights()}
                 for c in made.plan.contrasts
             ],
         }

@@ -8,7 +8,7 @@ from harness.analyse.answer import Verdict
 from harness.bundling.source import OWN, code_files, study_path
 from harness.report import facts
 from harness.report.results import counting
-from harness.reproducing.recorded import changed_files
+from harness.reproducing.surroundings import changed_files
 from harness.workspace import project_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from harness.journal import History
     from harness.plan import Plan
+    from harness.study import Study
 
 
 def command(
@@ -25,6 +27,10 @@ def command(
     gpus: Annotated[
         int | None,
         typer.Option(min=1, help="GPUs of the cluster to plan for; those here do not count."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="List the designs that fit gpu_hours=N or hours=N from now on."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -53,10 +59,25 @@ def command(
             check_devices=not elsewhere,
             gpus=gpus,
         )
+        if fit is not None:
+            _fitting(loaded, plan, history, fit, as_json)
+            return
         if as_json:
             typer.echo(json.dumps(as_object(plan, str(place.root)), allow_nan=False))
             return
         typer.echo("\n".join(lines_of(plan, str(study), arms=arms)))
+
+
+def _fitting(study: Study, plan: Plan, history: History, text: str, as_json: bool) -> None:
+    from harness.planning import fitting
+
+    limit = fitting.Limit.read(text)
+    fits = fitting.fitting(study, plan, history, limit)
+    if as_json:
+        whole = [made.model_dump(mode="json") for made in fits]
+        typer.echo(json.dumps({limit.unit: limit.amount, "designs": whole}, allow_nan=False))
+        return
+    typer.echo("\n".join(fitting.lines_of(fits, limit)))
 
 
 def as_object(plan: Plan, workspace: str) -> dict[str, Any]:

@@ -184,6 +184,10 @@ def _fraction(plan: Plan) -> list[str]:
         f"{fraction.arms} of {fraction.combinations} combinations, resolution "
         f"{fraction.resolution}; {sets}"
     ]
+    if len(plan.arms) < fraction.arms:
+        lines.append(
+            f"{len(plan.arms)} of them are left: the aliases below are those of the whole fraction"
+        )
     aliased = {effect: others for effect, others in fraction.aliases.items() if others}
     lines += [f"{effect} = {' = '.join(others)}" for effect, others in aliased.items()]
     clear = [effect for effect, others in fraction.aliases.items() if not others]

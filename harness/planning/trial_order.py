@@ -59,7 +59,7 @@ def trials_of(
     data = {arm.name: _data(study, subject, arm, prints[arm.name]) for arm in arms}
     keys = {}
     for arm in arms:
-        recipe = canonical(arm.recipe)
+        recipe = arm.canonical_recipe()
         for digest in dict.fromkeys(data[arm.name].values()):
             same = [r for r, own in data[arm.name].items() if own == digest]
             made = keys_of(recipe, same, digest)

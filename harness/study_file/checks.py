@@ -12,7 +12,7 @@ from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
 from harness.study import Study
 from harness.study_file.design_checks import DesignChecks
-from harness.study_file.document import Document, Loc, read
+from harness.study_file.document import Document, Loc, is_file, read
 from harness.study_file.factor_checks import FactorChecks
 from harness.study_file.level_checks import LevelChecks
 from harness.study_file.nearest import nearest
@@ -20,6 +20,7 @@ from harness.study_file.recipe_checks import RecipeChecks
 from harness.study_file.resolve import Resolver
 from harness.study_file.shape import Shape, shape_of
 from harness.study_file.subject_checks import SubjectChecks
+from harness.study_file.where import WhereError
 
 NEEDED_FOR_ARMS = {
     *("factors", "where", "baseline", "arms", "set", "recipe", "design", "subject"),
@@ -109,7 +110,7 @@ class _Checks:
                 self.document.fail(f"no metric {metric!r}{nearest(metric, known)}", *loc)
         protocols = list(getattr(subject, "protocols", ()))
         name = self.study.protocol
-        if protocols and name not in protocols and not Path(name).is_file():
+        if protocols and name not in protocols and not is_file(Path(name)):
             self.document.fail(f"no protocol {name!r}{nearest(name, protocols)}", "protocol")
         elif resolver is not None:
             try:
@@ -125,6 +126,10 @@ class _Checks:
         except ArmsError as error:
             for text, loc in self._grouped(error):
                 self.document.fail(text, *loc, key=loc == ("factors",))
+            return
+        except WhereError as error:  # only some combinations compare what cannot be compared
+            index = self.study.where.index(error.expression)
+            self.document.fail(f"{error} ({error.expression!r})", "where", index)
             return
         if not made.arms:
             self.document.fail("`where` leaves no arm", "where", key=True)

@@ -110,6 +110,14 @@ def read(file: Path) -> Document:
     return read_text(file, text)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; false for names that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _holds(node: SequenceNode, part: str | int) -> bool:
     return isinstance(part, int) and part < len(node.value)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.contract import Subject
 from harness.errors import HarnessError, Problem
-from harness.study_file.document import Document, read
+from harness.study_file.document import Document, is_file, read
 from harness.study_file.nearest import nearest
 from harness.study_file.recipe_model import Fault
 from harness.study_file.resolve import RecipeError, Resolver, nested, resolver_of
@@ -51,8 +51,11 @@ class RecipeChecks:
                 fault.message, ("recipe", *fault.path)
             )
         path = self.file.parent / given
-        if not path.is_file():
-            beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        if not is_file(path):
+            try:
+                beside = [p.name for p in path.parent.glob("*.y*ml")]
+            except OSError:  # a name that no folder can have
+                beside = []
             others = [name for name in beside if name != self.file.name]
             self.document.fail(f"no recipe file {given!r}{nearest(path.name, others)}", "recipe")
             return None

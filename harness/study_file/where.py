@@ -32,11 +32,15 @@ _Value = Callable[[Mapping[str, Any]], Any]
 class WhereError(ValueError):
     """An expression that is not allowed, or that cannot be evaluated.
 
-    `column` is 1-based; `stranger` is a name that is no factor, where that is the reason.
+    `column` is 1-based; `stranger` is a name that is no factor, where that is the reason;
+    `expression` is the text that could not be evaluated.
     """
 
-    def __init__(self, message: str, column: int = 1, stranger: str = "") -> None:
+    def __init__(
+        self, message: str, column: int = 1, stranger: str = "", expression: str = ""
+    ) -> None:
         self.column = column
+        self.expression = expression
         self.stranger = stranger
         super().__init__(message)
 
@@ -79,7 +83,7 @@ class Where:
         try:
             return bool(self._value(values))
         except TypeError as error:
-            raise WhereError(f"cannot be evaluated: {error}") from None
+            raise WhereError(f"cannot be evaluated: {error}", expression=self.text) from None
 
     def _fail(self, node: ast.AST, message: str) -> WhereError:
         return WhereError(message, self._at(node))

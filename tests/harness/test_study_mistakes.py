@@ -283,3 +283,14 @@ def test_odd_values_anywhere_are_mistakes_not_crashes(tmp_path: Path) -> None:
                 refused += error.problems
     assert len(refused) > 100
     assert all(p.line and p.column and p.message for p in refused)
+
+
+def test_an_expression_that_only_some_combinations_cannot_evaluate(tmp_path: Path) -> None:
+    body = (
+        "recipe: {}\nfactors: {fault: {levels: {a: {part.x: 0}, b: {part.x: 1}}}, part.y: [0, 1]}\n"
+        "where: ['True', fault == 'a' or part.y == 0 or 'x' in part.y]\n"
+    )
+    error = mistakes(write(tmp_path, body))
+    (problem,) = error.problems
+    assert "cannot be evaluated: argument of type 'int'" in problem.message
+    assert (problem.line, problem.column) == (6, 17)

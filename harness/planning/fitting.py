@@ -1,0 +1,280 @@
+"""Which designs of the same question fit a budget, what each costs and what it could detect.
+
+Tried are the designs that the study file has all the settings for, each with as many replicates as
+fit, on all levels and on those only that contrasts and baseline name. Trials that the history holds
+cost nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness import subjects
+from harness.contract import Subject
+from harness.design import ArmsError, baseline_of, layout, mixtures
+from harness.errors import HarnessError
+from harness.journal import History
+from harness.plan import Plan, PlannedContrast
+from harness.planning.attainable import planned_contrast
+from harness.planning.enumeration import everything_on, most_combinations
+from harness.planning.fraction import NoFractionError
+from harness.planning.matching import match
+from harness.planning.trial_order import fingerprints_of
+from harness.study import DESIGNS, Study
+from harness.study_file.levels import find
+from harness.study_file.nearest import nearest
+from harness.study_file.where import WhereError
+from harness.trial import Arm, keys_of
+from harness.workspace import project_of
+
+MOST_ARMS = 2_000
+MOST_REPLICATES = 100
+FEWEST_REPLICATES = 2
+"""One replicate says nothing about recipes."""
+UNITS = ("gpu_hours", "hours")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a study may still spend."""
+
+    unit: str
+    amount: float
+
+    @classmethod
+    def read(cls, text: str) -> Limit:
+        """From `gpu_hours=200` or `hours=8`.
+
+        Raises:
+            HarnessError: for anything else.
+        """
+        unit, _, amount = text.partition("=")
+        if unit not in UNITS:
+            raise HarnessError(f"--fit {text!r}: give gpu_hours=N or hours=N{nearest(unit, UNITS)}")
+        try:
+            value = float(amount)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise HarnessError(f"--fit {text!r}: {amount!r} is not a number above 0")
+        return cls(unit, value)
+
+
+class Fit(BaseModel):
+    """One design with the replicates that the limit allows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    design: str
+    resolution: int | None = Field(None, description="For design fractional.")
+    levels: str = Field(description="`all`, or `named`: only those in contrasts and baseline.")
+    own: bool = Field(False, description="The design and levels of the study file.")
+    arms: int
+    replicates: int = Field(description="Most that fit; 2 where none do.")
+    trials: int = Field(description="Trials still to run, references included.")
+    hours: float = Field(description="Wall time with the parallelism of the plan.")
+    gpu_hours: float
+    fits: bool
+    contrasts: list[PlannedContrast] = Field(
+        description="With what they could detect; without pairs where the design has no answer."
+    )
+
+
+def fitting(study: Study, plan: Plan, history: History, limit: Limit) -> list[Fit]:
+    """The designs that fit, the study's own first; then those that do not.
+
+    Args:
+        study: the study.
+        plan: its plan: seconds a trial and parallelism come from there.
+        history: what is recorded already.
+        limit: what may be spent from now on.
+
+    Raises:
+        HarnessError: if no trial was measured yet, or GPU-hours are asked of trials without GPUs.
+    """
+    seconds = plan.cost.seconds_per_trial
+    if seconds is None:
+        raise HarnessError(
+            "no finished trial says what one costs, so nothing can be fitted. Run one replicate "
+            "first (`replicates: 1`), or the study itself with `stillhouse run --hours 1`."
+        )
+    if limit.unit == "gpu_hours" and study.resources.gpus == 0:
+        raise HarnessError(
+            "trials of this study take no GPU (resources.gpus is 0); give --fit hours=N"
+        )
+    rate = study.resources.gpus if limit.unit == "gpu_hours" else 1 / plan.cost.parallel
+    affordable = int(limit.amount * 3600 / (seconds * rate) + 1e-9)
+    subject = subjects.load(study.subject, project=project_of(study.file))
+    seen: set[frozenset[bytes]] = set()
+    found = []
+    for variant, levels in _variants(study):
+        try:
+            if most_combinations(variant) > MOST_ARMS:
+                continue
+            arms = layout(variant, subject).arms
+        except (ArmsError, NoFractionError, WhereError):
+            continue
+        recipes = frozenset(arm.canonical_recipe() for arm in arms)
+        start = baseline_of(variant)
+        if recipes in seen or not arms or (start and not any(arm.baseline for arm in arms)):
+            continue
+        seen.add(recipes)
+        own = variant is study
+        found.append(_fit(variant, levels, own, subject, arms, plan, history, affordable))
+    return sorted(found, key=lambda fit: (not fit.fits, not fit.own))
+
+
+def lines_of(fits: list[Fit], limit: Limit) -> list[str]:
+    """A design a line, its contrasts below."""
+    amount = f"{limit.amount:g} {'GPU-h' if limit.unit == 'gpu_hours' else 'h'}"
+    lines = [f"designs that fit {amount} from now on:"]
+    for fit in (f for f in fits if f.fits):
+        lines.append(_line(fit))
+        lines += [f"    {contrast.id:<10} {_detects(contrast)}" for contrast in fit.contrasts]
+    if len(lines) == 1:
+        lines = [f"no design fits {amount}, not even with {FEWEST_REPLICATES} replicates:"]
+    else:
+        lines += ["do not fit:"] if any(not f.fits for f in fits) else []
+    return lines + [_line(fit) for fit in fits if not fit.fits]
+
+
+def _line(fit: Fit) -> str:
+    name = fit.design + (f" (resolution {fit.resolution})" if fit.resolution else "")
+    name += ", only levels named by contrasts and baseline" if fit.levels == "named" else ""
+    name += " [as in the file]" if fit.own else ""
+    cost = f"{fit.hours:.3g} h" + (f", {fit.gpu_hours:.3g} GPU-h" if fit.gpu_hours else "")
+    return f"  {name}: {fit.arms} arms x {fit.replicates}, {fit.trials} trials to run, {cost}"
+
+
+def _detects(contrast: PlannedContrast) -> str:
+    if not contrast.arm_weights():
+        return "not answered by this design"
+    if contrast.detectable is None:
+        return "nothing can be judged with one replicate"
+    unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
+    least = f"detects >= {contrast.detectable:.3g}{unit} (80 %) on {contrast.metric}"
+    aliases = f"; cannot be told from {', '.join(contrast.aliases)}" if contrast.aliases else ""
+    return least + aliases
+
+
+def _variants(study: Study) -> Iterator[tuple[Study, str]]:
+    """The study's own design, then the others it has the settings for; all levels, then named."""
+    for levels, base in (("all", study), ("named", _thinned(study))):
+        if base is None:
+            continue
+        yield base, levels
+        for design in DESIGNS:
+            if design in ("zip", "explicit") or not _settled(base, design):
+                continue
+            for resolution in (3, 4, 5) if design == "fractional" else (None,):
+                made = {"design": design, "resolution": resolution}
+                if made != {"design": study.design, "resolution": study.resolution}:
+                    yield base.model_copy(update=made), levels
+
+
+def _settled(study: Study, design: str) -> bool:
+    """Whether the file says all that a design needs."""
+    levels = study.levels()
+    if design in ("one_factor", "pairs"):
+        return bool(study.baseline)
+    if design == "leave_one_out":
+        if not all(factor.has_off for factor in study.factors.values()):
+            return False
+        return bool(study.baseline) or everything_on(study.factors, levels).keys() == levels.keys()
+    return design != "fractional" or all(len(own) == 2 for own in levels.values())
+
+
+def _thinned(study: Study) -> Study | None:
+    """The study with the levels that contrasts and baseline name; None if those are all.
+
+    A factor that no contrast names keeps all of its levels: contrasts are averaged over them.
+    """
+    if not study.contrasts or study.design in ("zip", "explicit"):
+        return None
+    named: dict[str, set[str]] = {factor: set() for factor in study.factors}
+    for side in (study.baseline, *(s for c in study.contrasts for s in (c.a, c.b, c.at))):
+        for name, value in side.items():
+            level = find(study.levels()[name], value)
+            named[name] |= {level.label} if level else set()
+    factors = {}
+    for name, factor in study.factors.items():
+        own = study.levels()[name]
+        judged = any(name in side for c in study.contrasts for side in (c.a, c.b, c.at))
+        kept = [v.index for label, v in own.items() if label in named[name] or not judged]
+        written = factor.levels
+        levels = (
+            {k: v for k, v in written.items() if k in kept}
+            if isinstance(written, dict)
+            else [v for i, v in enumerate(written) if i in kept]
+        )
+        factors[name] = factor.model_copy(update={"levels": levels})
+    if all(len(factors[f].levels) == len(study.factors[f].levels) for f in factors):
+        return None
+    return study.model_copy(update={"factors": factors})
+
+
+def _fit(
+    study: Study,
+    levels: str,
+    own: bool,
+    subject: Subject,
+    arms: list[Arm],
+    plan: Plan,
+    history: History,
+    affordable: int,
+) -> Fit:
+    prints = fingerprints_of(study, subject, arms)
+    keys = {
+        (arm.name, r): key
+        for arm in arms
+        for r, key in keys_of(
+            arm.canonical_recipe(), range(MOST_REPLICATES), prints[arm.name].data
+        ).items()
+    }
+    protocol = plan.fingerprints.protocol
+    trials = sum(t.trial.kind == "reference" and t.state != "reuse" for t in plan.trials)
+    replicates = 0
+    for r in range(MOST_REPLICATES):
+        more = sum(not _there(history, keys[arm.name, r], protocol) for arm in arms)
+        if trials + more > affordable and r >= FEWEST_REPLICATES:
+            break
+        trials += more
+        replicates = r + 1
+    chosen = study.model_copy(update={"replicates": replicates})
+    made = layout(chosen, subject)
+    recipes = {arm.name: arm.recipe for arm in arms}
+    contrasts = [
+        planned_contrast(
+            chosen,
+            contrast,
+            match(chosen, made, contrast),
+            history,
+            keys,
+            recipes=recipes,
+            mixtures=mixtures(chosen, subject),
+            protocol=protocol,
+        )
+        for contrast in study.contrasts
+    ]
+    seconds = trials * (plan.cost.seconds_per_trial or 0.0)
+    return Fit(
+        design=study.design,
+        resolution=study.resolution,
+        levels=levels,
+        own=own,
+        arms=len(arms),
+        replicates=replicates,
+        trials=trials,
+        hours=seconds / plan.cost.parallel / 3600,
+        gpu_hours=seconds * study.resources.gpus / 3600,
+        fits=trials <= affordable,
+        contrasts=contrasts,
+    )
+
+
+def _there(history: History, key: str, protocol: str) -> bool:
+    known = history.trials.get(key)
+    return known is not None and bool(known.measured(protocol))

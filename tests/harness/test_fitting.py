@@ -1,0 +1,141 @@
+"""`plan --fit`: which designs fit, with how many replicates, and what they detect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.commands import plan as plan_command
+from harness.errors import HarnessError
+from harness.journal import History
+from harness.planning.fitting import Fit, Limit, fitting, lines_of
+from harness.study import Study
+from tests.harness.run_place import Place
+from tests.harness.study_files import add_run, plan, study
+
+BODY = """\
+recipe: {}
+factors: {part.x: [0.0, 1.0], part.y: [0, 1], cycles: [3, 4], colour: [red, blue, green]}
+baseline: {part.x: 0.0, part.y: 0, cycles: 3, colour: red}
+contrasts:
+  - {id: H, a: {part.x: 1.0}, b: {part.x: 0.0}}
+  - {id: C, a: {part.x: 1.0, colour: blue}, b: {part.x: 0.0, colour: red}}
+replicates: 2
+"""
+
+
+def measured(made: Study, replicates: int = 1) -> History:
+    history = History()
+    for item in plan(made, check_devices=False).trials:
+        if item.trial.replicate < replicates:
+            add_run(history, item.trial, seconds=360.0)
+    return history
+
+
+def fits(made: Study, text: str, history: History | None = None) -> dict[tuple[str, str], Fit]:
+    known = measured(made) if history is None else history
+    found = fitting(made, plan(made, known, parallel=2), known, Limit.read(text))
+    names = [f.design + (str(f.resolution) if f.resolution else "") for f in found]
+    return {(n, f.levels): f for n, f in zip(names, found, strict=True)}
+
+
+def test_replicates_are_the_most_that_the_hours_hold(tmp_path: Path):
+    # 24 arms at 0.1 h, two at once: a replicate takes 1.2 h, and the first is there already.
+    made = study(tmp_path, BODY)
+    found = fits(made, "hours=5")
+    full = found["full", "all"]
+    assert (full.arms, full.replicates, full.trials, full.own) == (24, 5, 96, True)
+    assert full.hours == pytest.approx(4.8)
+    # 6 arms differ from the baseline in at most one factor: a replicate takes 0.3 h.
+    one = found["one_factor", "all"]
+    assert (one.arms, one.replicates, one.trials) == (6, 17, 96)
+    assert found["full", "named"].arms == 16, "green is named by no contrast"
+    assert found["fractional3", "named"].arms == 8
+    assert ("fractional3", "all") not in found, "colour has three levels"
+    assert ("leave_one_out", "all") not in found, "no factor has an off level"
+    assert all(f.hours <= 5 for f in found.values() if f.fits)
+
+
+def test_what_each_detects_is_what_its_own_plan_says(tmp_path: Path):
+    made = study(tmp_path, BODY)
+    history = measured(made)
+    found = fits(made, "hours=5", history)
+    compared = 0
+    for (name, levels), fit in found.items():
+        if levels == "named" or name.startswith("fractional"):
+            continue
+        body = BODY.replace("replicates: 2", f"replicates: {fit.replicates}\ndesign: {name}")
+        if name == "one_factor":  # which has no answer to the second contrast
+            continue
+        own = plan(study(tmp_path, body), history).contrasts
+        assert [c.detectable for c in fit.contrasts] == [c.detectable for c in own]
+        compared += 1
+    assert compared >= 2
+
+
+def test_a_design_that_does_not_answer_says_so(tmp_path: Path):
+    made = study(tmp_path, BODY)
+    found = fits(made, "hours=5")
+    assert found["one_factor", "all"].contrasts[0].pairs
+    assert not found["one_factor", "all"].contrasts[1].arm_weights()
+    text = "\n".join(lines_of(list(found.values()), Limit.read("hours=5")))
+    assert "C          not answered by this design" in text
+    assert "full [as in the file]: 24 arms x 5, 96 trials to run, 4.8 h" in text
+
+
+def test_what_does_not_fit_is_listed_with_its_price(tmp_path: Path):
+    made = study(tmp_path, BODY)
+    found = fits(made, "hours=0.5")
+    assert not found["full", "all"].fits
+    assert (found["full", "all"].replicates, found["full", "all"].trials) == (2, 24)
+    assert found["one_factor", "all"].fits
+    text = lines_of(list(found.values()), Limit.read("hours=0.5"))
+    assert text.index("do not fit:") < next(i for i, x in enumerate(text) if "full [as" in x)
+    nothing = lines_of(list(fits(made, "hours=0.01").values()), Limit.read("hours=0.01"))
+    assert nothing[0] == "no design fits 0.01 h, not even with 2 replicates:"
+
+
+def test_gpu_hours_count_gpus_not_parallel_trials(tmp_path: Path):
+    made = study(tmp_path, BODY + "resources: {gpus: 0.5}\n")
+    known = measured(made)
+    planned = plan(made, known, parallel=2, check_devices=False)
+    found = fitting(made, planned, known, Limit.read("gpu_hours=5"))
+    full = next(f for f in found if f.own)
+    assert (full.trials, full.gpu_hours) == (96, pytest.approx(4.8)), "0.05 GPU-h a trial"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gpu_hour=3", "did you mean 'gpu_hours'"),
+        ("hours=many", "'many' is not a number above 0"),
+        ("hours=-1", "not a number above 0"),
+        ("hours=inf", "not a number above 0"),
+        ("hours", "not a number above 0"),
+    ],
+)
+def test_wrong_limits(text: str, said: str):
+    with pytest.raises(HarnessError, match=said):
+        Limit.read(text)
+
+
+def test_without_a_measured_trial_or_a_gpu_nothing_can_be_said(tmp_path: Path):
+    made = study(tmp_path, BODY)
+    with pytest.raises(HarnessError, match="no finished trial says what one costs"):
+        fits(made, "hours=5", History())
+    with pytest.raises(HarnessError, match="take no GPU"):
+        fits(made, "gpu_hours=5")
+
+
+def test_the_command_prints_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    place = Place(tmp_path / "project")
+    made = place.study()
+    place.run(made)
+    plan_command.command(made.file, workspace=place.workspace.root, fit="hours=1")
+    assert capsys.readouterr().out.startswith("designs that fit 1 h from now on:")
+    plan_command.command(made.file, workspace=place.workspace.root, fit="hours=1", as_json=True)
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["hours"] == 1
+    assert whole["designs"][0]["own"]
