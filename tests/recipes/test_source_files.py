@@ -75,7 +75,9 @@ def test_what_a_run_imports_is_never_left_out(name: str, tmp_path: Path):
 def test_nor_what_files_of_data_adapters_and_panels_bring_in(tmp_path: Path):
     rows = [{"caption": 'a red sign that says "TEA"'}]
     data = {
-        "sources": {"mine": {"kind": "files", "path": write_jsonl(tmp_path / "m.jsonl", rows)}},
+        "sources": {
+            "mine": {"kind": "files", "path": str(write_jsonl(tmp_path / "m.jsonl", rows))}
+        },
         "composition": {"mine": 1},
     }
     recipe = _recipe(
