@@ -47,7 +47,7 @@ def check_devices(resources: Resources) -> None:
         raise HarnessError(
             f"resources.gpus is {resources.gpus:g} a trial, this machine offers {gpus} "
             "(/dev/nvidia*, CUDA_VISIBLE_DEVICES). Set `resources: {gpus: 0}` to run on the CPU, "
-            "or run where the GPUs are."
+            "or run where the GPUs are; `plan --gpus N` plans for a cluster of N."
         )
     if resources.cpus > cpus:
         raise HarnessError(
