@@ -47,7 +47,7 @@ def check_devices(resources: Resources) -> None:
         raise HarnessError(
             f"resources.gpus is {resources.gpus:g} a trial, this machine offers {gpus} "
             "(/dev/nvidia*, CUDA_VISIBLE_DEVICES). Set `resources: {gpus: 0}` to run on the CPU, "
-            "or run where the GPUs are."
+            "or run where the GPUs are; `plan --gpus N` plans for a cluster of N."
         )
     if resources.cpus > cpus:
         raise HarnessError(
@@ -143,7 +143,7 @@ def _estimated(study: Study, trials: list[Expected], at_once: int, spent: float)
     busy = min(at_once, len(trials))
     memory = [e.memory_gb for e in trials if e.memory_gb is not None]
     bases = list(dict.fromkeys(e.basis for e in trials))
-    more = f" (and {len(bases) - 1} more such lines for other arms)" if len(bases) > 1 else ""
+    more = " (of the first arm; others differ)" if len(bases) > 1 else ""
     return Cost(
         trials=len(trials),
         seconds_per_trial=middle / len(trials),

@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*/study.yaml"))
+TWINS = sorted((ROOT / "studies").glob("*/full-scale.yaml"))
 RECORDED = [file for file in STUDIES if (file.parent / "results" / "journal.jsonl").is_file()]
 
 
-def _planned(file: Path, workspace: Path) -> dict:
-    command = [sys.executable, "-m", "harness.cli", "plan", str(file), "--json"]
+def _planned(file: Path, workspace: Path, *options: str) -> dict:
+    command = [sys.executable, "-m", "harness.cli", "plan", str(file), "--json", *options]
     done = subprocess.run(
         [*command, "--workspace", str(workspace)], capture_output=True, text=True, check=False
     )
@@ -41,6 +42,60 @@ def test_recorded_trials_are_known(file: Path, tmp_path: Path):
     for verdict in verdicts:
         if verdict["planned"]:
             assert f"| {verdict['id']} |" in readme, "every declared contrast is reported"
+
+
+def test_every_question_but_the_quickstart_has_a_full_scale_twin():
+    asked = {file.parent.name for file in STUDIES} - {"quickstart"}
+    assert {file.parent.name for file in TWINS} == asked
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("file", TWINS, ids=lambda file: file.parent.name)
+def test_a_full_scale_twin_plans_anywhere_with_its_cost(file: Path, tmp_path: Path):
+    planned = _planned(file, tmp_path, "--gpus", "64")
+    assert planned["cost"]["gpu_hours"] > 0
+    assert planned["cost"]["parallel"] == 64
+    assert planned["cost"]["basis"].startswith("estimated, no trial measured")
+    assert planned["cost"]["memory_gb"] < 141
+    assert any("hf download" in line for line in planned["not_here"])
+    assert not list(tmp_path.iterdir())
+    assert "full-scale.yaml" in (file.parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("file", TWINS, ids=lambda file: file.parent.name)
+def test_a_twin_asks_what_its_study_asks(file: Path, tmp_path: Path):
+    """The same arms and contrasts; only data, lengths and numbers of a claim are at scale."""
+    twin, own = (
+        _planned(each, tmp_path, "--elsewhere") for each in (file, file.with_name("study.yaml"))
+    )
+    assert len(twin["arms"]) == len(own["arms"])
+    assert twin["replicates"] == own["replicates"]
+    for mine, theirs in zip(twin["contrasts"], own["contrasts"], strict=True):
+        for part in ("id", "metric", "expect", "margin"):
+            assert mine[part] == theirs[part]
+        assert len(mine["pairs"]) == len(theirs["pairs"])
+    for arm in twin["arms"]:
+        assert arm["recipe"]["family"] == "qwen-image"
+        assert arm["recipe"]["train"]["cycles"] == 2000
+        assert arm["recipe"]["student"]["rungs"] == 4
+
+
+def test_planning_a_twin_imports_nothing_heavy(tmp_path: Path):
+    code = (
+        "import sys\n"
+        "from harness.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'scipy', 'diffusers', 'transformers'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    arguments = ["plan", str(TWINS[0]), "--gpus", "8", "--workspace", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "not here yet" in done.stdout
 
 
 def test_there_are_recorded_studies():

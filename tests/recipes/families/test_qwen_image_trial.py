@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from evaluation.extractors import RandomProjection
 from harness.contract import Context, Measurement
@@ -161,6 +162,17 @@ def test_a_trial_is_trained_measured_kept_and_resumed_to_the_bit(weights, home, 
         )
     )
     assert again[-1].metrics == pytest.approx(last.metrics, rel=1e-5, abs=1e-6)
+
+
+def test_the_base_may_be_in_half_precision_under_float32_adapters(weights, home, tmp_path):
+    model = {"path": str(weights), "pixels": 32, "dtype": "bfloat16"}
+    recipe = _recipe(weights, home, model=model, train={"cycles": 1, "batch_size": 2})
+    last = list(subject.run(recipe, _context(tmp_path / "a", home, tmp_path / "c")))[-1]
+    assert last.measured
+    assert not last.non_finite()
+    factors = load_file(tmp_path / "a" / "student" / "lora" / "pytorch_lora_weights.safetensors")
+    assert {v.dtype for v in factors.values()} == {torch.float32}
+    assert any(v.abs().sum() > 0 for name, v in factors.items() if "lora_B" in name)
 
 
 def test_full_copies_are_trained_and_kept_whole(weights, home, tmp_path):

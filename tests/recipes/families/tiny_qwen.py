@@ -34,12 +34,13 @@ def write(home: Path, seed: int = 0) -> Path:
         latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.7, 1.1, 2.0],
     )  # fmt: skip
     autoencoder.save_pretrained(home / "vae")
-    tokens = _tokenizer(home)
-    _text_encoder(tokens).save_pretrained(home / "text_encoder")
+    tokens = tokenizer(home)
+    text_encoder(tokens).save_pretrained(home / "text_encoder")
     return home
 
 
-def _tokenizer(home: Path):
+def tokenizer(home: Path):
+    """A byte-level tokenizer without merges, and the processor around it, written to `home`."""
     from transformers import (
         Qwen2Tokenizer,
         Qwen2VLImageProcessor,
@@ -59,7 +60,8 @@ def _tokenizer(home: Path):
     return made
 
 
-def _text_encoder(tokens):
+def text_encoder(tokens):
+    """A fresh tiny Qwen2.5-VL for the tokens of a tokenizer."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     config = Qwen2_5_VLConfig(
