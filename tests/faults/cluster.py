@@ -52,9 +52,9 @@ class Cluster:
 
     def close(self) -> None:
         """End both nodes."""
-        for node in (self.other, self.head):
-            self.send(node, signal.SIGCONT)
-            self.send(node, signal.SIGKILL)
+        for process in reversed(self._started):
+            self.send(process.pid, signal.SIGCONT)
+            self.send(process.pid, signal.SIGKILL)
         for process in self._started:
             process.wait()
         self._log.close()
@@ -75,5 +75,9 @@ class Cluster:
     def _await_nodes(self, count: int) -> None:
         until = time.monotonic() + PATIENCE
         while Path(self._log.name).read_text().count("Ray runtime started") < count:
-            assert time.monotonic() < until, "a node did not come up"
+            ended = [p for p in self._started if p.poll() is not None]
+            if ended or time.monotonic() > until:
+                self.close()
+                said = Path(self._log.name).read_text()[-1000:]
+                raise AssertionError(f"a node did not come up: {said}")
             time.sleep(0.1)

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 from pathlib import Path
@@ -197,3 +198,51 @@ def test_rewind_keeps_the_checkpoint_that_is_continued_from(tmp_path: Path):
     attempts.rewind(tmp_path, Report(step=2, info={"resumed": "at 2"}))
     assert [c.step for c in attempts.checkpoints(tmp_path)] == [2]
     assert [line.report.step for line in attempts.read_reports(tmp_path)] == [1, 2, 2]
+
+
+def test_a_checkpoint_that_changes_while_it_is_copied_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By a worker on a node that was given up: it writes on in the attempt it was given."""
+    old, new = tmp_path / "1-a", tmp_path / "2-b"
+    record(old, report(1, "c1"), report(2, "c2"), report(3, "c3"))
+    new.mkdir()
+    copy = attempts._copy
+
+    def meddled(source: Path, target: Path) -> None:
+        if source.name == "c3":
+            source.unlink()  # gone before it is copied
+        copy(source, target)
+        if source.name == "c2":
+            source.write_text("torn apart")  # changed meanwhile
+
+    monkeypatch.setattr(attempts, "_copy", meddled)
+    copies = attempts.continue_from(old, new)
+    assert [(c.path.name, c.step) for c in copies] == [("c1", 1)]
+    assert sorted(p.name for p in new.iterdir()) == ["c1", attempts.REPORTS]
+    assert [line.report.step for line in attempts.read_reports(new)] == [1]
+
+
+def test_a_disk_that_is_full_is_no_checkpoint_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    record(tmp_path / "1-a", report(1, "c1"))
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(attempts, "_copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        attempts.continue_from(tmp_path / "1-a", tmp_path / "2-b")
+
+
+def test_a_crash_while_rewinding_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    record(tmp_path, *(report(s, f"c{s}") for s in (1, 2, 3)))
+
+    def crash(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        attempts.rewind(tmp_path, report(2, loss=1.0))
+    assert [c.step for c in attempts.checkpoints(tmp_path)] == [3, 2, 1]
