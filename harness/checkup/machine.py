@@ -94,7 +94,7 @@ def pins(lock: Path = LOCK) -> Finding:
 
 
 def torch(seconds: float = TORCH_SECONDS) -> Finding:
-    """Whether torch loads, in a process of its own, and its CUDA works on the GPUs that are here."""
+    """Whether torch loads, in a process of its own, and its CUDA works on the GPUs here."""
     try:
         version, cuda, count, reason = json.loads(probe(TORCH, seconds=seconds))
     except ProbeError as error:
