@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stillhouse-env
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env demo test test-all check bench clean-demo
+.PHONY: env demo test test-all test-backends check bench clean-demo
 
 env: $(STAMP)
 
@@ -28,6 +28,10 @@ test: env
 
 test-all: env
 	$(BIN)/python -m pytest -q
+
+# Real servers, started and stopped by the tests: PostgreSQL, S3, MLflow, Ray clusters, Slurm jobs.
+test-backends: env
+	$(BIN)/python -m pytest -q -m backend
 
 check: env
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NOISE = ("(Background on this error", "[SQL:")
+"""What SQLAlchemy adds below the line that says what is wrong."""
 State = Literal["ok", "warn", "fail"]
 
 
@@ -55,6 +57,6 @@ def probe(code: str, *arguments: str, seconds: float) -> str:
     except subprocess.TimeoutExpired as error:
         raise ProbeError(f"no answer in {seconds:g} s") from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
-        raise ProbeError(lines[-1][:500])
+        lines = [line for line in done.stderr.splitlines() if line and not line.startswith(NOISE)]
+        raise ProbeError((lines or [f"ended with code {done.returncode}"])[-1][:500])
     return (done.stdout.strip().splitlines() or [""])[-1]

@@ -109,7 +109,7 @@ def _schema(uri: str) -> Finding:
     try:
         there, newest = json.loads(probe(SCHEMA, uri, seconds=MLFLOW_SECONDS))
     except ProbeError as error:
-        locked = "locked" in str(error)
+        locked = "database is locked" in str(error)
         fix = (
             "another program holds it: stop it, or wait"
             if locked

@@ -115,6 +115,6 @@ def skewed(check: str, skew: float, whose: str) -> Finding:
         return warn(
             check,
             f"this machine is {abs(skew):.0f} s {ahead} {whose}",
-            "set the clock (chronyd, timedatectl): times in the journal decide what is latest",
+            "set the clock (chronyd, timedatectl): the journal's times tell which plan is latest",
         )
     return ok(check, f"within {SKEW_SECONDS:g} s of {whose}")

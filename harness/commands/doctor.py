@@ -34,7 +34,7 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check Python, packages, torch, GPUs, the workspace, Ray and MLflow; say what to mend.
+    """Check Python, packages, torch and CUDA, GPUs, workspace, Ray and MLflow; say what to mend.
 
     Example: stillhouse doctor studies/quickstart/study.yaml
     """

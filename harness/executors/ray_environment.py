@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,16 +126,27 @@ def start_error(address: str | None, error: Exception) -> HarnessError:
     return HarnessError(f"{told} `--inline` runs without Ray.")
 
 
+def signal_handlers() -> Callable[[], None]:
+    """Remember the signal handlers in force; what is returned puts them back.
+
+    Ray installs its own for SIGTERM when it starts, Tune for SIGUSR1 with each tuner.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+
+    def put_back() -> None:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+    return put_back
+
+
 @contextmanager
 def starting(variables: Mapping[str, str]) -> Iterator[None]:
-    """While Ray starts: variables that its local workers inherit, and ours put back afterwards.
-
-    Signal handlers too: Ray installs its own for SIGTERM.
-    """
+    """While Ray starts: variables that its local workers inherit, and ours put back afterwards."""
     kept = {name: os.environ.get(name) for name in variables}
-    handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    put_back = signal_handlers()
     os.environ.update(variables)
     try:
         yield
@@ -145,5 +156,4 @@ def starting(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        put_back()

@@ -163,11 +163,10 @@ class RayExecutor(Executor):
 def _ask_nodes(reader: Reader, path: str) -> dict[str, str]:
     """What `reader` returns on each node that is alive, or why it did not."""
     asked = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(reader).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-            asked[ray_environment.name_of(node)] = task.remote(path)
+    for node in (node for node in ray.nodes() if node["Alive"]):
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = ray.remote(reader).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+        asked[ray_environment.name_of(node)] = task.remote(path)
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
     return {name: _answer(reference) for name, reference in asked.items()}
 
@@ -201,8 +200,7 @@ class _Search(Searcher):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None:
         """Nothing is restored from Tune."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing is restored from Tune."""
+    restore = save
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Search:
         return self
@@ -241,6 +239,11 @@ class _Listener(Callback):  # type: ignore[misc]
 
     def __init__(self, jobs: HandOut) -> None:
         self._handed = jobs
+        self._put_back = ray_environment.signal_handlers()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """Tune has just taken SIGUSR1 for itself."""
+        self._put_back()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Callback, ())
@@ -278,16 +281,13 @@ class _Worker(Trainable):  # type: ignore[misc]
     """A warm process that executes one job after another."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first job."""
-        self._take(config)
+        """Take a job."""
+        self._running = execute_file(Path(config["job"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job."""
-        self._take(new_config)
+        self.setup(new_config)
         return True
-
-    def _take(self, config: dict[str, Any]) -> None:
-        self._running = execute_file(Path(config["job"]))
 
     def step(self) -> dict[str, Any]:
         """Reports until it is time to send them, or the end."""

@@ -299,17 +299,8 @@ def _relax(connection: Any, _record: object) -> None:
 
 
 def schema_of(uri: str) -> tuple[str, str]:
-    """Schema of a database and the one this MLflow wants; nothing is written.
+    """Schema of a database (empty if it has none) and the one this MLflow wants; writes nothing."""
+    from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version
+    from sqlalchemy import create_engine
 
-    Raises:
-        Exception: whatever SQLAlchemy or its driver says if the database cannot be read.
-    """
-    import sqlalchemy
-    from alembic.migration import MigrationContext
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
-    engine = sqlalchemy.create_engine(uri)
-    with engine.connect() as connection:
-        there = MigrationContext.configure(connection).get_current_revision()
-    engine.dispose()
-    return there or "", str(_get_latest_schema_revision())
+    return _get_schema_version(create_engine(uri)) or "", str(_get_latest_schema_revision())
