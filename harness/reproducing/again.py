@@ -18,7 +18,7 @@ from harness.trial import Trial
 from harness.workspace import Workspace
 
 Echo = Callable[[str], None]
-QUIET_SECONDS = 2.0
+QUIET_SECONDS = 5.0
 """Between two lines of progress."""
 
 
@@ -57,14 +57,14 @@ def run_again(
     limit_threads(recorded.cpus)  # before the subject imports a numerical library
     reports: list[Line] = []
     ended = Ended(state="failed", reason="ended without an outcome")
-    shown = time.time()
+    began = shown = time.time()
     for at, event in execute(_job(recorded, made, rung, folder, workspace)):
         if isinstance(event, Ended):
             ended = event
             break
         reports.append(Line(at, event))
         if at - shown > QUIET_SECONDS:
-            echo(f"           {_progress(made, event)}")
+            echo(f"           {_progress(made, event)}, {at - began:.0f} s")
             shown = at
     return Again(made, folder, reports, ended)
 

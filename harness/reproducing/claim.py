@@ -12,12 +12,13 @@ from harness.errors import HarnessError, NotJudgedError
 from harness.journal import History, Planned
 from harness.plan import PlannedContrast
 from harness.planning.plan_text import duration, plural
-from harness.reproducing import fresh, ladder, stored
+from harness.reproducing import fresh, ladder, stored, surroundings
 from harness.reproducing.again import Echo, run_again
 from harness.reproducing.comparison import Compared
 from harness.reproducing.found import Reproduction
 from harness.reproducing.judging import weakest
-from harness.reproducing.one_trial import Asked, loaded, reproduce_trial
+from harness.reproducing.ladder import Level
+from harness.reproducing.one_trial import Asked, loaded, opening, reproduce_trial
 from harness.reproducing.places import Places
 from harness.reproducing.recorded import Recorded, record_of
 from harness.reproducing.restudy import Numbers, Restudied, restudy, with_replicates
@@ -68,15 +69,17 @@ def reproduce_claim(
         subject, _ = loaded(first)
         known["level"] = "tables"
         return stored.reproduce_tables(first, subject, workspace, known, contrast)
-    for line in _price(claim, asked):
+    told, rung = _opening(claim, asked)
+    for line in told:
         echo(line)
     asked = replace(
-        asked, metrics={claim.contrast.metric}, family=len(claim.trials), verdicts=False
+        asked, level=rung, metrics={claim.contrast.metric}, family=len(claim.trials), alone=False
     )
     parts = []
     for number, recorded in enumerate(claim.trials, 1):
-        echo(f"trial      {number}/{len(claim.trials)}")
+        echo(f"trial      {number}/{len(claim.trials)}  {recorded.trial.short}")
         parts.append(reproduce_trial(recorded, asked, workspace, echo))
+        echo(f"           {parts[-1].decision}: {parts[-1].reason}")
     return _judged(claim, parts, known)
 
 
@@ -146,25 +149,24 @@ def _declaring(contrast: str, key: str, history: History, places: Places) -> Pla
     raise HarnessError(f"no study declares contrast {contrast!r} ({known}). Looked in:{looked}")
 
 
-def _price(claim: Claim, asked: Asked) -> list[str]:
-    """What the whole set costs on the rung asked for."""
-    seconds = gpu_hours = 0.0
+def _opening(claim: Claim, asked: Asked) -> tuple[list[str], Level]:
+    """The set, what differs, what each rung costs for all of it; and the rung to climb."""
+    ladders, differences = [], []
     for recorded in claim.trials:
-        subject, _ = loaded(recorded)
-        priced = {p.rung: p for p in ladder.prices(recorded, subject)}
-        level = asked.level
-        if level == "auto":
-            level = "train" if priced["measure"].refused else "measure"
-        seconds += priced[level].seconds or 0.0
-        gpu_hours += priced[level].gpu_hours
-    gpu = f", {gpu_hours:.3g} GPU-h" if gpu_hours else ""
-    of = claim.made.plan.replicates
-    arms = len({r.trial.arm for r in claim.trials})
-    return [
+        subject, problem = loaded(recorded)
+        ladders.append(ladder.prices(recorded, subject))
+        here = surroundings.now(recorded, subject).differences if subject else [problem]
+        differences += here
+    of, arms = claim.made.plan.replicates, len({r.trial.arm for r in claim.trials})
+    total = [ladder.together(rungs) for rungs in zip(*ladders, strict=True)]
+    rung = ladder.chosen(asked.level, total, claim.contrast.id)
+    told = [
         f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
         f"{claim.replicates} of {of} replicates give this verdict by themselves",
-        f"price      {duration(seconds / 3600)}{gpu} at level {asked.level}",
+        *opening(list(dict.fromkeys(differences)), [price.line() for price in total]),
+        f"level      {rung}: {ladder.WHAT[rung]}",
     ]
+    return told, rung
 
 
 def _judged(claim: Claim, parts: Sequence[Reproduction], known: dict[str, Any]) -> Reproduction:

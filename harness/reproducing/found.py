@@ -50,8 +50,6 @@ def lines(found: Reproduction) -> list[str]:
     for part in found.parts:
         out.append(f"{part.short}  {part.decision}: {part.reason}")
     out += side_by_side(found.values)
-    if not found.values and found.differences and not found.folder:
-        out += [f"differs    {line}" for line in found.differences]
     if found.folder:
         out.append(f"folder     {found.folder}")
     if found.verdicts:

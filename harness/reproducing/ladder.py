@@ -67,6 +67,18 @@ def prices(recorded: Recorded, subject: Subject | None) -> list[Price]:
     ]
 
 
+def together(prices: Sequence[Price]) -> Price:
+    """One rung of several trials: the sum, or why one of them cannot be climbed."""
+    first = prices[0]
+    refused = [price.refused for price in prices if price.refused]
+    if refused:
+        named = f"{len(refused)} of {len(prices)} trials: {refused[0]}"
+        return Price(first.rung, None, refused=named)
+    known = [price.seconds for price in prices if price.seconds is not None]
+    seconds = sum(known) if len(known) == len(prices) else None
+    return Price(first.rung, seconds, sum(p.gpu_hours for p in prices), first.basis)
+
+
 def chosen(level: Level, ladder: Sequence[Price], key: str) -> Rung:
     """The rung to climb; `auto` is measuring where a student is kept, else training.
 

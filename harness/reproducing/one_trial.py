@@ -29,8 +29,8 @@ class Asked:
     """Numbers to judge; default those that the study reports."""
     family: int = 1
     """Trials judged together."""
-    verdicts: bool = True
-    """Whether to work out the study's verdicts with the new numbers."""
+    alone: bool = True
+    """False for a trial of a claim, which tells differences, ladder and verdicts for all."""
 
 
 def reproduce_trial(
@@ -42,7 +42,7 @@ def reproduce_trial(
         "short": recorded.trial.short,
         "study": recorded.study,
     }
-    for line in headline(recorded):
+    for line in headline(recorded) if asked.alone else ():
         echo(line)
     subject, problem = loaded(recorded)
     try:
@@ -50,11 +50,12 @@ def reproduce_trial(
         known["differences"] = here.differences if here else [problem]
         priced = ladder.prices(recorded, subject)
         known["ladder"] = [price.line() for price in priced]
-        for line in opening(known["differences"], known["ladder"]):
+        for line in opening(known["differences"], known["ladder"]) if asked.alone else ():
             echo(line)
         rung = ladder.chosen(asked.level, priced, recorded.key)
         known["level"] = rung
-        echo(f"level      {rung}: {ladder.WHAT[rung]}")
+        if asked.alone:
+            echo(f"level      {rung}: {ladder.WHAT[rung]}")
         if rung == "tables":
             return stored.reproduce_tables(recorded, subject, workspace, known)
         if here is None:
@@ -144,7 +145,7 @@ def _judged(
     result = Reproduction(
         **known, decision=found.decision, reason=found.reason, values=found.values
     )
-    if asked.verdicts and recorded.trial.kind == "trial" and found.values:
+    if asked.alone and recorded.trial.kind == "trial" and found.values:
         told, changed = _verdicts(recorded, result, workspace)
         result = result.model_copy(update={"verdicts": told, "verdict_changed": changed})
     (made.folder / "reproduction.json").write_text(result.model_dump_json(indent=1) + "\n")

@@ -34,8 +34,9 @@ class Restudied:
         return answer(self.plan, self.study, self.history)
 
     def verdicts(self) -> dict[str, Verdict]:
-        """Contrast id -> verdict on the declared contrasts."""
-        return {v.id: v for v in self.answer().verdicts if v.planned}
+        """Contrast id -> verdict on the declared contrasts, those declared late included."""
+        declared = {contrast.id for contrast in self.plan.contrasts}
+        return {v.id: v for v in self.answer().verdicts if v.id in declared}
 
     def with_numbers(self, numbers: Numbers) -> Restudied:
         """The study with these numbers in the place of the recorded ones."""

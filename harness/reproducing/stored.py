@@ -124,7 +124,7 @@ def _answered(folder: Path, recorded: Recorded, workspace: Workspace) -> Answer:
 
 def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], list[str]]:
     """Numbers of declared verdicts and of the arms' table; verdicts that are another now."""
-    before = {v.id: v for v in then.verdicts if v.planned and contrast in ("", v.id)}
+    before = {v.id: v for v in then.verdicts if contrast == v.id or (v.planned and not contrast)}
     after = {v.id: v for v in now.verdicts}
     changed = [
         f"{name}: {v.verdict} recorded, {after[name].verdict if name in after else 'gone'} now"

@@ -29,7 +29,7 @@ def test_a_clear_claim_takes_two_replicates_of_both_arms(ran):
     assert (found.decision, found.exit_code, found.contrast) == ("bit-equal", 0, "H1")
     assert {p.key for p in found.parts} == {ran.key_at(x, r) for x in (0.0, 1.0) for r in (0, 1)}
     assert found.verdict_changed is False
-    assert any(line.startswith("price") for line in said)
+    assert any(line.startswith("ladder") for line in said)
     assert any("the first 2 of 5 replicates" in line for line in said)
 
 
