@@ -40,7 +40,7 @@ DESIGNS: dict[str, str] = {
 }
 """Design -> its arms, in words."""
 
-LATER_FIELDS = ("resolution",)
+LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -230,8 +230,6 @@ class Study(StudyFile):
             if content[name] == StudyFile.model_fields[name].default:
                 del content[name]
         content["protocol"] = Path(self.protocol).name
-        if not self.reruns:
-            del content["reruns"]  # studies recorded before there were any keep their digest
         return hashlib.sha256(canonical(content)).hexdigest()
 
     def levels(self) -> dict[str, dict[str, Level]]:
