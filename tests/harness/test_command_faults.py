@@ -27,7 +27,7 @@ subject = CommandSubject(settings(grace_seconds=float(sys.argv[3])), folder)
 for report in subject.run(recipe(sys.argv[2]), context(folder / "a")):
     pass
 """
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def _wait(what: str, found: object) -> None:

@@ -215,7 +215,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path: Path) -> None:
         [sys.executable, str(script), "run", str(file), "--inline", "--no-mlflow",
          "--workspace", str(_place(study).root)],
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
-        timeout=120,
+        timeout=400,
     )  # fmt: skip
     assert told.returncode == 130, told.stdout + told.stderr
     # `polite` would sleep at step two again, so what continues must be past it.
