@@ -61,6 +61,7 @@ def command(
     the first three, 1, 3.
 
     Example: stillhouse reproduce 1f9c2a7b --level train
+
     Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """
     from harness import reproduce

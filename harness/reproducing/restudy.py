@@ -47,7 +47,12 @@ class Restudied:
         kept = [
             t for t in self.plan.trials if t.trial.kind != "trial" or t.trial.replicate < replicates
         ]
-        update = {"trials": kept, "replicates": replicates}
+        smaller = replace(self, plan=self.plan.model_copy(update={"trials": kept}))
+        return smaller.judged_on(replicates)
+
+    def judged_on(self, replicates: int) -> Restudied:
+        """Planned so from the start: no replicate is missing, and none was added later."""
+        update = {"replicates": replicates, "frozen_replicates": replicates}
         return replace(self, plan=self.plan.model_copy(update=update))
 
     @property
@@ -107,7 +112,8 @@ def with_replicates(
         history.trials[trial.key] = _made_up(trial, numbers, made)
     plan = make_plan(study, history, workspace=workspace, check_devices=False)
     prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
-    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+    larger = Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+    return larger.judged_on(top + 1)
 
 
 def _made_up(trial: Trial, numbers: Mapping[str, float | None], made: Restudied) -> TrialHistory:
