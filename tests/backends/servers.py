@@ -24,6 +24,8 @@ START_SECONDS = 120.0
 BUCKET = "stillhouse"
 KEYS = {"AWS_ACCESS_KEY_ID": "stillhouse", "AWS_SECRET_ACCESS_KEY": "stillhouse"}
 KEYS |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
+"""A token file in the home folder would switch authentication on."""
 
 
 def free_port() -> int:
@@ -193,7 +195,7 @@ class RayCluster:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), **NO_TOKEN},
             )
         self.nodes.append(node)
         wait_until(lambda: b"Ray runtime started" in log.read_bytes(), node, log)
