@@ -36,8 +36,8 @@ def tracking(
 def cluster() -> Iterator[servers.RayCluster]:
     made = servers.RayCluster()
     try:
-        made.add(1)
-        made.add(1)
+        made.add(2)
+        made.add(2)
         yield made
     finally:
         made.end()

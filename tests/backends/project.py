@@ -68,7 +68,8 @@ class Project:
         filled = STUDY.format(name=name, cycles=cycles, seconds=seconds, replicates=replicates)
         self.file.write_text(filled + more)
         self.workspace = Workspace(folder / "stillhouse-workspace")
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""}
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+        self.environment.pop("RAY_ADDRESS", None)
         self.processes: list[subprocess.Popen[str]] = []
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -93,11 +93,11 @@ def test_files_lie_in_the_store_and_come_back_whole(
     held = {o["Key"]: o["Size"] for o in listed}
     recorded = Recorded(tracking, "served")
     run = recorded.kind("trial")[0]
-    for name in ("recipe.json", "items.csv"):
-        kept = [key for key in held if run.info.run_id in key and key.endswith(f"/{name}")]
-        assert len(kept) == 1, (name, sorted(held))
+    kept = [key for key in held if run.info.run_id in key and key.endswith("/recipe.json")]
+    assert len(kept) == 1, sorted(held)
     back = Path(recorded.client.download_artifacts(run.info.run_id, "recipe.json", str(tmp_path)))
-    assert json.loads(back.read_text())["part"]["x"] in (0.0, 1.0)
+    assert back.stat().st_size == held[kept[0]]
+    assert json.loads(back.read_text())["recipe"]["part"]["x"] in (0.0, 1.0)
     study = recorded.kind("study")[0]
     page = next(f for f in recorded.files(study) if f.endswith("report.html"))
     got = Path(recorded.client.download_artifacts(study.info.run_id, page, str(tmp_path)))
@@ -196,3 +196,4 @@ def test_shards_fill_one_experiment(tracking: servers.Tracking, folder: Path):
     assert len(keys) == 8
     assert {r.info.status for r in recorded.kind("trial")} == {"FINISHED"}
     assert [r.data.metrics["n_done"] for r in recorded.kind("arm")] == [4.0, 4.0]
+    assert recorded.kind("study")[0].data.tags[TAG + "state"] == "done"
