@@ -217,6 +217,45 @@ def test_a_refused_run_is_reported_and_the_others_are_written(tmp_path: Path) ->
     assert {store.runs[key].status for key in others} == {"FINISHED"}
 
 
+def test_what_was_refused_in_passing_is_offered_again_at_the_end(tmp_path: Path) -> None:
+    """A database in trouble is told as BAD_REQUEST, like a request that is wrong for ever."""
+    store, refused = FakeStore(), list[str]()
+    tracker, recorder = _recorder(tmp_path, store)
+    bad = recorder.plan.trials[1].trial
+
+    def fault(when: str, call: str, ident: str) -> None:
+        if (when, call, ident) == ("before", "log", bad.key) and len(refused) < 1:
+            refused.append(ident)
+            raise RefusedError("bad connection")
+
+    store.fault = fault
+    for planned in recorder.plan.trials:
+        recorder.whole(planned.trial)
+    assert tracker.close() == []
+    assert refused == [bad.key]
+    assert {run.status for run in store.runs.values()} == {"FINISHED"}
+    written = [(p.name, p.step) for ident, p in store.rows if ident == bad.key]
+    assert len(written) == len(set(written)) >= 6
+
+
+def test_runs_whose_creation_was_in_doubt_are_made_single_at_the_end(tmp_path: Path) -> None:
+    """The request may still be on its way when the second one is answered."""
+    store, failed = FakeStore(), list[str]()
+    tracker, recorder = _recorder(tmp_path, store)
+    late = recorder.plan.trials[2].trial
+
+    def fault(when: str, call: str, ident: str) -> None:
+        if (when, call, ident) == ("before", "create", late.key) and not failed:
+            failed.append(ident)
+            raise ConnectionError("timed out")
+
+    store.fault = fault
+    for planned in recorder.plan.trials:
+        recorder.whole(planned.trial)
+    assert tracker.close() == []
+    assert [ident for name, ident in store.calls if name == "only"] == [late.key]
+
+
 def test_a_second_start_finds_everything_and_writes_nothing(tmp_path: Path) -> None:
     store = FakeStore()
     tracker, recorder = _recorder(tmp_path, store)

@@ -43,6 +43,30 @@ def test_a_dead_worker_is_retried_once_and_continues_bit_for_bit(tmp_path: Path)
     assert sum(line.startswith("resume") for line in broken.said) == 4
 
 
+def test_what_a_dead_worker_wrote_and_did_not_send_is_told_the_tracker(place: Place):
+    """Reports travel in bundles, and the last bundle of a dead worker never arrives."""
+
+    class Silent(Dying):
+        def run(self, jobs, on_event, stop) -> None:
+            def tell(job, event, at) -> None:
+                if not isinstance(event, Report) or event.step != 2 or job.attempt > 1:
+                    on_event(job, event, at)
+
+            super().run(jobs, tell, stop)
+
+    told: list[tuple[str, int, int]] = []
+
+    class Listener(Spy):
+        def report(self, key, attempt, report, folder, at) -> None:
+            told.append((key, attempt, report.step))
+
+    result = place.run(place.study(recipe="{cycles: 4}"), executor=Silent(), tracker=Listener())
+    assert result.exit_code == 0
+    for trial in place.trials():
+        steps = [(attempt, step) for key, attempt, step in told if key == trial.key]
+        assert steps == [(1, 1), (1, 2), (2, 3), (2, 4), (2, 4)]
+
+
 def test_a_worker_that_dies_again_is_given_up(place: Place):
     result = place.run(place.study(recipe="{cycles: 4}"), executor=Dying(times=9))
     assert result.exit_code == 1
