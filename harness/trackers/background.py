@@ -23,7 +23,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
 MAX_WAITING_POINTS = 500_000
 """Beyond this, points wait in the journal only; such runs are marked for `sync`."""
 CLOSING_GRACE, ABSENT_GRACE = 10.0, 2.0
-"""Seconds a server gets to come back at the end: one that worked before, one that never did."""
+"""Seconds a server gets to come back, at the end or after its last answer then: one that worked
+before, one that never did."""
 
 
 Action = Callable[["Background"], None]
@@ -112,7 +113,7 @@ class Background:
 
     def _patience_ended(self) -> bool:
         grace = CLOSING_GRACE if self._reached else ABSENT_GRACE
-        return time.monotonic() > self._closing_at + grace
+        return time.monotonic() > max(self._closing_at, self._moved_at) + grace
 
     def _absorb(self) -> bool:
         """Wait for news, linger for more, apply all; True when asked to stop."""
