@@ -23,7 +23,8 @@ def command(
         int | None, typer.Option(min=0, help="GPUs a node; default what a trial asks for.")
     ] = None,
     cpus: Annotated[
-        int | None, typer.Option(min=1, help="Cores a node; default what its trials ask for.")
+        int | None,
+        typer.Option(min=1, help="Cores a node; default for as many trials as fit on its GPUs."),
     ] = None,
     time: Annotated[str, typer.Option(help="Time limit, as Slurm reads it.")] = "24:00:00",
     partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
@@ -53,12 +54,18 @@ def command(
     Example: stillhouse slurm studies/quickstart/study.yaml --array 8 --time 12:00:00 --gpus 1
     """
     from harness.batch.slurm_script import Request, script, write
+    from harness.errors import HarnessError
     from harness.program import executable
     from harness.study import load
     from harness.workspace import Workspace
 
     loaded = load(study)
     wanted = loaded.resources
+    if not array and cpus is None and not wanted.gpus:
+        raise HarnessError(
+            "give --cpus, the cores of a node: trials of this study ask for no GPU by which to "
+            "count how many fit. --array N runs one trial at a time in each of N jobs instead."
+        )
     gpus_a_node = gpus if gpus is not None else _whole(wanted.gpus)
     at_once = 1
     if not array and wanted.gpus:

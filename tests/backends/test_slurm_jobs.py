@@ -82,3 +82,23 @@ def test_one_allocation_runs_the_study_in_ray_and_passes_the_notice_on(
     assert again.returncode == 0, output
     assert len(project.scores()) == 6
     assert max(len(t.attempts) for t in project.trials()) == 2
+
+
+def test_one_allocation_without_gpus_asks_for_its_cores(project: Project):
+    done = project.call("slurm", str(project.file), "-o", "-")
+    assert done.returncode == 2
+    assert "--cpus" in done.stderr
+    assert "--array" in done.stderr
+    given = project.call("slurm", str(project.file), "-o", "-", "--cpus", "64", "--nodes", "3")
+    assert "--cpus-per-task=64" in given.stdout
+    assert "--num-cpus=64 --num-gpus=0" in given.stdout
+
+
+def test_gpus_of_a_node_are_filled_with_trials(project: Project):
+    text = project.file.read_text().replace(
+        "replicates:", "resources: {gpus: 0.5, cpus: 4}\nreplicates:"
+    )
+    project.file.write_text(text)
+    done = project.call("slurm", str(project.file), "-o", "-", "--gpus", "8")
+    assert "--gpus-per-node=8" in done.stdout
+    assert "--cpus-per-task=64" in done.stdout, "two trials a GPU, four cores each"
