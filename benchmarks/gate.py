@@ -58,9 +58,9 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
     from recipes.data.toyworld import ToyWorldSource
     from recipes.families.toyworld import shared
     from recipes.recipe import Recipe
+    from recipes.reference_pictures import pictures_of
     from recipes.references import (
         keep_teacher_features,
-        pictures_of,
         teacher_features,
         teacher_settings,
     )

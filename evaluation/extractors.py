@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from evaluation.import_string import resolve
 
 if TYPE_CHECKING:
-    from evaluation.protocol import Component
+    from evaluation.protocol_parts import Component
 
 PROBE_PICTURES = 4
 PROBE_VALUES = 16

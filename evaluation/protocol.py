@@ -12,25 +12,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import rfc8785
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
-from pydantic import NonNegativeInt as Count
+from pydantic import Field, JsonValue, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from evaluation.filed import place
 from evaluation.import_string import resolve
 from evaluation.items import Item, check_items, item_set_hash
+from evaluation.protocol_parts import (
+    IMPORT_STRING,
+    Component,
+    Diversity,
+    EditScoring,
+    Intervals,
+    ItemSet,
+    Manifold,
+    Part,
+    References,
+    Sampler,
+)
 
 PROTOCOLS = Path(__file__).parent / "protocols"
-IMPORT_STRING = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 PROSE: dict[str, Any] = {
     "description": True,
     "extractor": {"fetch": True},
@@ -38,119 +40,6 @@ PROSE: dict[str, Any] = {
     "oracle": {"fetch": True},
 }
 """Fields for readers; they change no number and are left out of the fingerprint."""
-
-
-class Part(BaseModel):
-    """Base of every section: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Component(Part):
-    """Something the protocol uses, by import string."""
-
-    factory: str = Field(
-        pattern=IMPORT_STRING, description="package.module:callable that makes it."
-    )
-    args: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Keyword arguments of the factory."
-    )
-    digest: str | None = Field(
-        default=None,
-        description="Sha256 of its weights. None accepts what is there; the fingerprint still "
-        "holds the digest that was found.",
-    )
-    probe: str | None = Field(
-        default=None, description="Expected probe hash of an extractor; None skips the check."
-    )
-    fetch: str | None = Field(
-        default=None, description="Command that fetches or makes its weights; shown when missing."
-    )
-
-
-class ItemSet(Part):
-    """Which items, and how many of each category."""
-
-    factory: str = Field(
-        pattern=IMPORT_STRING,
-        description="Callable(t2i=counts, edit=counts) -> mappings with the fields of an Item; "
-        "torch-free.",
-    )
-    t2i: dict[str, PositiveInt] = Field(default_factory=dict, description="Prompts per category.")
-    edit: dict[str, PositiveInt] = Field(default_factory=dict, description="Cases per edit type.")
-
-
-class Sampler(Part):
-    """How a student is sampled."""
-
-    nfe: PositiveInt = Field(description="Network evaluations per picture; guidance counts double.")
-    noise_shape: tuple[PositiveInt, ...] = Field(
-        min_length=1, description="Shape of the initial noise of one sample."
-    )
-    settings: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Further settings, handed to the generator unread."
-    )
-
-
-class References(Part):
-    """What distances are measured to."""
-
-    factory: str = Field(
-        pattern=IMPORT_STRING,
-        description="Callable(category, count) -> uint8 pictures (count, 3, H, W).",
-    )
-    per_category: int = Field(ge=2, description="Reference pictures per prompt category.")
-    teacher_draws: tuple[Count, ...] = Field(
-        default=(),
-        description="Draws with which a teacher is sampled for the distance to it; not among the "
-        "student's draws, or a teacher would be at distance 0 from itself.",
-    )
-
-
-class EditScoring(Part):
-    """How preservation is computed; the formula is in `evaluation.edit`."""
-
-    preservation_scale: PositiveFloat = Field(
-        default=0.3, description="Rmse on [0, 1] pixels at which preservation reaches 0."
-    )
-    mask_dilation_px: Count = Field(
-        default=1, description="Pixels by which the edit mask is grown."
-    )
-    min_kept_share: float = Field(
-        default=0.1,
-        ge=0,
-        le=1,
-        description="Kept share of the frame below which the true result is the reference.",
-    )
-    whole_frame: Literal["truth", "oracle"] = Field(
-        default="truth",
-        description="What judges an edit below that share: pixels against the true result, or the "
-        "oracle's `kept` where it is finite.",
-    )
-
-
-class Diversity(Part):
-    """Several draws of a few prompts."""
-
-    per_category: Count = Field(default=0, description="Prompts per category drawn repeatedly.")
-    draws: int = Field(default=2, ge=2, description="Draws of each of them.")
-
-
-class Manifold(Part):
-    """Settings of precision, recall, density and coverage."""
-
-    k: PositiveInt = Field(default=5, description="Which nearest neighbour gives the radius.")
-    max_blocks: PositiveInt = Field(
-        default=8, description="Most disjoint blocks of the reference that are averaged."
-    )
-
-
-class Intervals(Part):
-    """Settings of the intervals within one checkpoint."""
-
-    level: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence level.")
-    resamples: PositiveInt = Field(default=2000, description="Bootstrap resamples over items.")
-    groups: int = Field(default=24, ge=2, description="Jackknife groups per category.")
 
 
 class Protocol(Part):
@@ -210,7 +99,11 @@ class Protocol(Part):
         Raises:
             ValueError: an item is malformed or repeated, or a category has another count.
         """
-        made = resolve(self.items.factory)(t2i=dict(self.items.t2i), edit=dict(self.items.edit))
+        self._check_item_file()
+        further = {} if self.items.file is None else {"file": self.items.file}
+        made = resolve(self.items.factory)(
+            t2i=dict(self.items.t2i), edit=dict(self.items.edit), **further
+        )
         items = check_items([Item.model_validate(dict(fields)) for fields in made])
         for task, counts in (("t2i", self.items.t2i), ("edit", self.items.edit)):
             found: dict[str, int] = {}
@@ -243,11 +136,51 @@ class Protocol(Part):
                 )
         return dict(found)
 
+    def missing(self) -> tuple[str, ...]:
+        """Files that measuring needs and that are not on this machine, one line each."""
+        parts: dict[str, tuple[JsonValue, str]] = {}
+        if self.items.file is not None:
+            parts["item set"] = (self.items.file, "")
+        parts["reference pictures"] = (self.references.args.get("folder"), "")
+        for role in ("extractor", "clip", "oracle"):
+            component: Component | None = getattr(self, role)
+            if component is not None:
+                parts[role] = (component.args.get("path"), component.fetch or "")
+        return tuple(
+            f"{what}: {place(path)}" + (f" ({fetch})" if fetch else "")
+            for what, (path, fetch) in parts.items()
+            if isinstance(path, str) and not place(path).exists()
+        )
+
+    def _check_item_file(self) -> None:
+        """Refuse an item file that is not the declared one."""
+        if self.items.file is None or self.items.digest is None:
+            return
+        path = place(self.items.file)
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        if found != self.items.digest:
+            raise ValueError(
+                f"{self.protocol_id}: {path} has sha256 {found}; the protocol was written for "
+                f"{self.items.digest}"
+            )
+
+    def _items_digest(self) -> str:
+        """What stands for the item set; a file that is not here is no error in a plan."""
+        if self.items.file is not None:
+            there = place(self.items.file).is_file()
+            if self.items.digest is not None:
+                if there:
+                    self._check_item_file()
+                return self.items.digest
+            if not there:
+                return "not here"
+        return item_set_hash(self.load_items())
+
     def fingerprint(self) -> str:
         """Sha256 (hex) over canonical JSON of the protocol, its item set and its digests."""
         content = {
             "protocol": self.model_dump(mode="json", exclude=PROSE),
-            "items": item_set_hash(self.load_items()),
+            "items": self._items_digest(),
             "digests": self.load_digests(),
         }
         return hashlib.sha256(rfc8785.dumps(content)).hexdigest()

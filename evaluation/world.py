@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol as Contract
 from typing import cast
@@ -204,13 +205,23 @@ def load_world(protocol: Protocol, *, cache: Path | None = None, device: str = "
         "clip": protocol.clip.model_dump(mode="json"),
         "references": protocol.references.model_dump(mode="json"),
     }
+    edit_pictures = resolve(protocol.edit_pictures) if protocol.edit_pictures else None
+    if edit_pictures is not None and protocol.items.file is not None:
+        edit_pictures = partial(
+            edit_pictures, file=protocol.items.file, resolution=protocol.resolution
+        )
+    if hasattr(oracle, "sources"):  # a judge that compares with the source
+        oracle.sources = edit_pictures
+    references = resolve(protocol.references.factory)
+    if protocol.references.args:
+        references = references(**protocol.references.args)
     return World(
         items=protocol.load_items(),
         extractor=extractor,
         clip=cast(Clip, clip),
-        reference_images=resolve(protocol.references.factory),
+        reference_images=references,
         oracle=cast(Oracle, oracle) if oracle is not None else None,
-        edit_pictures=resolve(protocol.edit_pictures) if protocol.edit_pictures else None,
+        edit_pictures=edit_pictures,
         device=device,
         cache=cache if digests else None,
         cache_key=hashlib.sha256(rfc8785.dumps(content)).hexdigest() if digests else "",

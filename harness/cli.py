@@ -23,12 +23,15 @@ COMMANDS = (
     "run",
     "status",
     "report",
+    "measure",
     "reproduce",
     "show",
     "logs",
     "ui",
     "sync",
     "export",
+    "slurm",
+    "doctor",
     "schema",
 )
 

@@ -128,6 +128,18 @@ class Fingerprints(_Frozen):
     )
 
 
+class Expected(_Frozen):
+    """What a subject expects one trial to cost before any has run."""
+
+    seconds: float = Field(gt=0, description="Wall time of one trial, measuring included.")
+    lo: float = Field(gt=0, description="Lower end of what is plausible.")
+    hi: float = Field(gt=0, description="Upper end.")
+    memory_gb: float | None = Field(
+        None, gt=0, description="Memory at the peak on one GPU, 10^9 bytes; None if not known."
+    )
+    basis: str = Field(description="What it rests on, assumptions included.")
+
+
 class Measurement(_Frozen):
     """Which protocol is run, when, and on which weights."""
 
@@ -155,6 +167,8 @@ class Context:
     cache: Path = field(default_factory=Path)
     """Shared, content-addressed; may be emptied at any time."""
     device: str = "cpu"
+    gpus: float = 0.0
+    """GPUs the trial has; a fraction where it shares one."""
     rank: int = 0
     world_size: int = 1
     deadline: float | None = None
@@ -162,6 +176,9 @@ class Context:
 
     The attempt is then closed as killed, reason `deadline`; the next `run` continues it from there.
     A trial that is nearly done may also finish; nothing forces it to stop.
+    """
+    student_settings: Mapping[str, Any] = field(default_factory=dict)
+    """For `measure`: what the files of a student from elsewhere do not say, e.g. `base` of a LoRA.
     """
 
 
@@ -182,8 +199,18 @@ class Subject(Protocol):
 
 
 # Optional names of a subject; the harness asks with getattr:
+#   recipe_model(base: Mapping) -> type[BaseModel]
+#       The model of recipes like this base, where `Recipe` alone does not say it.
+#   data_of(recipe: Mapping, replicate: int) -> str | None
+#       Data digest of one replicate, where replicates differ in it; None: there is no such trial.
+#   examine(student: Path, settings: Mapping) -> Mapping[str, Any]
+#       What a student from elsewhere is, without torch; raises ValueError for what `measure` would
+#       refuse.
 #   measure(student: Path, protocol: str, context: Context) -> Iterator[Report]
 #       Measure kept weights under a protocol, without training.
+#   recompute(folder: Path, step: int, recipe: Mapping, protocol: str, cache: Path) -> Mapping
+#       Metric -> number, worked out again from the items and features stored in an attempt folder.
+#       Nothing is sampled. Numbers it cannot work out are left out.
 #   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]
 #       name -> plain settings of the reference rows worth showing beside this recipe.
 #   reference(settings: Mapping, context: Context) -> Iterator[Report]
@@ -196,5 +223,10 @@ class Subject(Protocol):
 #       Protocol of a study that names none; default the first of `protocols`.
 #   scope(recipe: Mapping, protocol: str) -> str
 #       What a verdict is about, e.g. "on the toy world, 1.4 M parameters".
+#   missing(recipe: Mapping, protocol: str) -> Sequence[str]
+#       What a trial needs that is not on this machine (weights, data), one line each with the
+#       command that fetches it. `plan` shows it, `run` refuses to start while there is any.
+#   expected_cost(recipe: Mapping, protocol: str, resources: Mapping[str, float]) -> Expected | None
+#       Cost of one trial before any has run; `resources` holds gpus, cpus and measurements.
 #   project(assignments: Mapping[str, Any], recipe: Mapping) -> Mapping
 #       (none yet) reserved.

@@ -16,6 +16,7 @@ from harness.study_file.levels import Level, find, label_of
 from harness.study_file.recipe_model import Fault
 from harness.study_file.resolve import RecipeError, Resolver, nested, shares_of
 from harness.study_file.where import Where
+from harness.subjects import model_of
 from harness.trial import Arm, canonical
 
 MAX_NAME = 100
@@ -128,7 +129,7 @@ def combinations(study: Study) -> list[Combination]:
 
 def _layout(study: Study, subject: Subject) -> Layout:
     levels = study.levels()
-    resolver = Resolver(subject.Recipe, study.base).after(study.set)
+    resolver = Resolver(model_of(subject, study.base), study.base).after(study.set)
     fragments = {
         factor: {label: _fragment(subject, level) for label, level in own.items()}
         for factor, own in levels.items()

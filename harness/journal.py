@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.contract import Artifact, Estimate
+from harness.errors import WorkspaceError
+from harness.running.appending import append_line
 from harness.running.collector import paused
 from harness.trial import Trial
 
@@ -133,13 +135,19 @@ class Journal:
         self.file = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
 
     def append(self, record: Record) -> None:
-        """Write one record; closing and planning records reach the disk before this returns."""
-        line = record.model_dump_json(exclude_defaults=False) + "\n"
-        with self.file.open("a", encoding="utf-8") as handle:
-            handle.write(line)
-            handle.flush()
-            if not isinstance(record, Opened):
-                os.fsync(handle.fileno())
+        """Write one record, whole or not at all; all but openings are on disk when this returns.
+
+        Raises:
+            WorkspaceError: if it cannot be written (a full disk, most often).
+        """
+        line = record.model_dump_json(exclude_defaults=False)
+        try:
+            append_line(self.file, line, sync=not isinstance(record, Opened))
+        except OSError as error:
+            raise WorkspaceError(
+                f"the journal {self.file} cannot be written any more: {error.strerror or error}. "
+                "What was recorded is safe: free some space, then run the same command again."
+            ) from error
 
 
 class Attempt(BaseModel):
@@ -277,6 +285,18 @@ class History:
             if record.code_files is files
             else record.model_copy(update={"code_files": files})
         )
+
+    def latest_plan(self, study: str) -> Planned | None:
+        """What the study's last `run` planned; None if it never ran."""
+        return max(self.planned.get(study, ()), key=lambda planned: planned.at, default=None)
+
+    def now(self, study: str) -> float:
+        """Unix time for a new plan of the study: after its last one, though a clock was set back.
+
+        Otherwise the older plan would go on counting as the latest.
+        """
+        last = self.latest_plan(study)
+        return time.time() if last is None else max(time.time(), last.at + 1e-3)
 
     def find(self, prefix: str) -> list[str]:
         """Keys that start with a prefix (a bare key, or its first digits)."""

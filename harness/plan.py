@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.code_files import conflict
 from harness.contract import Fingerprints
 from harness.planning.amendments import Amendment, day
 from harness.planning.planned import (
@@ -18,6 +19,7 @@ from harness.planning.planned import (
     weights_of,
 )
 from harness.running.collector import paused
+from harness.subjects.settings import SubjectSpec
 from harness.trial import Arm
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Plan(BaseModel):
     question: str
     digest: str = Field(description="sha256 of the study's canonical JSON.")
     study_file: str
-    subject: str = Field(description="Import string of the subject, or `command`.")
+    subject: SubjectSpec = Field(description="Import string, or the settings of a command.")
     protocol: str = Field(description="Protocol name or path as the study gives it.")
     fingerprints: Fingerprints
     factors: dict[str, list[str]] = Field(description="Factor to level labels, in order.")
@@ -64,6 +66,10 @@ class Plan(BaseModel):
         default_factory=list, description="Keys once planned by this study, no longer."
     )
     warnings: list[str] = Field(default_factory=list)
+    not_here: list[str] = Field(
+        default_factory=list,
+        description="What trials need and this machine lacks: `run` refuses while there is any.",
+    )
 
     design: str = Field("full", description="How arms were chosen from the levels.")
     mixtures: dict[str, dict[str, dict[str, float]]] = Field(
@@ -125,6 +131,7 @@ def make_plan(
     workspace: Workspace,
     parallel: int | None = None,
     check_devices: bool = True,
+    gpus: int | None = None,
 ) -> Plan:
     """Plan a checked study against a history. Writes nothing.
 
@@ -134,6 +141,7 @@ def make_plan(
         workspace: where students are kept and trials are claimed.
         parallel: trials at once; default what fits on this machine.
         check_devices: refuse GPUs that are not here; off where the trials run elsewhere.
+        gpus: GPUs of the cluster that is planned for, instead of those here.
 
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
@@ -143,21 +151,27 @@ def make_plan(
     from harness.planning import cost
     from harness.planning.amendments import amendments, frozen_of
     from harness.planning.attainable import planned_contrast
+    from harness.planning.expected import not_here
     from harness.planning.matching import match
     from harness.planning.reuse import Recorded, orphans
     from harness.planning.trial_order import fingerprints_of, trials_of
     from harness.workspace import project_of
 
-    if check_devices:
+    if gpus is not None:
+        parallel = parallel or cost.parallel_of(study.resources, gpus)
+    elif check_devices:
         cost.check_devices(study.resources)
     subject = subjects.load(study.subject, project=project_of(study.file))
     made = layout(study, subject)
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
     recorded = Recorded(history, workspace, hasattr(subject, "measure"), tuple(study.measure_at))
-    planned = trials_of(study, subject, made.arms, prints)
-    trials = [recorded.judge(trial, prints.get(trial.arm, own)) for trial in planned]
-    keys = {(t.trial.arm, t.trial.replicate): t.trial.key for t in trials}
+    planned, of_rows = trials_of(study, subject, made.arms, prints)
+    own_prints = {**of_rows, **prints}
+    trials = [recorded.judge(trial, own_prints[trial.arm]) for trial in planned]
+    keys = {
+        (t.trial.arm, t.trial.replicate): t.trial.key for t in trials if t.trial.kind != "rerun"
+    }
     frozen = frozen_of(history, study.name)
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
@@ -175,7 +189,7 @@ def make_plan(
         )
         for contrast in study.contrasts
     ]
-    estimate = cost.cost_of(study, trials, history, parallel)
+    estimate = cost.cost_of(study, trials, history, parallel, subject)
     scope = getattr(subject, "scope", None)
     over = cost.budget_warning(study, estimate)
     lost = _lost(frozen)
@@ -206,6 +220,7 @@ def make_plan(
         cost=estimate,
         orphans=orphans(history, study.name, {t.key for t in planned} | set(keys.values())),
         warnings=warnings,
+        not_here=not_here(study, subject, (arm.recipe for arm in made.arms)),
         design=study.design,
         mixtures=shares,
         data={name: p.data for name, p in prints.items() if p.data != own.data},
@@ -260,13 +275,17 @@ def _shared(made: Layout) -> list[str]:
 
 
 def _differing(prints: Mapping[str, Fingerprints]) -> list[str]:
-    """Arms whose protocol or code is not the first arm's: their numbers do not compare."""
+    """Arms whose protocol or code is not the first arm's: their numbers do not compare.
+
+    Arms may run different source files; their code differs where a file of both does.
+    """
     found = []
     for part in ("protocol", "code"):
         groups: dict[str, list[str]] = {}
         for arm, own in prints.items():
             groups.setdefault(getattr(own, part), []).append(arm)
-        if len(groups) > 1:
+        firsts = {value: prints[arms[0]].code_files for value, arms in groups.items()}
+        if len(groups) > 1 and (part == "protocol" or conflict(firsts)):
             sizes = ", ".join(f"{len(arms)} arm(s) like {arms[0]}" for arms in groups.values())
             found.append(f"the {part} fingerprint is not the same for all arms: {sizes}")
     return found

@@ -16,3 +16,9 @@ def program() -> str:
     if shutil.which(NAME) or started.name != NAME:
         return NAME
     return min(os.path.relpath(started), str(started.absolute()), key=len)
+
+
+def executable() -> Path:
+    """Absolute path of this program, for scripts that start it where no shell was set up."""
+    found = shutil.which(NAME) or Path(sys.executable).with_name(NAME)
+    return Path(found).absolute()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import time
+import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness import subjects
 from harness.contract import Measurement, Subject
 from harness.executors.base import Executor
-from harness.journal import History, Journal, Planned, Superseded
+from harness.executors.deadline import Deadline
+from harness.journal import History, Journal
 from harness.plan import Plan, PlannedTrial
-from harness.planning.amendments import content_of, frozen_with
 from harness.planning.plan_text import amendment_lines
-from harness.running import claims, collector, display, refusals
+from harness.running import announcing, collector, display, refusals, shards
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
+from harness.running.shards import Shard
+from harness.running.standing import left_by_others
 from harness.trackers.base import Tracker
 from harness.trackers.guarded import GuardedTracker
 from harness.workspace import Workspace, project_of
@@ -50,6 +52,8 @@ class RunResult:
     """Metrics of the first table."""
     tally: Tally | None = None
     warnings: list[str] = field(default_factory=list)
+    left: Mapping[str, int] = field(default_factory=dict)
+    """Trials of other shards that have no result yet, by how they stand."""
 
 
 def history_of(study: Study, workspace: Workspace) -> History:
@@ -76,6 +80,7 @@ def run(
     parallel: int | None = None,
     ray_address: str | None = None,
     deadline: float | None = None,
+    shard: Shard | None = None,
     live: bool = False,
 ) -> RunResult:
     """Run what is missing, then analyse and report. Typing the same again continues.
@@ -93,56 +98,67 @@ def run(
         parallel: trials at once; default what the machine or cluster holds.
         ray_address: an existing Ray cluster to join.
         deadline: Unix time after which no trial starts, and those that run checkpoint and end.
+        shard: run this share of the trials only; other processes run the others.
         live: show the live view (a terminal).
 
     Raises:
         HarnessError: for anything the user has to decide or repair; nothing was started then.
     """
-    lock = claims.study_lock(workspace, study.name)
-    if claims.is_claimed(lock) and not smoke:
-        raise claims.claimed_error(lock, study.name)
+    if not smoke:
+        shards.refuse_claimed(workspace, study.name, shard)
     project = project_of(study.file)
     subject = subjects.load(study.subject, project=project)  # refuses what breaks the contract
     headline = tuple(name for name, spec in subject.metrics.items() if spec.headline)
-    planned = partial(_planned, study, workspace, parallel, ray_address)
+    make = partial(_executor, executor, study, parallel, ray_address, workspace)
+    at_once = parallel
+    if ray_address is not None and study.budget is not None and study.budget.hours is not None:
+        at_once = _room(make(), study, parallel)  # hours pass as fast as the cluster works
+    planned = partial(_planned, study, workspace, at_once, ray_address)
     history, plan = planned()
     for warning in plan.warnings:
         echo(f"warning   {warning}")
     for line in amendment_lines(plan):
         echo(f"amended   {line}")
+    refusals.refuse_missing(plan)
     if smoke:
         from harness.running.smoke import run_smoke
 
-        made = _executor(executor, study, parallel, ray_address, workspace)
         settings = _settings(study, plan, subject, project)
-        return RunResult(run_smoke(plan, settings, workspace, made, echo), plan)
+        return RunResult(run_smoke(plan, settings, workspace, make(), echo), plan)
     refusals.refuse_stale(plan, accept_stale, rerun_stale)
-    refusals.refuse_over_budget(study, plan, history, parallel, rerun_stale, over_budget)
-    page = workspace.study(study.name) / "report.html"
-    if not rerun_stale and not _to_run(plan) and _is_current(page, plan, history):
-        echo(f"nothing to run: all {len(plan.trials)} trials are there")
-        return RunResult(0, plan, report=page)
+    refusals.refuse_over_budget(study, plan, history, at_once, rerun_stale, over_budget)
+    mine = partial(_share, shard=shard)
+    idle = None if rerun_stale else _nothing_to_run(plan, mine(plan), history, workspace, echo)
+    if idle is not None:
+        return idle
 
     workspace.ensure_usable()
     calm = nullcontext() if executor == "inline" else collector.relaxed()
-    with Interrupts() as stop, claims.claim_study(workspace, study.name), calm:
+    ends = Deadline(shards.lock_of(workspace, study.name, shard).with_suffix(".notice"), deadline)
+    with (
+        shards.claim_run(workspace, study.name, shard),
+        ends.armed(),
+        Interrupts(ends.give_notice) as stop,
+        calm,
+    ):
         journal = Journal(workspace.journal)
         history, plan = planned()  # nobody else changes it any more
-        if rerun_stale and _supersede(plan, journal, history):
+        if rerun_stale and announcing.supersede(mine(plan), journal, history):
             history, plan = planned()
-        todo = _to_run(plan)
-        echo(f"plan      {_counted(plan)}")
-        if todo or not _is_announced(plan, history):
-            _announce(study, plan, journal, history, project)
-        made = _executor(executor, study, parallel, ray_address, workspace)
+        todo = _to_run(mine(plan))
+        echo(f"plan      {_counted(plan, shard, todo)}")
+        if todo or not announcing.is_announced(plan, history):
+            announcing.announce(study, plan, journal, history, project)
+        made = make()
         tell = GuardedTracker(tracker)
         tell.start(plan, history)
         result = RunResult(0, plan, headline=headline)
         try:
             if todo:
-                with display.make(plan, len(todo), echo, history, live=live) as view:
+                shown = plan.model_copy(update={"trials": mine(plan)})
+                with display.make(shown, len(todo), echo, history, live=live) as view:
                     driver = Driver(
-                        replace(_settings(study, plan, subject, project), deadline=deadline),
+                        replace(_settings(study, plan, subject, project), deadline=ends),
                         todo,
                         workspace=workspace,
                         journal=journal,
@@ -156,15 +172,40 @@ def run(
                         driver.run(made)
                     finally:
                         made.close()
-            if not stop():
-                _conclude(study, workspace, result, tell)
+            if not stop() and stop.notice != signal.SIGTERM:  # which leaves no time for it
+                with shards.concluding(workspace, study.name, shard):
+                    _conclude(study, workspace, result, tell)
+                    tell.close()
+                if shard is not None:
+                    now = history_of(study, workspace)
+                    result.left = left_by_others(plan, mine(plan), now, workspace)
         finally:
             result.warnings += tell.close()
-        if stop():
-            result.exit_code = stop.exit_code
-        elif result.tally and result.tally.incomplete:
-            result.exit_code = 1
+        result.exit_code = _exit_code(result.tally, stop)
     return result
+
+
+def _nothing_to_run(
+    plan: Plan, mine: list[PlannedTrial], history: History, workspace: Workspace, echo: Echo
+) -> RunResult | None:
+    """The result where neither a trial nor the report is missing; None where something is."""
+    page = workspace.study(plan.study) / "report.html"
+    if _to_run(mine):
+        return None
+    if _to_run(plan.trials):
+        echo(f"nothing to run: all {len(mine)} trials of this shard are there")
+        return RunResult(0, plan)
+    if not announcing.is_current(page, plan, history):
+        return None
+    echo(f"nothing to run: all {len(plan.trials)} trials are there")
+    return RunResult(0, plan, report=page)
+
+
+def _exit_code(tally: Tally | None, stop: Interrupts) -> int:
+    cut = tally is not None and tally.expired
+    if stop() or (stop.notice is not None and cut):
+        return stop.exit_code
+    return 1 if tally is not None and tally.incomplete else 0
 
 
 def _planned(
@@ -194,56 +235,27 @@ def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Sett
     )
 
 
-def _to_run(plan: Plan) -> list[PlannedTrial]:
-    return [t for t in plan.trials if t.state in ("new", "measure", "running")]
+def _share(plan: Plan, shard: Shard | None) -> list[PlannedTrial]:
+    return plan.trials if shard is None else shard.share(plan.trials)
 
 
-def _counted(plan: Plan) -> str:
+def _to_run(trials: list[PlannedTrial]) -> list[PlannedTrial]:
+    return [t for t in trials if t.state in ("new", "measure", "running")]
+
+
+def _room(executor: Executor, study: Study, parallel: int | None) -> int | None:
+    """Trials at once on the cluster that the executor joins."""
+    room = getattr(executor, "room", None)
+    if room is None:
+        return parallel
+    return int(room(study.resources.cpus, study.resources.gpus))
+
+
+def _counted(plan: Plan, shard: Shard | None, todo: list[PlannedTrial]) -> str:
     counts = Counter(t.state for t in plan.trials)
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {told}"
-
-
-def _is_announced(plan: Plan, history: History) -> bool:
-    planned = history.planned.get(plan.study, [])
-    return bool(planned) and max(planned, key=lambda p: p.at).digest == plan.digest
-
-
-def _is_current(page: Path, plan: Plan, history: History) -> bool:
-    """True if the report is of this study and was written after the last attempt ended."""
-    if not page.is_file() or not _is_announced(plan, history):
-        return False
-    known = (history.trials.get(t.trial.key) for t in plan.trials)
-    ends = [a.closed.at for h in known if h for a in h.ordered if a.closed]
-    return page.stat().st_mtime >= max(ends, default=0.0)
-
-
-def _announce(study: Study, plan: Plan, journal: Journal, history: History, project: Path) -> None:
-    """Record what is planned."""
-    file = study.file.resolve()
-    record = Planned(
-        at=time.time(),
-        study=study.name,
-        digest=plan.digest,
-        study_json=content_of(study),
-        study_file=str(file.relative_to(project)) if file.is_relative_to(project) else file.name,
-        trials=[t.trial for t in plan.trials],
-        frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
-    )
-    journal.append(record)
-    history.add(record)
-
-
-def _supersede(plan: Plan, journal: Journal, history: History) -> int:
-    """Record that the results of stale trials no longer count; how many there were."""
-    stale = [t for t in plan.trials if t.state == "stale"]
-    for planned in stale:
-        latest = history.trials[planned.trial.key].latest
-        number = latest.opened.attempt if latest else 0
-        journal.append(
-            Superseded(at=time.time(), key=planned.trial.key, attempt=number, reason=planned.why)
-        )
-    return len(stale)
+    text = f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {told}"
+    return text if shard is None else f"{text}; shard {shard} runs {len(todo)}"
 
 
 def _executor(

@@ -21,6 +21,7 @@ from pydantic import (
 from harness.running.collector import paused
 from harness.study_file.levels import Level, levels_of
 from harness.study_file.nearest import nearest
+from harness.subjects.settings import SubjectSpec
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ DESIGNS: dict[str, str] = {
 }
 """Design -> its arms, in words."""
 
-LATER_FIELDS = ("resolution",)
+LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -143,8 +144,10 @@ class StudyFile(_Strict):
 
     name: str = Field(pattern=_NAME, description="Name of the study, and of its folder.")
     question: _Word = Field(description="The question, as one would ask it.")
-    subject: _Word = Field(
-        "recipes.subject", description="The thing under study, as `package.module`."
+    subject: SubjectSpec = Field(
+        "recipes.subject",
+        description="The thing under study: `package.module`; or `command: ...`, someone else's "
+        "trainer; or `students: [...]`, checkpoints from elsewhere.",
     )
     recipe: str | dict[str, Any] = Field(
         description="Base recipe: a YAML file, relative to this one, or the mapping itself."
@@ -179,6 +182,13 @@ class StudyFile(_Strict):
         description="For design explicit: factor -> level each; the baseline fills what is left.",
     )
     replicates: int = Field(6, ge=1, le=1000, description="Independent repetitions of every arm.")
+    reruns: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Trials of the baseline run once more with the same seeds, to record how much "
+        "numbers move by themselves; `reproduce` judges by it, tables do not count them.",
+    )
     protocol: str = Field("", description="How it is measured; default the subject's.")
     primary: str = Field("", description="Metric that decides; default the first headline metric.")
     contrasts: list[Contrast] = Field(default_factory=list, description="Comparisons judged.")
@@ -191,16 +201,6 @@ class StudyFile(_Strict):
     )
     budget: Budget | None = Field(None, description="Limits: `run` refuses what exceeds them.")
     alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
-
-    @field_validator("subject", mode="before", json_schema_input_type=str)
-    @classmethod
-    def _module(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "command" in value:
-            raise ValueError(
-                "a command as subject is planned, not in this version; give a `package.module` "
-                "that offers the names of harness.contract.Subject"
-            )
-        return value
 
     @field_validator("where", mode="before", json_schema_input_type=str | list[str])
     @classmethod

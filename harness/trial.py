@@ -16,7 +16,7 @@ KEY_SCHEMA = 1
 MAX_INTEGER = 2**53
 """JSON numbers are doubles: larger integers are not exact."""
 
-Kind = Literal["trial", "reference"]
+Kind = Literal["trial", "reference", "rerun"]
 
 
 class Arm(BaseModel):
@@ -43,17 +43,23 @@ class Trial(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str = Field(description="16 hex digits; identity for life.")
-    kind: Kind = Field("trial", description="`trial`, or `reference` for reference rows.")
+    kind: Kind = Field(
+        "trial",
+        description="`trial`; `reference` for reference rows; `rerun` for a trial run once more "
+        "with the same seeds, which no table counts.",
+    )
     arm: str = Field(description="Arm name, or reference name.")
     levels: dict[str, str] = Field(default_factory=dict, description="Factor to level label.")
-    replicate: int = Field(ge=0, description="Replicate index, from 0.")
+    replicate: int = Field(ge=0, description="Replicate index, from 0; a rerun has its trial's.")
+    rerun: int = Field(0, ge=0, description="For kind `rerun`: which repetition, from 1.")
     recipe: dict[str, Any] = Field(description="Resolved recipe, or reference settings.")
     data: str = Field(description="Data fingerprint.")
 
     @property
     def short(self) -> str:
         """Readable form, e.g. `portrait-e0.5-g2-r3-1f9c2a7b`."""
-        return f"{self.arm}-r{self.replicate}-{self.key[:8]}"
+        again = f"-rerun{self.rerun}" if self.rerun else ""
+        return f"{self.arm}-r{self.replicate}{again}-{self.key[:8]}"
 
 
 def canonical(value: Any) -> bytes:
@@ -102,10 +108,14 @@ def _plain(value: Any) -> Any:
 
 
 def identity(
-    recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "trial"
+    recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "trial", rerun: int = 0
 ) -> dict[str, Any]:
-    """The JSON object that a key is the hash of; stored beside every trial."""
-    return {
+    """The JSON object that a key is the hash of; stored beside every trial.
+
+    Only reruns name the repetition, so that all other keys stay what they were.
+    """
+    made: dict[str, Any] = {"rerun": rerun} if kind == "rerun" else {}
+    return made | {
         "key_schema": KEY_SCHEMA,
         "kind": kind,
         "recipe": dict(recipe),
@@ -114,9 +124,12 @@ def identity(
     }
 
 
-def key_of(recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "trial") -> str:
+def key_of(
+    recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "trial", rerun: int = 0
+) -> str:
     """Trial key: the first 16 hex digits of sha256 over the canonical identity."""
-    return hashlib.sha256(canonical(identity(recipe, replicate, data, kind))).hexdigest()[:16]
+    content = canonical(identity(recipe, replicate, data, kind, rerun))
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def keys_of(

@@ -85,10 +85,18 @@ class Workspace:
                 f"workspace {self.root} cannot be written: {error.strerror or error}. "
                 f"Give another with --workspace or {VARIABLE}."
             ) from error
+        self.ensure_space(need_bytes)
+
+    def ensure_space(self, need_bytes: int = MIN_FREE_BYTES) -> None:
+        """Look at the disk only.
+
+        Raises:
+            WorkspaceError: if it has less than `need_bytes` free.
+        """
         free = shutil.disk_usage(self.root).free
         if free < need_bytes:
             raise WorkspaceError(
                 f"workspace {self.root} has {free / 2**20:.0f} MiB free, "
                 f"{need_bytes / 2**20:.0f} MiB are needed. "
-                "Free some space, or give another with --workspace."
+                "Free some space and run the same command again, or give another with --workspace."
             )

@@ -31,7 +31,7 @@ def export(
 ) -> str:
     """Write `<folder>/student`, a diffusers pipeline folder; returns its name.
 
-    Beside the pipeline's parts it holds card.json (what `load_student` reads), README.md (the model
+    Beside the pipeline's parts it holds card.json (what `measure` reads), README.md (the model
     card) and, for a student made of adapters, `lora/`, which `load_lora_adapter` loads on the base.
     """
     from recipes.roles.adapters import RoleView, deployed
@@ -48,7 +48,7 @@ def export(
     ).save_pretrained(home)
     _name_own_class(home)
     if isinstance(network, RoleView):
-        _save_lora(network, home / LORA)
+        save_lora(network, home / LORA)
     teacher, note = own_teacher(recipe.model_dump(mode="json"))
     card = {
         "family": recipe.family,
@@ -65,20 +65,17 @@ def export(
     return FOLDER
 
 
-def load_student(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Network in eval mode and its card. Older folders hold the network at their root.
+def card_of(folder: Path) -> dict[str, Any]:
+    """The card of a student's folder, of any family.
 
     Raises:
-        ValueError: the folder is not one that `export` wrote.
+        ValueError: the folder is not one that `run` wrote.
     """
-    from diffusers import QwenImageTransformer2DModel
-
     card = folder / "card.json"
     if not card.is_file():
         raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
-    home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
-    network = QwenImageTransformer2DModel.from_pretrained(home, local_files_only=True)
-    return network.eval(), {"renoises": False} | json.loads(card.read_text())
+    held: dict[str, Any] = json.loads(card.read_text())
+    return held
 
 
 def _name_own_class(home: Path) -> None:
@@ -90,7 +87,8 @@ def _name_own_class(home: Path) -> None:
     (home / "pipeline.py").write_text(PIPELINE)
 
 
-def _save_lora(network: Any, home: Path) -> None:
+def save_lora(network: Any, home: Path) -> None:
+    """Write a role's adapters as diffusers and PEFT name them."""
     from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
     from safetensors.torch import save_file
 

@@ -1,18 +1,15 @@
-"""Digests of what surrounds a recipe: data, frozen weights, source files. Imports no torch."""
+"""Digest of the data and frozen weights that surround a recipe. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from recipes.data.files import files_digest
+from recipes.source_files import ROOT, used_files
 from recipes.toyworld.items import file_digest, renderer_of
 
-ROOT = Path(__file__).parent.parent
 FROZEN = ("autoencoder", "text_encoder")
 """Frozen parts that every student of the toy world is trained through."""
 
@@ -30,27 +27,8 @@ def data_digest(recipe: Mapping[str, Any]) -> str:
         name: file_digest(folder / f"{name}.safetensors") for name in sorted({*FROZEN, *named})
     }
     parts["renderer"] = renderer_of(folder / "autoencoder.safetensors")
-    data = recipe.get("data", {})
-    for name, source in data.get("sources", {}).items():
-        used = name in data["composition"] or name in data["edit_types"]
-        if used and source["kind"] == "files":
-            parts[f"source {name}"] = files_digest(source)
+    for name, source in used_files(recipe).items():
+        from recipes.data.files import files_digest  # no other trial runs that code
+
+        parts[f"source {name}"] = files_digest(source)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-@cache
-def code_files() -> dict[str, str]:
-    """Digest of every source file that training and measuring import, by path from the root."""
-    found = {}
-    for package in ("recipes", "evaluation"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if path.stem == "train" or path.stem.startswith("fit_"):
-                continue  # makes the shipped weights, which are digested themselves
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-            found[path.relative_to(ROOT).as_posix()] = digest
-    return found
-
-
-def code_digest() -> str:
-    """One digest over `code_files`."""
-    return hashlib.sha256(json.dumps(code_files(), sort_keys=True).encode()).hexdigest()[:32]

@@ -13,11 +13,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recipes.data.mixture import Mixture, mixture_of
-from recipes.data.settings import CATEGORIES, EDIT_TYPES, Data, Mixing
+from recipes.data.settings import OWN, Data, Mixing
 from recipes.data.sizes import cycles_of_epochs, refuse_small_pools
+from recipes.families.qwen_image_settings import QwenImage
 from recipes.guidance.checks import check_panel
 from recipes.guidance.settings import Guidance, Panel, Teacher
-from recipes.objectives.settings import AnyObjective, Dmd
+from recipes.objectives.settings import DEFAULT, AnyObjective
 from recipes.roles.settings import Roles
 from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
@@ -72,7 +73,9 @@ class Train(Settings):
         None,
         gt=0,
         le=1_000_000,
-        description="Length in passes over the distinct prompts of the data, instead of `cycles`.",
+        description="Length instead of `cycles`: 1 is as many samples as there are distinct T2I "
+        "prompts. `mixing.count` says which samples count: those of both tasks (total), or T2I "
+        "samples alone (t2i), which makes it passes over the prompts.",
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Samples per update.")
     ema_decay: float = Field(0.95, ge=0, lt=1, description="Student EMA decay per cycle.")
@@ -84,7 +87,12 @@ class Train(Settings):
 class Recipe(Settings):
     """Everything that determines a student. Not how it is measured."""
 
-    family: Literal["toyworld"] = Field("toyworld", description="Model family.")
+    family: Literal["toyworld", "qwen-image"] = Field("toyworld", description="Model family.")
+    model: QwenImage | None = Field(
+        None,
+        exclude_if=lambda given: given is None,
+        description="Weights and picture size of qwen-image; the toy world has its own.",
+    )
     data: Data = Field(default_factory=Data, description="Data composition.")
     tasks: Simplex = Field(
         default_factory=lambda: {"t2i": 0.5, "edit": 0.5},
@@ -101,7 +109,7 @@ class Recipe(Settings):
     student: Student = Field(default_factory=Student, description="The student.")
     roles: Roles = Field(default_factory=Roles, description="Full copies, or adapters on a base.")
     objective: AnyObjective = Field(
-        default_factory=Dmd, description="Objective and its settings, told apart by `name`."
+        default_factory=DEFAULT, description="Objective and its settings, told apart by `name`."
     )
     optimiser: Optimiser = Field(default_factory=Optimiser, description="Optimisers.")
     train: Train = Field(default_factory=Train, description="Length and width of training.")
@@ -113,27 +121,59 @@ class Recipe(Settings):
             raise ValueError(f"tasks: unknown {unknown}; allowed are t2i and edit")
         if not self.teachers:
             raise ValueError("teachers: at least one is needed")
-        labels = {
-            "t2i": {*CATEGORIES, *self.data.composition},
-            "edit": {*EDIT_TYPES, *self.data.edit_types},
-        }
-        check_panel(self.teachers, self.guidance, self.student.rungs, labels)
+        # A panel is measured too, on every category and edit type, whatever it was trained on.
+        check_panel(self.teachers, self.guidance, self.student.rungs, OWN, self.data.sources)
+        if self.family == "toyworld":
+            self._toyworld()
+        else:
+            self._from_files()
+        if self.student.init not in self.teachers:
+            raise ValueError(
+                f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"
+            )
+        if self.total_cycles > LONGEST:
+            raise ValueError(
+                f"epochs and task mixture make {self.total_cycles:,} cycles; at most {LONGEST:,}"
+            )
+        if self.objective.fake_updates == 0 and self.optimiser.fake != Optimiser().fake:
+            raise ValueError(
+                f"optimiser.fake says nothing with objective {self.objective.name!r}, which has no "
+                "fake score; leave it at its defaults (in a study of objectives, in that level)"
+            )
+        self.objective.check(self)
+        return self
+
+    def _toyworld(self) -> None:
+        if self.model is not None:
+            raise ValueError("model: the toy world has its own; leave it out, or set family")
         if self.guidance.negative:
             try:
                 encode([self.guidance.negative])
             except ValueError as error:
                 raise ValueError(f"guidance.negative: {error}") from None
-        if self.student.init not in self.teachers:
-            raise ValueError(
-                f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"
-            )
         refuse_small_pools(self.data)
-        if self.total_cycles > LONGEST:
-            raise ValueError(
-                f"epochs and task mixture make {self.total_cycles:,} cycles; at most {LONGEST:,}"
-            )
-        self.objective.check(self)
-        return self
+
+    def _from_files(self) -> None:
+        """What a family has to be given that renders nothing itself."""
+        if self.model is None:
+            raise ValueError(f"family {self.family} needs `model: {{path: ...}}`, its weights")
+        known = ["teacher", *self.model.weights]
+        for name, teacher in self.teachers.items():
+            if teacher.weights not in known:
+                raise ValueError(
+                    f"teachers.{name}.weights={teacher.weights!r} is none of {known}; give its "
+                    "folder in model.weights"
+                )
+        asked = {"composition": ("t2i", self.data.composition)}
+        if self.mixture.edits:
+            asked["edit_types"] = ("edit", self.data.edit_types)
+        for where, (task, shares) in asked.items():
+            for name in shares:
+                if self.data.origin(task, name).kind == "toyworld":
+                    raise ValueError(
+                        f"data.{where}: {name!r} is rendered by the toy world; family "
+                        f"{self.family} needs sources of kind: files in data.sources"
+                    )
 
     @property
     def mixture(self) -> Mixture:

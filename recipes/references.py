@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,11 @@ from recipes.fingerprints import data_digest
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
-
-    from recipes.sampling import Fresh, Pictures
 
 SHIPPED = Path(__file__).parent / "toyworld" / "references"
 TEACHER_STEPS = 20
+LARGE_TEACHER_STEPS = 40
+"""Of a large family's teacher: what Qwen-Image's authors compare with (80 evaluations)."""
 EDIT_ONLY = ("source-copied",)
 T2I_ONLY = ("data", "autoencoder")
 
@@ -38,24 +37,30 @@ def teacher_settings(scale: float, weights: str = "teacher") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def own_teacher(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def own_teacher(recipe: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """The row that a trial's distance to its own teacher refers to, and what is special about it.
+
+    None for a large family, whose teacher costs as much to sample as the student to train.
 
     One plainly guided teacher is the row `teacher_settings` gives. A panel, or guidance by level,
     is a row of its own, as it stands at the end of training. Where weights or scales hang on the
     student's exit rung there is no single teacher, and the student's start stands in for it.
     """
+    if recipe["family"] != "toyworld":
+        return None, ""
     teachers = {name: t for name, t in recipe["teachers"].items() if t["share"] > 0}
+    if len(teachers) == 1:  # weights of a row are normalised: whatever varies them, it judges alone
+        alone = {"share": 1.0, "by_rung": None, "by_progress": None, "by_condition": None}
+        teachers = {name: {**t, **alone} for name, t in teachers.items()}
     guidance, start = recipe["guidance"], recipe["teachers"][recipe["student"]["init"]]
-    mixed = len(teachers) > 1
-    by_rung = mixed and any(t["by_rung"] is not None for t in teachers.values())
+    by_rung = any(t["by_rung"] is not None for t in teachers.values())
     if by_rung or guidance["by_rung"] is not None:
         settings = teacher_settings(_scale(start, guidance), start["weights"])
         return settings, (
             f"{settings['weights']} at guidance {settings['scale']:g}: what judges the student "
             "hangs on its rung, so there is no single teacher"
         )
-    if not mixed and _plain(guidance):
+    if len(teachers) == 1 and _plain(guidance):
         (only,) = teachers.values()
         return teacher_settings(_scale(only, guidance), only["weights"]), ""
     parts = {"teachers": teachers, "guidance": guidance, "panel": recipe["panel"]}
@@ -80,6 +85,8 @@ def references(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     guidance, start = recipe["guidance"], recipe["teachers"][recipe["student"]["init"]]
     weights, scale = start["weights"], guidance["scale"]
     rungs, shift = recipe["student"]["rungs"], recipe["student"]["shift"]
+    if recipe["family"] != "toyworld":
+        return _large(recipe, weights, scale, rungs, shift)
     plain = {"row": "undistilled", "weights": weights, "steps": rungs, "shift": float(shift)}
     called = "" if weights == "teacher" else f"-{weights}"
     rows = {
@@ -97,9 +104,22 @@ def references(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             own = _scale(teacher, guidance)
             rows[_teacher_name(teacher["weights"], own)] = teacher_settings(own, teacher["weights"])
     own_row, _ = own_teacher(recipe)
-    if own_row not in rows.values():
+    if own_row is not None and own_row not in rows.values():
         rows[f"panel-{_hash(own_row)[:6]}"] = own_row
     return rows
+
+
+def _large(
+    recipe: Mapping[str, Any], weights: str, scale: float, rungs: int, shift: float
+) -> dict[str, dict[str, Any]]:
+    """The guided teacher at full steps, and it undistilled at the student's."""
+    whole = {"family": recipe["family"], "model": recipe["model"], "weights": weights}
+    few = {**whole, "row": "undistilled", "steps": rungs, "shift": float(shift), "scale": 1.0}
+    full = {**few, "row": "teacher", "steps": LARGE_TEACHER_STEPS, "scale": float(scale)}
+    return {
+        _teacher_name(weights, scale): full,
+        f"undistilled-{rungs}nfe": few,
+    }
 
 
 def _teacher_name(weights: str, scale: float) -> str:
@@ -116,6 +136,8 @@ def compared_teacher(settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
     The unguided undistilled row stands beside arms of every scale, so it has none.
     """
+    if "family" in settings:
+        return None
     if settings["row"] == "teacher":
         return dict(settings)
     if settings.get("scale", 1.0) != 1.0:
@@ -170,6 +192,8 @@ class Record:
 
 def shipped(settings: Mapping[str, Any], protocol: str) -> Record | None:
     """The shipped record of a row, or None where none was made under these fingerprints."""
+    if "family" in settings:
+        return None  # none ships of a large family
     folder = SHIPPED / record_name(settings, protocol)
     if not (folder / "record.json").is_file():
         return None
@@ -237,59 +261,3 @@ def keep_teacher_features(
         np.savez_compressed(handle, **dict(features))
     temporary.replace(path)
     return path
-
-
-def pictures_of(settings: Mapping[str, Any]) -> Pictures:
-    """What makes a row's pictures.
-
-    Raises:
-        ValueError: for a row that is not known.
-    """
-    from recipes.families.toyworld import shared
-    from recipes.guidance.panel import TeacherPanel
-    from recipes.guidance.settings import Guidance, Panel, Teacher
-    from recipes.sampling import teacher_pictures
-    from recipes.schedule import Rungs
-
-    row = settings["row"]
-    if row in ("teacher", "undistilled"):
-        parts = settings
-        if "teachers" not in settings:
-            only = {"weights": settings["weights"]}
-            scale = {"scale": settings["scale"]}
-            parts = {"teachers": {"only": only}, "guidance": scale, "panel": {}}
-        panel = TeacherPanel.load(
-            shared(),
-            {name: Teacher.model_validate(t) for name, t in parts["teachers"].items()},
-            Guidance.model_validate(parts["guidance"]),
-            Panel.model_validate(parts["panel"]),
-        )
-        return teacher_pictures(shared(), panel, Rungs(settings["steps"], settings["shift"]))
-    if row not in ("data", "autoencoder", "source-copied"):
-        raise ValueError(f"unknown reference row {row!r}")
-    return _rendered(row)
-
-
-def _rendered(row: str) -> Pictures:
-    import torch
-
-    from recipes.families.toyworld import shared
-    from recipes.toyworld.prompts import parse
-    from recipes.toyworld.renderer import FREE, render
-
-    def pictures(
-        texts: Sequence[str], noise_BCHW: Tensor, sources: Tensor | None, _fresh: Fresh
-    ) -> Tensor:
-        if sources is not None:
-            images = sources.float() / 127.5 - 1
-        else:
-            # The item's own noise gives its free variables: Gaussian to uniform, dimension by one.
-            free = torch.special.ndtr(noise_BCHW.flatten(1)[:, :FREE])
-            images = render([parse(text) for text in texts], free)
-        if row == "autoencoder":
-            family = shared()
-            with torch.no_grad():
-                images = family.autoencoder.decode(family.autoencoder.encode(images))
-        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    return pictures

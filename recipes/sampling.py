@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from recipes.families.toyworld import ToyWorldFamily
+from recipes.families.base import PictureFamily
 from recipes.guidance.panel import TeacherPanel
 from recipes.rollout import sample
 from recipes.schedule import Rungs
@@ -28,7 +28,7 @@ def _unit(images_u8: Tensor | None) -> Tensor | None:
 
 
 def student_pictures(
-    family: ToyWorldFamily,
+    family: PictureFamily,
     network: nn.Module,
     rungs: Rungs,
     *,
@@ -44,14 +44,14 @@ def student_pictures(
 
         def velocity(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:
             part = condition.rows(rows)
-            return family.velocity(network, z, t, part.text_BLD, part.source_BCHW)
+            return family.velocity(network, z, t, part.text_BLD, part.source_BCHW, part.mask_BL)
 
         return family.decode(sample(velocity, noise_BCHW, rungs, fresh if renoise else None))
 
     return pictures
 
 
-def teacher_pictures(family: ToyWorldFamily, panel: TeacherPanel, rungs: Rungs) -> Pictures:
+def teacher_pictures(family: PictureFamily, panel: TeacherPanel, rungs: Rungs) -> Pictures:
     """A teacher or a panel with guidance, as it stands at the end of training.
 
     Two evaluations per teacher and step, one where the scale is 1.

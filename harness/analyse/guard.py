@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.analyse.observed import contributing
+from harness.code_files import differing
 from harness.journal import Attempt, History
 from harness.plan import Plan
+
+MOST = 5
+"""Files named."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,18 @@ class _Trial:
 
     def codes(self) -> tuple[str, ...]:
         return tuple(a.opened.code for a in self.attempts)
+
+    def files(self) -> dict[str, frozenset[str]]:
+        """Source file to its digests over the attempts that made the result."""
+        found: dict[str, set[str]] = {}
+        for attempt in self.attempts:
+            for name, digest in attempt.opened.code_files.items():
+                found.setdefault(name, set()).add(digest)
+        return {name: frozenset(digests) for name, digests in found.items()}
+
+    def listed(self) -> bool:
+        """Whether the files of every attempt are known."""
+        return all(a.opened.code_files for a in self.attempts)
 
     def devices(self) -> tuple[str, ...]:
         return tuple(sorted({a.opened.device for a in self.attempts if a.opened.device}))
@@ -38,8 +54,10 @@ def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]
     trials = _gather(history, keys, protocol)
     found = []
     codes = Counter(t.codes() for t in trials)
-    if len(codes) > 1:
-        files = _changed_files(a for t in trials for a in t.attempts)
+    different = list({t.codes(): t for t in trials}.values())
+    files = differing(t.files() for t in different)
+    if files or (len(codes) > 1 and not all(t.listed() for t in different)):
+        files = files[:MOST] + ([f"and {len(files) - MOST} more"] if len(files) > MOST else [])
         where = f" ({', '.join(files)})" if files else ""
         found.append(f"code differs between trials{where}: {_counts(codes)}")
     devices = Counter(t.devices() for t in trials)
@@ -92,18 +110,6 @@ def _counts(counter: Counter[tuple[str, ...]]) -> str:
     return ", ".join(parts)
 
 
-def _changed_files(attempts: Iterable[Attempt], most: int = 5) -> list[str]:
-    digests: dict[str, set[str]] = {}
-    known = [a.opened.code_files for a in attempts if a.opened.code_files]
-    names = {name for files in known for name in files}
-    for files in known:
-        for name in names:
-            digests.setdefault(name, set()).add(files.get(name, ""))
-    changed = sorted(name for name, seen in digests.items() if len(seen) > 1)
-    more = [f"and {len(changed) - most} more"] if len(changed) > most else []
-    return changed[:most] + more
-
-
 def _versions(attempts: Iterable[Attempt], most: int = 6) -> list[str]:
     known = [a.opened.environment for a in attempts if a.opened.environment]
     names = sorted({name for environment in known for name in environment})
@@ -117,19 +123,20 @@ def _versions(attempts: Iterable[Attempt], most: int = 6) -> list[str]:
 
 def changes_since(plan: Plan, history: History) -> list[str]:
     """Warnings about results that today's files would not make, or that were measured otherwise."""
-    keys = [t.trial.key for t in plan.trials]
+    today = {t.trial.key: t.fingerprints or plan.fingerprints for t in plan.trials}
     now = plan.fingerprints
-    trials = _gather(history, keys, now.protocol)
+    trials = _gather(history, today, now.protocol)
     found = []
-    old = [t for t in trials if any(code != now.code for code in t.codes())]
+    old = [t for t in trials if any(code != today[t.key].code for code in t.codes())]
     if old:
         changed = sorted(
             {
                 name
                 for t in old
                 for a in t.attempts
-                for name in a.opened.code_files.keys() | now.code_files.keys()
-                if a.opened.code_files and a.opened.code_files.get(name) != now.code_files.get(name)
+                for name in a.opened.code_files.keys() | today[t.key].code_files.keys()
+                if a.opened.code_files
+                and a.opened.code_files.get(name) != today[t.key].code_files.get(name)
             }
         )
         listed = ", ".join([*changed[:5], *(["..."] if len(changed) > 5 else [])])

@@ -40,6 +40,8 @@ def observe(plan: Plan, history: History) -> Observed:
     seen = Observed()
     for planned in plan.trials:
         trial = planned.trial
+        if trial.kind == "rerun":
+            continue  # the same seeds again: no further replicate
         name = row_name(planned)
         record = history.trials.get(trial.key)
         state: str = record.state if record else "pending"

@@ -28,11 +28,17 @@ def command(
         str | None,
         typer.Option(help="List the designs that fit gpu_hours=N or hours=N from now on."),
     ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs of the cluster to plan for; those here do not count."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a study will run, what it costs and what it can detect, before anything is spent.
 
     Example: stillhouse plan studies/quickstart/study.yaml
+
+    For a cluster: stillhouse plan studies/task-mixture/full-scale.yaml --gpus 64
     """
     from harness.journal import History
     from harness.plan import make_plan
@@ -46,7 +52,12 @@ def command(
         loaded = load(study)
         history = History.read([place.journal, loaded.file.parent / "results"])
         plan = make_plan(
-            loaded, history, workspace=place, parallel=parallel, check_devices=not elsewhere
+            loaded,
+            history,
+            workspace=place,
+            parallel=parallel,
+            check_devices=not elsewhere,
+            gpus=gpus,
         )
         if fit is not None:
             _fitting(loaded, plan, history, fit, as_json)

@@ -1,4 +1,4 @@
-"""`stillhouse reproduce`: run one reported trial again and say whether it reproduced."""
+"""`stillhouse reproduce`: a reported trial or claim again, and on which scale it came out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,40 @@ import typer
 
 
 def command(
-    key: Annotated[str, typer.Argument(help="Trial key, its first digits, or its short name.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="Trial key, its first digits, or its short name; may be left out with --contrast."
+        ),
+    ] = "",
     level: Annotated[
         str,
         typer.Option(
-            help="measure: the kept student is measured again; train: everything is run again; "
-            "auto: measure if a student is kept, else train."
+            help="How much is done again, cheapest first. record: hashes, digests, versions, "
+            "device; tables: numbers and verdicts worked out from what is stored; measure: the "
+            "kept student is measured again; train: everything is run again; auto: measure if a "
+            "student is kept, else train. The price of each is printed first."
         ),
     ] = "auto",
+    contrast: Annotated[
+        str,
+        typer.Option(help="Id of a contrast: the smallest set of trials that decides it."),
+    ] = "",
+    fresh_seeds: Annotated[
+        int,
+        typer.Option(
+            help="Train so many new replicates of the arm (with --contrast: of both sides) "
+            "instead, and judge their mean by the recorded replicates."
+        ),
+    ] = 0,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Look here instead: a folder with records (workspace, results, unpacked bundle), "
+            "a bundle file, or an MLflow address.",
+        ),
+    ] = "",
     workspace: Annotated[
         Path | None, typer.Option(help="Workspace folder; default that of the project one is in.")
     ] = None,
@@ -28,9 +54,14 @@ def command(
         bool, typer.Option("--json", help="Print one JSON object, progress to stderr.")
     ] = False,
 ) -> None:
-    """Re-run a trial from its key and compare every number. Exit 0 identical, 1 not, 3 not judged.
+    """Reproduce a trial from its key and judge every reported number.
+
+    Decisions: bit-equal; within rerun noise; consistent with a new replicate (weak, its width is
+    printed); not reproduced, naming what differs; not judged, naming what is missing. Exit 0 for
+    the first three, 1, 3.
 
     Example: stillhouse reproduce 1f9c2a7b --level train
+    Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """
     from harness import reproduce
     from harness.errors import HarnessError
@@ -46,11 +77,19 @@ def command(
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
 
-    chosen = next(known for known in reproduce.LEVELS if known == level)
     try:
-        found = reproduce.reproduction(key, workspace=place, level=chosen, study=study, echo=echo)
+        found = reproduce.reproduction(
+            key,
+            workspace=place,
+            level=next(known for known in reproduce.LEVELS if known == level),
+            study=study,
+            source=source,
+            contrast=contrast,
+            fresh_seeds=fresh_seeds,
+            echo=echo,
+        )
     except KeyboardInterrupt:
-        echo("interrupted; nothing of the trial was touched")
+        echo("interrupted; nothing of the record was touched")
         raise typer.Exit(130) from None
     for line in reproduce.lines(found):
         echo(line)

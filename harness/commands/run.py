@@ -44,6 +44,10 @@ def command(
         float | None,
         typer.Option(min=0, help="Stop after so many hours: trials checkpoint and end."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Run this share only, e.g. 2/4; the others run in other processes."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster, e.g. `auto` or host:6379.")
     ] = None,
@@ -63,10 +67,12 @@ def command(
     from harness.program import program
     from harness.run import run
     from harness.running import summary
+    from harness.running.shards import Shard
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
 
     began = time.time()
+    share = Shard.parse(shard) if shard is not None else None
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
     if not (no_mlflow or smoke):
@@ -80,7 +86,7 @@ def command(
         loaded,
         workspace=place,
         executor="inline" if inline else "ray",
-        tracker=None if no_mlflow or smoke else _tracker(place, mlflow),
+        tracker=None if no_mlflow or smoke else mlflow_tracker(place, mlflow),
         accept_stale=accept_stale,
         rerun_stale=rerun_stale,
         over_budget=over_budget,
@@ -88,6 +94,7 @@ def command(
         echo=echo,
         parallel=parallel,
         ray_address=ray_address,
+        shard=share,
         deadline=None if hours is None else began + 3600 * hours,
         live=sys.stdout.isatty() and not as_json,
     )
@@ -96,20 +103,24 @@ def command(
     for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
         echo(line)
     expired = result.tally is not None and result.tally.expired
-    if expired or result.exit_code in (130, 143):
+    stopped = result.exit_code > 128  # by a signal
+    if expired or stopped:
         again = f"{program()} run {study}" + (" --inline" if inline else "")
         again += f" --workspace {workspace}" if workspace else ""
         again += f" --ray-address {ray_address}" if ray_address else ""
+        again += f" --shard {share}" if share else ""
         again += f" --hours {hours:g}" if hours is not None else ""
         again += " --accept-stale" if accept_stale else ""
         again += " --over-budget" if over_budget else ""
-        echo(f"{'deadline reached' if expired else 'interrupted'}; continue with: {again}")
+        echo(f"{'interrupted' if stopped else 'deadline reached'}; continue with: {again}")
     if as_json:
         typer.echo(json.dumps(_content(result)))
     raise typer.Exit(result.exit_code)
 
 
-def _tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
+def mlflow_tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
+    """How to make the tracker, once there is something to track."""
+
     def make() -> Tracker:
         from harness.trackers.mlflow_runs import MlflowTracker
 

@@ -24,7 +24,7 @@ def command(
     Example: stillhouse show 1f9c2a7b
     """
     from harness.journal import History
-    from harness.reproducing.recorded import history_folders
+    from harness.reproducing.places import history_folders
     from harness.running.standing import only_key, place
 
     found = place(workspace)

@@ -26,7 +26,7 @@ def command(
     Example: stillhouse status studies/quickstart/study.yaml
     """
     from harness.journal import History
-    from harness.reproducing.recorded import history_folders
+    from harness.reproducing.places import history_folders
     from harness.running.standing import place, standing_of
 
     file = Path(study) if study and Path(study).is_file() else None

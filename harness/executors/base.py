@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Measurement, Report
+from harness.subjects.settings import SubjectSpec
 
 
 class Job(BaseModel):
@@ -21,7 +22,7 @@ class Job(BaseModel):
     attempt: int
     nonce: str
     mode: Literal["train", "measure", "reference"] = "train"
-    subject: str = Field(description="Import string of the subject, e.g. `recipes.subject`.")
+    subject: SubjectSpec = Field(description="The study's subject, e.g. `recipes.subject`.")
     recipe: dict[str, Any]
     replicate: int
     folder: Path = Field(description="Attempt folder, already created by the driver.")
@@ -36,6 +37,9 @@ class Job(BaseModel):
     gpus: float = 0.0
     cpus: float = 1.0
     deadline: float | None = Field(None, description="See `Context.deadline`.")
+    notice: Path | None = Field(
+        None, description="File that tells when the deadline comes earlier (`Deadline`)."
+    )
     stop_at_step: int | None = Field(None, description="End at this step, unmeasured (`--smoke`).")
     code: str = Field("", description="Code digest, for the log.")
     python_path: list[str] = Field(default_factory=list, description="Folders to put on sys.path.")

@@ -5,9 +5,26 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from harness.contract import Report
 from harness.executors.base import Ended, Event, Job, OnEvent
+
+
+class Stopped(BaseException):
+    """Leaves a scheduler's loop at once. No Exception: Tune would wait for every actor to end."""
+
+
+class Broken(BaseException):
+    """The scheduler's own processes died. Not an Exception, for the same reason."""
+
+
+class Watched(Protocol):
+    """Whoever watches those processes."""
+
+    @property
+    def broken(self) -> str:
+        """What is gone; empty while all is well."""
 
 
 class HandOut:
@@ -18,12 +35,18 @@ class HandOut:
     """
 
     def __init__(
-        self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool], slots: int
+        self,
+        jobs: Iterable[Job],
+        on_event: OnEvent,
+        stop: Callable[[], bool],
+        slots: int,
+        watch: Watched | None = None,
     ) -> None:
         self.slots = slots
         self._jobs = iter(jobs)
         self._on_event = on_event
         self._stop = stop
+        self._watch = watch
         self._error: Exception | None = None
         self._by_trial: dict[str, Job] = {}
         self._started: set[str] = set()
@@ -37,6 +60,18 @@ class HandOut:
     def over(self) -> bool:
         """True when the run should end at once."""
         return self._error is not None or self._stop()
+
+    def check(self) -> None:
+        """To be called often.
+
+        Raises:
+            Stopped: if the run should end at once.
+            Broken: if the scheduler cannot go on.
+        """
+        if self.over:
+            raise Stopped
+        if self._watch is not None and self._watch.broken:
+            raise Broken(self._watch.broken)
 
     def next(self, trial_id: str) -> Job | None:
         """A job for a trial id; None if every slot is taken, or there is no more to do."""

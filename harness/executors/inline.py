@@ -40,30 +40,30 @@ class InlineExecutor(Executor):
 
 
 def _run_one(job: Job, on_event: OnEvent, stop: Callable[[], bool]) -> None:
-    started = time.time()
-    on_event(job, "started", started)
+    began = time.monotonic()
+    on_event(job, "started", time.time())
     running = execute(job)
     while True:
-        at, event = time.time(), _killed(started)
+        at, event = time.time(), _killed(began)
         if not stop():
             try:
-                with _interruptible():
+                with _interruptible(stop):
                     at, event = next(running)
             except KeyboardInterrupt:
-                at, event = time.time(), _killed(started)
+                at, event = time.time(), _killed(began)
         on_event(job, event, at)
         if isinstance(event, Ended):
             running.close()
             return
 
 
-def _killed(started: float) -> Event:
-    return Ended(state="killed", reason="interrupted", seconds=time.time() - started)
+def _killed(began: float) -> Event:
+    return Ended(state="killed", reason="interrupted", seconds=time.monotonic() - began)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """A signal that arrives inside the subject ends its step at once, as KeyboardInterrupt.
+def _interruptible(stop: Callable[[], bool]) -> Iterator[None]:
+    """A signal that asks for the end inside the subject ends its step, as KeyboardInterrupt.
 
     The handlers in force are called first, so that the driver knows what happened.
     """
@@ -76,7 +76,8 @@ def _interruptible() -> Iterator[None]:
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
-        raise KeyboardInterrupt
+        if stop():
+            raise KeyboardInterrupt
 
     try:
         for number, handler in previous.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -73,6 +74,17 @@ def name_of(node: Mapping[str, Any]) -> str:
     return f"{host} ({address}, {node['NodeID'][:6]})"
 
 
+def hush() -> None:
+    """Ray's libraries log errors only; after `ray.init`, which sets their levels."""
+    for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def told_by(error: Exception) -> str:
+    """The last line of one of Ray's errors, which are long, with its type."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}"
+
+
 def check_reachable(address: str) -> None:
     """Knock at a cluster's `host:port`: Ray itself takes minutes to say that nobody is there.
 
@@ -90,6 +102,17 @@ def check_reachable(address: str) -> None:
             "`ray start --head`, give its address, or leave --ray-address out to run on this "
             "machine."
         ) from error
+
+
+def cause_of_death(told: str) -> str:
+    """Why a worker died, from what Ray told; the reason that is recorded."""
+    if "creation task" in told:
+        return f"its worker could not start: {told.strip().splitlines()[-1]}"[:300]
+    if "low on memory" in told or "OutOfMemory" in told:
+        return "its worker process was ended by Ray: the node was out of memory"
+    if "node has died" in told or "NodeDied" in told or "node was terminated" in told:
+        return "its worker process died: its node was lost"
+    return "its worker process died (killed, or out of memory)"
 
 
 def start_error(address: str | None, error: Exception) -> HarnessError:

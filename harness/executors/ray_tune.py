@@ -32,7 +32,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 from harness.contract import Report  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.executors.base import Ended, Executor, Job, OnEvent  # noqa: E402
-from harness.executors.hand_out import HandOut  # noqa: E402
+from harness.executors.hand_out import Broken, HandOut, Stopped  # noqa: E402
+from harness.executors.ray_watch import Watch  # noqa: E402
 from harness.executors.shared_storage import Reader, check_shared  # noqa: E402
 from harness.executors.worker import execute_file, thread_environment  # noqa: E402
 from harness.running import collector  # noqa: E402
@@ -56,13 +57,12 @@ class RayExecutor(Executor):
         self._parallel = parallel
         self._address = address
         self._broken = 0
-        self._ours = False
+        self._watch: Watch | None = None
 
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
         """See `Executor.run`.
 
-        Raises:
-            HarnessError: if Ray cannot be started, or breaks down twice.
+        Raises HarnessError if Ray cannot be started, or breaks down twice.
         """
         pulled = iter(jobs)
         while not stop():
@@ -73,36 +73,50 @@ class RayExecutor(Executor):
             batch = islice(chain([first], pulled), MAX_TRIALS)
             room = ray_environment.slots(ray.cluster_resources(), first.cpus, first.gpus)
             slots = min(room, self._parallel or room, MAX_TRIALS)
-            self._tune(HandOut(batch, on_event, stop, slots))
+            self._tune(HandOut(batch, on_event, stop, slots, self._watch))
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """Trials that fit at once on the cluster; before `run`: it is joined and left to ask."""
+        self._join(cpus)
+        fit = ray_environment.slots(ray.cluster_resources(), cpus, gpus)
+        ray.shutdown()
+        return min(fit, self._parallel or fit)
 
     def close(self) -> None:
         """Leave Ray and remove its scratch folder."""
-        if self._ours:
-            ray.shutdown()
+        self._leave()
         shutil.rmtree(self._scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._scratch.parent.rmdir()  # unless another run uses it
 
+    def _leave(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+            ray.shutdown()
+
     def _start(self, job: Job) -> None:
         if ray.is_initialized():
             return
-        threads = thread_environment(job.cpus)
+        self._join(job.cpus)
+        self._watch = Watch(self._address)
+        collector.settle()
+        ray_environment.hush()
+        if self._address is not None:
+            check_shared(self._scratch, _ask_nodes)
+
+    def _join(self, cpus: float) -> None:
+        threads = thread_environment(cpus)
         if self._address is not None:
             ray_environment.check_reachable(self._address)
             options = ray_environment.joining(self._address, threads)
         else:
-            options = ray_environment.alone(job.cpus, self._parallel)
+            options = ray_environment.alone(cpus, self._parallel)
         try:
             with ray_environment.starting(threads):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_environment.start_error(self._address, error) from error
-        self._ours = True
-        collector.settle()
-        for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        if self._address is not None:
-            check_shared(self._scratch, _ask_nodes)
 
     def _tune(self, jobs: HandOut) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
@@ -111,8 +125,8 @@ class RayExecutor(Executor):
             scheduler=_NewestFirst(jobs),
             reuse_actors=True,
             num_samples=-1,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
         )
         tuner = tune.Tuner(
             tune.with_resources(_Worker, _resources),
@@ -130,14 +144,15 @@ class RayExecutor(Executor):
         )
         try:
             tuner.fit()
-        except _Stopped:
-            ray.shutdown()
-        except Exception as error:  # Ray itself broke: attempts under way are lost, others are not
-            ray.shutdown()
-            jobs.lose(f"Ray broke down: {type(error).__name__}: {error}"[:300])
+        except Stopped:
+            self._leave()
+        except (Exception, Broken) as error:  # attempts under way are lost, others are not
+            self._leave()
+            kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
+            jobs.lose(f"Ray broke down: {kind}{error}"[:300])
             self._broken += 1
             if self._broken > 1:
-                raise HarnessError(f"Ray broke down twice, last with: {error}") from error
+                raise HarnessError(f"Ray broke down twice, last: {error}") from error
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
         jobs.finish()
@@ -159,11 +174,7 @@ def _answer(reference: Any) -> str:
     try:
         return str(ray.get(reference, timeout=1.0))
     except Exception as error:  # the node is gone, or lacks this program's files
-        return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}"
-
-
-class _Stopped(BaseException):
-    """Leaves Tune's loop at once. Not an Exception: Tune would wait for every actor to end."""
+        return ray_environment.told_by(error)
 
 
 class _Search(Searcher):  # type: ignore[misc]
@@ -182,9 +193,7 @@ class _Search(Searcher):  # type: ignore[misc]
         file.write_text(job.model_dump_json())
         return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, *args: Any, **details: Any) -> None:
         """Nothing to learn: this search knows what it wants."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -236,8 +245,7 @@ class _Listener(Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Leave as soon as the driver is told to stop, or cannot go on."""
-        if self._handed.over:
-            raise _Stopped
+        self._handed.check()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """An actor took the job."""
@@ -255,11 +263,8 @@ class _Listener(Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Only a dead actor gets here: the trainable never raises."""
-        reason = "its worker process died (killed, or out of memory)"
         told = str(trial.get_error() or "")
-        if "creation task" in told:
-            reason = f"its worker could not start: {told.strip().splitlines()[-1]}"[:300]
-        self._handed.died(trial.trial_id, reason)
+        self._handed.died(trial.trial_id, ray_environment.cause_of_death(told))
 
 
 class _Worker(Trainable):  # type: ignore[misc]
@@ -287,10 +292,6 @@ class _Worker(Trainable):  # type: ignore[misc]
             events.append((at, "ended" if ended else "report", event.model_dump()))
             if ended or time.monotonic() >= until:
                 return {"events": events, "done": ended}
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.trial_id)
 
 
 def _resources(config: dict[str, Any]) -> PlacementGroupFactory:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import time
 from pathlib import Path
-from typing import TextIO
 
 from harness.contract import Estimate, Report
 from harness.executors.base import Ended, Job
@@ -17,10 +18,42 @@ MOST_METRICS = 6
 """Training metrics shown in a line; all of them are in reports.jsonl."""
 
 
+class LogStream(io.TextIOBase):
+    """A trial's log as a stream that never fails: a full disk loses its lines, not the trial."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, flags, 0o644)
+        except OSError:
+            self._descriptor = os.open(os.devnull, os.O_WRONLY)
+
+    def write(self, text: str) -> int:
+        """Write at once."""
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, text.encode(errors="replace"))
+        return len(text)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def fileno(self) -> int:
+        """For native code and processes that write to it, too."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+
 class TrialLog:
     """Writes the lines of one attempt among whatever else goes to the log."""
 
-    def __init__(self, job: Job, stream: TextIO, device: str) -> None:
+    def __init__(self, job: Job, stream: LogStream, device: str) -> None:
         self._stream = stream
         self._next = 0.0
         stream.write(
@@ -63,7 +96,7 @@ def line_of(report: Report, at: float) -> str:
 
 def note_end(log: Path, state: str, reason: str, seconds: float) -> None:
     """The end of an attempt whose worker could not write it, or was not let."""
-    with log.open("a", encoding="utf-8") as stream:
+    with LogStream(log) as stream:
         stream.write(_end(state, reason, seconds))
 
 

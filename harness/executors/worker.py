@@ -12,12 +12,13 @@ import traceback
 from collections.abc import Generator, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
 from harness.executors.base import DEADLINE, Ended, Job
-from harness.executors.trial_log import TrialLog
+from harness.executors.deadline import Deadline, watch
+from harness.executors.trial_log import LogStream, TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
 
@@ -41,51 +42,50 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
 
     Failures of the subject are told, never raised; only KeyboardInterrupt passes through.
     """
-    started = time.time()
+    began = time.monotonic()  # a clock may be set back meanwhile
     device = environment.device_model(job.gpus > 0)
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("a", encoding="utf-8", buffering=1) as log:
+    deadline = Deadline(job.notice, job.deadline)
+    with LogStream(job.log) as log:
         told = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)
         try:
-            for at, event in _reports(job, log):
+            for at, event in _reports(job, log, deadline):
                 if isinstance(event, Ended):
                     ended = event
                     break
                 told.report(event, at)
                 yield at, event
             else:
-                if job.deadline is not None and time.time() > job.deadline:
+                if deadline.past:
                     ended = Ended(state="killed", reason=DEADLINE)
         except (Exception, SystemExit) as error:  # a subject may raise anything
             ended = _failure(error)
-        now = time.time()
-        ended = ended.model_copy(update={"seconds": now - started, "device": device})
+        seconds = time.monotonic() - began
+        ended = ended.model_copy(update={"seconds": seconds, "device": device})
         told.ended(ended)
-        yield now, ended
+        yield time.time(), ended
 
 
 def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
     """Execute the job in a JSON file; meanwhile this process's output goes to the trial's log."""
     try:
         job = Job.model_validate_json(file.read_text())
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except (OSError, ValueError) as error:
         reason = f"the worker cannot read its job: {error}; is the workspace on shared storage?"
         yield time.time(), Ended(state="failed", reason=reason)
         return
     limit_threads(job.cpus)
     saved = {number: os.dup(number) for number in (1, 2)}  # native code writes there as well
+    log = LogStream(job.log)
     try:
         for number in saved:
-            os.dup2(log, number)
+            os.dup2(log.fileno(), number)
         yield from execute(job)
     finally:
         for number, copy in saved.items():
             os.dup2(copy, number)
             os.close(copy)
-        os.close(log)
+        log.close()
 
 
 def _failure(error: BaseException) -> Ended:
@@ -96,16 +96,19 @@ def _failure(error: BaseException) -> Ended:
     )
 
 
-def _reports(job: Job, log: TextIO) -> Iterator[tuple[float, Report | Ended]]:
+def _reports(
+    job: Job, log: LogStream, deadline: Deadline
+) -> Iterator[tuple[float, Report | Ended]]:
     """Reports of the first checkpoint that loads; they are appended to reports.jsonl."""
     with redirect_stdout(log), redirect_stderr(log):
         subjects.put_on_path(job.python_path)
-        subject = subjects.load(job.subject)
+        project = Path(job.python_path[0]) if job.python_path else None
+        subject = subjects.load(job.subject, project=project)
     candidates: list[Path | None] = [None]
     if job.resume_from is not None:
         candidates = [job.resume_from, *job.fallbacks, None]
     for index, candidate in enumerate(candidates):
-        running = _start(subject, job, candidate)
+        running = _start(subject, job, candidate, deadline)
         first = True
         try:
             while True:
@@ -158,7 +161,9 @@ def _ending(job: Job, report: Report) -> Ended | None:
     return None
 
 
-def _start(subject: Any, job: Job, resume_from: Path | None) -> Iterator[Report]:
+def _start(
+    subject: Any, job: Job, resume_from: Path | None, deadline: Deadline
+) -> Iterator[Report]:
     context = Context(
         key=job.key,
         replicate=job.replicate,
@@ -168,8 +173,9 @@ def _start(subject: Any, job: Job, resume_from: Path | None) -> Iterator[Report]
         resume_from=resume_from,
         cache=job.cache,
         device="cuda" if job.gpus > 0 else "cpu",
-        deadline=job.deadline,
+        gpus=job.gpus,
     )
+    context = watch(context, deadline)
     if job.mode == "measure":
         return iter(subject.measure(job.student, job.measurement.protocol, context))
     if job.mode == "reference":

@@ -1,4 +1,4 @@
-"""What the missing trials of a study will cost, from trials already measured, on this machine."""
+"""What the missing trials of a study will cost: from measured trials, else as expected."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.contract import Expected, Subject
 from harness.errors import HarnessError
 from harness.journal import History, TrialHistory
 from harness.plan import Cost, PlannedTrial
+from harness.planning.expected import expected_trials
 from harness.study import Resources, Study
 
 DEVICES = Path("/dev")
 _HOUR = 3600.0
+ESTIMATED = "estimated, no trial measured"
+"""How the basis of a cost begins that rests on what the subject expects."""
 
 
 def gpus_here() -> int:
@@ -60,19 +64,50 @@ def parallel_here(resources: Resources) -> int:
     return max(1, fit)
 
 
+def parallel_of(resources: Resources, gpus: int) -> int:
+    """Trials at once on a cluster of some GPUs; cores are taken to be enough.
+
+    Raises:
+        HarnessError: if not even one trial fits.
+    """
+    if resources.gpus <= 0:
+        raise HarnessError(
+            "--gpus plans for a cluster, but resources.gpus of this study is 0: its trials run on "
+            "the CPU. Set resources.gpus, or leave --gpus out."
+        )
+    fit = math.floor(gpus / resources.gpus + 1e-9)
+    if fit < 1:
+        raise HarnessError(
+            f"resources.gpus is {resources.gpus:g} a trial, --gpus plans for {gpus}. Give at least "
+            f"{math.ceil(resources.gpus)}."
+        )
+    return fit
+
+
 def cost_of(
-    study: Study, trials: Sequence[PlannedTrial], history: History, parallel: int | None
+    study: Study,
+    trials: Sequence[PlannedTrial],
+    history: History,
+    parallel: int | None,
+    subject: Subject | None = None,
 ) -> Cost:
     """Cost of the trials that `run` would execute: median, and an 80 % interval by quantiles.
 
     Seconds come from finished trials of this plan, else of this study, else of other studies of
-    the same subject.
+    the same subject, unless that can say itself what these would cost (other studies may be of
+    another model altogether); the interval is an assumption then.
     """
     missing = [t for t in trials if t.state in ("new", "measure")]
     at_once = parallel or parallel_here(study.resources)
     limit = study.budget.gpu_hours if study.budget else None
     spent = _spent(history, (t.trial.key for t in trials))
     seconds, basis = _measured(study, trials, history)
+    if not seconds and subject is not None:
+        expected = expected_trials(study, subject, missing)
+        if expected:
+            return _estimated(study, expected, at_once, spent)
+    if not seconds:
+        seconds, basis = _measured_otherwise(study, history)
     if not seconds:
         return Cost(
             trials=len(missing),
@@ -100,6 +135,30 @@ def cost_of(
     )
 
 
+def _estimated(study: Study, trials: list[Expected], at_once: int, spent: float) -> Cost:
+    """Cost of trials of which none was measured."""
+    middle, low, high = (
+        math.fsum(getattr(e, name) for e in trials) for name in ("seconds", "lo", "hi")
+    )
+    busy = min(at_once, len(trials))
+    memory = [e.memory_gb for e in trials if e.memory_gb is not None]
+    bases = list(dict.fromkeys(e.basis for e in trials))
+    more = f" (and {len(bases) - 1} more such lines for other arms)" if len(bases) > 1 else ""
+    return Cost(
+        trials=len(trials),
+        seconds_per_trial=middle / len(trials),
+        gpu_hours=middle * study.resources.gpus / _HOUR,
+        hours=middle / busy / _HOUR,
+        lo_hours=low / busy / _HOUR,
+        hi_hours=high / busy / _HOUR,
+        memory_gb=max(memory, default=None),
+        basis=f"{ESTIMATED}: {bases[0]}{more}",
+        parallel=at_once,
+        spent_gpu_hours=spent,
+        budget_gpu_hours=study.budget.gpu_hours if study.budget else None,
+    )
+
+
 def budget_warning(study: Study, cost: Cost) -> str:
     """Why the plan does not fit the study's budget; empty if it does, or if nothing is known."""
     if study.budget is None:
@@ -124,12 +183,17 @@ def _measured(
     groups = (
         ([k for k in done if k.key in planned], "of this plan"),
         ([k for k in done if k.attempts and _study_of(k) == study.name], "of this study"),
-        ([k for k in done if _subject_of(k, history) == study.subject], "of other studies"),
     )
     for group, words in groups:
         if group:
             return [k.seconds() for k in group], f"{len(group)} finished trial(s) {words}"
     return [], ""
+
+
+def _measured_otherwise(study: Study, history: History) -> tuple[list[float], str]:
+    done = [k for k in history.trials.values() if _finished(k)]
+    group = [k.seconds() for k in done if _subject_of(k, history) == study.subject]
+    return group, f"{len(group)} finished trial(s) of other studies"
 
 
 def _finished(known: TrialHistory) -> bool:

@@ -6,11 +6,16 @@ from collections import Counter
 
 from harness.plan import Cost, Plan, PlannedContrast
 from harness.planning.amendments import day
+from harness.planning.cost import ESTIMATED
+from harness.planning.expected import fitting
 from harness.program import program
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
 MOST_AMENDMENTS = 30
+
+SHOWN_MISSING = 24
+"""Lines of what is not on this machine: a person has to act on each."""
 
 
 def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
@@ -22,7 +27,7 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
         arms: list every arm with the states of its trials.
     """
     rows: list[tuple[str, str]] = [(plan.study, _counts(plan))]
-    rows += [("cost", _cost(plan.cost)), ("order", _order(plan))]
+    rows += [("cost", _cost(plan.cost)), *_memory(plan.cost), ("order", _order(plan))]
     for factor, labels in plan.factors.items():
         more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
         rows.append((factor, f"{', '.join(labels[:SHOWN])}{more}"))
@@ -42,6 +47,10 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
     rows += [("warning", text) for text in plan.warnings[:SHOWN]]
     if len(plan.warnings) > SHOWN:
         rows.append(("warning", f"and {len(plan.warnings) - SHOWN} more (--json lists all)"))
+    rows += [("not here yet", text) for text in plan.not_here[:SHOWN_MISSING]]
+    if len(plan.not_here) > SHOWN_MISSING:
+        unseen = len(plan.not_here) - SHOWN_MISSING
+        rows.append(("not here yet", f"and {unseen} more (--json lists all)"))
     rows.append(("next", _next(plan, study_file)))
     width = max(len(head) for head, _ in rows[1:]) + 2
     first = f"{rows[0][0]}  {rows[0][1]}"
@@ -49,12 +58,14 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
 
 
 def _counts(plan: Plan) -> str:
-    references = sum(t.trial.kind == "reference" for t in plan.trials)
-    trials = len(plan.trials) - references
+    kinds = Counter(t.trial.kind for t in plan.trials)
+    references, reruns, trials = kinds["reference"], kinds["rerun"], kinds["trial"]
     arms = plural(len(plan.arms), "arm")
     words = f"{arms} x {plan.replicates} = {plural(trials, 'trial')}"
     if references:
         words += f" + {plural(references, 'reference')}"
+    if reruns:
+        words += f" + {plural(reruns, 'rerun')}"
     stale = plan.count("stale")
     why = Counter(t.why for t in plan.trials if t.state == "stale" and t.why)
     named = f" ({'; '.join(text for text, _ in why.most_common(2))})" if why else ""
@@ -77,13 +88,20 @@ def _cost(cost: Cost) -> str:
         if cost.gpu_hours:
             spread = f"[{_scaled(cost, low)} to {_scaled(cost, high)}]"
             parts.insert(0, f"{cost.gpu_hours:.3g} GPU-h {spread}")
-        parts.append(f"{duration(cost.seconds_per_trial / 3600)} a trial, from {cost.basis}")
+        source = "" if cost.basis.startswith(ESTIMATED) else "from "
+        parts.append(f"{duration(cost.seconds_per_trial / 3600)} a trial, {source}{cost.basis}")
     if cost.budget_gpu_hours is not None:
         total = cost.spent_gpu_hours + (cost.gpu_hours or 0.0)
         fits = "ok" if total <= cost.budget_gpu_hours else "EXCEEDED"
         spent = f" ({cost.spent_gpu_hours:.3g} spent)" if cost.spent_gpu_hours else ""
         parts.append(f"budget {cost.budget_gpu_hours:g} GPU-h{spent}: {fits}")
     return "; ".join(parts)
+
+
+def _memory(cost: Cost) -> list[tuple[str, str]]:
+    if cost.memory_gb is None:
+        return []
+    return [("memory", f"{fitting(cost.memory_gb)} (estimated, of the arm that needs most)")]
 
 
 def _scaled(cost: Cost, hours: float) -> str:
@@ -199,6 +217,8 @@ def _contrast(
 
 
 def _next(plan: Plan, study_file: str) -> str:
+    if plan.not_here:
+        return f"bring what is not here yet, then {program()} run {study_file}"
     if plan.count("stale"):
         again = f"{program()} run {study_file} --rerun-stale"
         return f"{again}   (or --accept-stale, to count old results)"

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.contract import Fingerprints
 from harness.trial import Trial
 
 PlanState = Literal["new", "measure", "reuse", "stale", "running"]
@@ -24,6 +25,12 @@ class PlannedTrial(_Frozen):
         description="new, measure, reuse, stale, or running (claimed elsewhere)."
     )
     why: str = Field("", description="For stale: what changed.")
+    fingerprints: Fingerprints | None = Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="Its own surroundings; arms may run different source files. None: the plan's.",
+    )
 
 
 class PlannedContrast(_Frozen):
@@ -82,7 +89,10 @@ class Cost(_Frozen):
 
     trials: int = Field(description="Trials that would run.")
     seconds_per_trial: float | None = Field(
-        None, description="Median of measured trials; None if none."
+        None, description="Median of measured trials, mean of expected ones; None if not known."
+    )
+    memory_gb: float | None = Field(
+        None, description="Expected at the peak on one GPU, of the arm that needs most; 10^9 bytes."
     )
     gpu_hours: float | None = None
     hours: float | None = Field(None, description="Wall time with the parallelism at hand.")

@@ -37,6 +37,9 @@ class Recorded:
         is that recorded trial, so that accepting it finds its result under its own key; once it is
         superseded, the next plan holds the trial with the data of today.
         """
+        return self._judged(trial, prints).model_copy(update={"fingerprints": prints})
+
+    def _judged(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
         known = self.history.trials.get(trial.key)
         complete = known.complete if known else None
         if known is not None and complete is not None:
@@ -66,7 +69,7 @@ class Recorded:
         if any(step < last for step in lacking):  # only the student of the last cycle is kept
             why = f"not measured at cycle {', '.join(str(s) for s in lacking)}"
             return PlannedTrial(trial=trial, state="new", why=why)
-        if self.measures and trial.kind == "trial" and self._student_kept(complete):
+        if self.measures and trial.kind != "reference" and self._student_kept(complete):
             return PlannedTrial(trial=trial, state="measure", why="protocol not yet run")
         return PlannedTrial(trial=trial, state="new", why="protocol not yet run, student not kept")
 
@@ -131,8 +134,9 @@ def _last_end(known: TrialHistory | None) -> str:
 
 
 def _content(trial: Trial) -> str:
-    """Recipe, replicate and kind as text; 1.0 and 1 are the same number, as in the key."""
-    return json.dumps([_plain(trial.recipe), trial.replicate, trial.kind], sort_keys=True)
+    """What the key hashes but the data, as text; 1.0 and 1 are the same number, as in the key."""
+    parts = [_plain(trial.recipe), trial.replicate, trial.kind, trial.rerun]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _plain(value: Any) -> Any:

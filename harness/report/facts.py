@@ -96,8 +96,9 @@ def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str
         ("data", _distinct(t.trial.data for t in plan.trials if t.trial.kind == "trial")),
         ("code of the results", codes or ["-"]),
     ]
-    if codes and codes != [plan.fingerprints.code]:
-        rows.append(("code of the files now", [plan.fingerprints.code]))
+    now = _distinct((t.fingerprints or plan.fingerprints).code for t in plan.trials)
+    if set(codes) - set(now):
+        rows.append(("code of the files now", now))
     rows.append(("device", _distinct(a.opened.device for a in attempts) or ["not recorded"]))
     return [(name, values) for name, values in rows if values]
 

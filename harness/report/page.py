@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analyse import formats, tables, words
 from harness.analyse.answer import Answer, ArmRow, Interaction, Verdict
+from harness.errors import NotJudgedError
 from harness.journal import History
 from harness.plan import Plan
 from harness.planning.amendments import day
 from harness.report import facts, panels, plots
 from harness.report.curves import curves
 from harness.report.markdown import markdown
+from harness.report.results import FOLDER, write_results
 from harness.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -30,7 +33,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(
     answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
 ) -> Path:
-    """Write report.html, report.md and tables/ into the study's folder; same inputs, same bytes.
+    """Write report.html, report.md, tables/ and results/ into the study's folder.
+
+    The same inputs give the same bytes. `results/` holds what `export` writes: the records from
+    which others reproduce a trial.
 
     The page loads nothing and needs no script, so it can be mailed, archived, or shown in MLflow's
     sandboxed frame.
@@ -53,6 +59,8 @@ def write_report(
             _write(folder / "tables" / f"{table.name}.tex", formats.to_latex(table))
             _write(folder / "tables" / f"{table.name}.md", formats.to_markdown(table))
     _write(folder / "report.md", markdown(answer, plan, history))
+    with suppress(NotJudgedError):  # nothing has a result yet
+        write_results(answer, plan, history, folder / FOLDER, with_tables=False)
     page = folder / "report.html"
     _write(page, render(answer, plan, study, history, workspace))
     return page

@@ -27,10 +27,13 @@ from harness.journal import (
 from harness.plan import Plan
 from harness.planning.amendments import frozen_in
 
+FOLDER = "results"
 JOURNAL = "journal.jsonl"
 
 
-def write_results(answer: Answer, plan: Plan, history: History, folder: Path) -> list[Path]:
+def write_results(
+    answer: Answer, plan: Plan, history: History, folder: Path, *, with_tables: bool = True
+) -> list[Path]:
     """Write journal, answer and tables; the same records give the same bytes.
 
     Args:
@@ -38,6 +41,7 @@ def write_results(answer: Answer, plan: Plan, history: History, folder: Path) ->
         plan: the plan it was made from.
         history: where the trials' attempts are.
         folder: made where missing; files of the same names are replaced.
+        with_tables: off where the tables lie beside the folder already.
 
     Returns:
         the files written.
@@ -58,7 +62,7 @@ def write_results(answer: Answer, plan: Plan, history: History, folder: Path) ->
         ),
         "answer.json": answer.model_dump_json() + "\n",
     }
-    for table in tables.tables(answer):
+    for table in tables.tables(answer) if with_tables else ():
         found[f"{table.name}.csv"] = formats.to_csv(table)
     for name, text in found.items():
         temporary = folder / f".{name}-{os.getpid()}"

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.analyse.observed import contributing
-from harness.contract import Fingerprints, Measurement, Subject
+from harness.contract import Measurement
 from harness.errors import NotJudgedError
 from harness.journal import Attempt, History, MeasuredAt, Planned, TrialHistory
-from harness.running import environment
-from harness.running.standing import only_key
+from harness.reproducing.places import Places, around
+from harness.subjects.settings import SubjectSpec, parsed
 from harness.trial import Trial, key_of
-from harness.workspace import FOLDER, Workspace, project_of
-
-RESULTS = "results"
+from harness.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,19 @@ class Recorded:
     """The attempt whose measurement is reproduced; the training one unless it measured later."""
     student: Path | None
     """The kept student, if it is still there."""
-    subject: str
-    settings: Mapping[str, Any]
-    """The study's canonical JSON, as far as it was recorded."""
+    folder: Path | None
+    """The folder of the attempt that measured, if it is still there."""
+    subject: SubjectSpec
+    planned: Planned
+    """How its study was last planned."""
     project: Path
     history: History
+    places: Places
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The study's canonical JSON, as far as it was recorded."""
+        return self.planned.study_json
 
     @property
     def measurement(self) -> Measurement:
@@ -63,35 +69,32 @@ class Recorded:
         return record.measured(self.measured_by.opened.protocol)
 
 
-def history_folders(workspace: Workspace, study: Path | None = None) -> list[Path]:
-    """Where records are looked for: the workspace, a study's results, and the project's studies.
+def find(
+    prefix: str, workspace: Workspace, study: Path | None = None, places: Places | None = None
+) -> Recorded:
+    """The record of the one trial whose key starts with `prefix`, verified against its key.
 
     Args:
-        workspace: its journal comes first.
-        study: a study file, its folder, or its results folder; None searches `studies/*/results`.
-    """
-    if study is not None:
-        folder = study if study.is_dir() else study.parent
-        return [workspace.journal, folder, folder / RESULTS]
-    project = _project(workspace)
-    return [workspace.journal, *sorted(project.glob(f"studies/*/{RESULTS}"))]
-
-
-def _project(workspace: Workspace) -> Path:
-    if workspace.root.name == FOLDER:
-        return workspace.root.parent
-    return project_of(Path.cwd() / "x")
-
-
-def find(prefix: str, workspace: Workspace, study: Path | None = None) -> Recorded:
-    """The record of the one trial whose key starts with `prefix`, verified against its key.
+        prefix: a key, its first digits, or a short name.
+        workspace: where what ran here is kept.
+        study: a study file or folder whose results are searched, too.
+        places: where to look instead of around workspace and study.
 
     Raises:
         HarnessError: if no key or several keys start so.
         NotJudgedError: if the record was changed, is incomplete, or holds no result.
     """
-    history = History.read(history_folders(workspace, study))
-    key = only_key(history, prefix, workspace)
+    where = places or around(workspace, study)
+    history = where.read()
+    return record_of(where.key(history, prefix, workspace), history, where, workspace)
+
+
+def record_of(key: str, history: History, places: Places, workspace: Workspace) -> Recorded:
+    """The verified record of a key that the history holds.
+
+    Raises:
+        NotJudgedError: if the record was changed, is incomplete, or holds no result.
+    """
     record = history.trials[key]
     done = record.complete
     if done is None:
@@ -99,17 +102,20 @@ def find(prefix: str, workspace: Workspace, study: Path | None = None) -> Record
     _verify(key, record, workspace)
     planned = _planned(history, key, done.opened.study)
     opened = done.opened
+    measured_by = _measuring(record, done)
     return Recorded(
         key=key,
         trial=opened.trial,
         study=opened.study,
         trained=done,
-        measured_by=_measuring(record, done),
-        student=_student(workspace, key, done),
-        subject=str(planned.study_json.get("subject") or "recipes.subject"),
-        settings=planned.study_json,
-        project=_where(planned, workspace, study),
+        measured_by=measured_by,
+        student=_student(places, done),
+        folder=_folder(places, measured_by),
+        subject=parsed(planned.study_json.get("subject")),
+        planned=planned,
+        project=_where(planned, places),
         history=history,
+        places=places,
     )
 
 
@@ -117,21 +123,23 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
     """Every stored copy of the recipe must hash to the key."""
     for attempt in record.ordered:
         trial = attempt.opened.trial
-        _check_hash(key, trial.recipe, trial.replicate, trial.data, trial.kind, "the journal")
+        parts = (trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
+        _check_hash(key, parts, "the journal")
     file = workspace.trial(key) / "trial.json"
     if not file.is_file():
         return
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        parts = (stored["recipe"], stored["replicate"], stored["data"], stored["kind"])
+        names = ("recipe", "replicate", "data", "kind")
+        stored_parts = (*(stored[name] for name in names), stored.get("rerun", 0))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise NotJudgedError(f"{file} cannot be read ({error!r}): not judged") from error
-    _check_hash(key, *parts, str(file))
+    _check_hash(key, stored_parts, str(file))
 
 
-def _check_hash(key: str, recipe: Any, replicate: Any, data: Any, kind: Any, where: str) -> None:
+def _check_hash(key: str, parts: tuple[Any, ...], where: str) -> None:
     try:
-        hashed = key_of(recipe, replicate, data, kind)
+        hashed = key_of(*parts)
     except (TypeError, ValueError):
         hashed = "nothing"
     if hashed != key:
@@ -161,79 +169,21 @@ def _measuring(record: TrialHistory, done: Attempt) -> Attempt:
     return max(able, key=lambda a: a.opened.attempt, default=done)
 
 
-def _student(workspace: Workspace, key: str, done: Attempt) -> Path | None:
-    folder = workspace.trial(key) / "attempts" / done.folder_name
+def _folder(places: Places, attempt: Attempt) -> Path | None:
+    inside = Path("trials", attempt.opened.key, "attempts", attempt.folder_name)
+    found = (root / inside for root in places.roots)
+    return next((folder for folder in found if folder.is_dir()), None)
+
+
+def _student(places: Places, done: Attempt) -> Path | None:
+    folder = _folder(places, done)
     listed = done.closed.artifacts if done.closed else []
-    kept = [folder / a.path for a in listed if a.kind == "student"]
+    kept = [folder / a.path for a in listed if a.kind == "student"] if folder else []
     return kept[-1] if kept and kept[-1].exists() else None
 
 
-def _where(planned: Planned, workspace: Workspace, study: Path | None) -> Path:
+def _where(planned: Planned, places: Places) -> Path:
     """Project folder of the study, where its subject is imported from."""
-    candidates = [project_of(study.resolve())] if study is not None else []
-    candidates += [_project(workspace), project_of(Path.cwd() / "x")]
-    holding = [c for c in candidates if planned.study_file and (c / planned.study_file).exists()]
-    return (holding or candidates)[0]
-
-
-@dataclass(frozen=True)
-class Now:
-    """What stands here today in the place of what the trial ran with."""
-
-    fingerprints: Fingerprints
-    device: str
-    versions: Mapping[str, str]
-    differences: list[str]
-    """Sentences, empty where nothing differs."""
-
-    def same_data(self, recorded: Recorded) -> bool:
-        """Whether the training data is the one in the key."""
-        return self.fingerprints.data == recorded.trial.data
-
-    def same_protocol(self, recorded: Recorded) -> bool:
-        """Whether measuring today means what it meant then."""
-        return self.fingerprints.protocol == recorded.measured_by.opened.protocol
-
-
-def now(recorded: Recorded, subject: Subject) -> Now:
-    """Compare code, data, protocol, environment and device with the recorded ones."""
-    marks = subject.fingerprints(recorded.trial.recipe, recorded.measurement.protocol)
-    device = environment.device_model(recorded.gpus > 0)
-    versions = environment.versions()
-    then = recorded.trained.opened
-    found = []
-    if marks.data != recorded.trial.data:
-        found.append(f"data: {recorded.trial.data[:12]} then, {marks.data[:12]} now")
-    measured = recorded.measured_by.opened
-    if marks.protocol != measured.protocol:
-        found.append(
-            f"protocol {measured.protocol_name}: {measured.protocol[:12]} then, "
-            f"{marks.protocol[:12]} now"
-        )
-    if marks.code != then.code:
-        files = changed_files(then.code_files, marks.code_files)
-        where = ", ".join(files) if files else f"{then.code[:12]} then, {marks.code[:12]} now"
-        found.append(f"code: {where}")
-    found += [
-        f"{name} {then.environment.get(name, 'absent')} then, {versions.get(name, 'absent')} now"
-        for name in sorted(then.environment.keys() | versions.keys())
-        if then.environment and then.environment.get(name) != versions.get(name)
-    ]
-    if then.device and then.device != device:
-        found.append(f"device: {then.device} then, {device} now")
-    return Now(marks, device, versions, found)
-
-
-def changed_files(then: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
-    """Source files whose digest differs, with what happened to them."""
-    if not then or not today:
-        return []
-    found = []
-    for name in sorted(then.keys() | today.keys()):
-        if name not in today:
-            found.append(f"{name} (gone)")
-        elif name not in then:
-            found.append(f"{name} (new)")
-        elif then[name] != today[name]:
-            found.append(f"{name} (changed)")
-    return found
+    projects = places.projects
+    holding = [p for p in projects if planned.study_file and (p / planned.study_file).exists()]
+    return (holding or projects)[0]

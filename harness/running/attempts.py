@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,12 +46,17 @@ def make_folder(workspace: Workspace, trial: Trial, number: int) -> tuple[str, P
     return nonce, folder
 
 
+def folder_of(workspace: Workspace, attempt: Attempt) -> Path:
+    """The folder of a recorded attempt."""
+    return workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
+
+
 def write_trial_json(file: Path, trial: Trial) -> None:
     """Keep a trial's identity beside its attempts: what the key is the hash of, arm and levels."""
     if file.exists():
         return
     content = {
-        **identity(trial.recipe, trial.replicate, trial.data, trial.kind),
+        **identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun),
         "key": trial.key,
         "arm": trial.arm,
         "levels": trial.levels,
@@ -70,9 +77,12 @@ def next_number(workspace: Workspace, history: TrialHistory | None, key: str) ->
 
 def append_report(folder: Path, at: float, report: Report) -> None:
     """Append one report to the attempt's reports.jsonl; NaN and infinities become null."""
-    line = f'{{"at": {at!r}, "report": {report.model_dump_json()}}}\n'
     with (folder / REPORTS).open("a", encoding="utf-8") as handle:
-        handle.write(line)
+        handle.write(_text(at, report))
+
+
+def _text(at: float, report: Report) -> str:
+    return f'{{"at": {at!r}, "report": {report.model_dump_json()}}}\n'
 
 
 def read_reports(folder: Path) -> list[Line]:
@@ -114,9 +124,9 @@ def rewind(folder: Path, first: Report) -> None:
     lines = read_reports(folder)
     kept = [line for line in lines if not obsolete(line.report)]
     if len(kept) < len(lines):
-        (folder / REPORTS).unlink()
-        for line in kept:
-            append_report(folder, line.at, line.report)
+        temporary = folder / f".{REPORTS}"  # a crash here must not lose where it continued from
+        temporary.write_text("".join(_text(*line) for line in kept), encoding="utf-8")
+        temporary.replace(folder / REPORTS)
 
 
 class Checkpoint(NamedTuple):
@@ -158,6 +168,9 @@ def resumable(history: TrialHistory | None, code: str, protocol: str) -> Attempt
 def continue_from(previous: Path, folder: Path, keep: int = 2) -> list[Checkpoint]:
     """Copy the last complete checkpoints, and what was reported up to them, into a new attempt.
 
+    One that changes or vanishes meanwhile is passed over: a worker on a node that was given up may
+    still be writing there.
+
     Args:
         previous: folder of the attempt to continue.
         folder: the new attempt's folder.
@@ -166,11 +179,13 @@ def continue_from(previous: Path, folder: Path, keep: int = 2) -> list[Checkpoin
     Returns:
         the copies, newest first; empty where there is nothing to continue.
     """
-    found = checkpoints(previous)[:keep]
+
+    def place(checkpoint: Checkpoint) -> Path:
+        return folder / checkpoint.path.relative_to(previous)
+
+    found = list(islice((c for c in checkpoints(previous) if _copied(c.path, place(c))), keep))
     if not found:
         return []
-    for checkpoint in found:
-        _copy(checkpoint.path, folder / checkpoint.path.relative_to(previous))
     for line in read_reports(previous):
         if line.report.step > found[0].step:
             continue
@@ -179,7 +194,39 @@ def continue_from(previous: Path, folder: Path, keep: int = 2) -> list[Checkpoin
             if artifact.kind != "checkpoint" and source.exists():
                 _copy(source, folder / artifact.path)
         append_report(folder, line.at, line.report)
-    return [Checkpoint(folder / c.path.relative_to(previous), c.step) for c in found]
+    return [Checkpoint(place(c), c.step) for c in found]
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Copy a checkpoint; False, and nothing left of it, if it was not the same throughout."""
+    before = _parts(source)
+    try:
+        _copy(source, target)
+        same = _parts(source) == before
+    except OSError:
+        if _parts(source) == before:
+            raise  # the disk's fault
+        same = False
+    if not same:
+        _remove(target)
+    return same
+
+
+def _parts(path: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of change of a file, or of each file in a folder."""
+    found = {}
+    with contextlib.suppress(OSError):  # it is vanishing
+        for file in [path, *path.rglob("*")]:
+            status = file.stat()
+            found[file] = status.st_size, status.st_mtime_ns
+    return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -204,10 +251,7 @@ def drop_checkpoints(root: Path, read: Mapping[Path, list[Line]] | None = None) 
         for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"}:
             if any(path == other or path in other.parents for other in others):
                 continue  # the same folder holds something to keep
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def measurements(lines: Iterable[Line]) -> list[MeasuredAt]:
@@ -232,5 +276,5 @@ def kept_artifacts(lines: Iterable[Line]) -> list[Artifact]:
 
 
 def remove_unstarted(folder: Path) -> None:
-    """Remove the folder of an attempt that was prepared and never began."""
+    """Remove the folder of an attempt that never began, or could not be prepared."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -64,7 +64,11 @@ def try_claim(path: Path, what: str = "") -> Claim | None:
     except Timeout:
         return None
     holder = Holder(host=environment.host(), pid=os.getpid(), since=time.time(), what=what)
-    _holder_file(path).write_text(holder.model_dump_json())
+    try:
+        _holder_file(path).write_text(holder.model_dump_json())
+    except OSError:  # a full disk
+        lock.release()
+        raise
     return Claim(path, lock)
 
 

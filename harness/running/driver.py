@@ -16,7 +16,7 @@ from harness.executors.base import DEADLINE, Ended, Event, Executor, Job
 from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
 from harness.plan import PlannedTrial
 from harness.planning.reuse import Recorded
-from harness.running import attempts, claims, opening
+from harness.running import attempts, claims, closing, opening
 from harness.running.claims import Claim
 from harness.running.display import Display
 from harness.running.opening import Settings
@@ -38,6 +38,10 @@ class _Running:
     claim: Claim
     carried: int
     started: bool = False
+    began: float = 0.0
+    """`time.monotonic()` when it started."""
+    told: float = 0.0
+    """Unix time of its last report that arrived."""
 
 
 @dataclass
@@ -90,12 +94,14 @@ class Driver:
         self._whole_gpu: set[str] = set()
         self._seen = self._journal_sizes()
         self._refreshed = False
+        self._full: WorkspaceError | None = None
 
     def run(self, executor: Executor) -> None:
         """Run everything missing, trials that another driver held included.
 
         Raises:
-            WorkspaceError: if a record cannot be written; attempts under way are left open.
+            WorkspaceError: if a record cannot be written (attempts under way are left open), or the
+                disk is nearly full (those under way come to their end first).
         """
         try:
             while (self._queue or self._waiting) and not self._over():
@@ -103,6 +109,8 @@ class Driver:
                     executor.run(self._jobs(), self._on_event, self._stop)
                 else:
                     self._await_others()
+                if self._full is not None:
+                    raise self._full
             cut = any(ended.reason == DEADLINE for ended in self.tally.ended.values())
             self.tally.expired = self._expired() and bool(self._queue or self._waiting or cut)
         finally:
@@ -110,14 +118,13 @@ class Driver:
                 self._let_go(running)
 
     def _expired(self) -> bool:
-        deadline = self.settings.deadline
-        return deadline is not None and time.time() > deadline
+        return self.settings.deadline.past
 
     def _over(self) -> bool:
         return self._stop() or self._expired()
 
     def _jobs(self) -> Iterator[Job]:
-        while self._queue and not self._over():
+        while self._queue and not self._over() and self._has_space():
             planned = self._queue.popleft()
             key = planned.trial.key
             with self._writing():
@@ -132,22 +139,27 @@ class Driver:
                 self.tally.elsewhere.add(key)
                 self._display.skipped(planned.trial)
                 continue
-            self._close_interrupted(past)
             gpus = 1.0 if key in self._whole_gpu else self.settings.gpus
-            with self._writing():
-                made = opening.prepare(planned, past, self.settings, self.workspace, gpus)
+            try:
+                self._close_interrupted(past)
+                with self._writing():
+                    made = opening.prepare(planned, past, self.settings, self.workspace, gpus)
+            except WorkspaceError:
+                claim.release()
+                raise
             self._running[key] = _Running(planned, made.job, made.opened, claim, made.carried)
             yield made.job
 
     def _on_event(self, job: Job, event: Event, at: float) -> None:
         running = self._running[job.key]
         if event == "started":
-            running.started = True
-            running.opened = running.opened.model_copy(update={"at": at})
+            running.started, running.began = True, time.monotonic()
+            running.opened = running.opened.model_copy(update={"at": self._after_others(job, at)})
             self._record(running.opened)
             self._tracker.opened(running.opened)
             self._display.started(job, running.carried)
         elif isinstance(event, Report):
+            running.told = at
             self._tracker.report(job.key, job.attempt, event, job.folder, at)
             self._display.reported(job, event)
         else:
@@ -157,10 +169,12 @@ class Driver:
     def _close(self, running: _Running, ended: Ended, at: float) -> None:
         job = running.job
         lines = attempts.read_reports(job.folder)
-        closed = _closing(running, ended, at, lines)
+        closed = closing.record(running.opened, job, ended, at, running.began, lines)
         self._record(closed)
-        if closed.state == "killed":  # the worker could not write it
+        if closed.state == "killed":  # the worker could not write it, nor tell all it had written
             self._note_end(closed)
+            for line in closing.untold(lines, running.told):
+                self._tracker.report(job.key, job.attempt, line.report, job.folder, line.at)
         del self._running[job.key]
         if closed.state in ("done", "diverged"):
             attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})
@@ -173,19 +187,31 @@ class Driver:
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
 
+    def _after_others(self, job: Job, at: float) -> float:
+        """Not before earlier attempts of the trial ended, though a clock was set back."""
+        past = self.history.trials.get(job.key)
+        ends = (a.closed.at for a in past.ordered if a.closed) if past else ()
+        return max(at, max(ends, default=at))
+
+    def _has_space(self) -> bool:
+        try:
+            self.workspace.ensure_space()
+        except WorkspaceError as error:
+            self._full = error
+        return self._full is None
+
     def _note_end(self, closed: Closed) -> None:
         log = self.workspace.trial(closed.key) / attempts.LOG
-        with self._writing():
-            trial_log.note_end(log, closed.state, closed.reason, closed.seconds)
+        trial_log.note_end(log, closed.state, closed.reason, closed.seconds)
 
     def _again(self, job: Job, ended: Ended) -> bool:
-        """True where another attempt is worth it: dead worker, or out of memory on a shared GPU."""
+        """True where another attempt is worth it: dead worker, or out of memory beside others."""
         if self._retried.get(job.key, 0) >= RETRIES or self._over():
             return False
         if ended.state == "failed" and "OutOfMemory" in ended.reason and 0 < job.gpus < 1:
             self._whole_gpu.add(job.key)
             return True
-        return ended.died
+        return ended.died or ended.reason.startswith("MemoryError")
 
     def _record(self, record: Record) -> None:
         with self._writing():
@@ -207,7 +233,7 @@ class Driver:
         """Under the trial's claim no other driver lives: attempts left open were interrupted."""
         for attempt in past.ordered if past else ():
             if attempt.closed is None:
-                closed = opening.interrupted(self.workspace, attempt)
+                closed = closing.interrupted(self.workspace, attempt)
                 self._record(closed)
                 self._note_end(closed)
                 folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
@@ -219,7 +245,8 @@ class Driver:
         recorded = Recorded(
             self.history, self.workspace, settings.measures, settings.measurement.at
         )
-        return recorded.judge(planned.trial, settings.fingerprints).state == "reuse"
+        prints = planned.fingerprints or settings.fingerprints
+        return recorded.judge(planned.trial, prints).state == "reuse"
 
     def _await_others(self) -> None:
         found = (claims.holder(self._lock(p.trial)) for p in self._waiting)
@@ -258,27 +285,3 @@ class Driver:
             attempts.remove_unstarted(running.job.folder)
         del self._running[running.job.key]
         running.claim.release()
-
-
-def _closing(running: _Running, ended: Ended, at: float, lines: list[attempts.Line]) -> Closed:
-    """The closing record, from what the attempt left on disk: the truth even if its worker died."""
-    job = running.job
-    info: dict[str, str] = {}
-    for line in lines:
-        info.update(line.report.info)
-    if ended.device:
-        info.setdefault("device", ended.device)
-    return Closed(
-        at=at,
-        key=job.key,
-        attempt=job.attempt,
-        nonce=job.nonce,
-        state=ended.state,
-        reason=ended.reason,
-        seconds=ended.seconds or max(0.0, at - running.opened.at),
-        gpus=job.gpus,
-        step=max((line.report.step for line in lines), default=0),
-        measurements=attempts.measurements(lines),
-        artifacts=attempts.kept_artifacts(lines),
-        info=info,
-    )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from harness.contract import Fingerprints, Measurement
 from harness.executors.base import Job
-from harness.journal import Attempt, Closed, Opened, TrialHistory
+from harness.executors.deadline import Deadline
+from harness.journal import Opened, TrialHistory
 from harness.plan import PlannedTrial
 from harness.running import attempts, environment
+from harness.subjects.settings import SubjectSpec
 from harness.workspace import Workspace
 
 
@@ -20,7 +22,7 @@ class Settings:
     """What is the same for every attempt of a run."""
 
     study: str
-    subject: str
+    subject: SubjectSpec
     measurement: Measurement
     fingerprints: Fingerprints
     measures: bool = False
@@ -28,7 +30,7 @@ class Settings:
     gpus: float = 0.0
     cpus: float = 1.0
     python_path: tuple[str, ...] = ()
-    deadline: float | None = None
+    deadline: Deadline = field(default_factory=Deadline)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def prepare(
     Raises:
         OSError: if the workspace cannot be written.
     """
-    trial, fingerprints = planned.trial, settings.fingerprints
+    trial, fingerprints = planned.trial, planned.fingerprints or settings.fingerprints
     number = attempts.next_number(workspace, past, trial.key)
     nonce, folder = attempts.make_folder(workspace, trial, number)
     student = _kept_student(planned, past, workspace)
@@ -67,7 +69,11 @@ def prepare(
     if mode == "train":
         previous = attempts.resumable(past, fingerprints.code, fingerprints.protocol)
     if previous is not None:
-        copies = attempts.continue_from(_folder(workspace, previous), folder)
+        try:
+            copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
+        except OSError:  # half a copy only takes space
+            attempts.remove_unstarted(folder)
+            raise
     job = Job(
         key=trial.key,
         short=trial.short,
@@ -86,7 +92,8 @@ def prepare(
         student=student,
         gpus=gpus,
         cpus=settings.cpus,
-        deadline=settings.deadline,
+        deadline=settings.deadline.planned,
+        notice=settings.deadline.file,
         code=fingerprints.code,
         python_path=list(settings.python_path),
     )
@@ -110,29 +117,6 @@ def prepare(
     return Prepared(job, opened, copies[0].step if copies else 0)
 
 
-def interrupted(workspace: Workspace, attempt: Attempt) -> Closed:
-    """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
-    opened = attempt.opened
-    lines = attempts.read_reports(_folder(workspace, attempt))
-    last = max((line.at for line in lines), default=opened.at)
-    return Closed(
-        at=max(last, opened.at),
-        key=opened.key,
-        attempt=opened.attempt,
-        nonce=opened.nonce,
-        state="killed",
-        reason="interrupted: its driver ended without closing it",
-        seconds=max(0.0, last - opened.at),
-        step=max((line.report.step for line in lines), default=0),
-        measurements=attempts.measurements(lines),
-        artifacts=attempts.kept_artifacts(lines),
-    )
-
-
-def _folder(workspace: Workspace, attempt: Attempt) -> Path:
-    return workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
-
-
 def _kept_student(
     planned: PlannedTrial, past: TrialHistory | None, workspace: Workspace
 ) -> Path | None:
@@ -140,6 +124,6 @@ def _kept_student(
     done = past.complete if past else None
     if planned.state != "measure" or done is None or done.closed is None:
         return None
-    folder = _folder(workspace, done)
+    folder = attempts.folder_of(workspace, done)
     kept = [folder / a.path for a in done.closed.artifacts if a.kind == "student"]
     return kept[-1] if kept and kept[-1].exists() else None

@@ -17,6 +17,20 @@ class BudgetError(HarnessError):
     """What is missing does not fit the study's budget, and the user has not allowed it."""
 
 
+def refuse_missing(plan: Plan) -> None:
+    """Refuse to start trials whose weights or data are not on this machine.
+
+    Raises:
+        HarnessError: with everything that is missing.
+    """
+    if plan.not_here and plan.missing():
+        raise HarnessError(
+            "not here yet, and needed by trials of this study:\n  "
+            + "\n  ".join(plan.not_here)
+            + "\nBring these, or run where they are; `plan` works without them."
+        )
+
+
 def refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
     """Refuse to mix results of different code or data.
 

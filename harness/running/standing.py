@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import HarnessError
 from harness.journal import History, TrialHistory
-from harness.running import claims
+from harness.plan import Plan, PlannedTrial
+from harness.running import claims, shards
 from harness.trial import Trial
 from harness.workspace import Workspace
 
@@ -24,6 +26,7 @@ ORDER: tuple[Stands, ...] = (
     "diverged",
     "killed",
 )
+OVER = ("done", "diverged")
 
 
 class TrialStanding(BaseModel):
@@ -62,25 +65,33 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
     Raises:
         HarnessError: if the study never ran in this workspace.
     """
-    planned = history.planned.get(study)
-    if not planned:
+    latest = history.latest_plan(study)
+    if latest is None:
         known = ", ".join(sorted(history.planned)) or "none yet"
         raise HarnessError(
             f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
         )
-    latest = max(planned, key=lambda p: p.at)
     trials = [trial_standing(t, history.trials.get(t.key), workspace) for t in latest.trials]
     counts = Counter(t.state for t in trials)
     page = workspace.study(study) / "report.html"
-    who = claims.holder(claims.study_lock(workspace, study))
     return Standing(
         study=study,
         workspace=str(workspace.root),
-        running_on=str(who) if who else "",
+        running_on=shards.holders(workspace, study),
         counts={state: counts[state] for state in ORDER if counts[state]},
         trials=trials,
         report=str(page) if page.is_file() else "",
     )
+
+
+def left_by_others(
+    plan: Plan, mine: Sequence[PlannedTrial], history: History, workspace: Workspace
+) -> dict[str, int]:
+    """How many trials of the plan, other than `mine`, have no result yet, by how they stand."""
+    own = {t.trial.key for t in mine}
+    trials = [t.trial for t in plan.trials if t.trial.key not in own]
+    found = Counter(trial_standing(t, history.trials.get(t.key), workspace).state for t in trials)
+    return {state: found[state] for state in ORDER if found[state] and state not in OVER}
 
 
 def trial_standing(

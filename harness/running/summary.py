@@ -33,6 +33,12 @@ def lines(result: RunResult, *, tracked: bool, place: str = "") -> list[str]:
         found += ["", f"this run   {counted}"]
         failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
         found += [f"failed     {program()} logs {key[:8]}{place}" for key in failed[:3]]
+    if result.left:
+        counted = ", ".join(f"{count} {state}" for state, count in result.left.items())
+        found.append(
+            f"left       {counted}, of other shards; the last one to end answers for all. What a "
+            "lost shard leaves is run by the same command without --shard"
+        )
     if result.report is not None:
         found.append(f"report     {result.report}")
     key = _example(result)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import subjects
 from harness.contract import Subject
 from harness.design import ArmsError, Layout, baseline_of, combinations, layout
-from harness.errors import StudyError, SubjectError
+from harness.errors import StudyError
 from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
 from harness.study import Study
@@ -20,8 +19,8 @@ from harness.study_file.nearest import nearest
 from harness.study_file.recipe_checks import RecipeChecks
 from harness.study_file.resolve import Resolver
 from harness.study_file.shape import Shape, shape_of
+from harness.study_file.subject_checks import SubjectChecks
 from harness.study_file.where import WhereError
-from harness.workspace import project_of
 
 NEEDED_FOR_ARMS = {
     *("factors", "where", "baseline", "arms", "set", "recipe", "design", "subject"),
@@ -54,9 +53,11 @@ class _Checks:
         self.document = document
         self.shape = shape
         self.study = Study(**dict(shape.study), file=file.absolute())
+        self.named = SubjectChecks(file, document, shape)
 
     def run(self) -> Study:
-        subject = self._subject()
+        subject = self.named.run()
+        self.study = self.study.model_copy(update={"subject": self.named.spec})
         recipe = RecipeChecks(self.file, self.document, self.shape)
         resolver = recipe.run(subject) if subject else None
         self.study = self.study.model_copy(update={"base": recipe.base})
@@ -66,20 +67,12 @@ class _Checks:
             DesignChecks(self.document, self.study, levels, self.shape.lost).run()
             good = LevelChecks(self.document, self.shape, levels, resolver).run()
         if subject is not None:
+            self.named.against(resolver)
             self._defaults(subject)
             self._measured(subject, resolver)
             if resolver is not None and self._ready():
                 self._arms(subject, good)
         return self.study
-
-    def _subject(self) -> Subject | None:
-        if "subject" in self.shape.lost:
-            return None
-        try:
-            return subjects.load(self.shape.study.subject, project=project_of(self.file))
-        except SubjectError as error:
-            self.document.fail(str(error), "subject")
-            return None
 
     def _ready(self) -> bool:
         own = str(self.file)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import Subject
-from harness.errors import Problem
+from harness.errors import HarnessError, Problem
 from harness.study_file.document import Document, is_file, read
 from harness.study_file.nearest import nearest
 from harness.study_file.recipe_model import Fault
 from harness.study_file.resolve import RecipeError, Resolver, nested, resolver_of
 from harness.study_file.shape import Shape
+from harness.subjects import model_of
 
 
 class RecipeChecks:
@@ -31,7 +32,12 @@ class RecipeChecks:
         if found is None:
             return None
         self.base, place = found
-        resolver, faults = resolver_of(subject.Recipe, self.base)
+        try:
+            model = model_of(subject, self.base)
+        except HarnessError as error:  # only a schema that a command names can be at fault
+            self.document.fail(str(error), "subject", "recipe_schema")
+            return None
+        resolver, faults = resolver_of(model, self.base)
         self.document.problems += [place(fault) for fault in faults]
         return self._with_set(resolver) if resolver is not None else None
 

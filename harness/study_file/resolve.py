@@ -61,6 +61,9 @@ class Resolver:
 
     def unknown(self, path: str) -> str | None:
         """Why a dotted path cannot be assigned to: a message with the nearest spelling, or None."""
+        declares = getattr(self.model, "declares", None)
+        if declares is not None and declares(path):
+            return None  # a JSON Schema knows it, though the base recipe does not set it
         parts = path.split(".")
         here: Any = self.base
         for depth, part in enumerate(parts):

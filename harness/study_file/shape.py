@@ -127,7 +127,7 @@ def _set_aside(
         else:
             gone.add((top, int(path[1])))
         return
-    if len(path) > 1 and isinstance(data.get(top), dict):
+    if len(path) > 1 and isinstance(data.get(top), dict) and top != "subject":
         data[top].pop(path[1], None)
         return
     data.pop(top, None)

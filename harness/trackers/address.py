@@ -60,10 +60,14 @@ def folder_for(artifact_uri: str) -> Iterator[tuple[Path, bool]]:
 
 def on_network(folder: Path) -> bool:
     """True where a folder lies on a network file system."""
+    return file_system(folder).startswith(NETWORK_FILESYSTEMS)
+
+
+def file_system(folder: Path) -> str:
+    """Type of the file system that a folder lies on, as the kernel names it; empty if unknown."""
     mounts = [(p.mountpoint, p.fstype) for p in psutil.disk_partitions(all=True)]
     inside = [m for m in mounts if folder.is_relative_to(m[0])]
-    kind = max(inside, key=lambda m: len(m[0]))[1] if inside else ""
-    return kind.startswith(NETWORK_FILESYSTEMS)
+    return max(inside, key=lambda m: len(m[0]))[1] if inside else ""
 
 
 @contextlib.contextmanager

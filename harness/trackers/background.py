@@ -10,21 +10,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from harness.running import collector
-from harness.trackers.rows import (
-    STUDY,
-    TAG,
-    DataSet,
-    Known,
-    Point,
-    RunWrite,
-    Status,
-    fresh_points,
-    remember,
-)
+from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, remember
+from harness.trackers.store import RefusedError, Store
 
 LINGER_SECONDS = 0.5
 """How long news may wait for more news about the same runs."""
@@ -34,46 +24,6 @@ MAX_WAITING_POINTS = 500_000
 """Beyond this, points wait in the journal only; such runs are marked for `sync`."""
 CLOSING_GRACE, ABSENT_GRACE = 10.0, 2.0
 """Seconds a server gets to come back at the end: one that worked before, one that never did."""
-
-
-class RefusedError(Exception):
-    """The server answered and will never accept this; retrying is useless."""
-
-
-class Store(Protocol):
-    """A tracking server. Any error but `RefusedError` counts as temporary."""
-
-    def connect(self) -> dict[str, Known]:
-        """Reach the server, make the experiment; return our runs in it by identity."""
-
-    def find(self, ident: str) -> Known | None:
-        """Search one run by its tags."""
-
-    def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
-        """Create a run with all its tags."""
-
-    def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
-        """Newest value per step of the named metrics."""
-
-    def log(
-        self, run_id: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]
-    ) -> None:
-        """Write a batch; tags last."""
-
-    def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
-        """Attach data sets."""
-
-    def put(self, known: Known, write: RunWrite) -> None:
-        """Store files and pictures; what is there already is replaced, never doubled."""
-
-    def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
-        """Reopen or end a run."""
-
-    def experiment(self, tags: Mapping[str, str], defaults: Mapping[str, str]) -> None:
-        """Set tags of the experiment; the defaults only where there is none yet."""
-
-    def close(self) -> None:
-        """Let go of connections."""
 
 
 Action = Callable[["Background"], None]
@@ -99,6 +49,8 @@ class Background:
         self._retry_at = 0.0
         self._closing_at = self._moved_at = 0.0
         self._uncertain: set[str] = set()
+        self._doubtful: set[str] = set()
+        self._refused: dict[str, RunWrite] = {}
         self._points = 0
         self._replaying: RunWrite | None = None
         self._problem = ""
@@ -179,8 +131,9 @@ class Background:
         return None in actions
 
     def _work_waits(self) -> bool:
-        waits = self.pending or self.experiment_tags or self._replaying
-        return bool(waits) or self.known is None
+        waits = bool(self.pending or self.experiment_tags or self._replaying)
+        at_end = self._closing.is_set() and bool(self._refused or self._doubtful)
+        return waits or at_end or self.known is None
 
     def _flush(self) -> None:
         if time.monotonic() < self._retry_at and not self._closing.is_set():
@@ -219,12 +172,34 @@ class Background:
             self._replaying = None
         while self.pending:
             self._write_or_drop(next(iter(self.pending)))
+        if self._closing.is_set():
+            self._settle()
+
+    def _settle(self) -> None:
+        """At the end: offer what was refused once more, and look for runs that were made twice."""
+        assert self.known is not None
+        while self._refused:
+            ident = next(iter(self._refused))
+            write = self._refused[ident]
+            try:
+                self._write(write)
+            except RefusedError as error:
+                self.warnings.append(f"MLflow refused run {write.name or write.ident}: {error}")
+            del self._refused[ident]
+        while self._doubtful:
+            ident = next(iter(self._doubtful))
+            if ident in self.known:
+                self.store.only(ident, self.known[ident].run_id)
+            self._doubtful.discard(ident)
 
     def _guarded(self, write: RunWrite) -> None:
+        if write.ident in self._refused:  # in order: what comes later is said later
+            self._refused[write.ident].merge(write)
+            return
         try:
             self._write(write)
-        except RefusedError as error:
-            self.warnings.append(f"MLflow refused run {write.name or write.ident}: {error}")
+        except RefusedError:  # a database in trouble says so, too: a second chance at the end
+            self._refused[write.ident] = write
         self._delay, self._moved_at = FIRST_DELAY, time.monotonic()  # the server answers
 
     def _write_or_drop(self, ident: str) -> None:
@@ -279,9 +254,12 @@ class Background:
         tags = {k: v for k, v in write.tags.items() if v}
         if write.nested and STUDY in self.known:
             tags["mlflow.parentRunId"] = self.known[STUDY].run_id
+        doubtful = write.ident in self._uncertain
         self._uncertain.add(write.ident)
         known = self.store.create(write, tags)
         self._uncertain.discard(write.ident)
+        if doubtful:  # an earlier request may still be on its way
+            self._doubtful.add(write.ident)
         if write.datasets:
             self.known[write.ident] = known
             self.store.inputs(known.run_id, write.datasets)

@@ -17,12 +17,13 @@ from harness.journal import Closed, History, Opened
 from harness.plan import Plan
 from harness.running import claims
 from harness.subjects import load
-from harness.trackers.background import Background, Store
+from harness.trackers.background import Background
 from harness.trackers.interim import Interim
 from harness.trackers.notes import note
 from harness.trackers.pictures import TABLE_TAG, items_table
-from harness.trackers.projection import Projection
+from harness.trackers.projection import Projection, study_files
 from harness.trackers.rows import ORPHAN, STUDY, TAG, RunWrite
+from harness.trackers.store import Store
 from harness.trackers.views import VIEWS, link, saved_views
 from harness.workspace import Workspace, project_of
 
@@ -126,10 +127,7 @@ class LiveTracker:
         at = max((c.at for c, _ in closed.values()), default=self._started)
         self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-tables-")
         scratch = Path(self._scratch.name)
-        files: dict[str, bytes | Path] = {}
-        if report_html is not None:
-            made = [report_html, *sorted(report_html.parent.glob("*.*"))]
-            files = {f.name: f for f in made if f.suffix in (".html", ".md", ".csv", ".tex")}
+        files = study_files(report_html)
         text = note(projection.plan, answer, self._links_hint())
 
         def action(background: Background) -> None:

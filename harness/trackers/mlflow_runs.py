@@ -15,11 +15,12 @@ from typing import Any
 
 from filelock import FileLock
 
+from harness.trackers import rows
 from harness.trackers.address import folder_for, on_network, quiet, sqlite_file, tracking_uri
-from harness.trackers.background import RefusedError
 from harness.trackers.live import LiveTracker
 from harness.trackers.pictures import write_pictures
-from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status, ident_of
+from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status
+from harness.trackers.store import RefusedError
 from harness.trackers.views import changed_by_user
 from harness.workspace import Workspace
 
@@ -70,8 +71,8 @@ class MlflowStore:
     def connect(self) -> dict[str, Known]:
         """Reach the server, make the experiment; return our runs in it by identity.
 
-        Where a run exists twice (two drivers raced on a server without a shared workspace), the
-        older one counts and the other is deleted softly.
+        Where a run exists twice (two drivers raced on a server without a shared workspace, or a
+        request came late), an ended one counts, else the older, and the other is deleted softly.
         """
         with _translated():
             self._open()
@@ -79,24 +80,29 @@ class MlflowStore:
                 self._ensure_experiment()
             found: dict[str, Known] = {}
             for run in self._search(f"tags.`{TAG}kind` != ''"):
-                ident = ident_of(run.data.tags)
+                ident = rows.ident_of(run.data.tags)
+                if not ident:
+                    continue
+                known = _known(run)
                 if ident in found:
-                    self._client.delete_run(run.info.run_id)
-                elif ident:
-                    found[ident] = _known(run)
+                    if known.ended and not found[ident].ended:
+                        known, found[ident] = found[ident], known
+                    self._client.delete_run(known.run_id)
+                else:
+                    found[ident] = known
             return found
 
     def find(self, ident: str) -> Known | None:
         """Search one run by its tags."""
-        if ident == STUDY:
-            wanted = f"tags.`{TAG}kind` = 'study'"
-        elif ident.startswith("arm/"):
-            name = ident.removeprefix("arm/").replace("'", "\\'")
-            wanted = f"tags.`{TAG}kind` = 'arm' AND tags.`{TAG}arm` = '{name}'"
-        else:
-            wanted = f"tags.`{TAG}key` = '{ident}'"
         with _translated():
-            return next((_known(run) for run in self._search(wanted)), None)
+            return next((_known(run) for run in self._search(rows.filter_of(ident))), None)
+
+    def only(self, ident: str, run_id: str) -> None:
+        """Delete (softly) other runs of the same identity, made by a request that came late."""
+        with _translated():
+            for run in list(self._search(rows.filter_of(ident))):
+                if run.info.run_id != run_id:
+                    self._client.delete_run(run.info.run_id)
 
     def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
         """Create a run with all its tags; runs that drivers share are searched first, locked."""
@@ -290,3 +296,20 @@ def _prepare_sqlite(file: Path, artifacts: Path) -> Any:
 def _relax(connection: Any, _record: object) -> None:
     """Fewer flushes: a power cut may lose the newest rows, which the journal still has."""
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def schema_of(uri: str) -> tuple[str, str]:
+    """Schema of a database and the one this MLflow wants; nothing is written.
+
+    Raises:
+        Exception: whatever SQLAlchemy or its driver says if the database cannot be read.
+    """
+    import sqlalchemy
+    from alembic.migration import MigrationContext
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    engine = sqlalchemy.create_engine(uri)
+    with engine.connect() as connection:
+        there = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    return there or "", str(_get_latest_schema_revision())

@@ -33,6 +33,8 @@ COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255"),
 )
+RECORDS = "results"
+"""Folder of the study's run with journal and answer, from which `reproduce` finds any trial."""
 COMMIT = "mlflow.source.git.commit"
 REFERENCE_COLOUR = "#777777"
 STUDY_COLOUR = "#222222"
@@ -96,7 +98,7 @@ class Projection:
         return RunWrite(
             ident=trial.key,
             name=trial.short,
-            nested=trial.kind == "trial",
+            nested=trial.kind != "reference",
             start_ms=_ms(record.at),
             tags=tags,
             params=self._params(trial),
@@ -238,7 +240,7 @@ class Projection:
         }
 
     def _params(self, trial: Trial) -> dict[str, str]:
-        return dict(trial.levels) if trial.kind == "trial" else {}
+        return dict(trial.levels) if trial.kind != "reference" else {}
 
     def _datasets(self, trial: Trial, record: Opened) -> tuple[DataSet, ...]:
         protocol = record.protocol_name or self.plan.protocol or "protocol"
@@ -257,9 +259,21 @@ def _word(text: str) -> str:
 
 
 def _identity_json(trial: Trial) -> bytes:
-    value = identity(trial.recipe, trial.replicate, trial.data, trial.kind)
+    value = identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
     value |= {"key": trial.key, "arm": trial.arm, "levels": trial.levels}
     return json.dumps(value, indent=2, sort_keys=True).encode()
+
+
+def study_files(report: Path | None) -> dict[str, bytes | Path]:
+    """What the study's run carries: the report, what lies beside it, and its compact records."""
+    if report is None:
+        return {}
+    made = [report, *sorted(report.parent.glob("*.*"))]
+    found: dict[str, bytes | Path] = {
+        f.name: f for f in made if f.suffix in (".html", ".md", ".csv", ".tex")
+    }
+    found |= {f"{RECORDS}/{f.name}": f for f in report.parent.glob(f"{RECORDS}/*.json*")}
+    return found
 
 
 def _pictures(artifacts: Collection[Artifact], folder: Path, step: int, at: float) -> list[Picture]:

@@ -10,7 +10,8 @@ from harness.contract import Fingerprints
 from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
-from harness.reproducing.recorded import history_folders
+from harness.reproducing.places import history_folders
+from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trial import Arm
 from harness.workspace import Workspace
@@ -46,7 +47,9 @@ def sync(
         )
     warnings = list(history.warnings)
     for name in sorted(history.planned) if study is None else [study]:
-        warnings += _sync_one(workspace, history.planned[name][-1], uri, echo)
+        planned = history.latest_plan(name)
+        assert planned is not None, "it is among the planned"
+        warnings += _sync_one(workspace, planned, uri, echo)
     return warnings
 
 
@@ -107,7 +110,7 @@ def plan_from_journal(planned: Planned, history: History) -> Plan:
         question=str(text.get("question", "")),
         digest=planned.digest,
         study_file=planned.study_file,
-        subject=str(text.get("subject", "")),
+        subject=parsed(text.get("subject")),
         protocol=str(text.get("protocol", "")),
         fingerprints=Fingerprints(
             data=planned.trials[0].data if planned.trials else "",

@@ -112,6 +112,16 @@ def ident_of(tags: Mapping[str, str]) -> str:
     return "arm/" + tags.get(TAG + "arm", "") if kind in ("arm", ORPHAN) else ""
 
 
+def filter_of(ident: str) -> str:
+    """MLflow's filter for the runs of one identity: the other way round."""
+    if ident == STUDY:
+        return f"tags.`{TAG}kind` = 'study'"
+    if ident.startswith("arm/"):
+        name = ident.removeprefix("arm/").replace("'", "\\'")
+        return f"tags.`{TAG}kind` = 'arm' AND tags.`{TAG}arm` = '{name}'"
+    return f"tags.`{TAG}key` = '{ident}'"
+
+
 def fresh_points(write: RunWrite, known: Known) -> list[Point]:
     """Points that the server lacks, in order, each (name, step) once.
 

@@ -57,7 +57,7 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
     kind = f"tags.`{TAG}kind`"
     states = {
         "Arms": _state(
-            f"{kind} != 'trial' AND {kind} != 'study' AND {kind} != '{ORPHAN}'",
+            " AND ".join(f"{kind} != '{k}'" for k in ("trial", "rerun", "study", ORPHAN)),
             [*metrics, *counts, *factors, _tag("verdict"), _tag("estimate")],
             by_primary,
             charts=[_bar(name) for name in headline],

@@ -41,7 +41,7 @@ class Source(Protocol):
 
 
 def pick(shares: Mapping[str, float], u: float) -> str:
-    """The name whose interval of the cumulated shares holds u; order is the mapping's."""
+    """The name whose interval of the cumulated shares holds u; `Data` fixes the order."""
     total = 0.0
     for name, share in shares.items():
         total += share
@@ -165,7 +165,7 @@ class Draws:
         asked = {} if self.recipe.objective.prompt_only else {"targets": True}
         draw = self.source.t2i if task == "t2i" else self.source.edit
         condition = draw(names, generators, **asked)
-        return replace(condition, labels=tuple(names))
+        return replace(condition, labels=condition.labels or tuple(names))
 
     def _generator(self, stream: str, *index: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed(stream, *index))

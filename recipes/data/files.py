@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data.settings import Columns, FileSource, TaskName, refuse_unknown
+from recipes.kept import user_cache, write_whole
 
 ROOT = Path(__file__).parent.parent.parent
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
@@ -98,8 +99,7 @@ def _digest(settings: str, path: Path, _mtime: int) -> str:
     for file in files:
         stat = file.stat()
         listing.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    name = f"{hashlib.sha256(settings.encode()).hexdigest()[:24]}.json"
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stillhouse" / name
+    kept = user_cache() / f"{hashlib.sha256(settings.encode()).hexdigest()[:24]}.json"
     try:
         held = json.loads(kept.read_text())
         if held["listing"] == listing.hexdigest():
@@ -113,17 +113,6 @@ def _digest(settings: str, path: Path, _mtime: int) -> str:
         content.update(f"{os.path.relpath(file, home)}\0{inside}\n".encode())
     write_whole(kept, {"listing": listing.hexdigest(), "content": content.hexdigest()})
     return content.hexdigest()
-
-
-def write_whole(path: Path, held: Mapping[str, Any]) -> None:
-    """Write JSON under a temporary name and rename; a folder that cannot be written is no error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(held))
-        temporary.replace(path)
-    except OSError:
-        return  # a cache: the next reader computes it again
 
 
 def _files(settings: FileSource, path: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from recipes.data.settings import Mixing, Ramp
+from recipes.data.settings import Mixing, Ramp, TaskName
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 GRID = 2**20
@@ -66,6 +66,12 @@ class Mixture:
     def edits(self) -> bool:
         """Whether any update edits."""
         return any(min(s.first, s.last) < 1 for s in self.stretches)
+
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        """Tasks that any update is of."""
+        t2i: tuple[TaskName, ...] = ("t2i",) if self.mean > 0 else ()
+        return (*t2i, "edit") if self.edits else t2i
 
     def share(self, cycle: int) -> float:
         """T2I share in force at a cycle; before the first and after the last, that of the ends."""

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,26 +21,19 @@ from recipes.data.files import (
     columns_found,
     files_digest,
     place,
-    write_whole,
 )
-from recipes.data.settings import FileSource, TaskName
-from recipes.fingerprints import code_digest
+from recipes.data.rules import Rules
+from recipes.data.settings import FileSource
+from recipes.kept import write_whole
+from recipes.source_files import code_below
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+RULED_BY = ("recipes.data.rows", "recipes.data.toyworld")
+"""Whose code decides which rows are good."""
 SHOWN = 5
 """Row numbers told per reason."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a family can train on."""
-
-    side: int
-    """Width and height of its pictures, pixels."""
-    complaint: Callable[[TaskName, str], str | None]
-    """Why a prompt or instruction cannot be trained on; None where it can."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +115,19 @@ class Rows:
         image.load()
         return image
 
-    def pixels(self, row: int, role: str) -> np.ndarray:
-        """A checked RGB picture, uint8 (3, H, W)."""
-        return np.array(self.picture(row, role)).transpose(2, 0, 1)
+    def pixels(self, row: int, role: str, side: int | None = None) -> np.ndarray:
+        """A checked RGB picture, uint8 (3, side, side); the middle square where sizes differ."""
+        image = self.picture(row, role)
+        if side is not None and image.size != (side, side):
+            from PIL import ImageOps
+
+            image = ImageOps.fit(image, (side, side))
+        return np.array(image).transpose(2, 0, 1)
 
     def checked(self, rules: Rules, cache: Path) -> RowReport:
         """Look at every row once; the result is kept by content of the files and of the code."""
         settings = self.settings.model_dump()
-        content = json.dumps([files_digest(settings), settings, code_digest()])
+        content = json.dumps([files_digest(settings), settings, code_below(*RULED_BY).digest])
         name = hashlib.sha256(content.encode()).hexdigest()[:24]
         kept = cache / "rows" / f"{name}.json"
         try:
@@ -155,12 +152,12 @@ class Rows:
             return "empty prompt"
         for role in PICTURES:
             if role in self.columns:
-                fault = self._picture_fault(row, role, rules.side)
+                fault = self._picture_fault(row, role, rules)
                 if fault is not None:
                     return fault
         return rules.complaint(self.settings.task, text)
 
-    def _picture_fault(self, row: int, role: str, side: int) -> str | None:
+    def _picture_fault(self, row: int, role: str, rules: Rules) -> str | None:
         from PIL import Image
 
         try:
@@ -171,7 +168,8 @@ class Rows:
             return f"unreadable file ({role})"
         if role != "mask" and image.mode != "RGB":  # a mask may be drawn in any mode
             return f"wrong mode ({role} is {image.mode}, must be RGB)"
-        if image.size != (side, side):
+        side = rules.side
+        if image.size != (side, side) and not rules.fits:
             return f"wrong size ({role} is not {side}x{side})"
         return None
 

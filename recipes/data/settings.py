@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recipes.settings import SIMPLEX, Settings, Simplex
 
@@ -58,6 +58,19 @@ class FileSource(Settings):
         "$VARIABLES are expanded; a relative path starts at the folder that holds `recipes`."
     )
     columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
+    category: str | None = Field(
+        None,
+        exclude_if=lambda given: given is None,
+        description="Category or edit type that its rows show, for teachers weighted by condition; "
+        "null where the family reads it from the text, as the toy world does.",
+    )
+    digest: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12,64}$",
+        exclude_if=lambda given: given is None,
+        description="Stands for the content in trial keys, so that a plan made without the files "
+        "has the keys of the run. Null: told by the files. Read for large families only.",
+    )
 
     @model_validator(mode="after")
     def _read(self) -> FileSource:
@@ -107,6 +120,15 @@ class Data(Settings):
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="Share of bad rows in a file above which a trial refuses."
     )
+
+    @field_validator("composition", "edit_types")
+    @classmethod
+    def _in_one_order(cls, shares: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        """The toy world's own, then by name: keys know no order, so draws must not either."""
+        own = CATEGORIES if info.field_name == "composition" else EDIT_TYPES
+        place = {name: number for number, name in enumerate(own)}
+        ordered = sorted(shares, key=lambda name: (place.get(name, len(own)), name))
+        return {name: shares[name] for name in ordered}
 
     @model_validator(mode="after")
     def _known(self) -> Data:

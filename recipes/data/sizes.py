@@ -101,8 +101,9 @@ def distinct_prompts(data: Data) -> int:
 def cycles_of_epochs(epochs: float, data: Data, batch_size: int) -> int:
     """Cycles in which as many samples are drawn as `epochs` passes over the prompts hold.
 
-    A cycle has one student update; samples are drawn with replacement, so an epoch is a budget,
-    the mean number of times that a prompt comes.
+    A cycle has one student update; samples are drawn with replacement, so an epoch is a budget.
+    With `mixing.count: t2i` it counts T2I samples and is the mean number of times that a prompt
+    comes; with `total` edits use it up too, so that arms of other task shares stay as long.
     """
     samples = Fraction(repr(epochs)) * distinct_prompts(data)
     return max(1, math.ceil(samples / batch_size))

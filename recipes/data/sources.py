@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
-from recipes.data.rows import RowReport, Rows
-from recipes.data.settings import Data, FileSource
+from recipes.data.rules import Rules
+from recipes.data.settings import Data, FileSource, TaskName
 from recipes.data.sizes import refuse_short, wanted
 from recipes.data.toyworld import RULES, ToyWorldSource, with_target
-from recipes.families.base import Condition
-from recipes.families.toyworld import ToyWorldFamily
+from recipes.families.base import Condition, PictureFamily
 from recipes.toyworld.prompts import Prompt, prompts
+
+if TYPE_CHECKING:
+    from recipes.data.rows import RowReport, Rows
 
 Seed = Callable[..., int]
 _Row = TypeVar("_Row")
@@ -29,6 +32,8 @@ class Sources:
         family: what turns texts and pictures into conditions.
         seed: streams of the replicate; `subset.<source>` orders what a set size takes from.
         cache: folder for rows as `datasets` keeps them, and for what checks found.
+        tasks: tasks that take part; sources of another are not read.
+        rules: what the family can train on.
 
     Attributes:
         reports: what was found in each file.
@@ -37,25 +42,35 @@ class Sources:
         ValueError: a file cannot be read, has too many bad rows, or fewer than the set takes.
     """
 
-    def __init__(self, data: Data, family: ToyWorldFamily, seed: Seed, cache: Path) -> None:
+    def __init__(
+        self,
+        data: Data,
+        family: PictureFamily,
+        seed: Seed,
+        cache: Path,
+        tasks: Collection[TaskName] = ("t2i", "edit"),
+        rules: Rules = RULES,
+    ) -> None:
         self.family = family
+        self.rules = rules
         self.reports: list[RowReport] = []
         self._files: dict[str, _Drawn] = {}
-        self._edit_types: dict[str, str] = {}
+        self._categories: dict[str, str] = {}
         chosen: dict[str, list[Prompt]] = {}
         counts = wanted(data) or {}
-        for name in data.composition:
+        for name in data.composition if "t2i" in tasks else ():
             origin, count = data.origin("t2i", name), counts.get(name)
             if isinstance(origin, FileSource):
                 self._add(name, origin, count, data.max_bad_share, seed, cache)
             else:
+                self._categories[name] = origin.category
                 chosen[name] = taken(name, prompts(origin.category, "train"), count, seed)
-        for name in data.edit_types:
+        for name in data.edit_types if "edit" in tasks else ():
             origin = data.origin("edit", name)
             if isinstance(origin, FileSource):
                 self._add(name, origin, None, data.max_bad_share, seed, cache)
             else:
-                self._edit_types[name] = origin.category
+                self._categories[name] = origin.category
         self.world = ToyWorldSource(family, chosen)
 
     @property
@@ -68,14 +83,15 @@ class Sources:
     ) -> Condition:
         """Conditions of prompts, one per source named; targets as `ToyWorldSource.t2i`."""
         if targets:
-            return self.world.t2i(names, generators, targets=True)
+            shown = self.world.t2i(names, generators, targets=True)
+            return replace(shown, labels=tuple(self._categories[name] for name in names))
         texts = [
             self._files[name].prompt(g)
             if name in self._files
             else self.world.prompt(name, g).caption
             for name, g in zip(names, generators, strict=True)
         ]
-        return self.family.condition(texts)
+        return replace(self.family.condition(texts), labels=self._labels(names, texts))
 
     def edit(
         self, names: Sequence[str], generators: Sequence[torch.Generator], *, targets: bool = False
@@ -84,7 +100,7 @@ class Sources:
         rows: dict[int, tuple[str, Tensor, Tensor | None]] = {}
         world = [i for i, name in enumerate(names) if name not in self._files]
         if world:  # rendered in one call
-            types = [self._edit_types[names[i]] for i in world]
+            types = [self._categories[names[i]] for i in world]
             drawn = [generators[i] for i in world]
             asked, before, after = self.world.cases(types, drawn, targets=targets)
             wanted_after = [None] * len(world) if after is None else after
@@ -94,7 +110,15 @@ class Sources:
                 rows[i] = self._files[name].case(generators[i], targets=targets)
         texts, sources, answers = zip(*(rows[i] for i in range(len(names))), strict=True)
         condition = self.family.condition(texts, torch.stack(sources))
+        condition = replace(condition, labels=self._labels(names, texts))
         return with_target(self.family, condition, torch.stack(answers)) if targets else condition
+
+    def _labels(self, names: Sequence[str], texts: Sequence[str]) -> tuple[str, ...]:
+        """What rows are about, as measuring sees it: not the source, which only says where from."""
+        return tuple(
+            self._categories.get(name) or self.family.labels([text])[0]
+            for name, text in zip(names, texts, strict=True)
+        )
 
     def _add(
         self,
@@ -105,18 +129,23 @@ class Sources:
         seed: Seed,
         cache: Path,
     ) -> None:
+        from recipes.data.rows import Rows  # no other trial runs that code
+
         rows = Rows(name, origin, cache)
-        report = rows.checked(RULES, cache)
+        if origin.category is not None:
+            self._categories[name] = origin.category
+        report = rows.checked(self.rules, cache)
         report.refuse_above(limit)
         self.reports.append(report)
-        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed))
+        self._files[name] = _Drawn(rows, taken(name, report.good, count, seed), self.rules.side)
 
 
 class _Drawn:
     """Rows of a file that a trial draws from."""
 
-    def __init__(self, rows: Rows, chosen: Sequence[int]) -> None:
+    def __init__(self, rows: Rows, chosen: Sequence[int], side: int) -> None:
         self.rows = rows
+        self.side = side
         self.chosen = chosen
 
     def prompt(self, generator: torch.Generator) -> str:
@@ -125,13 +154,13 @@ class _Drawn:
     def case(
         self, generator: torch.Generator, *, targets: bool
     ) -> tuple[str, Tensor, Tensor | None]:
-        """Instruction, and source and (where asked for) target picture (3, H, W) in [-1, 1]."""
+        """Instruction, and source and (where asked for) target picture (3, R, R) in [-1, 1]."""
         row = self._row(generator)
         target = self._picture(row, "target") if targets else None
         return str(self.rows.texts[row]), self._picture(row, "source"), target
 
     def _picture(self, row: int, role: str) -> Tensor:
-        return torch.from_numpy(self.rows.pixels(row, role)).float() / 127.5 - 1
+        return torch.from_numpy(self.rows.pixels(row, role, self.side)).float() / 127.5 - 1
 
     def _row(self, generator: torch.Generator) -> int:
         return self.chosen[int(torch.randint(len(self.chosen), (), generator=generator))]

@@ -8,10 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from recipes.data.rows import Rules
+from recipes.data.rules import Rules
 from recipes.data.settings import TaskName
-from recipes.families.base import Condition
-from recipes.families.toyworld import ToyWorldFamily
+from recipes.families.base import Condition, PictureFamily
 from recipes.toyworld.prompts import (
     CATEGORIES,
     EditCase,
@@ -35,7 +34,7 @@ class ToyWorldSource:
     offers_targets = True
 
     def __init__(
-        self, family: ToyWorldFamily, chosen: Mapping[str, Sequence[Prompt]] | None = None
+        self, family: PictureFamily, chosen: Mapping[str, Sequence[Prompt]] | None = None
     ) -> None:
         self.family = family
         self.chosen = dict(chosen or {})
@@ -90,9 +89,9 @@ class ToyWorldSource:
 
 
 @torch.no_grad()
-def with_target(family: ToyWorldFamily, condition: Condition, images_BCHW: Tensor) -> Condition:
+def with_target(family: PictureFamily, condition: Condition, images_BCHW: Tensor) -> Condition:
     """A condition with target latents beside it, from pictures in [-1, 1]."""
-    return replace(condition, target_BCHW=family.autoencoder.encode(images_BCHW))
+    return replace(condition, target_BCHW=family.encode(images_BCHW))
 
 
 def complaint(task: TaskName, text: str) -> str | None:

@@ -7,17 +7,23 @@ the one a 20 B checkpoint takes. Legend: B batch, C channels, H height, W width,
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from recipes.export import export
 from recipes.families.base import Condition
 from recipes.toyworld import models, weights
 from recipes.toyworld.autoencoder import LATENT_CHANNELS, LATENT_SIZE
 from recipes.toyworld.prompts import VOCABULARY, encode
+from recipes.toyworld.renderer import SIZE
+
+if TYPE_CHECKING:
+    from recipes.recipe import Recipe
 
 
 class ToyWorldFamily:
@@ -25,6 +31,8 @@ class ToyWorldFamily:
 
     latent_shape = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
     edits = True
+    negative = ""
+    pixels = SIZE
 
     def __init__(self, folder: Path = weights.WEIGHTS, *, check: bool = True) -> None:
         self.folder = folder
@@ -46,8 +54,9 @@ class ToyWorldFamily:
         t_B: Tensor,
         text_BLD: Tensor,
         source_BCHW: Tensor | None,
+        mask_BL: Tensor | None = None,
     ) -> Tensor:
-        """Predicted velocity eps - x, (B, 48, 3, 3)."""
+        """Predicted velocity eps - x, (B, 48, 3, 3). Captions are of one length: no mask."""
         return models.velocity(network, z_BCHW, t_B, text_BLD, source_BCHW)
 
     @torch.no_grad()
@@ -58,6 +67,12 @@ class ToyWorldFamily:
         source = None if source_BCHW is None else self.autoencoder.encode(source_BCHW)
         return Condition(text, empty, source)
 
+    @torch.no_grad()
+    def encode(self, images_BCHW: Tensor) -> Tensor:
+        """Pictures in [-1, 1] to latents."""
+        latents: Tensor = self.autoencoder.encode(images_BCHW)
+        return latents
+
     def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Category of each caption, edit type of each instruction."""
         return tuple(VOCABULARY[ids[0]].removeprefix("edit:") for ids in encode(texts))
@@ -67,6 +82,25 @@ class ToyWorldFamily:
         """Latents to pictures (B, 3, 24, 24) uint8."""
         images = self.autoencoder.decode(latents_BCHW)
         return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def export(self, network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
+        """Write a student's folder inside `folder`; see `recipes.export`."""
+        return export(network, recipe, self, folder, cycles)
+
+    def load(
+        self, folder: Path, settings: Mapping[str, Any] | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Network in eval mode and card of a student, of `run` or from elsewhere."""
+        from recipes.opened_student import opened as opened_student
+
+        return opened_student(folder, settings or {}, self)
+
+
+def opened(
+    model: Mapping[str, Any] | None, *, negative: str, edits: bool, device: str
+) -> ToyWorldFamily:
+    """The family as `registry` asks for it; it is small and stays on the CPU."""
+    return shared()
 
 
 @cache

@@ -12,7 +12,11 @@ Labels = Mapping[str, Iterable[str]]
 
 
 def check_panel(
-    teachers: Mapping[str, Teacher], guidance: Guidance, rungs: int, labels: Labels
+    teachers: Mapping[str, Teacher],
+    guidance: Guidance,
+    rungs: int,
+    labels: Labels,
+    sources: Iterable[str] = (),
 ) -> None:
     """Refuse a panel that some row could not be judged by.
 
@@ -21,6 +25,7 @@ def check_panel(
         guidance: of the recipe.
         rungs: sampling steps of the student.
         labels: what rows may be about.
+        sources: names of data sources, which are no labels.
 
     Raises:
         ValueError: a list by rung of another length, a label that no row can have, or a row that
@@ -37,6 +42,13 @@ def check_panel(
     known |= {f"{task}.{label}" for task, found in tasks.items() for label in found}
     for name, teacher in teachers.items():
         unknown = sorted(set(teacher.by_condition or ()) - known)
+        named = {source for source in sources for u in unknown if u.split(".")[-1] == source}
+        if named:
+            raise ValueError(
+                f"teachers.{name}.by_condition: {sorted(named)} are data sources; rows are routed "
+                "by what they show, so that the panel can be measured as it was trained. Allowed "
+                f"are {sorted(known)}"
+            )
         if unknown:
             raise ValueError(
                 f"teachers.{name}.by_condition: unknown {unknown}; allowed are {sorted(known)}"

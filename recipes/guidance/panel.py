@@ -99,7 +99,9 @@ class TeacherPanel:
         """
         network = network or family.network
         networks = {name: network(t.weights) for name, t in teachers.items() if t.share > 0}
-        negative = family.condition([guidance.negative]).text_BLD[0] if guidance.negative else None
+        # A family whose empty prompt is the negative one already reads it beside each source.
+        asked = guidance.negative != getattr(family, "negative", "")
+        negative = family.condition([guidance.negative]).text_BLD[0] if asked else None
         return cls(family, networks, teachers, guidance, panel, negative)
 
     @torch.no_grad()
@@ -138,7 +140,12 @@ class TeacherPanel:
             rows = _all_or(part.rows_N, len(t_B))
             asked = condition.rows(rows)
             v = self.family.velocity(
-                part.network, z_BCHW[rows], t_B[rows], asked.text_BLD, asked.source_BCHW
+                part.network,
+                z_BCHW[rows],
+                t_B[rows],
+                asked.text_BLD,
+                asked.source_BCHW,
+                asked.mask_BL,
             )
             mixed[rows] += part.weight_N.to(v).view(-1, 1, 1, 1) * v
         return mixed
@@ -216,9 +223,9 @@ class TeacherPanel:
         self, part: Part, z: Tensor, t: Tensor, condition: Condition
     ) -> tuple[Tensor, Tensor]:
         """Conditional and guided velocity of a teacher's own rows."""
-        text, source = condition.text_BLD, condition.source_BCHW
+        text, source, mask = condition.text_BLD, condition.source_BCHW, condition.mask_BL
         if not bool(part.guided.any()):
-            v = self.family.velocity(part.network, z, t, text, source)
+            v = self.family.velocity(part.network, z, t, text, source, mask)
             return v, v
         count = len(t)
         rows = _all_or(part.guided.nonzero()[:, 0], count)
@@ -229,6 +236,7 @@ class TeacherPanel:
             torch.cat([t, t[rows]]),
             torch.cat([text, empty.expand_as(text)[rows]]),
             None if source is None else torch.cat([source, source[rows]]),
+            None if mask is None else torch.cat([mask, _given(condition.empty_mask_BL)[rows]]),
         )
         v_cond, v_uncond = v[:count], v[count:]
         v_guided = v_cond.clone()
@@ -237,6 +245,11 @@ class TeacherPanel:
             self.guidance.rescale,
         )  # fmt: skip
         return v_cond, v_guided
+
+
+def _given(mask_BL: Tensor | None) -> Tensor:
+    assert mask_BL is not None, "a family that masks its text masks the empty prompt too"
+    return mask_BL
 
 
 def _all_or(rows_N: Tensor, count: int) -> Tensor | slice:

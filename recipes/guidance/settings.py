@@ -131,7 +131,7 @@ class Teacher(Settings):
         None,
         description="Factor of the weight by label: `t2i.text` or `edit.text`, `text` for both, "
         "`t2i` or `edit` for a task, `other` for the rest (0 where absent). The first that is "
-        "named in this order holds.",
+        "named in this order holds. A label is a category or edit type, also for rows of files.",
     )
     guidance: float | None = Field(
         None, ge=0, le=20, description="Guidance scale of this teacher instead of the recipe's."

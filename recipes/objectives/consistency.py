@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from recipes.ema import Ema
 from recipes.flow import clean_from_velocity, interpolate
+from recipes.objectives import counts
 from recipes.objectives.base import Batch, Networks, Objective, StudentStep
 from recipes.objectives.matching import sample_logs
-from recipes.objectives.on_policy import guided_cost, same_levels, teacher_path, velocity
+from recipes.objectives.on_policy import same_levels, teacher_path, velocity
 from recipes.objectives.settings import Consistency
 from recipes.schedule import Rungs
 
@@ -71,9 +72,7 @@ class ConsistencyObjective(Objective):
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F; teacher samples cost one guided evaluation a grid level."""
-        steps = 1 + (self.settings.grid if self.settings.clean == "teacher" else 0)
-        target = "target" if self.settings.target_decay else "student"
-        return {"student.grad": 1.0, target: 1.0, "teacher": steps * guided_cost(scale)}
+        return counts.consistency(self.settings, scale)
 
     def state_dict(self) -> dict[str, Any]:
         """The target's weights."""

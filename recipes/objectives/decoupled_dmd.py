@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from recipes.flow import clean_from_velocity, interpolate
+from recipes.objectives import counts
 from recipes.objectives.base import Batch, Networks, StudentStep
 from recipes.objectives.matching import MatchingObjective, along, sample_logs
-from recipes.objectives.on_policy import guided_cost, rung_levels, student_sample, velocity
+from recipes.objectives.on_policy import rung_levels, student_sample, velocity
 from recipes.objectives.settings import DecoupledDmd
 from recipes.schedule import shifted
 
@@ -35,7 +36,7 @@ class DecoupledDmdObjective(MatchingObjective):
         ca = self._augmentation_term(x, batch, networks)
         logs = sample_logs(x) | {
             "fake_teacher_gap": gap,
-            "augmentation_over_matching": float(ca.norm() / dm.norm()),
+            "augmentation_share": _share(ca, dm),
         }
         return StudentStep(along(x, dm + ca), x.detach(), logs)
 
@@ -73,13 +74,13 @@ class DecoupledDmdObjective(MatchingObjective):
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F: the teacher unguided for one term, guided for the other."""
-        rollout, graded = self.student_forwards(rungs)
-        fakes = self.fakes_forwards(rungs)
-        counted = {
-            **fakes,
-            "student": rollout + fakes["student"],
-            "student.grad": graded,
-            "fake": 1.0,
-            "teacher": 1.0 + guided_cost(scale),
-        }
-        return {role: count for role, count in counted.items() if count}
+        return counts.decoupled_dmd(self.settings, rungs, scale)
+
+
+def _share(ca: Tensor, dm: Tensor) -> float:
+    """Norm of the augmentation in the sum of both norms, in [0, 1]; 0 where both vanish.
+
+    A ratio would be infinite before the first update of a fake score that was not warmed up.
+    """
+    both = (ca.norm() + dm.norm()).clamp_min(torch.finfo(ca.dtype).tiny)
+    return float(ca.norm() / both)

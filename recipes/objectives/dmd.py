@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from recipes.objectives import counts
 from recipes.objectives.base import Batch, Networks, StudentStep
 from recipes.objectives.matching import MatchingObjective, along
-from recipes.objectives.on_policy import guided_cost, same_levels, student_sample, teacher_path
+from recipes.objectives.on_policy import same_levels, student_sample, teacher_path
 from recipes.objectives.settings import Dmd
 from recipes.schedule import Rungs
 
@@ -43,15 +44,4 @@ class DmdObjective(MatchingObjective):
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F: early exit, guidance in one call, first sample reused."""
-        rollout, graded = self.student_forwards(rungs)
-        fakes = self.fakes_forwards(rungs)
-        pairs = self.settings.regression
-        steps = 1 + (pairs.teacher_steps if pairs.weight else 0)
-        counted = {
-            **fakes,
-            "student": rollout + fakes["student"],
-            "student.grad": graded,
-            "fake": 1.0,
-            "teacher": steps * guided_cost(scale),
-        }
-        return {role: count for role, count in counted.items() if count}
+        return counts.dmd(self.settings, rungs, scale)

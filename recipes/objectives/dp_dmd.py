@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from recipes.objectives import counts
 from recipes.objectives.base import Batch, Networks, StudentStep
 from recipes.objectives.matching import MatchingObjective, along
 from recipes.objectives.on_policy import (
-    guided_cost,
     same_levels,
     student_sample,
     teacher_path,
@@ -54,15 +54,4 @@ class DpDmdObjective(MatchingObjective):
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F: DMD's, and K guided teacher steps for the anchor."""
-        rollout, graded = self.student_forwards(rungs)
-        fakes = self.fakes_forwards(rungs)
-        whole = self.settings.gradient == "full_rollout"
-        counted = {
-            **fakes,
-            # The first step carries gradient; at a selected rung it comes beside that rung's own.
-            "student": fakes["student"] + (0 if whole else rollout - 1),
-            "student.grad": graded if whole else graded + 1,
-            "fake": 1.0,
-            "teacher": (1 + self.settings.anchor_steps) * guided_cost(scale),
-        }
-        return {role: count for role, count in counted.items() if count}
+        return counts.dp_dmd(self.settings, rungs, scale)

@@ -61,21 +61,6 @@ class MatchingObjective(Objective):
         scale = (near - x0_teacher).abs().mean(dim=(1, 2, 3), keepdim=True)
         return grad / scale.clamp_min(FLOOR)
 
-    def student_forwards(self, rungs: int) -> tuple[float, float]:
-        """Student forwards in F without gradient (a rollout before its exit) and with, per sample.
-
-        Exits are uniform from the first allowed to the last.
-        """
-        if self.settings.gradient == "full_rollout":
-            return 0.0, float(rungs)
-        return (self.settings.first_exit(rungs) + rungs - 1) / 2, 1.0
-
-    def fakes_forwards(self, rungs: int) -> dict[str, float]:
-        """Forwards of k fake updates in F, the first on the student's sample."""
-        k = self.settings.fake_updates
-        exit_mean = (self.settings.first_exit(rungs) + rungs - 1) / 2
-        return {"student": (k - 1) * (exit_mean + 1), "fake.grad": float(k)}
-
 
 def sample_logs(x: Tensor) -> dict[str, float]:
     """Mean and spread of a sample, signs of collapse and of over-saturation."""

@@ -20,7 +20,9 @@ from recipes.rollout import Velocity, to_end, to_exit
 def velocity(networks: Networks, network: nn.Module, z: Tensor, t: Tensor, batch: Batch) -> Tensor:
     """Velocity (B, C, H, W) that a network predicts for the micro-batch's condition."""
     condition = batch.condition
-    return networks.family.velocity(network, z, t, condition.text_BLD, condition.source_BCHW)
+    return networks.family.velocity(
+        network, z, t, condition.text_BLD, condition.source_BCHW, condition.mask_BL
+    )
 
 
 def rung_levels(networks: Networks, rungs_B: Tensor, like: Tensor) -> Tensor:
@@ -92,14 +94,11 @@ def same_levels(levels: Sequence[float], like_BCHW: Tensor) -> list[Tensor]:
     return [like_BCHW.new_full((like_BCHW.shape[0],), level) for level in levels]
 
 
-def guided_cost(scale: float) -> float:
-    """Forwards in F of one guided panel evaluation with one teacher at work."""
-    return 1.0 if scale == 1.0 else 2.0
-
-
 def _rolling(batch: Batch, networks: Networks) -> Velocity:
     def rolling(z: Tensor, t: Tensor, rows: Tensor | slice) -> Tensor:
         part = batch.condition.rows(rows)
-        return networks.family.velocity(networks.student, z, t, part.text_BLD, part.source_BCHW)
+        return networks.family.velocity(
+            networks.student, z, t, part.text_BLD, part.source_BCHW, part.mask_BL
+        )
 
     return rolling

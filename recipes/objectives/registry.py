@@ -1,34 +1,14 @@
-"""Which class trains which settings: a new objective adds its line."""
+"""The objective that settings describe, imported when it is asked for."""
 
 from __future__ import annotations
 
-from typing import Any
+import pkgutil
 
 from recipes.objectives.base import Objective
-from recipes.objectives.consistency import ConsistencyObjective
-from recipes.objectives.decoupled_dmd import DecoupledDmdObjective
-from recipes.objectives.dmd import DmdObjective
-from recipes.objectives.dp_dmd import DpDmdObjective
-from recipes.objectives.settings import (
-    Consistency,
-    DecoupledDmd,
-    Dmd,
-    DpDmd,
-    ObjectiveSettings,
-    VelocityRegression,
-)
-from recipes.objectives.velocity_regression import VelocityRegressionObjective
-
-OBJECTIVES: dict[type[ObjectiveSettings], Any] = {
-    Dmd: DmdObjective,
-    DpDmd: DpDmdObjective,
-    DecoupledDmd: DecoupledDmdObjective,
-    Consistency: ConsistencyObjective,
-    VelocityRegression: VelocityRegressionObjective,
-}
+from recipes.objectives.settings import ObjectiveSettings
 
 
 def objective_of(settings: ObjectiveSettings) -> Objective:
     """The objective that settings describe."""
-    made: Objective = OBJECTIVES[type(settings)](settings)
+    made: Objective = pkgutil.resolve_name(settings.trained_by)(settings)
     return made

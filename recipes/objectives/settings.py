@@ -1,11 +1,12 @@
 """Settings of the objectives, one model each, told apart by `name`. Imports no torch.
 
-A new objective adds its model here, to the union at the end, and to `registry.py`.
+A new objective adds its model here and to the union at the end. `trained_by` names the class that
+trains it, so that a trial imports no other objective and its code digest covers none.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -40,6 +41,8 @@ class Renoise(Settings):
 class ObjectiveSettings(Settings):
     """What the settings of every objective answer; the defaults fit one that rolls nothing out."""
 
+    trained_by: ClassVar[str]
+    """`module:class` of the objective, made from these settings."""
     rolls: ClassVar[bool] = False
     """Whether the student's own rollout is part of it."""
     judges: ClassVar[bool] = False
@@ -134,6 +137,7 @@ class Regression(Settings):
 class Dmd(Matching):
     """Distribution matching in the DMD2 style, without GAN. Prompt-only: needs no target images."""
 
+    trained_by: ClassVar[str] = "recipes.objectives.dmd:DmdObjective"
     name: Literal["dmd"] = Field("dmd", description="Which objective.")
     regression: Regression = Field(
         default_factory=Regression, description="Optional regression on the teacher's own samples."
@@ -152,6 +156,7 @@ class Dmd(Matching):
 class DpDmd(Matching):
     """DP-DMD: the first step keeps the teacher's diversity, the others match. Prompt-only."""
 
+    trained_by: ClassVar[str] = "recipes.objectives.dp_dmd:DpDmdObjective"
     name: Literal["dp_dmd"] = Field("dp_dmd", description="Which objective.")
     gradient: Gradient = Field(
         "full_rollout",
@@ -189,6 +194,7 @@ class DpDmd(Matching):
 class DecoupledDmd(Matching):
     """Decoupled DMD: matching and guidance judged at levels of their own. Prompt-only."""
 
+    trained_by: ClassVar[str] = "recipes.objectives.decoupled_dmd:DecoupledDmdObjective"
     name: Literal["decoupled_dmd"] = Field("decoupled_dmd", description="Which objective.")
     ca_below_rung: bool = Field(
         True,
@@ -208,6 +214,7 @@ class DecoupledDmd(Matching):
 class Consistency(Fakeless):
     """Consistency distillation (LCM). Needs target images, unless `clean: teacher`."""
 
+    trained_by: ClassVar[str] = "recipes.objectives.consistency:ConsistencyObjective"
     name: Literal["consistency"] = Field("consistency", description="Which objective.")
     grid: int = Field(
         20, ge=1, le=1000, description="Levels of the teacher's ODE grid; a multiple of the rungs."
@@ -242,6 +249,7 @@ class Consistency(Fakeless):
 class VelocityRegression(Rolled, Fakeless):
     """On-policy regression of velocities on the teacher panel. Prompt-only."""
 
+    trained_by: ClassVar[str] = "recipes.objectives.velocity_regression:VelocityRegressionObjective"
     name: Literal["velocity_regression"] = Field(
         "velocity_regression", description="Which objective."
     )
@@ -251,6 +259,16 @@ class VelocityRegression(Rolled, Fakeless):
         le=100,
         description="Teacher steps from a rung to the next; their mean velocity is the target.",
     )
+
+    @model_validator(mode="after")
+    def _one_path(self) -> VelocityRegression:
+        if self.teacher_steps > 1 and self.renoises:
+            raise ValueError(
+                f"teacher_steps={self.teacher_steps} needs rollout: ode; with rollout: renoise the "
+                "student predicts the clean picture from a rung and takes no step to the next, "
+                "whose mean velocity it would learn; set teacher_steps to 1 or use ode"
+            )
+        return self
 
 
 def _named(given: Any) -> Any:
@@ -263,3 +281,12 @@ AnyObjective = Annotated[
     Field(discriminator="name"),
     BeforeValidator(_named),
 ]
+
+OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
+    settings.model_fields["name"].default: settings
+    for settings in get_args(get_args(AnyObjective)[0])
+}
+"""Settings of every objective by name."""
+
+DEFAULT = Dmd
+"""Settings of a recipe that names no objective."""

@@ -10,10 +10,10 @@ at z; larger m teaches the mean velocity of the step that the student takes. Pro
 from __future__ import annotations
 
 from recipes.flow import clean_from_velocity
+from recipes.objectives import counts
 from recipes.objectives.base import Batch, Networks, Objective, StudentStep
 from recipes.objectives.matching import sample_logs
 from recipes.objectives.on_policy import (
-    guided_cost,
     rung_levels,
     state_at_exit,
     teacher_path,
@@ -44,9 +44,4 @@ class VelocityRegressionObjective(Objective):
 
     def forwards(self, rungs: int, scale: float) -> dict[str, float]:
         """Forwards of one cycle in F: rollout with early exit, no fake score."""
-        counted = {
-            "student": (rungs - 1) / 2,
-            "student.grad": 1.0,
-            "teacher": self.settings.teacher_steps * guided_cost(scale),
-        }
-        return {role: count for role, count in counted.items() if count}
+        return counts.velocity_regression(self.settings, rungs, scale)

@@ -9,6 +9,7 @@ Legend: R rank, I inputs, O outputs.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -151,6 +152,22 @@ class RoleView(nn.Module):
             found[f"{path}.lora_A.weight"] = factors.A_RI.detach().clone()
             found[f"{path}.lora_B.weight"] = self.shared.scaling * factors.B_OR.detach()
         return found
+
+    def load_lora(self, factors: Mapping[str, Tensor]) -> None:
+        """Take over what `lora` gave.
+
+        Raises:
+            ValueError: the names are not those of this role's layers.
+        """
+        own = {f"{path}.lora_{side}.weight" for path in self.shared.layers for side in "AB"}
+        if own != set(factors):
+            odd = sorted(own ^ set(factors))[:3]
+            raise ValueError(f"the adapters do not fit the targeted layers; {odd} do not match")
+        with torch.no_grad():
+            for path in self.shared.layers:
+                held = self.factors[_key(path)]
+                held.A_RI.copy_(factors[f"{path}.lora_A.weight"])
+                held.B_OR.copy_(factors[f"{path}.lora_B.weight"] / self.shared.scaling)
 
 
 def deployed(network: nn.Module) -> nn.Module:

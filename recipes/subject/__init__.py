@@ -12,11 +12,12 @@ from typing import Any
 
 from evaluation.catalogue import catalogue
 from evaluation.protocol import available_protocols
-from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Report
-from recipes.fingerprints import code_digest, code_files, data_digest
+from harness.contract import Context, Expected, Fingerprints, Measurement, MetricSpec, Report
+from recipes.fingerprints import data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
-from recipes.subject.protocols import protocol_fingerprint, protocol_named
+from recipes.source_files import code_of
+from recipes.subject.protocols import protocol_fingerprint, protocol_modules, protocol_named
 
 __all__ = [
     "Context",
@@ -24,10 +25,14 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "examine",
+    "expected_cost",
     "fingerprints",
     "measure",
     "metrics",
+    "missing",
     "protocols",
+    "recompute",
     "reference",
     "references",
     "run",
@@ -53,13 +58,33 @@ metrics: Mapping[str, MetricSpec] = {
 
 
 def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
-    """Digests of training data and frozen weights, protocol, and source files."""
+    """Digests of training data and frozen weights, protocol, and the source files it runs."""
+    code = code_of(recipe, protocol_modules(protocol))
     return Fingerprints(
-        data=data_digest(recipe),
+        data=_data_of(recipe),
         protocol=protocol_fingerprint(protocol),
-        code=code_digest(),
-        code_files=code_files(),
+        code=code.digest,
+        code_files=code.files,
     )
+
+
+def _data_of(recipe: Mapping[str, Any]) -> str:
+    if recipe.get("family", "toyworld") == "toyworld":
+        return data_digest(recipe)
+    from recipes.families import qwen_image_files
+
+    return qwen_image_files.digest(recipe)
+
+
+def examine(student: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a student from elsewhere is sampled.
+
+    Raises:
+        ValueError: `measure` would refuse it.
+    """
+    from recipes.student_folder import examined
+
+    return examined(student, settings).card
 
 
 def arm_label(path: str, value: Any) -> str:
@@ -72,8 +97,31 @@ def arm_label(path: str, value: Any) -> str:
 
 def scope(recipe: Mapping[str, Any], protocol: str) -> str:
     """What a verdict is a claim about."""
-    cycles = Recipe.model_validate(dict(recipe)).total_cycles
+    made = Recipe.model_validate(dict(recipe))
+    cycles = made.total_cycles
+    if made.model is not None:
+        return f"on {made.model.repository} ({made.model.pixels} px), {cycles} cycles"
     return f"on the toy world (24 px, 1.9 M parameters), {cycles} cycles"
+
+
+def missing(recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
+    """Weights, data and item sets that a trial needs and that are not on this machine."""
+    absent: tuple[str, ...] = ()
+    if recipe["family"] != "toyworld":
+        from recipes.families import qwen_image_files
+
+        measured = protocol_named(protocol).items
+        absent = qwen_image_files.missing(recipe, edits=bool(measured.edit))
+    return (*absent, *protocol_named(protocol).missing())
+
+
+def expected_cost(
+    recipe: Mapping[str, Any], protocol: str, resources: Mapping[str, float]
+) -> Expected | None:
+    """What one trial will cost, without any having run; None where nothing can be said."""
+    from recipes.subject.costing import expected
+
+    return expected(Recipe.model_validate(dict(recipe)), protocol_named(protocol), resources)
 
 
 def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:
@@ -93,6 +141,15 @@ def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
     from recipes.subject.measuring import measured_student
 
     return measured_student(student, protocol, context)
+
+
+def recompute(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol: str, cache: Path
+) -> Mapping[str, float]:
+    """Numbers again from the items and features stored in an attempt folder, sampling nothing."""
+    from recipes.subject.measuring import recomputed_numbers
+
+    return recomputed_numbers(folder, step, protocol, cache)
 
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:

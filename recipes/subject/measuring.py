@@ -13,14 +13,14 @@ from evaluation.sampling import Batch, Generate, sampling_features
 from evaluation.world import World, load_world
 from evaluation.writers import write_features, write_items
 from harness.contract import Artifact, Context, Estimate, Outcome, Report
-from recipes.export import load_student
-from recipes.families.toyworld import shared
+from recipes.export import card_of
+from recipes.families.registry import family_of
+from recipes.reference_pictures import pictures_of
 from recipes.references import (
     compared_teacher,
     keep_teacher_features,
     kept_metrics,
     kept_panel,
-    pictures_of,
     shipped,
     teacher_features,
     teacher_settings,
@@ -28,24 +28,39 @@ from recipes.references import (
 from recipes.sampling import Pictures, student_pictures
 from recipes.schedule import Rungs
 from recipes.subject.protocols import protocol_fingerprint, protocol_named
+from recipes.subject.recomputing import recomputed
 
 MEASURE_BATCH = 64
+LARGE_MEASURE_BATCH = 4
+LARGE_PIXELS = 256
+"""From this side on, pictures are made in the smaller batches."""
 PANELS = {"t2i": 2, "edit": 1}
 """Items per category whose pictures are kept."""
 
 
 def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
-    """Measure a kept student (folder written by `run`) under a protocol, without training."""
-    network, card = load_student(student)
+    """Measure a student's folder, of `run` or from elsewhere, under a protocol; no training."""
+    held = card_of(student) if (student / "card.json").is_file() else {}
+    family = family_of(held.get("family", "toyworld"), held.get("model"), device=context.device)
+    network, card = family.load(student, context.student_settings)
     rungs = Rungs(card["rungs"], card["shift"])
-    pictures = student_pictures(shared(), network, rungs, renoise=card["renoises"])
-    cycles = card["cycles"]
-    # Students kept before teachers were written whole were judged by the plainly guided base.
-    teacher = card.get("teacher") or teacher_settings(card["guidance_scale"])
+    pictures = student_pictures(family, network, rungs, renoise=card["renoises"])
+    cycles = card.get("cycles", 0)
+    teacher = card.get("teacher")
+    if teacher is None and "guidance_scale" in card:
+        # Students kept before teachers were written whole were judged by the plainly guided base.
+        teacher = teacher_settings(card["guidance_scale"])
     note = card.get("teacher_note", "")
     for report in measured(pictures, protocol, context, cycles, cycles, teacher, note):
         outcome = Outcome(state="done") if report.measured else None
         yield report.model_copy(update={"outcome": outcome})
+
+
+def recomputed_numbers(
+    folder: Path, step: int, protocol_name: str, cache: Path
+) -> Mapping[str, float]:
+    """Numbers again from what a measurement at that step stored; see `recomputed`."""
+    return recomputed(folder, step, *_world(protocol_name, cache))
 
 
 def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
@@ -64,7 +79,7 @@ def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterato
             outcome=Outcome(state="done"),
         )
         return
-    pictures = pictures_of(settings)
+    pictures = pictures_of(settings, context.device)
     for report in measured(pictures, protocol, context, 0, None, compared_teacher(settings)):
         kept = kept_metrics(settings, report.metrics)
         estimates = tuple(e for e in report.estimates if e.name in kept)
@@ -99,13 +114,13 @@ def measured(
         teacher: the row that `t2i/fid_teacher` refers to; None for no distance to a teacher.
         note: what is special about that teacher, to be kept with the numbers.
     """
-    protocol, world = _world(protocol_name, context.cache)
+    protocol, world = _world(protocol_name, context.cache, context.device)
     beat = Report(step=step, total=total)
     features = None
     if teacher is not None:
-        features = yield from _teacher_features(protocol_name, context.cache, teacher, beat)
+        features = yield from _teacher_features(protocol_name, context, teacher, beat)
     steps = measuring(
-        _asked(pictures), protocol, world, teacher=features, batch_size=MEASURE_BATCH,
+        _asked(pictures), protocol, world, teacher=features, batch_size=_batch(protocol),
         keep_images=max(PANELS.values()),
     )  # fmt: skip
     found: Measured = yield from _beating(steps, beat)
@@ -121,6 +136,10 @@ def measured(
         artifacts=tuple(_written(found, context.folder, step)),
         info={"fid_teacher": f"distance to {note}"} if note else {},
     )
+
+
+def _batch(protocol: Protocol) -> int:
+    return MEASURE_BATCH if protocol.resolution < LARGE_PIXELS else LARGE_MEASURE_BATCH
 
 
 def _asked(pictures: Pictures) -> Generate:
@@ -143,27 +162,30 @@ def _beating(steps: Generator[Any, None, Any], beat: Report) -> Generator[Report
 
 
 @cache
-def _loaded_world(protocol_name: str, cache_folder: Path, _fingerprint: str) -> World:
-    return load_world(protocol_named(protocol_name), cache=cache_folder / "references")
+def _loaded_world(name: str, cache_folder: Path, device: str, _fingerprint: str) -> World:
+    return load_world(protocol_named(name), cache=cache_folder / "references", device=device)
 
 
-def _world(protocol_name: str, cache_folder: Path) -> tuple[Protocol, World]:
-    fingerprint = protocol_fingerprint(protocol_name)
-    return protocol_named(protocol_name), _loaded_world(protocol_name, cache_folder, fingerprint)
+def _world(name: str, cache_folder: Path, device: str) -> tuple[Protocol, World]:
+    return protocol_named(name), _loaded_world(
+        name, cache_folder, device, protocol_fingerprint(name)
+    )
 
 
 def _teacher_features(
-    protocol_name: str, cache_folder: Path, settings: Mapping[str, Any], beat: Report
+    protocol_name: str, context: Context, settings: Mapping[str, Any], beat: Report
 ) -> Generator[Report, None, dict[str, Any]]:
     """Features of a guided teacher's own samples: shipped, cached, or sampled now."""
     fingerprint = protocol_fingerprint(protocol_name)
-    found = teacher_features(settings, fingerprint, cache_folder)
+    found = teacher_features(settings, fingerprint, context.cache)
     if found is not None:
         return found
-    protocol, world = _world(protocol_name, cache_folder)
-    steps = sampling_features(_asked(pictures_of(settings)), protocol, world, MEASURE_BATCH)
+    protocol, world = _world(protocol_name, context.cache, context.device)
+    steps = sampling_features(
+        _asked(pictures_of(settings, context.device)), protocol, world, _batch(protocol)
+    )
     features: dict[str, Any] = yield from _beating(steps, beat)
-    keep_teacher_features(settings, fingerprint, cache_folder, features)
+    keep_teacher_features(settings, fingerprint, context.cache, features)
     return features
 
 

@@ -14,21 +14,30 @@ from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 from recipes.data.sources import Sources
-from recipes.export import export
-from recipes.families.toyworld import ToyWorldFamily, shared
+from recipes.families.base import PictureFamily
+from recipes.families.registry import family_of, rules_of
 from recipes.recipe import Recipe
 from recipes.references import own_teacher
 from recipes.roles.adapters import deployed
 from recipes.sampling import student_pictures
 from recipes.subject.measuring import measured
+from recipes.subject.protocols import protocol_named
 
 
 def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     """Distil a student and measure it; resumable, and bit-exact on CPU."""
     made = Recipe.model_validate(dict(recipe))
     recipe_hash = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
-    family = shared()
-    sources = Sources(made.data, family, context.seed, context.cache)
+    family = family_of(
+        made.family,
+        recipe.get("model"),
+        negative=made.guidance.negative,
+        # What is measured may edit where training does not.
+        edits=made.mixture.edits or bool(protocol_named(context.measurement.protocol).items.edit),
+        device=context.device,
+    )
+    rules = rules_of(made.family, family)
+    sources = Sources(made.data, family, context.seed, context.cache, made.mixture.tasks, rules)
     info = {f"data.{report.source}": report.text() for report in sources.reports}
     for name, text in info.items():
         print(f"{name}: {text}")  # to the trial's log
@@ -90,17 +99,18 @@ class _Pace:
 
 
 def _measured(
-    family: ToyWorldFamily, network: nn.Module, recipe: Recipe, context: Context, done: int
+    family: PictureFamily, network: nn.Module, recipe: Recipe, context: Context, done: int
 ) -> Iterator[Report]:
     """Measure after some cycles; at the end the student is exported and the trial is done."""
     total = recipe.total_cycles
     last = done == total
     student: tuple[Artifact, ...] = ()
     if last:
-        path = export(network, recipe, family, context.folder, done)
+        path = family.export(network, recipe, context.folder, done)
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
-    pictures = student_pictures(family, deployed(network), rungs, renoise=recipe.objective.renoises)
+    sampled = network if recipe.model is not None else deployed(network)
+    pictures = student_pictures(family, sampled, rungs, renoise=recipe.objective.renoises)
     teacher, note = own_teacher(recipe.model_dump(mode="json"))
     protocol = context.measurement.protocol
     for report in measured(pictures, protocol, context, done, total, teacher, note):

@@ -15,7 +15,7 @@ from evaluation.extractors import (
     probe_hash,
     probe_pictures,
 )
-from evaluation.protocol import Component
+from evaluation.protocol_parts import Component
 
 
 class BatchNormed(RandomProjection):

@@ -95,7 +95,7 @@ def test_a_clone_knows_how_a_trial_ran(file: Path, tmp_path: Path):
     words = [key, "--study", str(file), "--level", "train"]
     found = call(reproduce.command, *words, "--workspace", str(tmp_path / "elsewhere"))
     assert found.exit_code == 0, found.output
-    assert "identical" in found.stdout
+    assert "bit-equal: 2 of 2" in found.stdout
     assert call(run.command, str(file), "--inline", "--no-mlflow").exit_code == 0
     told = json.loads(call(status.command, str(file), "--json").stdout)["studies"]
     assert told[0]["counts"]["done"] == 6

@@ -112,10 +112,16 @@ def disturbed(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+    ("number", "code", "reason"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "deadline"),  # the trial had the time to checkpoint
+        (signal.SIGUSR1, 138, "deadline"),
+    ],
+    ids=["ctrl-c", "sigterm", "notice"],
 )
 def test_a_signal_ends_cleanly_and_the_rerun_completes(
-    disturbed: Project, expected, number: signal.Signals, code: int
+    disturbed: Project, expected, number: signal.Signals, code: int, reason: str
 ):
     process = disturbed.start("--inline")
     disturbed.await_reports(process, 3)
@@ -127,7 +133,7 @@ def test_a_signal_ends_cleanly_and_the_rerun_completes(
     (trial,) = disturbed.trials()
     assert trial.latest is not None
     assert trial.latest.closed is not None
-    assert trial.latest.closed.reason == "interrupted"
+    assert trial.latest.closed.reason == reason
     assert trial.latest.closed.seconds > 0.3
     again = disturbed.run("--inline")
     assert again.returncode == 0, again.stdout + again.stderr

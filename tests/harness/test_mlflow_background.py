@@ -71,6 +71,9 @@ class FakeStore:
         self.calls.append(("find", ident))
         return self.runs.get(ident)
 
+    def only(self, ident: str, run_id: str) -> None:
+        self.calls.append(("only", ident))
+
     def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
         for _ in self._call("create", write.ident):
             assert write.ident not in self.runs, "created twice"

@@ -148,6 +148,8 @@ def test_the_same_inputs_give_the_same_bytes(made, tmp_path):
     assert set(first) == {
         "report.html",
         "report.md",
+        "results/journal.jsonl",
+        "results/answer.json",
         *(f"tables/{name}.csv" for name in ("trials", "effects")),
         *(
             f"tables/{name}.{kind}"

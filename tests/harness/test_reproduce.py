@@ -1,4 +1,4 @@
-"""Reproducing a trial from its key: identical, not identical, and what cannot be judged."""
+"""Reproducing a trial from its key: bit-equal, not reproduced, and what cannot be judged."""
 
 from __future__ import annotations
 
@@ -10,68 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import study as studies
 from harness.errors import HarnessError
-from harness.journal import Closed, History
-from harness.reproduce import Reproduction, lines, reproduce, reproduction, to_json
-from harness.run import run_study
+from harness.journal import Closed
+from harness.reproduce import lines, reproduce, reproduction, to_json
 from harness.workspace import Workspace
-
-STUDY = """
-name: again
-question: Does it come out again?
-subject: {subject}
-recipe: {{cycles: 2}}
-factors:
-  part.x: [0.0, 1.0]
-replicates: 2
-protocol: v1
-primary: score
-"""
-
-
-class Lab:
-    """A project with one study that has run."""
-
-    def __init__(self, root: Path, subject: str = "harness.testing.stub_measured") -> None:
-        (root / "pyproject.toml").write_text("")
-        self.file = root / "studies" / "again" / "study.yaml"
-        self.file.parent.mkdir(parents=True)
-        self.file.write_text(STUDY.format(subject=subject))
-        self.workspace = Workspace(root / "stillhouse-workspace")
-        self.run()
-
-    def run(self) -> None:
-        loaded = studies.load(self.file)
-        code = run_study(
-            loaded, workspace=self.workspace, executor="inline", tracker=None, echo=lambda _: None
-        )
-        assert code == 0
-
-    @property
-    def history(self) -> History:
-        return History.read([self.workspace.journal])
-
-    @property
-    def key(self) -> str:
-        return next(
-            k
-            for k, t in sorted(self.history.trials.items())
-            if t.ordered[0].opened.trial.kind == "trial"
-        )
-
-    def again(self, level="auto", key=None, **options) -> Reproduction:
-        return reproduction(
-            key or self.key, workspace=self.workspace, level=level, echo=lambda _: None, **options
-        )
-
-    def edit_journal(self, change) -> None:
-        """Rewrite every record of the journal by hand, as one should not."""
-        for file in self.workspace.journal.glob("*.jsonl"):
-            records = [json.loads(line) for line in file.read_text().splitlines()]
-            for record in records:
-                change(record)
-            file.write_text("".join(json.dumps(r) + "\n" for r in records))
+from tests.harness.reproduce_lab import STUDY, Lab
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +25,14 @@ def ran(tmp_path_factory) -> Lab:
 @pytest.fixture
 def lab(ran, tmp_path) -> Lab:
     """A copy of the lab that a test may spoil."""
-    copied = object.__new__(Lab)
-    root = tmp_path / "lab"
-    shutil.copytree(ran.workspace.root.parent, root)
-    copied.file = root / "studies" / "again" / "study.yaml"
-    copied.workspace = Workspace(root / "stillhouse-workspace")
-    return copied
+    return ran.copy(tmp_path / "lab")
 
 
 @pytest.mark.parametrize(("level", "expected"), [("auto", "measure"), ("train", "train")])
-def test_an_unchanged_trial_is_identical(ran, level, expected):
+def test_an_unchanged_trial_is_bit_equal(ran, level, expected):
     before = sorted(p for p in ran.workspace.trial(ran.key).rglob("*"))
     found = ran.again(level)
-    assert (found.decision, found.exit_code, found.level) == ("identical", 0, expected)
+    assert (found.decision, found.exit_code, found.level) == ("bit-equal", 0, expected)
     assert {v.metric for v in found.values} == {"score", "cost"}
     assert all(v.equal and v.recorded == v.now for v in found.values)
     assert found.differences == []
@@ -106,13 +44,13 @@ def test_an_unchanged_trial_is_identical(ran, level, expected):
 def test_a_prefix_or_short_name_is_enough_and_an_unknown_one_is_an_error(ran):
     said: list[str] = []
     assert reproduce(ran.key[:6], workspace=ran.workspace, echo=said.append) == 0
-    assert said[-1].startswith("identical: 2 of 2")
+    assert said[-1].startswith("bit-equal: 2 of 2")
     assert any("the stored recipe hashes to the key" in line for line in said)
     short = ran.history.trials[ran.key].ordered[0].opened.trial.short
     assert ran.again(key=short).key == ran.key
     with pytest.raises(HarnessError, match="ffffffff"):
         ran.again(key="ffffffff")
-    with pytest.raises(HarnessError, match="auto, measure, train"):
+    with pytest.raises(HarnessError, match="auto, record, tables, measure, train"):
         ran.again("all")
 
 
@@ -121,30 +59,33 @@ def test_reference_rows_are_run_again(ran):
         k for k, t in ran.history.trials.items() if t.ordered[0].opened.trial.kind == "reference"
     )
     found = ran.again(key=key)
-    assert (found.decision, found.level) == ("identical", "train")
+    assert (found.decision, found.level) == ("bit-equal", "train")
 
 
-def test_a_recorded_number_that_does_not_come_out_is_not_identical(lab):
+def test_a_moved_number_without_a_scale_is_not_judged(lab):
+    """Two replicates and no reruns: nothing says whether 1e-9 is much."""
+
     def change(record):
         if record["type"] == "closed" and record["key"] == lab.key:
             record["measurements"][0]["metrics"]["score"] += 1e-9
 
     lab.edit_journal(change)
     found = lab.again("train")
-    assert (found.decision, found.exit_code) == ("not identical", 1)
+    assert (found.decision, found.exit_code) == ("not judged", 3)
+    assert "3 replicates of the arm, or `reruns:`" in found.reason
     wrong = next(v for v in found.values if not v.equal)
     assert wrong.metric == "score"
     assert wrong.spread is not None
     assert wrong.spread > 0
     assert any("SD of the arm's replicates" in line for line in lines(found))
-    assert json.loads(to_json(found))["exit_code"] == 1
+    assert json.loads(to_json(found))["exit_code"] == 3
 
 
-def test_a_changed_student_is_not_identical(lab):
+def test_a_changed_student_is_not_reproduced(lab):
     weights = next(lab.workspace.trial(lab.key).rglob("weights.json"))
     weights.write_text(json.dumps({"score": 0.5}))
     found = lab.again("measure")
-    assert found.decision == "not identical"
+    assert (found.decision, found.exit_code) == ("not reproduced", 1)
     assert {v.metric: v.now for v in found.values} == {"score": 0.5, "cost": None}
 
 
@@ -172,7 +113,7 @@ def test_a_tampered_recipe_is_not_judged(lab, place):
 def test_changed_code_is_named_by_file_and_still_judged(lab, monkeypatch):
     monkeypatch.setenv("STUB_CODE", "newer")
     found = lab.again("train")
-    assert found.decision == "identical"
+    assert found.decision == "bit-equal"
     assert found.differences == ["code: stub.py (changed)"]
 
 
@@ -181,7 +122,7 @@ def test_changed_data_is_not_judged_by_training_but_by_measuring(lab, monkeypatc
     trained = lab.again("train")
     assert (trained.decision, trained.folder) == ("not judged", "")
     assert trained.differences == ["data: stub-data then, newer now"]
-    assert lab.again("measure").decision == "identical"
+    assert lab.again("measure").decision == "bit-equal"
 
 
 def test_a_changed_protocol_is_not_judged(lab):
@@ -241,17 +182,17 @@ def test_results_beside_a_study_are_enough(lab, monkeypatch):
     shutil.rmtree(lab.workspace.root)
     monkeypatch.chdir(root)
     found = lab.again(key=key)
-    assert (found.decision, found.level) == ("identical", "train")
+    assert (found.decision, found.level) == ("bit-equal", "train")
     elsewhere = Workspace(root.parent / "elsewhere")
     given = reproduction(key, workspace=elsewhere, study=lab.file, echo=lambda _: None)
-    assert given.decision == "identical"
+    assert given.decision == "bit-equal"
 
 
 def test_a_divergence_is_reproduced(tmp_path):
     lab = Lab.__new__(Lab)
     (tmp_path / "pyproject.toml").write_text("")
     lab.file = tmp_path / "study.yaml"
-    text = STUDY.format(subject="harness.testing.stub_measured")
+    text = STUDY.format(subject="harness.testing.stub_measured", replicates=2)
     lab.file.write_text(text.replace("cycles: 2", "cycles: 4, fault: diverge"))
     lab.workspace = Workspace(tmp_path / "w")
     lab.run()
@@ -259,7 +200,7 @@ def test_a_divergence_is_reproduced(tmp_path):
     assert isinstance(closed, Closed)
     assert closed.state == "diverged"
     found = lab.again()
-    assert found.decision == "identical"
+    assert found.decision == "bit-equal"
     assert "diverged at cycle" in found.reason
 
 
@@ -268,5 +209,5 @@ def test_the_command_prints_one_json_object_and_exits_with_the_decision(ran):
     command += ["--workspace", str(ran.workspace.root), "--level", "train"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["decision"] == "identical"
+    assert json.loads(done.stdout)["decision"] == "bit-equal"
     assert "hashes to the key" in done.stderr

@@ -191,12 +191,12 @@ def test_a_subject_that_does_not_import_leaves_the_other_checks(tmp_path: Path) 
     assert "did you mean 'replicates'" in text
 
 
-def test_a_command_as_subject_is_said_to_be_planned(tmp_path: Path) -> None:
+def test_a_command_needs_its_code(tmp_path: Path) -> None:
     head = HEAD.replace("subject: harness.testing.stub", "subject: {command: python train.py}")
     error = mistakes(write(tmp_path, BODY, head))
     (problem,) = error.problems
     assert (problem.line, problem.column) == (3, 10)
-    assert "planned, not in this version" in problem.message
+    assert "required key 'code' is missing (in subject)" in problem.message
 
 
 @pytest.mark.parametrize(

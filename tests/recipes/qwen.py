@@ -31,7 +31,7 @@ class QwenFamily:
     def network(self, weights: str) -> torch.nn.Module:
         return copy.deepcopy(_network({"teacher": 1, "specialist": 2}[weights]))
 
-    def velocity(self, network, z_BCHW, t_B, text_BLD, source_BCHW):
+    def velocity(self, network, z_BCHW, t_B, text_BLD, source_BCHW, mask_BL=None):
         return models.velocity(network, z_BCHW, t_B.to(z_BCHW.dtype), text_BLD, source_BCHW)
 
 

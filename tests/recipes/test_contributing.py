@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from recipes.ledger import Ledger
-from recipes.objectives import base, matching, on_policy, settings
+from recipes.objectives import base, counts, matching, on_policy, settings
 from recipes.schedule import Rungs
 from tests.recipes import plain
 
@@ -21,7 +21,7 @@ def test_the_objective_of_the_guide_passes_the_test_of_the_guide():
     section = TEXT[TEXT.index("**An objective.**") : TEXT.index("**A metric.**")]
     objective, fields, test = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     names = {"Literal": Literal, "Field": Field, "Rungs": Rungs}
-    for module in (base, matching, on_policy, settings, plain):
+    for module in (base, counts, matching, on_policy, settings, plain):
         names |= vars(module)
     # Not in the union here; another objective that rolls out draws the same micro-batch.
     batch_for = plain.batch_for

@@ -7,6 +7,8 @@ import torch
 
 from harness.seeds import stream_for
 from recipes.data.draws import Draws, pick
+from recipes.data.settings import Data
+from recipes.data.sizes import wanted
 from recipes.recipe import Recipe
 from tests.recipes.tiny import SHAPE, TinySource
 
@@ -65,3 +67,27 @@ def test_realised_composition_is_logged():
 def test_pick_follows_the_shares():
     shares = {"a": 0.2, "b": 0.8}
     assert [pick(shares, u) for u in (0.0, 0.19, 0.2, 0.999, 1.0)] == ["a", "a", "b", "b", "b"]
+
+
+def test_draws_do_not_depend_on_the_order_in_which_shares_are_written():
+    sources = {
+        "zebra": {"kind": "toyworld", "category": "text"},
+        "apple": {"kind": "toyworld", "category": "portrait"},
+    }
+    shares = {"zebra": 1, "portrait": 1, "apple": 1, "landscape": 1}
+    orders = [dict(shares), dict(reversed(shares.items()))]
+    made = [Data.model_validate({"sources": sources, "composition": c}) for c in orders]
+    assert [list(data.composition) for data in made] == [
+        ["landscape", "portrait", "apple", "zebra"]
+    ] * 2
+    assert wanted(made[0].model_copy(update={"size": 5})) == wanted(
+        made[1].model_copy(update={"size": 5})
+    )
+    first, second = (
+        _draws(data={"sources": sources, "composition": c, "edit_types": e})
+        for c, e in zip(orders, ({"style": 1, "scene": 1}, {"scene": 1, "style": 1}), strict=True)
+    )
+    for cycle in range(8):
+        first.batch("student", cycle, 0)
+        second.batch("student", cycle, 0)
+        assert first.realised == second.realised

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from harness.contract import Context, Measurement
 from harness.seeds import stream_for
 from recipes import subject
-from recipes.export import export, load_student
+from recipes.export import export
 from recipes.families.toyworld import shared
 from recipes.recipe import Recipe
 from recipes.roles.adapters import deployed
@@ -131,15 +131,15 @@ def test_folders_of_before_still_load(tmp_path):
     network.save_pretrained(tmp_path)
     card = {"family": "toyworld", "rungs": 4, "shift": 3.0, "guidance_scale": 2.0, "cycles": 40}
     (tmp_path / "card.json").write_text(json.dumps(card))
-    loaded, read = load_student(tmp_path)
+    loaded, read = shared().load(tmp_path)
     assert read == {**card, "renoises": False}
     state = network.state_dict()
     assert all(torch.equal(v, state[name]) for name, v in loaded.state_dict().items())
 
 
 def test_what_is_no_student_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no card\.json"):
-        load_student(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no model_index\.json"):
+        shared().load(tmp_path)
 
 
 def test_a_kept_student_of_adapters_measures_to_the_same_bits(tmp_path):

@@ -5,6 +5,8 @@ A new objective is taken in here by being in the union; its equation has a test 
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,12 +16,13 @@ from harness.study_file.resolve import RecipeError, Resolver
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
-from recipes.objectives.registry import OBJECTIVES, objective_of
+from recipes.objectives.registry import objective_of
+from recipes.objectives.settings import OBJECTIVES
 from recipes.recipe import Recipe
 from tests.recipes.plain import batch_for, networks
 from tests.recipes.tiny import SHAPE, TinyFamily, TinySource
 
-DEFAULTS = [{"name": settings().name} for settings in OBJECTIVES]
+DEFAULTS = [{"name": name} for name in OBJECTIVES]
 MORE = [
     {"name": "dmd", "gradient": "full_rollout"},
     {"name": "dmd", "gradient": "full_rollout", "rollout": "renoise"},
@@ -29,7 +32,8 @@ MORE = [
     {"name": "decoupled_dmd", "ca_below_rung": False, "gradient": "full_rollout"},
     {"name": "consistency", "target_decay": 0.5, "huber": 0.0},
     {"name": "consistency", "clean": "teacher", "grid": 4},
-    {"name": "velocity_regression", "teacher_steps": 3, "rollout": "renoise"},
+    {"name": "velocity_regression", "teacher_steps": 3},
+    {"name": "velocity_regression", "rollout": "renoise"},
 ]
 EVERY = pytest.mark.parametrize("objective", DEFAULTS + MORE, ids=str)
 
@@ -162,3 +166,20 @@ def test_a_study_varies_the_objective_whole_or_one_field_of_the_default():
         assert Resolver(Recipe, {"objective": made}).resolve({})["objective"] == made
     with pytest.raises(RecipeError, match="did you mean 'consistency'"):
         resolver.resolve({"objective": {"name": "consistancy"}})
+
+
+@pytest.mark.parametrize("name", ["consistency", "velocity_regression"])
+def test_a_fake_optimiser_without_a_fake_score_is_refused(name: str):
+    with pytest.raises(ValidationError, match=r"optimiser\.fake says nothing with objective"):
+        _recipe({"name": name}, optimiser={"fake": {"lr": 1e-3}})
+    _recipe({"name": name}, optimiser={"fake": {"lr": 2e-4}, "student": {"lr": 1e-3}})
+
+
+def test_without_warm_up_the_first_cycle_logs_finite_numbers():
+    """The fake score is still the teacher that the student starts from: matching has no gap."""
+    trial = _trial(
+        _recipe({"name": "decoupled_dmd", "warmup_fake_updates": 0}, guidance={"scale": 3.0})
+    )
+    logs = trial.cycle()
+    assert all(math.isfinite(value) for value in logs.values()), logs
+    assert logs["augmentation_share"] == 1

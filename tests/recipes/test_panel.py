@@ -224,3 +224,15 @@ def test_two_teachers_may_complete_each_other():
             }
         }
     )
+
+
+def test_routing_by_a_data_source_is_refused():
+    """Measuring knows what a picture shows, not which file its prompt might have come from."""
+    data = {
+        "sources": {"signs": {"kind": "toyworld", "category": "text"}},
+        "composition": {"signs": 1},
+    }
+    for label in ("signs", "t2i.signs"):
+        teachers = {"base": {}, "other": {"by_condition": {label: 1, "other": 0}}}
+        with pytest.raises(ValueError, match=r"\['signs'\] are data sources; rows are routed by"):
+            Recipe.model_validate({"data": data, "teachers": teachers})

@@ -7,12 +7,12 @@ import torch
 
 from recipes import subject
 from recipes.recipe import Recipe
+from recipes.reference_pictures import pictures_of
 from recipes.references import (
     SHIPPED,
     compared_teacher,
     kept_metrics,
     own_teacher,
-    pictures_of,
     record_name,
     references,
     shipped,
@@ -195,3 +195,20 @@ def test_a_panel_routed_by_condition_draws_each_picture_with_its_teacher():
     assert (routed[0] - signs[0]).abs().max() <= 1  # batches of another size round otherwise
     assert (routed[1] - base[1]).abs().max() <= 1
     assert (signs - base).abs().amax((1, 2, 3)).min() > 1
+
+
+def test_a_single_teacher_is_measured_without_what_only_weighs_it_against_others():
+    """Guided by more than a scale it is a row of its own, which knows no exit rung or label."""
+    weighed = {
+        "by_rung": [1, 2, 1, 1],
+        "by_condition": {"other": 1},
+        "by_progress": {"all": {"until": 1, "share": 3}},
+        "share": 2.0,
+    }
+    guidance = {"guidance": {"interval": {"low": 0.2, "high": 0.8}}}
+    settings, note = own_teacher(_of(teachers={"base": weighed}, **guidance))
+    assert (settings, note) == own_teacher(_of(**guidance))
+    noise = torch.randn(1, 48, 3, 3, generator=torch.Generator().manual_seed(0))
+    pictures_of({**settings, "steps": 2})(
+        ['a red sign that says "TEA"'], noise, None, lambda _: noise
+    )

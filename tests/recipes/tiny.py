@@ -41,7 +41,7 @@ class TinyFamily:
             self.dtype
         )
 
-    def velocity(self, network, z_BCHW, t_B, text_BLD, source_BCHW):
+    def velocity(self, network, z_BCHW, t_B, text_BLD, source_BCHW, mask_BL=None):
         return network(z_BCHW, t_B.to(z_BCHW.dtype), text_BLD, source_BCHW)
 
 

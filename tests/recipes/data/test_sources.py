@@ -14,9 +14,10 @@ from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 from recipes.data.sources import Sources, taken
 from recipes.data.toyworld import ToyWorldSource
+from recipes.families.base import Condition
 from recipes.families.toyworld import shared
 from recipes.recipe import Recipe
-from recipes.toyworld.prompts import CATEGORIES, prompts
+from recipes.toyworld.prompts import CATEGORIES, edit_cases, prompts
 from tests.recipes.data.files import image_folder, magicbrush_parquet, write_jsonl
 
 
@@ -66,7 +67,7 @@ def test_a_jsonl_of_the_same_prompts_gives_the_same_batches(folder: Path, cache:
     for cycle in range(6):
         a, b = (d.batch("student", cycle, 0) for d in (ours, files))
         assert torch.equal(a.condition.text_BLD, b.condition.text_BLD)
-        assert b.condition.labels == tuple(f"my-{label}" for label in a.condition.labels)
+        assert b.condition.labels == a.condition.labels, "rows are about what they show"
 
 
 def test_nothing_set_draws_as_the_toy_world_alone(cache: Path):
@@ -86,13 +87,13 @@ def test_one_batch_mixes_edits_of_files_and_of_the_world(folder: Path, cache: Pa
     recipe = _recipe(data, tasks={"edit": 1.0}, train={"batch_size": 24, "cycles": 1})
     draws = _draws(recipe, cache)
     batch = draws.batch("student", 0, 0)
-    assert set(batch.condition.labels) == {"objects", "style", "faces"}
+    assert set(batch.condition.labels) == {"object", "style", "identity"}
     rows = draws.source._files["objects"].rows
     pictures = torch.stack([torch.from_numpy(rows.pixels(i, "source")) for i in range(8)])
     known = shared().autoencoder.encode(pictures.float() / 127.5 - 1)
     for row, label in enumerate(batch.condition.labels):
         distances = (known - batch.condition.source_BCHW[row]).abs().amax(dim=(1, 2, 3))
-        assert (float(distances.min()) < 1e-4) == (label == "objects")
+        assert (float(distances.min()) < 1e-4) == (label == "object")
 
 
 def test_targets_come_with_the_same_conditions_to_who_asks(folder: Path, cache: Path):
@@ -227,3 +228,47 @@ def test_training_stops_at_the_extended_total(tmp_path: Path, cache: Path):
     assert {r.step for r in reports if r.measured} == {4}
     assert {r.total for r in reports} == {4}
     assert subject.scope(recipe, "toyworld-v1").endswith(", 4 cycles")
+
+
+def test_another_name_of_a_category_is_labelled_by_the_category(cache: Path):
+    data = {
+        "sources": {
+            "signs": {"kind": "toyworld", "category": "text"},
+            "faces": {"kind": "toyworld", "task": "edit", "category": "identity"},
+        },
+        "composition": {"signs": 1, "portrait": 1},
+        "edit_types": {"faces": 1},
+    }
+    for objective in ({"fake_updates": 1}, {"name": "consistency"}):  # without and with targets
+        for task, labels in (("t2i", {"text", "portrait"}), ("edit", {"identity"})):
+            recipe = Recipe.model_validate(
+                {"data": data, "objective": objective, "tasks": {task: 1}}
+            )
+            condition = _draws(recipe, cache).batch("student", 0, 0).condition
+            assert set(condition.labels) == labels
+            shown = shared().labels(_captions(condition))
+            assert condition.labels == shown
+
+
+def _captions(condition: Condition) -> list[str]:
+    """The texts behind a condition, found by their embedding among all that may be drawn."""
+    pool = [p.caption for c in CATEGORIES for p in prompts(c, "train")]
+    pool += [case.instruction for case in edit_cases("identity", "train")]
+    known = dict.fromkeys(pool)
+    found = {shared().condition([text]).text_BLD.numpy().tobytes(): text for text in known}
+    return [found[row.numpy().tobytes()] for row in condition.text_BLD]
+
+
+def test_files_of_a_task_without_a_share_are_not_asked_for_targets(folder: Path, cache: Path):
+    data = {"sources": _files(folder), "composition": {"my-text": 1}, "edit_types": {"scene": 1}}
+    recipe = Recipe.model_validate(
+        {"data": data, "objective": {"name": "consistency"}, "tasks": {"edit": 1}}
+    )
+    family = shared()
+    sources = Sources(recipe.data, family, stream_for(0), cache, recipe.mixture.tasks)
+    draws = Draws(recipe, sources, family.latent_shape, stream_for(0))
+    assert draws.batch("student", 0, 0).condition.target_BCHW is not None
+    assert not sources.reports
+    both = Sources(recipe.data, family, stream_for(0), cache)
+    with pytest.raises(ValueError, match="needs target images"):
+        Draws(recipe, both, family.latent_shape, stream_for(0))

@@ -10,7 +10,8 @@ from evaluation.measure import measure
 from evaluation.protocol import load_protocol
 from evaluation.sampling import Generate
 from evaluation.world import load_world
-from recipes.references import pictures_of, teacher_settings
+from recipes.reference_pictures import pictures_of
+from recipes.references import teacher_settings
 from recipes.sampling import Pictures
 from recipes.toyworld import weights
 from recipes.toyworld.batches import draw_edits, draw_pictures, edit_pictures

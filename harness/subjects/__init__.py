@@ -1,4 +1,4 @@
-"""Imports a subject by name and checks that it keeps the contract, before anything is spent."""
+"""Finds a study's subject and checks that it keeps the contract, before anything is spent."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import importlib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pydantic import BaseModel
 
-from harness.contract import MetricSpec, Subject
+from harness.contract import Fingerprints, MetricSpec, Subject
 from harness.errors import SubjectError
+from harness.subjects.settings import CommandSettings, StudentsSettings
 
 REQUIRED = {
     "Recipe": "a pydantic model of what can be varied",
@@ -21,16 +22,52 @@ REQUIRED = {
 }
 
 
-def load(name: str, *, project: Path | None = None) -> Subject:
-    """The subject of that import string, e.g. `recipes.subject` or `package.module:object`.
+def load(spec: str | CommandSettings | StudentsSettings, *, project: Path | None = None) -> Subject:
+    """The subject a study names: a module, someone else's command, or students of others.
 
     Args:
-        name: dotted module, or `module:attribute` for an object that offers the names of `Subject`.
-        project: folder put on `sys.path` first, usually the project of the study file.
+        spec: dotted module, e.g. `recipes.subject`, or `module:attribute` for an object that offers
+            the names of `Subject`; or the settings of a command or of students.
+        project: folder put on `sys.path` first, and that relative paths of settings start from;
+            usually the project of the study file.
 
     Raises:
         SubjectError: if it cannot be imported, or lacks a part of the contract.
     """
+    if isinstance(spec, str):
+        return _module(spec, project)
+    if isinstance(spec, CommandSettings):
+        from harness.subjects.command import command_subject
+
+        measuring = _module(spec.measured_by, project) if spec.student is not None else None
+        return cast(Subject, command_subject(spec, project or Path.cwd(), measuring))
+    from harness.subjects.students import StudentsSubject
+
+    measuring = _module(spec.measured_by, project)
+    return cast(Subject, StudentsSubject(spec, project or Path.cwd(), measuring))
+
+
+def model_of(subject: Subject, base: Mapping[str, Any]) -> type[BaseModel]:
+    """The model of recipes like `base`.
+
+    Raises:
+        HarnessError: if the subject cannot make one.
+    """
+    made = getattr(subject, "recipe_model", None)
+    model: type[BaseModel] = made(base) if made is not None else subject.Recipe
+    return model
+
+
+def data_of(
+    subject: Subject, recipe: Mapping[str, Any], replicate: int, prints: Fingerprints
+) -> str | None:
+    """Data digest of a trial; None where the subject has no such replicate."""
+    own = getattr(subject, "data_of", None)
+    found: str | None = prints.data if own is None else own(recipe, replicate)
+    return found
+
+
+def _module(name: str, project: Path | None) -> Subject:
     put_on_path([project] if project is not None else [])
     module_name, _, attribute = name.partition(":")
     try:

@@ -1,0 +1,1 @@
+"""Judges: networks that read the truth back where no renderer knows it."""

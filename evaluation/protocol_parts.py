@@ -1,0 +1,140 @@
+"""Sections of a protocol file, as frozen models. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt as Count
+
+IMPORT_STRING = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+
+
+class Part(BaseModel):
+    """Base of every section: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(Part):
+    """Something the protocol uses, by import string."""
+
+    factory: str = Field(
+        pattern=IMPORT_STRING, description="package.module:callable that makes it."
+    )
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Keyword arguments of the factory."
+    )
+    digest: str | None = Field(
+        default=None,
+        description="Sha256 of its weights. None accepts what is there; the fingerprint still "
+        "holds the digest that was found.",
+    )
+    probe: str | None = Field(
+        default=None, description="Expected probe hash of an extractor; None skips the check."
+    )
+    fetch: str | None = Field(
+        default=None, description="Command that fetches or makes its weights; shown when missing."
+    )
+
+
+class ItemSet(Part):
+    """Which items, and how many of each category."""
+
+    factory: str = Field(
+        pattern=IMPORT_STRING,
+        description="Callable(t2i=counts, edit=counts) -> mappings with the fields of an Item; "
+        "torch-free.",
+    )
+    file: str | None = Field(
+        default=None,
+        exclude_if=lambda given: given is None,
+        description="File of items, handed to the factory (and to `edit_pictures`) as `file`.",
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        exclude_if=lambda given: given is None,
+        description="Sha256 of that file: stands for it in the fingerprint, here or not.",
+    )
+    t2i: dict[str, PositiveInt] = Field(default_factory=dict, description="Prompts per category.")
+    edit: dict[str, PositiveInt] = Field(default_factory=dict, description="Cases per edit type.")
+
+
+class Sampler(Part):
+    """How a student is sampled."""
+
+    nfe: PositiveInt = Field(description="Network evaluations per picture; guidance counts double.")
+    noise_shape: tuple[PositiveInt, ...] = Field(
+        min_length=1, description="Shape of the initial noise of one sample."
+    )
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Further settings, handed to the generator unread."
+    )
+
+
+class References(Part):
+    """What distances are measured to."""
+
+    factory: str = Field(
+        pattern=IMPORT_STRING,
+        description="Callable(category, count) -> uint8 pictures (count, 3, H, W); with `args`, a "
+        "callable that makes one from them.",
+    )
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        exclude_if=lambda given: not given,
+        description="Keyword arguments of the factory.",
+    )
+    per_category: int = Field(ge=2, description="Reference pictures per prompt category.")
+    teacher_draws: tuple[Count, ...] = Field(
+        default=(),
+        description="Draws with which a teacher is sampled for the distance to it; not among the "
+        "student's draws, or a teacher would be at distance 0 from itself.",
+    )
+
+
+class EditScoring(Part):
+    """How preservation is computed; the formula is in `evaluation.edit`."""
+
+    preservation_scale: PositiveFloat = Field(
+        default=0.3, description="Rmse on [0, 1] pixels at which preservation reaches 0."
+    )
+    mask_dilation_px: Count = Field(
+        default=1, description="Pixels by which the edit mask is grown."
+    )
+    min_kept_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Kept share of the frame below which the true result is the reference.",
+    )
+    whole_frame: Literal["truth", "oracle"] = Field(
+        default="truth",
+        description="What judges an edit below that share: pixels against the true result, or the "
+        "oracle's `kept` where it is finite.",
+    )
+
+
+class Diversity(Part):
+    """Several draws of a few prompts."""
+
+    per_category: Count = Field(default=0, description="Prompts per category drawn repeatedly.")
+    draws: int = Field(default=2, ge=2, description="Draws of each of them.")
+
+
+class Manifold(Part):
+    """Settings of precision, recall, density and coverage."""
+
+    k: PositiveInt = Field(default=5, description="Which nearest neighbour gives the radius.")
+    max_blocks: PositiveInt = Field(
+        default=8, description="Most disjoint blocks of the reference that are averaged."
+    )
+
+
+class Intervals(Part):
+    """Settings of the intervals within one checkpoint."""
+
+    level: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence level.")
+    resamples: PositiveInt = Field(default=2000, description="Bootstrap resamples over items.")
+    groups: int = Field(default=24, ge=2, description="Jackknife groups per category.")

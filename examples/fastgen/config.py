@@ -1,0 +1,1 @@
+"""Where a FastGen experiment file would stand; hashed with the code."""

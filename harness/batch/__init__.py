@@ -1,0 +1,1 @@
+"""Batch systems: scripts that run a study where jobs wait in a queue."""

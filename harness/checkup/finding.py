@@ -1,0 +1,60 @@
+"""One thing that `doctor` looked at, and the separate process in which heavy packages are tried."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+State = Literal["ok", "warn", "fail"]
+
+
+class Finding(BaseModel):
+    """What was looked at, how it stands, and what to do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: str = Field(description="What was looked at.")
+    state: State = Field(description="ok; warn: works, with a catch; fail: a run will not work.")
+    found: str = Field(description="What is there.")
+    fix: str = Field("", description="What to do about it; empty where all is well.")
+
+
+def ok(check: str, found: str) -> Finding:
+    """All is well."""
+    return Finding(check=check, state="ok", found=found)
+
+
+def warn(check: str, found: str, fix: str) -> Finding:
+    """Works, with a catch."""
+    return Finding(check=check, state="warn", found=found, fix=fix)
+
+
+def fail(check: str, found: str, fix: str) -> Finding:
+    """A run will not work."""
+    return Finding(check=check, state="fail", found=found, fix=fix)
+
+
+class ProbeError(Exception):
+    """A probe failed, or took too long; its text says which."""
+
+
+def probe(code: str, *arguments: str, seconds: float) -> str:
+    """Run Python code in a process of its own; what it printed last.
+
+    Raises:
+        ProbeError: with the last line of its errors, or that it took more than `seconds`.
+    """
+    command = [sys.executable, "-c", code, *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, check=False, errors="replace"
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(f"no answer in {seconds:g} s") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
+        raise ProbeError(lines[-1][:500])
+    return (done.stdout.strip().splitlines() or [""])[-1]

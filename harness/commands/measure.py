@@ -1,0 +1,171 @@
+"""`stillhouse measure`: checkpoints from elsewhere, measured like our own; no training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.run import RunResult
+    from harness.study import Study
+    from harness.workspace import Workspace
+
+
+def command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of students: a diffusers pipeline, or a LoRA. PATH:arm=x,replicate=2 "
+            "labels one; a .csv with a column `path` and one a label lists many."
+        ),
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for every path, e.g. arm=portrait; default its folder."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="How they are measured; default the measuring subject's.")
+    ] = "",
+    base: Annotated[str, typer.Option(help="Weights that a LoRA stands on, e.g. teacher.")] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE that the files do not say, e.g. rungs=4 or shift=3.0."),
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option(help="NAME=VALUE that every other value of this label is compared with.")
+    ] = "",
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Study file to make or add to; default measured.yaml in the workspace."),
+    ] = None,
+    measured_by: Annotated[
+        str, typer.Option(help="Subject that measures them.")
+    ] = "recipes.subject",
+    workspace: Annotated[
+        Path | None, typer.Option(help="Workspace folder; default that of the project one is in.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="MLflow address; default SQLite in the workspace.")
+    ] = None,
+    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not fill MLflow.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
+    ] = False,
+) -> None:
+    """Measure checkpoints from elsewhere: same items, references and report page; no training.
+
+    They become the trials of a study of their own, so that `report`, `status` and `reproduce` know
+    them. Paths of equal labels are replicates, numbered as they come. Called again, it adds.
+
+    Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
+    """
+    from harness import study as studies
+    from harness.commands.run import mlflow_tracker
+    from harness.errors import HarnessError
+    from harness.run import run
+    from harness.running import summary
+    from harness.stranger_study import labels_of, strangers_of
+    from harness.trackers.address import tracking_uri
+    from harness.workspace import Workspace
+
+    place = Workspace.find(study, workspace)
+    settings = labels_of(setting or ()) | ({"base": base} if base else {})
+    strangers = strangers_of(paths, labels_of(label or ()), settings)
+    file = study or place.root / "measured.yaml"
+    if file.suffix not in (".yaml", ".yml"):
+        raise HarnessError(f"--study {file} must be a .yaml file")
+    _write(file, strangers, protocol, measured_by, labels_of([baseline] if baseline else ()))
+    loaded = studies.load(file)
+    if not no_mlflow:
+        tracking_uri(place, mlflow)
+
+    def echo(text: str) -> None:
+        typer.echo(text, err=as_json)
+
+    echo(f"study     {file}")
+    result = run(
+        loaded,
+        workspace=place,
+        executor="inline",
+        tracker=None if no_mlflow else mlflow_tracker(place, mlflow),
+        echo=echo,
+        rerun_stale=True,  # another checkpoint lies where the recorded one was
+    )
+    measured = _measured(loaded, place, result)
+    elsewhere = Workspace.find().root != place.root
+    found_by = f"--workspace {place.root}" if elsewhere else ""
+    for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
+        echo(line)
+    echo("each checkpoint, with its interval over items:")
+    for row in measured:
+        echo(f"  {row['trial']}  {'  '.join(_told(row))}")
+    if as_json:
+        report = str(result.report) if result.report else None
+        content = {"study": str(file), "exit_code": result.exit_code, "report": report}
+        typer.echo(json.dumps(content | {"students": measured}))
+    raise typer.Exit(result.exit_code)
+
+
+def _write(
+    file: Path, strangers: Any, protocol: str, measured_by: str, baseline: dict[str, Any]
+) -> None:
+    """Check every checkpoint, then make the study file or add to it."""
+    from harness import subjects
+    from harness.errors import HarnessError
+    from harness.stranger_file import StrangerFile
+    from harness.subjects.students import examined
+    from harness.workspace import project_of
+
+    measuring = subjects.load(measured_by, project=project_of(file.absolute()))
+    wrong = examined(measuring, [(s.path, s.settings) for s in strangers])
+    if wrong:
+        told = "\n  ".join(wrong)
+        raise HarnessError(f"{len(wrong)} checkpoint(s) cannot be measured:\n  {told}")
+    known = StrangerFile(file)
+    protocol = (
+        StrangerFile.named(protocol, Path.cwd())
+        or known.protocol
+        or getattr(measuring, "default_protocol", "default")
+    )
+    if known.protocol and protocol != known.protocol:
+        raise HarnessError(
+            f"{file} measures under {known.protocol}, not {protocol}: name another file with "
+            "--study, since numbers of different protocols do not compare"
+        )
+    options = {"name": file.stem, "protocol": protocol, "measured_by": measured_by}
+    known.add(strangers, baseline=baseline, **options)
+    known.save()
+
+
+def _measured(study: Study, place: Workspace, result: RunResult) -> list[dict[str, Any]]:
+    """Every checkpoint's numbers, with the intervals of this checkpoint alone."""
+    from harness.run import history_of
+
+    history = history_of(study, place)
+    headline = set(result.headline)
+    found = []
+    for planned in result.plan.trials:
+        trial = planned.trial
+        record = history.trials.get(trial.key)
+        at = record.measured(result.plan.fingerprints.protocol) if record else []
+        if trial.kind != "trial" or not at:
+            continue
+        estimates = {e.name: [e.lo, e.hi] for e in at[-1].estimates if e.name in headline}
+        metrics = {k: v for k, v in at[-1].metrics.items() if not headline or k in headline}
+        found.append(
+            {"trial": trial.short, "key": trial.key, "levels": trial.levels,
+             "replicate": trial.replicate, "metrics": metrics, "intervals": estimates}
+        )  # fmt: skip
+    return found
+
+
+def _told(row: dict[str, Any]) -> list[str]:
+    words = []
+    for name, value in row["metrics"].items():
+        lo, hi = row["intervals"].get(name, (None, None))
+        span = f" [{lo:.4g}, {hi:.4g}]" if lo is not None and hi is not None else ""
+        words.append(f"{name} {value:.4g}{span}" if value is not None else f"{name} -")
+    return words

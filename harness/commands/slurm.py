@@ -1,0 +1,100 @@
+"""`stillhouse slurm`: writes a batch script that runs a study under Slurm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    study: Annotated[Path, typer.Argument(help="Study file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write; default NAME.sbatch here; - prints."),
+    ] = None,
+    array: Annotated[
+        int | None,
+        typer.Option(min=1, help="That many jobs, a shard each; default one job with Ray inside."),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of the one job.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="GPUs a node; default what a trial asks for.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Cores a node; default what its trials ask for.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="Time limit, as Slurm reads it.")] = "24:00:00",
+    partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account.")] = None,
+    notice: Annotated[
+        int, typer.Option(min=10, help="Seconds before the end in which trials checkpoint.")
+    ] = 120,
+    requeues: Annotated[
+        int, typer.Option(min=0, help="Times that a job puts itself back in the queue.")
+    ] = 20,
+    setup: Annotated[
+        list[str] | None,
+        typer.Option(help='Shell line before the run, e.g. "module load cuda"; may be repeated.'),
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Workspace, on storage that every node sees.")
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(help="MLflow server; default none: nodes write the journal, `sync` later."),
+    ] = None,
+) -> None:
+    """Write a batch script: one allocation with Ray over all its nodes, or an array of shards.
+
+    When time runs out or the job is preempted, trials checkpoint and the job requeues itself.
+
+    Example: stillhouse slurm studies/quickstart/study.yaml --array 8 --time 12:00:00 --gpus 1
+    """
+    from harness.batch.slurm_script import Request, script, write
+    from harness.program import executable
+    from harness.study import load
+    from harness.workspace import Workspace
+
+    loaded = load(study)
+    wanted = loaded.resources
+    gpus_a_node = gpus if gpus is not None else _whole(wanted.gpus)
+    at_once = 1
+    if not array and wanted.gpus:
+        at_once = max(1, int(gpus_a_node / wanted.gpus))
+    request = Request(
+        name=loaded.name,
+        study=loaded.file.resolve(),
+        workspace=Workspace.find(loaded.file, workspace).root,
+        program=executable(),
+        array=array or 0,
+        nodes=1 if array else nodes,
+        gpus=gpus_a_node,
+        cpus=cpus if cpus is not None else _whole(wanted.cpus * at_once),
+        time=time,
+        partition=partition or "",
+        account=account or "",
+        notice=notice,
+        requeues=requeues,
+        setup=tuple(setup or ()),
+        mlflow=mlflow or "",
+    )
+    text = script(request)
+    if output == Path("-"):
+        typer.echo(text, nl=False)
+        return
+    file = output or Path(f"{loaded.name}.sbatch")
+    write(file, text)
+    typer.echo(f"wrote {file}")
+    typer.echo(f"next  sbatch {file}")
+    typer.echo(f"then  stillhouse status {study}; stillhouse report {study}")
+    if not mlflow:
+        typer.echo(
+            f"and   stillhouse sync {loaded.name} --mlflow ADDRESS, where MLflow is in reach"
+        )
+
+
+def _whole(number: float) -> int:
+    """Slurm counts devices whole."""
+    return int(-(-number // 1))

@@ -1,0 +1,261 @@
+"""Reproduces a claim: the fewest trials that decide its contrast, and the verdict they give now."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.analyse.answer import Verdict
+from harness.errors import HarnessError, NotJudgedError
+from harness.journal import History, Planned
+from harness.plan import PlannedContrast
+from harness.planning.plan_text import duration, plural
+from harness.reproducing import fresh, ladder, stored
+from harness.reproducing.again import Echo, run_again
+from harness.reproducing.comparison import Compared
+from harness.reproducing.found import Reproduction
+from harness.reproducing.judging import weakest
+from harness.reproducing.one_trial import Asked, loaded, reproduce_trial
+from harness.reproducing.places import Places
+from harness.reproducing.recorded import Recorded, record_of
+from harness.reproducing.restudy import Numbers, Restudied, restudy, with_replicates
+from harness.reproducing.scales import level_for, replicate_band
+from harness.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A contrast of a recorded study and the trials that decide it."""
+
+    contrast: PlannedContrast
+    verdict: Verdict
+    made: Restudied
+    replicates: int
+    """How many replicates, from the first, give the recorded verdict by themselves."""
+    trials: list[Recorded]
+
+
+def reproduce_claim(
+    contrast: str,
+    key: str,
+    history: History,
+    places: Places,
+    workspace: Workspace,
+    asked: Asked,
+    fresh_seeds: int,
+    echo: Echo,
+) -> Reproduction:
+    """Reproduce the trials behind a contrast, or new replicates of its arms, and judge it again.
+
+    Raises:
+        HarnessError: if no study, or more than one, declares the contrast.
+        NotJudgedError: if the study cannot be answered from its record.
+    """
+    claim = claim_of(contrast, key, history, places, workspace)
+    first = claim.trials[0]
+    known: dict[str, Any] = {
+        "key": first.key,
+        "short": first.trial.short,
+        "study": claim.made.study.name,
+        "contrast": contrast,
+    }
+    echo(f"claim      {contrast}: {claim.verdict.words}")
+    if fresh_seeds:
+        return _fresh(claim, fresh_seeds, known, workspace, echo)
+    if asked.level == "tables":
+        subject, _ = loaded(first)
+        known["level"] = "tables"
+        return stored.reproduce_tables(first, subject, workspace, known, contrast)
+    for line in _price(claim, asked):
+        echo(line)
+    asked = replace(
+        asked, metrics={claim.contrast.metric}, family=len(claim.trials), verdicts=False
+    )
+    parts = []
+    for number, recorded in enumerate(claim.trials, 1):
+        echo(f"trial      {number}/{len(claim.trials)}")
+        parts.append(reproduce_trial(recorded, asked, workspace, echo))
+    return _judged(claim, parts, known)
+
+
+def claim_of(
+    contrast: str, key: str, history: History, places: Places, workspace: Workspace
+) -> Claim:
+    """The contrast, its recorded verdict, and the smallest set of trials that gives it."""
+    planned = _declaring(contrast, key, history, places)
+    keys = {t.key for t in planned.trials}
+    done = [h for h in history.trials.values() if h.key in keys and h.complete is not None]
+    if not done:
+        raise NotJudgedError(f"study {planned.study!r} has no result to reproduce")
+    some = record_of(done[0].key, history, places, workspace)
+    protocol = max(
+        (a.opened for h in done for a in h.ordered if a.closed and a.closed.measurements),
+        key=lambda opened: opened.at,
+        default=some.measured_by.opened,
+    ).protocol
+    made = restudy(planned, history, some.project, workspace, protocol)
+    declared = {c.id: c for c in made.plan.contrasts}
+    verdict = made.verdicts()[contrast]
+    replicates = smallest(made, contrast)
+    arms = declared[contrast].arm_weights()
+    trials = [
+        record_of(t.trial.key, history, places, workspace)
+        for t in made.plan.trials
+        if t.trial.kind == "trial" and t.trial.arm in arms and t.trial.replicate < replicates
+    ]
+    if not trials:
+        raise NotJudgedError(f"contrast {contrast} has no matched arms, so no trial decides it")
+    return Claim(declared[contrast], verdict, made, replicates, trials)
+
+
+def smallest(made: Restudied, contrast: str) -> int:
+    """Fewest replicates, from the first, that give the recorded verdict, as do all larger sets.
+
+    An undecided verdict rests on all of them. Trials of other contrasts stay as recorded.
+    """
+    verdict = made.verdicts()[contrast].verdict
+    count = made.plan.replicates
+    if verdict == "undecided":
+        return count
+    while count > 2 and made.first(count - 1).verdicts()[contrast].verdict == verdict:
+        count -= 1
+    return count
+
+
+def _declaring(contrast: str, key: str, history: History, places: Places) -> Planned:
+    latest = {name: max(plans, key=lambda p: p.at) for name, plans in history.planned.items()}
+    latest = {name: p for name, p in latest.items() if places.means(p)}
+    if key:
+        own = {p.study for p in latest.values() if any(t.key == key for t in p.trials)}
+        latest = {name: p for name, p in latest.items() if name in own}
+    ids = {
+        name: [c["id"] for c in p.study_json.get("contrasts") or ()] for name, p in latest.items()
+    }
+    holding = [name for name, declared in ids.items() if contrast in declared]
+    if len(holding) == 1:
+        return latest[holding[0]]
+    if holding:
+        raise HarnessError(
+            f"studies {', '.join(sorted(holding))} all declare a contrast {contrast}: name one "
+            "with --study, or give a key of it as well"
+        )
+    known = "; ".join(f"{name}: {', '.join(c) or 'none'}" for name, c in sorted(ids.items()))
+    looked = "".join(f"\n  {line}" for line in places.searched())
+    raise HarnessError(f"no study declares contrast {contrast!r} ({known}). Looked in:{looked}")
+
+
+def _price(claim: Claim, asked: Asked) -> list[str]:
+    """What the whole set costs on the rung asked for."""
+    seconds = gpu_hours = 0.0
+    for recorded in claim.trials:
+        subject, _ = loaded(recorded)
+        priced = {p.rung: p for p in ladder.prices(recorded, subject)}
+        level = asked.level
+        if level == "auto":
+            level = "train" if priced["measure"].refused else "measure"
+        seconds += priced[level].seconds or 0.0
+        gpu_hours += priced[level].gpu_hours
+    gpu = f", {gpu_hours:.3g} GPU-h" if gpu_hours else ""
+    of = claim.made.plan.replicates
+    arms = len({r.trial.arm for r in claim.trials})
+    return [
+        f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
+        f"{claim.replicates} of {of} replicates give this verdict by themselves",
+        f"price      {duration(seconds / 3600)}{gpu} at level {asked.level}",
+    ]
+
+
+def _judged(claim: Claim, parts: Sequence[Reproduction], known: dict[str, Any]) -> Reproduction:
+    name = claim.contrast.id
+    known |= {
+        "parts": list(parts),
+        "level": parts[0].level,
+        "differences": list(dict.fromkeys(d for part in parts for d in part.differences)),
+        "seconds": sum(part.seconds for part in parts),
+    }
+    decision = weakest([part.decision for part in parts])
+    counted = ", ".join(
+        f"{sum(p.decision == d for p in parts)} {d}"
+        for d in dict.fromkeys(p.decision for p in parts)
+    )
+    reason = f"{plural(len(parts), 'trial')}: {counted}"
+    if known["level"] not in ("measure", "train") or decision == "not judged":
+        return Reproduction(**known, decision=decision, reason=reason)
+    numbers: Numbers = {part.key: _last(part) for part in parts}
+    fewer = claim.made.with_numbers(numbers).first(claim.replicates).verdicts()[name]
+    whole = claim.made.with_numbers(numbers).verdicts()[name]
+    changed = {fewer.verdict, whole.verdict} != {claim.verdict.verdict}
+    told = (
+        f"{name} was {claim.verdict.verdict}; by these trials alone it is {fewer.verdict}, with "
+        f"the other replicates as recorded {whole.verdict}"
+    )
+    if changed:
+        decision, reason = "not reproduced", f"{reason}; the verdict is another"
+    return Reproduction(
+        **known, decision=decision, reason=reason, verdicts=told, verdict_changed=changed
+    )
+
+
+def _last(part: Reproduction) -> dict[str, float | None]:
+    last = max((v.step for v in part.values), default=0)
+    return {v.metric: v.now for v in part.values if v.step == last and v.measured}
+
+
+def _fresh(
+    claim: Claim, count: int, known: dict[str, Any], workspace: Workspace, echo: Echo
+) -> Reproduction:
+    """New replicates of both sides: their differences against the recorded ones."""
+    arms = [r for r in claim.trials if r.trial.replicate == claim.trials[0].trial.replicate]
+    known |= {"level": "train", "fresh_seeds": count}
+    try:
+        known["differences"] = fresh.ready(arms[0])[1]
+        jobs = [(r, trial) for r in arms for trial in fresh.new_trials(r, count)]
+        if len({t.replicate for _, t in jobs}) != count:
+            raise NotJudgedError("the arms of the contrast have different numbers of replicates")
+    except HarnessError as error:
+        return Reproduction(**known, decision="not judged", reason=str(error))
+    closed = [r.trained.closed for r in arms]
+    seconds = count * sum(c.seconds for c in closed if c is not None)
+    echo(f"price      {plural(len(jobs), 'new trial')}: {duration(seconds / 3600)}")
+    runs = []
+    for number, (recorded, trial) in enumerate(jobs, 1):
+        echo(f"trial      {number}/{len(jobs)}  {trial.short}")
+        runs.append(run_again(recorded, "train", workspace, echo, trial))
+    known["parts"] = [fresh.told(run, arms[0]) for run in runs]
+    known["seconds"] = sum(run.ended.seconds for run in runs)
+    bad = [part for part in known["parts"] if part.decision == "not judged"]
+    if bad:
+        reason = f"{len(bad)} of {len(runs)} new trials gave no numbers; see {bad[0].folder}"
+        return Reproduction(**known, decision="not judged", reason=reason)
+    numbers = [(run.trial, fresh.numbers_of(run)) for run in runs]
+    larger = with_replicates(claim.made, numbers, workspace).verdicts()[claim.contrast.id]
+    return _fresh_judged(claim, larger, count, known)
+
+
+def _fresh_judged(claim: Claim, larger: Verdict, count: int, known: dict[str, Any]) -> Reproduction:
+    then = claim.verdict.per_replicate
+    new = [value for r, value in larger.per_replicate.items() if r not in then]
+    band = replicate_band([*then.values()], level_for(1), count)
+    value = Compared(
+        step=0,
+        metric=f"{claim.contrast.id}, mean of {len(then)} and of {len(new)}",
+        recorded=statistics.fmean(then.values()) if then else None,
+        now=statistics.fmean(new) if len(new) == count else None,
+        equal=False,
+        spread=statistics.stdev(then.values()) if len(then) > 1 else None,
+        judged=True,
+        replicates=band,
+    )
+    decision = fresh.by_band(value.now, band)
+    changed = larger.verdict != claim.verdict.verdict
+    return Reproduction(
+        **known,
+        decision=decision,
+        reason=fresh.in_words(decision, [value], known["differences"]),
+        values=[value],
+        verdicts=f"{claim.contrast.id} was {claim.verdict.verdict}, with the new replicates added "
+        f"to the recorded ones it is {larger.verdict}: {larger.words}",
+        verdict_changed=changed,
+    )

@@ -1,0 +1,161 @@
+"""Where records of trials are looked for, and what was found there."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import HarnessError, NotJudgedError
+from harness.journal import History, Planned
+from harness.running.standing import only_key
+from harness.workspace import FOLDER, Workspace, project_of
+
+RESULTS = "results"
+JOURNALS = "*.jsonl"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders with journals, and folders that hold `trials/<key>/`."""
+
+    journals: list[Path]
+    roots: list[Path] = field(default_factory=list)
+    projects: list[Path] = field(default_factory=list)
+    """Where the studies' files and subjects may be."""
+    names: dict[Path, str] = field(default_factory=dict)
+    """What to call a folder that only holds a copy, e.g. of an MLflow run's files."""
+    study: Path | None = None
+    """The study file or folder that was named, if any."""
+
+    def means(self, planned: Planned) -> bool:
+        """Whether a recorded study is the one that was named; any, where none was."""
+        if self.study is None:
+            return True
+        folder = (self.study if self.study.is_dir() else self.study.parent).resolve()
+        files = [(p / planned.study_file).resolve().parent for p in self.projects]
+        return folder in files or planned.study in (folder.name, folder.parent.name)
+
+    def read(self) -> History:
+        """All records, merged."""
+        return History.read(self.journals)
+
+    def key(self, history: History, prefix: str, workspace: Workspace) -> str:
+        """The one key that starts with `prefix`; a short name is fine too.
+
+        Raises:
+            HarnessError: if there is none, naming every place that was searched, or several.
+        """
+        if not history.find(prefix.rpartition("-")[2]):
+            raise HarnessError(
+                f"no trial {prefix!r}. Looked in:\n"
+                + "".join(f"  {line}\n" for line in self.searched())
+                + "Name another place with --from (a workspace, a study's results folder, a "
+                "bundle, an MLflow address), --study or --workspace."
+            )
+        return only_key(history, prefix, workspace)
+
+    def searched(self) -> list[str]:
+        """One line a place: what it is, and how many trials it holds."""
+        found = []
+        for folder in dict.fromkeys(self.journals):
+            name = self.names.get(folder, str(folder))
+            if not folder.is_dir():
+                found.append(f"{name}: not there")
+            else:
+                count = len(History.read([folder]).trials)
+                found.append(f"{name}: {count} trial{'' if count == 1 else 's'}")
+        return found
+
+
+def history_folders(workspace: Workspace, study: Path | None = None) -> list[Path]:
+    """Journals of a workspace, and of recorded results; see `around`."""
+    return around(workspace, study).journals
+
+
+def around(workspace: Workspace, study: Path | None = None) -> Places:
+    """The workspace, a study's results, or those of all studies of the project.
+
+    Args:
+        workspace: its journal comes first.
+        study: a study file, its folder, or its results folder; None searches `studies/*/results`
+            of the workspace's project, or of the project one is in where the workspace lies
+            elsewhere.
+    """
+    if study is not None:
+        folder = study if study.is_dir() else study.parent
+        journals = [folder, folder / RESULTS]
+        projects = [project_of(study.resolve())]
+    else:
+        journals, projects = [], []
+    projects = list(dict.fromkeys([*projects, *_projects(workspace)]))
+    if study is None:
+        journals = [r for p in projects for r in sorted(p.glob(f"studies/*/{RESULTS}"))]
+    return Places([workspace.journal, *journals], [workspace.root], projects, study=study)
+
+
+def _projects(workspace: Workspace) -> list[Path]:
+    own = workspace.root.name == FOLDER
+    return [workspace.root.parent if own else project_of(Path.cwd() / "x")]
+
+
+def given(source: str, workspace: Workspace) -> Places:
+    """What `--from` names: a folder with records, a bundle, or an MLflow server.
+
+    A folder may be a workspace, a study's folder, its `results`, a project with `studies/`, or an
+    unpacked bundle. A bundle is checked and unpacked into the workspace's cache; nothing of its
+    code is run. Of an MLflow server the journals that the studies' runs carry are copied there.
+
+    Raises:
+        HarnessError: if it is none of these.
+        NotJudgedError: if nothing is recorded there.
+    """
+    if "://" in source or source.startswith("sqlite:"):
+        from harness.trackers.kept_records import fetch
+
+        workspace.ensure_usable()
+        copies = fetch(source, workspace)
+        return Places([*copies], projects=_projects(workspace), names=copies)
+    place = Path(source)
+    if place.is_dir():
+        folder = place
+    elif place.is_file():
+        folder = _unpacked(place, workspace)
+    else:
+        raise HarnessError(
+            f"--from {source!r} is not there: give a folder with records, a bundle made by "
+            "`stillhouse bundle`, or an MLflow address (http://host:port, sqlite:////path)"
+        )
+    journals = list(_with_journals(folder))
+    if not journals:
+        raise NotJudgedError(
+            f"--from {source!r} holds no records: no *.jsonl in it, in its journal/, results/, "
+            f"{FOLDER}/journal/ or studies/*/results/"
+        )
+    roots = [folder, folder / FOLDER, folder.parent, *(j.parent for j in journals)]
+    return Places(journals, roots, [project_of(folder.resolve() / "x"), *_projects(workspace)])
+
+
+def _with_journals(folder: Path) -> Iterable[Path]:
+    candidates = [
+        folder,
+        folder / "journal",
+        folder / RESULTS,
+        folder / FOLDER / "journal",
+        *sorted(folder.glob(f"*/{RESULTS}")),
+        *sorted(folder.glob(f"studies/*/{RESULTS}")),
+    ]
+    return (c for c in candidates if any(c.glob(JOURNALS)))
+
+
+def _unpacked(file: Path, workspace: Workspace) -> Path:
+    """Folder of a bundle's content, checked and unpacked once."""
+    try:
+        bundles = importlib.import_module("harness.bundle")
+    except ModuleNotFoundError:
+        raise HarnessError(
+            f"--from {file}: this version does not read bundles; unpack it and name the folder"
+        ) from None
+    workspace.ensure_usable()
+    return Path(bundles.unpacked(file, workspace.cache / "bundles"))

@@ -1,0 +1,168 @@
+"""A recorded study answered again: as recorded, or with new numbers in the place of old ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.analyse.answer import Answer, Verdict
+from harness.errors import HarnessError, NotJudgedError
+from harness.journal import Attempt, Closed, History, MeasuredAt, Opened, Planned, TrialHistory
+from harness.plan import Plan
+from harness.study import Study
+from harness.trial import Trial
+from harness.workspace import Workspace
+
+Numbers = Mapping[str, Mapping[str, float | None]]
+"""Trial key -> metric -> number of the last step; None where it was not finite."""
+
+
+@dataclass(frozen=True)
+class Restudied:
+    """A study as its record says it, with the history that answers it."""
+
+    study: Study
+    plan: Plan
+    history: History
+
+    def answer(self) -> Answer:
+        """The study's answer by that history."""
+        from harness.analyse.answers import answer
+
+        return answer(self.plan, self.study, self.history)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Contrast id -> verdict on the declared contrasts."""
+        return {v.id: v for v in self.answer().verdicts if v.planned}
+
+    def with_numbers(self, numbers: Numbers) -> Restudied:
+        """The study with these numbers in the place of the recorded ones."""
+        return replace(self, history=_replaced(self.history, numbers, self.protocol))
+
+    def first(self, replicates: int) -> Restudied:
+        """The smaller study of the first replicates alone."""
+        kept = [
+            t for t in self.plan.trials if t.trial.kind != "trial" or t.trial.replicate < replicates
+        ]
+        update = {"trials": kept, "replicates": replicates}
+        return replace(self, plan=self.plan.model_copy(update=update))
+
+    @property
+    def protocol(self) -> str:
+        """Fingerprint of the protocol whose numbers count."""
+        return self.plan.fingerprints.protocol
+
+
+def restudy(
+    planned: Planned, history: History, project: Path, workspace: Workspace, protocol: str
+) -> Restudied:
+    """The study of a planning record, planned again as it was and answered under its protocol.
+
+    Args:
+        planned: the record.
+        history: what is recorded.
+        project: where the study's subject is imported from.
+        workspace: where students may be kept; nothing is written.
+        protocol: fingerprint whose numbers count, whatever stands here today.
+
+    Raises:
+        NotJudgedError: if the subject is missing, or resolves the study to other trials now.
+    """
+    from harness.plan import make_plan
+
+    file = project / (planned.study_file or "study.yaml")
+    try:
+        study = Study.model_validate({**planned.study_json, "file": file})
+        plan = make_plan(study, history, workspace=workspace, check_devices=False)
+    except (HarnessError, ValueError) as error:
+        raise NotJudgedError(
+            f"study {planned.study!r} cannot be answered again: {str(error).splitlines()[0]}"
+        ) from error
+    there = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
+    if there != {t.key for t in planned.trials if t.kind == "trial"}:
+        raise NotJudgedError(
+            f"study {planned.study!r} cannot be answered again: its subject resolves it to other "
+            "trials now (a recipe's default or its data changed)"
+        )
+    prints = plan.fingerprints.model_copy(update={"protocol": protocol})
+    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+
+
+def with_replicates(
+    made: Restudied,
+    new: Sequence[tuple[Trial, Mapping[str, float | None]]],
+    workspace: Workspace,
+) -> Restudied:
+    """The study with further replicates, whose trials were run outside of it."""
+    from harness.plan import make_plan
+
+    top = max(trial.replicate for trial, _ in new)
+    study = made.study.model_copy(update={"replicates": top + 1})
+    history = copy.copy(made.history)
+    history.trials = dict(made.history.trials)
+    for trial, numbers in new:
+        history.trials[trial.key] = _made_up(trial, numbers, made)
+    plan = make_plan(study, history, workspace=workspace, check_devices=False)
+    prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
+    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+
+
+def _made_up(trial: Trial, numbers: Mapping[str, float | None], made: Restudied) -> TrialHistory:
+    """A trial's history as the journal would hold it."""
+    known = TrialHistory(trial.key)
+    prints = made.plan.fingerprints
+    opened = Opened(
+        at=0.0,
+        key=trial.key,
+        attempt=1,
+        nonce="reproduction",
+        study=made.study.name,
+        trial=trial,
+        protocol=made.protocol,
+        code=prints.code,
+    )
+    closed = Closed(
+        at=0.0,
+        key=trial.key,
+        attempt=1,
+        nonce="reproduction",
+        state="done",
+        measurements=[MeasuredAt(step=0, metrics=dict(numbers))],
+    )
+    known.attempts[1, "reproduction"] = Attempt(opened=opened, closed=closed)
+    return known
+
+
+def _replaced(history: History, numbers: Numbers, protocol: str) -> History:
+    """A copy in which the last measurement of some trials says other numbers."""
+    made = copy.copy(history)
+    made.trials = dict(history.trials)
+    for key, new in numbers.items():
+        trial = copy.copy(history.trials[key])
+        last = max((m.step for m in trial.measured(protocol)), default=0)
+        trial.attempts = {}
+        for place, attempt in history.trials[key].attempts.items():
+            closed = attempt.closed
+            if closed is not None and attempt.opened.protocol == protocol:
+                told = [_told(m, new) if m.step == last else m for m in closed.measurements]
+                attempt = attempt.model_copy(
+                    update={"closed": closed.model_copy(update={"measurements": told})}
+                )
+            trial.attempts[place] = attempt
+        made.trials[key] = trial
+    return made
+
+
+def _told(measured: MeasuredAt, new: Mapping[str, float | None]) -> MeasuredAt:
+    return measured.model_copy(update={"metrics": {**measured.metrics, **new}})
+
+
+def changes(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[str]:
+    """One line a verdict that is another now: `H1: improves -> undecided`."""
+    return [
+        f"{name}: {verdict.verdict} -> {after[name].verdict if name in after else 'gone'}"
+        for name, verdict in before.items()
+        if name not in after or after[name].verdict != verdict.verdict
+    ]

@@ -1,0 +1,191 @@
+"""The rung `tables`: recorded numbers and verdicts worked out again from what is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.analyse.answer import Answer, Verdict
+from harness.contract import Subject
+from harness.errors import NotJudgedError
+from harness.journal import History
+from harness.reproducing.comparison import Compared
+from harness.reproducing.found import Reproduction
+from harness.reproducing.judging import Decision
+from harness.reproducing.places import RESULTS
+from harness.reproducing.recorded import Recorded
+from harness.reproducing.restudy import restudy
+from harness.subjects.settings import name_of
+from harness.workspace import Workspace
+
+ANSWER = "answer.json"
+DIGITS = 9
+"""Numbers that agree to so many digits are the same up to the order in which they were summed."""
+NUMBERS = ("difference", "lo", "hi", "p", "p_adjusted", "p_sign_flip", "n")
+
+
+def reproduce_tables(
+    recorded: Recorded,
+    subject: Subject | None,
+    workspace: Workspace,
+    known: dict[str, Any],
+    contrast: str = "",
+) -> Reproduction:
+    """Work out the trial's numbers from its stored items, and verdicts from recorded numbers.
+
+    Args:
+        recorded: the trial.
+        subject: for `recompute`; None where it cannot be imported.
+        workspace: its studies' results are looked at, too.
+        known: what the result says of itself.
+        contrast: compare this verdict alone.
+    """
+    values, notes = _from_items(recorded, subject, workspace)
+    words = [f"{len(values)} numbers of the trial from its stored items"] if values else []
+    changed: list[str] = []
+    try:
+        folder, answer = recorded_answer(recorded, workspace)
+        again = _answered(folder, recorded, workspace)
+        found, changed = _beside(answer, again, contrast)
+        values += found
+        words.append(f"{len(found)} numbers of verdicts and tables in {folder / ANSWER}")
+    except NotJudgedError as error:
+        notes.append(str(error))
+    if not values and not changed:
+        reason = f"nothing to work out: {'; '.join(notes)}"
+        return Reproduction(**known, decision="not judged", reason=reason)
+    decision = _decision(values, changed)
+    off = [v.metric for v in values if not v.equal]
+    counted = " and ".join(words)
+    told = {
+        "bit-equal": f"{counted} come out bit-equal",
+        "same digits": f"{counted} come out alike to {DIGITS} digits, {len(off)} not to the last",
+        "not reproduced": f"of {counted}, {len(off)} come out otherwise: "
+        + ", ".join([*changed, *off][:5]),
+    }[decision]
+    beside = f" (not worked out: {'; '.join(notes)})" if notes else ""
+    return Reproduction(
+        **known,
+        decision=decision,
+        reason=told + beside,
+        values=[v for v in values if not v.equal],
+        verdict_changed=bool(changed),
+    )
+
+
+def _decision(values: list[Compared], changed: list[str]) -> Decision:
+    if changed or any(not _alike(v.recorded, v.now) for v in values):
+        return "not reproduced"
+    return "bit-equal" if all(v.equal for v in values) else "same digits"
+
+
+def _alike(then: float | None, now: float | None) -> bool:
+    if then is None or now is None:
+        return then == now
+    return math.isclose(then, now, rel_tol=10.0**-DIGITS, abs_tol=1e-15)
+
+
+def recorded_answer(recorded: Recorded, workspace: Workspace) -> tuple[Path, Answer]:
+    """The recorded answer of the trial's study, and its folder with the journal it rests on.
+
+    Raises:
+        NotJudgedError: if there is none, naming where it was looked for.
+    """
+    folders = [*recorded.places.journals, workspace.study(recorded.study) / RESULTS]
+    for folder in folders:
+        file = folder / ANSWER
+        if not file.is_file():
+            continue
+        try:
+            answer = Answer.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise NotJudgedError(f"{file} cannot be read: {error.errors()[0]['msg']}") from error
+        if answer.study == recorded.study:
+            return folder, answer
+    looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+    raise NotJudgedError(
+        f"no recorded answer of study {recorded.study!r} to compare with: no {ANSWER} in {looked}"
+    )
+
+
+def _answered(folder: Path, recorded: Recorded, workspace: Workspace) -> Answer:
+    history = History.read([folder])
+    planned = history.planned.get(recorded.study)
+    if not planned:
+        raise NotJudgedError(f"the journal in {folder} lacks the planning record")
+    protocol = recorded.measured_by.opened.protocol
+    latest = max(planned, key=lambda p: p.at)
+    return restudy(latest, history, recorded.project, workspace, protocol).answer()
+
+
+def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], list[str]]:
+    """Numbers of declared verdicts and of the arms' table; verdicts that are another now."""
+    before = {v.id: v for v in then.verdicts if v.planned and contrast in ("", v.id)}
+    after = {v.id: v for v in now.verdicts}
+    changed = [
+        f"{name}: {v.verdict} recorded, {after[name].verdict if name in after else 'gone'} now"
+        for name, v in before.items()
+        if name not in after or after[name].verdict != v.verdict
+    ]
+    values = [
+        value for name, v in before.items() if name in after for value in _verdict(v, after[name])
+    ]
+    if not contrast:
+        values += _cells(then, now)
+    return values, changed
+
+
+def _verdict(then: Verdict, now: Verdict) -> Iterator[Compared]:
+    for name in NUMBERS:
+        yield _compared(f"{then.id} {name}", getattr(then, name), getattr(now, name))
+    for replicate, value in then.per_replicate.items():
+        yield _compared(f"{then.id} r{replicate}", value, now.per_replicate.get(replicate))
+
+
+def _cells(then: Answer, now: Answer) -> Iterator[Compared]:
+    rows = {(row.kind, row.arm): row for row in now.arms}
+    for row in then.arms:
+        again = rows.get((row.kind, row.arm))
+        for metric, cell in row.cells.items():
+            other = again.cells.get(metric) if again is not None else None
+            for name in ("mean", "lo", "hi"):
+                now_value = getattr(other, name) if other is not None else None
+                yield _compared(f"{row.arm} {metric} {name}", getattr(cell, name), now_value)
+
+
+def _compared(name: str, then: float | None, now: float | None, step: int = 0) -> Compared:
+    return Compared(
+        step=step, metric=name, recorded=then, now=now, equal=then == now, measured=now is not None
+    )
+
+
+def _from_items(
+    recorded: Recorded, subject: Subject | None, workspace: Workspace
+) -> tuple[list[Compared], list[str]]:
+    """The trial's numbers from its stored items and features, if the subject knows how."""
+    again = getattr(subject, "recompute", None)
+    measured = recorded.values()
+    if again is None:
+        return [], [f"subject {name_of(recorded.subject)} recomputes no numbers from items"]
+    if recorded.folder is None or not measured:
+        return [], ["the trial's stored items are not here"]
+    last = measured[-1]
+    try:
+        numbers: Mapping[str, float] = again(
+            recorded.folder,
+            last.step,
+            recorded.trial.recipe,
+            recorded.measurement.protocol,
+            workspace.cache,
+        )
+    except (OSError, ValueError) as error:
+        return [], [f"the trial's stored items are not here: {error}"]
+    return [
+        _compared(name, last.metrics[name], value, last.step)
+        for name, value in sorted(numbers.items())
+        if name in last.metrics
+    ], []

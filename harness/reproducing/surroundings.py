@@ -1,0 +1,86 @@
+"""What stands here today in the place of what a trial ran with: digests, versions, device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.contract import Fingerprints, Subject
+from harness.planning.trial_order import selecting
+from harness.reproducing.recorded import Recorded
+from harness.running import environment
+from harness.subjects import data_of
+
+
+@dataclass(frozen=True)
+class Now:
+    """What stands here today in the place of what the trial ran with."""
+
+    fingerprints: Fingerprints
+    device: str
+    versions: Mapping[str, str]
+    digests: list[str]
+    """What differs of data, protocol and code: other numbers are to be expected."""
+    beside: list[str]
+    """Other versions and another device: last digits may change."""
+
+    @property
+    def differences(self) -> list[str]:
+        """Everything that differs, in words; empty where nothing does."""
+        return [*self.digests, *self.beside]
+
+    def same_data(self, recorded: Recorded) -> bool:
+        """Whether the training data is the one in the key."""
+        return self.fingerprints.data == recorded.trial.data
+
+    def same_protocol(self, recorded: Recorded) -> bool:
+        """Whether measuring today means what it meant then."""
+        return self.fingerprints.protocol == recorded.measured_by.opened.protocol
+
+
+def now(recorded: Recorded, subject: Subject) -> Now:
+    """Compare code, data, protocol, environment and device with the recorded ones."""
+    measurement = recorded.measurement
+    trial = recorded.trial
+    marks = selecting(subject.fingerprints(trial.recipe, measurement.protocol), measurement.select)
+    data = data_of(subject, trial.recipe, trial.replicate, marks)
+    marks = marks.model_copy(update={"data": data or "absent"})
+    device = environment.device_model(recorded.gpus > 0)
+    versions = environment.versions()
+    then = recorded.trained.opened
+    found = []
+    if marks.data != recorded.trial.data:
+        found.append(f"data: {recorded.trial.data[:12]} then, {marks.data[:12]} now")
+    measured = recorded.measured_by.opened
+    if marks.protocol != measured.protocol:
+        found.append(
+            f"protocol {measured.protocol_name}: {measured.protocol[:12]} then, "
+            f"{marks.protocol[:12]} now"
+        )
+    if marks.code != then.code:
+        files = changed_files(then.code_files, marks.code_files)
+        where = ", ".join(files) if files else f"{then.code[:12]} then, {marks.code[:12]} now"
+        found.append(f"code: {where}")
+    beside = [
+        f"{name} {then.environment.get(name, 'absent')} then, {versions.get(name, 'absent')} now"
+        for name in sorted(then.environment.keys() | versions.keys())
+        if then.environment and then.environment.get(name) != versions.get(name)
+    ]
+    if then.device and then.device != device:
+        beside.append(f"device: {then.device} then, {device} now")
+    return Now(marks, device, versions, found, beside)
+
+
+def changed_files(then: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
+    """Source files whose digest differs, with what happened to them."""
+    if not then or not today:
+        return []
+    found = []
+    for name in sorted(then.keys() | today.keys()):
+        if name not in today:
+            found.append(f"{name} (gone)")
+        elif name not in then:
+            found.append(f"{name} (new)")
+        elif then[name] != today[name]:
+            found.append(f"{name} (changed)")
+    return found

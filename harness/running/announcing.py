@@ -1,0 +1,55 @@
+"""What a run records about its plan before anything starts: the plan, and results that are over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.journal import History, Journal, Planned, Superseded
+from harness.plan import Plan, PlannedTrial
+from harness.planning.amendments import content_of, frozen_with
+from harness.study import Study
+
+
+def is_announced(plan: Plan, history: History) -> bool:
+    """True if the latest plan on record is this one."""
+    last = history.latest_plan(plan.study)
+    return last is not None and last.digest == plan.digest
+
+
+def is_current(page: Path, plan: Plan, history: History) -> bool:
+    """True if the report is of this study and was written after the last attempt ended."""
+    if not page.is_file() or not is_announced(plan, history):
+        return False
+    known = (history.trials.get(t.trial.key) for t in plan.trials)
+    ends = [a.closed.at for h in known if h for a in h.ordered if a.closed]
+    return page.stat().st_mtime >= max(ends, default=0.0)
+
+
+def announce(study: Study, plan: Plan, journal: Journal, history: History, project: Path) -> None:
+    """Record what is planned."""
+    file = study.file.resolve()
+    record = Planned(
+        at=history.now(study.name),
+        study=study.name,
+        digest=plan.digest,
+        study_json=content_of(study),
+        study_file=str(file.relative_to(project)) if file.is_relative_to(project) else file.name,
+        trials=[t.trial for t in plan.trials],
+        frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
+    )
+    journal.append(record)
+    history.add(record)
+
+
+def supersede(trials: Iterable[PlannedTrial], journal: Journal, history: History) -> int:
+    """Record that the results of the stale ones no longer count; how many there were."""
+    stale = [t for t in trials if t.state == "stale"]
+    for planned in stale:
+        latest = history.trials[planned.trial.key].latest
+        number = latest.opened.attempt if latest else 0
+        journal.append(
+            Superseded(at=time.time(), key=planned.trial.key, attempt=number, reason=planned.why)
+        )
+    return len(stale)

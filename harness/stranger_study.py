@@ -1,0 +1,191 @@
+"""Checkpoints from elsewhere -> a study file that measures them, made or added to."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.study_file.document import read_text
+from harness.study_file.levels import label_of
+
+REPLICATE = "replicate"
+SETTING = "setting."
+"""Prefix of a label, or of a manifest's column, that is no label: `setting.base`."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """One checkpoint as the command line or a manifest gives it."""
+
+    path: Path
+    levels: dict[str, Any] = field(default_factory=dict)
+    replicate: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def strangers_of(
+    given: Iterable[str], labels: Mapping[str, Any], settings: Mapping[str, Any]
+) -> list[Stranger]:
+    """What the arguments name: `PATH`, `PATH:arm=x,replicate=2`, or a manifest (.csv).
+
+    Args:
+        given: the arguments.
+        labels: for every path that does not say otherwise.
+        settings: what the students' files do not say, for every path likewise.
+
+    Raises:
+        HarnessError: if a label or a manifest cannot be read.
+    """
+    found = []
+    for text in given:
+        path, own = _split(text)
+        if path.suffix == ".csv":
+            found += [_stranger(p, {**labels, **own, **row}, settings) for p, row in _rows(path)]
+        else:
+            found.append(_stranger(path, {**labels, **own}, settings))
+    return found
+
+
+def labels_of(pairs: Iterable[str]) -> dict[str, Any]:
+    """`["arm=a", "lr=1e-4"]` as a mapping, values read as YAML reads them.
+
+    Raises:
+        HarnessError: for a pair without `=`, or a name that cannot be a factor.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not _NAME.fullmatch(name.removeprefix(SETTING)):
+            raise HarnessError(
+                f"label {pair!r} must be NAME=VALUE, the name of letters, digits and _; "
+                "for example arm=portrait"
+            )
+        found[name] = _value(value)
+    return found
+
+
+def numbered(
+    strangers: Sequence[Stranger], taken: Iterable[tuple[Any, int]] = ()
+) -> list[Stranger]:
+    """With a replicate each: those of an arm that have none get the free numbers from 0 on."""
+    used = set(taken) | {(place(s), s.replicate) for s in strangers if s.replicate is not None}
+    found = []
+    for stranger in strangers:
+        number = stranger.replicate
+        if number is None:
+            number = next(n for n in range(len(used) + 1) if (place(stranger), n) not in used)
+            used.add((place(stranger), number))
+        found.append(Stranger(stranger.path, stranger.levels, number, stranger.settings))
+    return found
+
+
+def place(stranger: Stranger) -> tuple[tuple[str, str], ...]:
+    """Its arm, as something to compare."""
+    return tuple(sorted((name, label_of(value)) for name, value in stranger.levels.items()))
+
+
+def study_of(
+    students: Sequence[Mapping[str, Any]],
+    *,
+    protocol: str,
+    measured_by: str,
+    baseline: Mapping[str, Any],
+    contrasts: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """What a study file must say to measure the students.
+
+    Args:
+        students: entries of `subject.students`, all of them.
+        protocol: how they are measured.
+        measured_by: subject that measures them.
+        baseline: label -> level that each other level is compared with; empty for none.
+        contrasts: those the file has already.
+
+    Raises:
+        HarnessError: if the baseline is no label.
+    """
+    arms: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+    for student in students:
+        arms.setdefault(tuple((k, label_of(v)) for k, v in student["levels"].items()), {}).update(
+            student["levels"]
+        )
+    listed = list(arms.values())
+    factors = {k: list({label_of(a[k]): a[k] for a in listed}.values()) for k in listed[0]}
+    made: dict[str, Any] = {
+        "subject": {"measured_by": measured_by, "students": list(students)},
+        "recipe": dict(listed[0]),
+        "factors": factors,
+        "design": "explicit",
+        "arms": [dict(arm) for arm in listed],
+        "replicates": 1 + max(s["replicate"] for s in students),
+        "protocol": protocol,
+    }
+    compared = list(contrasts)
+    known = {c.get("id") for c in compared}
+    for factor, level in baseline.items():
+        if factor not in factors or label_of(level) not in map(label_of, factors[factor]):
+            has = {f: [label_of(v) for v in values] for f, values in factors.items()}
+            raise HarnessError(f"--baseline {factor}={label_of(level)} is no label; there is {has}")
+        for other in factors[factor]:
+            name_of = re.sub(r"[^A-Za-z0-9._-]", "-", f"{label_of(other)}-vs-{label_of(level)}")
+            if label_of(other) != label_of(level) and name_of not in known:
+                sides = {"a": {factor: other}, "b": {factor: level}}
+                compared.append({"id": name_of.lstrip("-._"), **sides})
+    if compared:
+        made["contrasts"] = compared
+    return made
+
+
+def _split(text: str) -> tuple[Path, dict[str, Any]]:
+    path, colon, rest = text.rpartition(":")
+    if not colon or "=" not in rest:
+        return Path(text), {}
+    return Path(path), labels_of(rest.split(","))
+
+
+def _stranger(path: Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> Stranger:
+    own = {k.removeprefix(SETTING): v for k, v in said.items() if k.startswith(SETTING)}
+    levels = {k: v for k, v in said.items() if not k.startswith(SETTING) and k != REPLICATE}
+    replicate = said.get(REPLICATE)
+    if replicate is not None and (not isinstance(replicate, int) or not 0 <= replicate < 1000):
+        raise HarnessError(f"{path}: replicate must be a whole number from 0, given {replicate!r}")
+    if any(value is None or isinstance(value, list | dict) for value in levels.values()):
+        raise HarnessError(f"{path}: a label needs a plain value, given {levels}")
+    return Stranger(path, levels or {"arm": _called(path)}, replicate, {**settings, **own})
+
+
+def _called(path: Path) -> str:
+    """Label of a path without labels: its own name, or its parent's where that says nothing."""
+    absolute = path.absolute()
+    plain = absolute.name in ("student", "lora", "transformer")
+    return absolute.parent.name if plain else absolute.name
+
+
+def _rows(manifest: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Rows of a CSV with a column `path`; relative paths start from its folder."""
+    try:
+        with manifest.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HarnessError(f"manifest {manifest} cannot be read: {error}") from error
+    if not rows or "path" not in rows[0]:
+        has = ", ".join(rows[0]) if rows else "no rows"
+        raise HarnessError(
+            f"manifest {manifest} needs a column `path`, and one for each label; it has {has}"
+        )
+    found = []
+    for row in rows:
+        said = labels_of(f"{k}={v}" for k, v in row.items() if k not in ("path", None) and v)
+        found.append((manifest.parent / row["path"], said))
+    return found
+
+
+def _value(text: str) -> Any:
+    document = read_text(Path("label"), text)
+    return text if document.problems or document.data is None else document.data

@@ -1,0 +1,202 @@
+"""A command as a subject: someone else's trainer, its recipe any mapping, its student measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcome, Report, Subject
+from harness.errors import SubjectError
+from harness.subjects.any_recipe import AnyRecipe, by_example, by_schema
+from harness.subjects.digests import digest_of, file_digests
+from harness.subjects.settings import CommandSettings
+from harness.subjects.trainer import Trainer, TrainerError
+
+OWN_PROTOCOL = "trainer"
+"""Protocol of a study whose trainer measures itself."""
+
+
+class CommandSubject:
+    """Offers the names of `harness.contract.Subject`."""
+
+    Recipe: type[AnyRecipe] = AnyRecipe
+
+    def __init__(self, settings: CommandSettings, project: Path) -> None:
+        """Take what the study says, and the folder its relative paths start from."""
+        self.settings = settings
+        self.project = project
+        self.root = (project / settings.cwd).resolve()
+        self.metrics: Mapping[str, MetricSpec] = dict(settings.metrics)
+        self.default_protocol = OWN_PROTOCOL
+        self.protocols: tuple[str, ...] = (OWN_PROTOCOL,)
+        self._files: tuple[dict[str, str], dict[str, str]] | None = None
+
+    def recipe_model(self, base: Mapping[str, Any]) -> type[AnyRecipe]:
+        """The recipe's model: that of the JSON Schema, or the example the base recipe gives."""
+        if self.settings.recipe_schema is None:
+            return by_example(base)
+        return by_schema(self.project / self.settings.recipe_schema)
+
+    def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """Digests. The command's arguments count as data, since they determine a student.
+
+        So two trainers never share a key. The folder of the program does not count.
+        """
+        code, data = self._digests()
+        words = self.settings.words
+        given = [PurePath(words[0]).name, *words[1:], self.settings.student_settings]
+        declared = {name: spec.model_dump() for name, spec in self.settings.metrics.items()}
+        env = digest_of(self.settings.env)
+        return Fingerprints(
+            data=digest_of({"command": given, "files": data}),
+            protocol=digest_of(declared),
+            code=digest_of([code, env]),
+            code_files=code | {"environment variables": env},
+        )
+
+    def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
+        """What a verdict is about."""
+        plain = itertools.takewhile(_is_plain, self.settings.words[1:])
+        return f"with the trainer `{' '.join([PurePath(self.settings.words[0]).name, *plain])}`"
+
+    def run(self, recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
+        """Train with the command, then measure what it left.
+
+        Raises:
+            TrainerError: it failed, or did not leave or report what it should.
+        """
+        trainer = Trainer(self.settings, self.root, dict(recipe), context)
+        diverged = yield from trainer.reports()
+        if diverged is None and not trainer.stopped:
+            yield from self._measured(trainer)
+
+    def _measured(self, trainer: Trainer) -> Iterator[Report]:
+        lacking = [
+            name
+            for name, spec in self.settings.metrics.items()
+            if spec.headline and name not in trainer.own
+        ]
+        if lacking:
+            raise TrainerError(
+                f"the trainer ended well but never reported {', '.join(lacking)} in "
+                f"{trainer.text(self.settings.progress)}; it reported "
+                f"{', '.join(trainer.own) or 'none of the declared metrics'}"
+            )
+        yield Report(
+            step=trainer.step,
+            total=trainer.total,
+            measured=True,
+            metrics=trainer.own,
+            outcome=Outcome(state="done"),
+        )
+
+    def _digests(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Of code and of data, read once: a plan asks for every arm."""
+        if self._files is None:
+            code, data = (file_digests(self.root, n) for n in self._named())
+            self._files = ({k: v[:16] for k, v in code.items()}, data)
+        return self._files
+
+    def _named(self) -> tuple[list[str], list[str]]:
+        return self.settings.code, self.settings.data
+
+
+class MeasuredCommandSubject(CommandSubject):
+    """A command that leaves a student, which another subject measures under a protocol."""
+
+    def __init__(self, settings: CommandSettings, project: Path, measuring: Subject) -> None:
+        """Take the settings, the project and the measuring subject."""
+        super().__init__(settings, project)
+        self.measuring: Any = measuring
+        self.metrics = {**measuring.metrics, **settings.metrics}
+        self.protocols = tuple(getattr(measuring, "protocols", ()))
+        first = next(iter(self.protocols), "default")
+        self.default_protocol = getattr(measuring, "default_protocol", "") or first
+
+    def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """Those of the command, and how the student is measured."""
+        own = super().fingerprints(recipe, protocol)
+        theirs: Fingerprints = self.measuring.fingerprints({}, protocol)
+        return own.model_copy(
+            update={
+                "protocol": theirs.protocol,
+                "code": digest_of([own.code, theirs.code]),
+                "code_files": theirs.code_files | own.code_files,
+            }
+        )
+
+    def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
+        """What a verdict is about."""
+        return f"{super().scope(recipe, protocol)}, measured by {PurePath(protocol).stem}"
+
+    def measure(self, student: Path, protocol: str, context: Context) -> Iterator[Report]:
+        """Measure a kept student under a protocol."""
+        known = replace(context, student_settings=self.settings.student_settings)
+        return iter(self.measuring.measure(student, protocol, known))
+
+    def references(
+        self, recipe: Mapping[str, Any], protocol: str
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Reference rows the measuring subject shows where nothing is said of a recipe."""
+        return usual_references(self.measuring, protocol)
+
+    def reference(self, settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
+        """One reference row."""
+        return iter(self.measuring.reference(settings, context))
+
+    def _measured(self, trainer: Trainer) -> Iterator[Report]:
+        assert self.settings.student is not None
+        student = Path(trainer.text(self.settings.student))
+        if not student.exists():
+            raise TrainerError(
+                f"the trainer ended well but left no student at {student}; `student` of the "
+                "subject says where it is expected"
+            )
+        kept = student.relative_to(trainer.context.folder).as_posix()
+        yield Report(
+            step=trainer.step,
+            total=trainer.total,
+            artifacts=(Artifact(kind="student", path=kept, step=trainer.step),),
+        )
+        protocol = trainer.context.measurement.protocol
+        for report in self.measure(student, protocol, trainer.context):
+            place: dict[str, Any] = {"step": trainer.step, "total": trainer.total}
+            if report.measured:
+                place["metrics"] = {**report.metrics, **trainer.own}
+            yield report.model_copy(update=place)
+
+
+def usual_references(measuring: Any, protocol: str) -> Mapping[str, Mapping[str, Any]]:
+    """Reference rows beside the measuring subject's own default recipe; none if it has none."""
+    offered = getattr(measuring, "references", None)
+    if offered is None or not hasattr(measuring, "reference"):
+        return {}
+    try:
+        usual = measuring.Recipe().model_dump(mode="json")
+    except ValueError:
+        return {}
+    rows: Mapping[str, Mapping[str, Any]] = offered(usual, protocol)
+    return rows
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a word belongs to the name of a trainer: no option, no placeholder."""
+    return not word.startswith("-") and "{" not in word and "=" not in word
+
+
+def command_subject(settings: CommandSettings, project: Path, measuring: Any) -> CommandSubject:
+    """The subject of a command.
+
+    Raises:
+        SubjectError: if its student cannot be measured.
+    """
+    if settings.student is None:
+        return CommandSubject(settings, project)
+    if not hasattr(measuring, "measure"):
+        raise SubjectError(
+            f"measured_by: {settings.measured_by} cannot measure students: it has no `measure`"
+        )
+    return MeasuredCommandSubject(settings, project, measuring)

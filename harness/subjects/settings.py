@@ -1,0 +1,281 @@
+"""What `subject:` of a study file may say: a module, a command, or a list of students."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+
+from harness.contract import MetricSpec
+from harness.subjects.placeholders import placeholders
+
+MEASURED_BY = "recipes.subject"
+INSIDE = "{attempt}/"
+_EVERYTHING = {"attempt", "gpus", "key", "recipe_file", "replicate", "recipe", "seed"}
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CommandSettings(_Strict):
+    """Someone else's trainer, as a command. It is started without a shell, once an attempt."""
+
+    command: _Text | list[_Text] = Field(
+        description="Program and arguments; text is split like a shell would, then placeholders "
+        "are filled in, so that no value can add an argument. {key} {replicate} {attempt} {gpus} "
+        "{seed.<stream>} {recipe.<path>} {recipe_file} {resume}; {{ and }} for braces."
+    )
+    cwd: str = Field(".", description="Folder it is started in, relative to the study file.")
+    code: list[_Text] = Field(
+        min_length=1,
+        description="Files and folders, relative to `cwd`, whose contents are the code digest.",
+    )
+    data: list[_Text] = Field(
+        default_factory=list,
+        description="Files and folders, relative to `cwd`, that the data digest (and so the key) "
+        "covers: training data, base weights.",
+    )
+    progress: str = Field(
+        "{attempt}/progress.jsonl",
+        description='File the trainer appends to, a line a report: {"step": 10, "total": 100, '
+        '"metrics": {"train/loss": 0.3}}; or flat, {"step": 10, "loss": 0.3}. Of other keys, '
+        '"diverged" holds why it gives up.',
+    )
+    student: str | None = Field(
+        None, description="Folder the trainer leaves its student in, measured by the protocol."
+    )
+    student_settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What the student's own files do not say, for example `base` of a LoRA.",
+    )
+    measured_by: str = Field(
+        MEASURED_BY, description="Subject, as `package.module`, that measures the student."
+    )
+    metrics: dict[str, MetricSpec] = Field(
+        default_factory=dict,
+        description="Metrics the trainer itself measures and reports: name -> unit, direction, "
+        "headline. The last value reported counts.",
+    )
+    checkpoint: str = Field(
+        "",
+        description="Pattern of complete checkpoints, e.g. `{attempt}/checkpoint-*`; the one with "
+        "the largest numbers in its name is the newest.",
+    )
+    resume: str = Field(
+        "",
+        description="Further arguments where there is a checkpoint to continue from, e.g. "
+        "`--resume {resume}`. Without one, {resume} is empty.",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment variables, on top of those there are."
+    )
+    recipe_schema: str | None = Field(
+        None,
+        description="JSON Schema of the recipe, relative to the study file. Without one, paths and "
+        "types are those of the base recipe.",
+    )
+    grace_seconds: float = Field(
+        60.0, ge=0, description="Between SIGTERM and SIGKILL when the trainer has to stop."
+    )
+
+    @field_validator("command", "resume")
+    @classmethod
+    def _command(cls, value: str | list[str]) -> str | list[str]:
+        for text in [value] if isinstance(value, str) else value:
+            _refuse_others(text, _EVERYTHING | {"resume"})
+        split(value)
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _environment(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            _refuse_others(text, _EVERYTHING | {"resume"})
+        return value
+
+    @field_validator("progress", "student", "checkpoint")
+    @classmethod
+    def _inside_the_attempt(cls, value: str | None) -> str | None:
+        if not value:
+            return value
+        _refuse_others(value, _EVERYTHING)
+        if not value.startswith(INSIDE) or ".." in PurePath(value).parts:
+            raise ValueError(
+                f"must start with {INSIDE} and stay inside it: attempts run side by side, and "
+                "only what lies in an attempt's folder is known to be its own"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> CommandSettings:
+        if self.student is None and not self.metrics:
+            raise ValueError(
+                "nothing would be measured: give `student` (a folder the protocol measures), or "
+                "`metrics` (numbers the trainer reports itself), or both"
+            )
+        if self.student is None and not any(m.headline for m in self.metrics.values()):
+            raise ValueError("`metrics` marks none as headline: true; the study needs one to judge")
+        return self
+
+    @property
+    def words(self) -> list[str]:
+        """Program and arguments, placeholders still in them."""
+        return split(self.command)
+
+    @property
+    def resume_words(self) -> list[str]:
+        """Further arguments of an attempt that continues."""
+        return split(self.resume)
+
+    def templates(self) -> list[tuple[str, str]]:
+        """(field, text) of every text that may hold placeholders."""
+        texts = [("command", word) for word in self.words]
+        texts += [("env", text) for text in self.env.values()]
+        return texts + [
+            (name, getattr(self, name) or "")
+            for name in ("resume", "progress", "student", "checkpoint")
+        ]
+
+    def placed(self, folder: Path, project: Path) -> CommandSettings:
+        """With paths that were relative to the study's folder made relative to its project."""
+        schema = self.recipe_schema
+        return self.model_copy(
+            update={
+                "cwd": relative(self.cwd, folder, project),
+                "recipe_schema": schema and relative(schema, folder, project),
+            }
+        )
+
+
+def split(command: str | list[str]) -> list[str]:
+    """Words of a command as a shell would split it, nothing expanded.
+
+    Raises:
+        ValueError: for a quote that is not closed, or no word at all.
+    """
+    if isinstance(command, list):
+        return command
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"cannot be split into words: {error}") from None
+
+
+def relative(path: str, folder: Path, project: Path) -> str:
+    """A path relative to `folder` as one relative to `project`; absolute ones stay."""
+    given = Path(path).expanduser()
+    if given.is_absolute():
+        return str(given)
+    return PurePath(os.path.relpath(folder / given, project)).as_posix()
+
+
+def _refuse_others(text: str, known: set[str]) -> None:
+    for placeholder in placeholders(text):
+        if placeholder.name.partition(".")[0] not in known:
+            raise ValueError(f"{{{placeholder.name}}} has no meaning here, only in the command")
+
+
+class StudentSettings(_Strict):
+    """One checkpoint from elsewhere."""
+
+    path: _Text = Field(description="Student's folder, relative to the study file.")
+    levels: dict[str, Any] = Field(min_length=1, description="Factor -> level: which arm it is of.")
+    replicate: int = Field(0, ge=0, lt=1000, description="Which independent repetition it is.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="What its files do not say, e.g. `base` of a LoRA."
+    )
+    digest: str = Field(
+        "",
+        description="Digest of its files, as `stillhouse measure` notes it: results stay readable "
+        "where the folder is gone.",
+    )
+
+
+class StudentsSettings(_Strict):
+    """Checkpoints from elsewhere, measured under a protocol; nothing is trained."""
+
+    students: list[StudentSettings] = Field(min_length=1, description="The checkpoints.")
+    measured_by: str = Field(
+        MEASURED_BY, description="Subject, as `package.module`, that measures them."
+    )
+
+    @model_validator(mode="after")
+    def _one_each(self) -> StudentsSettings:
+        factors = set(self.students[0].levels)
+        seen: dict[str, str] = {}
+        for student in self.students:
+            if set(student.levels) != factors:
+                raise ValueError(
+                    f"{student.path} is labelled with {sorted(student.levels)}, the first one with "
+                    f"{sorted(factors)}: every checkpoint needs the same labels"
+                )
+            place = f"{dict(sorted(student.levels.items()))} replicate {student.replicate}"
+            if place in seen:
+                raise ValueError(
+                    f"{student.path} and {seen[place]} both are {place}: number the repetitions of "
+                    "an arm with `replicate`"
+                )
+            seen[place] = student.path
+        return self
+
+    def placed(self, folder: Path, project: Path) -> StudentsSettings:
+        """As `CommandSettings.placed`."""
+        moved = [
+            s.model_copy(update={"path": relative(s.path, folder, project)}) for s in self.students
+        ]
+        return self.model_copy(update={"students": moved})
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "module"
+    if isinstance(value, StudentsSettings) or (isinstance(value, dict) and "students" in value):
+        return "StudentsSettings"
+    return "CommandSettings" if isinstance(value, dict | CommandSettings) else None
+
+
+SubjectSpec = Annotated[
+    Annotated[_Text, Tag("module")]
+    | Annotated[CommandSettings, Tag("CommandSettings")]
+    | Annotated[StudentsSettings, Tag("StudentsSettings")],
+    Discriminator(
+        _kind,
+        custom_error_type="subject_kind",
+        custom_error_message="give `package.module`, or a mapping with `command` or `students`",
+    ),
+]
+"""What a study names as its subject. Plain text is a module."""
+
+_ADAPTER: TypeAdapter[str | CommandSettings | StudentsSettings] = TypeAdapter(SubjectSpec)
+
+
+def parsed(value: Any) -> str | CommandSettings | StudentsSettings:
+    """A subject as it was recorded; nothing recorded means ours.
+
+    Raises:
+        ValueError: for data that is no subject.
+    """
+    return _ADAPTER.validate_python(value or MEASURED_BY)
+
+
+def name_of(spec: str | CommandSettings | StudentsSettings) -> str:
+    """Short name of a subject, for messages."""
+    if isinstance(spec, CommandSettings):
+        return f"command {' '.join(spec.words)[:60]}"
+    if isinstance(spec, StudentsSettings):
+        return f"{len(spec.students)} students of others"
+    return spec

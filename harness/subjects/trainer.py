@@ -1,0 +1,251 @@
+"""One attempt of someone else's trainer: started, watched, stopped; its progress as reports."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Report
+from harness.running import attempts
+from harness.subjects import warden
+from harness.subjects.placeholders import SEED_BELOW, at_path, filled, text_of
+from harness.subjects.progress import Line, ProgressFile
+from harness.subjects.settings import CommandSettings
+
+POLL_SECONDS = 0.2
+BEAT_SECONDS = 10.0
+"""A sign of life at least this often, for the executor and the display."""
+OUTPUT = "output.txt"
+TAIL_LINES = 8
+RECIPE_FILE = "recipe.json"
+REPORTED = "reported so far"
+"""Fact beside a checkpoint: the declared metrics that who continues from it may not tell again."""
+_OUT_OF_MEMORY = re.compile(r"out of memory|outofmemoryerror", re.IGNORECASE)
+
+
+class TrainerError(RuntimeError):
+    """The trainer ended badly; the message holds its last lines."""
+
+
+class OutOfMemoryError(TrainerError):
+    """The trainer said that memory ran out: the machine's doing, so the trial may continue."""
+
+
+class Trainer:
+    """Runs the command once and turns its progress into reports."""
+
+    def __init__(
+        self, settings: CommandSettings, root: Path, recipe: dict[str, Any], context: Context
+    ) -> None:
+        """Take a command, the folder it is started in, the recipe and the attempt's context."""
+        self.settings = settings
+        self.root = root
+        self.recipe = recipe
+        self.context = context
+        self.step = 0
+        self.total: int | None = None
+        self.stopped = False
+        """True where it was stopped because its time was up."""
+        self.own: dict[str, float] = {}
+        """Last value of every declared metric."""
+        self._progress = ProgressFile(Path(self.text(settings.progress)))
+        self._known: set[str] = set()
+        self._heard = False
+        self._diverged = False
+
+    def text(self, template: str) -> str:
+        """A template filled in for this attempt."""
+        return filled(template, self._value)
+
+    def reports(self) -> Generator[Report, None, Outcome | None]:
+        """Reports until the trainer ends; returns an outcome only where it diverged.
+
+        Raises:
+            TrainerError: it ended with another exit code than 0.
+            CorruptCheckpoint: it did so before it reported anything, continuing from a checkpoint.
+        """
+        self._prepare()
+        output = _output(self.context.folder)
+        began = output.stat().st_size if output.exists() else 0
+        with output.open("ab") as log:
+            process = self._start(log.fileno())
+            try:
+                diverged = yield from self._watch(process)
+            finally:
+                if process.poll() is None:
+                    _stop(process)
+                    if not self._diverged:
+                        self._keep_last_checkpoint()
+        if diverged is None and not self.stopped:
+            for report in self._new(last=True):
+                diverged = diverged or report.outcome
+                yield report
+        complaint = self._progress.complaint()
+        if complaint:
+            print(f"warning: {complaint}")
+            yield self._report(info={"progress": complaint})
+        if diverged is None and not self.stopped and process.returncode:
+            self._fail(process.returncode, _tail(output, began))
+        return diverged
+
+    def _prepare(self) -> None:
+        if not self.root.is_dir():
+            raise TrainerError(f"cwd {self.root} is not a folder on this machine")
+        folder = self.context.folder
+        (folder / RECIPE_FILE).write_text(json.dumps(self.recipe, indent=1) + "\n")
+        for template in (self.settings.progress, self.settings.student, self.settings.checkpoint):
+            if template:
+                Path(self.text(template)).parent.mkdir(parents=True, exist_ok=True)
+        if self.context.resume_from is not None:
+            self._known.add(str(self.context.resume_from))
+            for line in attempts.read_reports(folder):  # carried from the attempt it continues
+                self.own |= json.loads(line.report.info.get(REPORTED, "{}"))
+
+    def _start(self, log: int) -> subprocess.Popen[bytes]:
+        words = [*self.settings.words]
+        if self.context.resume_from is not None:
+            words += self.settings.resume_words
+        argv = [self.text(word) for word in words]
+        env = os.environ | {name: self.text(value) for name, value in self.settings.env.items()}
+        print("command: " + json.dumps(argv), flush=True)
+        keeper = [sys.executable, "-P", warden.__file__, str(self.settings.grace_seconds)]
+        return subprocess.Popen(
+            [*keeper, *argv], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.root,
+            env=env, start_new_session=True,
+        )  # fmt: skip
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> Generator[Report, None, Outcome | None]:
+        beat = time.monotonic() + BEAT_SECONDS
+        while process.poll() is None:
+            for report in self._new():
+                yield report
+                if report.outcome is not None:
+                    return report.outcome
+                beat = time.monotonic() + BEAT_SECONDS
+            yield from self._checkpoints()
+            if self.context.deadline is not None and time.time() > self.context.deadline:
+                self.stopped = True
+                _stop(process)
+                yield from self._new(last=True)
+                yield from self._checkpoints()
+                return None
+            if time.monotonic() > beat:
+                yield self._report()
+                beat = time.monotonic() + BEAT_SECONDS
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def _new(self, *, last: bool = False) -> Iterator[Report]:
+        for line in self._progress.read(last=last):
+            self._heard = True
+            self.step, self.total = line.step, line.total or self.total
+            self.own |= {n: v for n, v in line.metrics.items() if n in self.settings.metrics}
+            reason = line.diverged or _nan(line, set(self.settings.metrics))
+            if reason:
+                self._diverged = True
+                yield self._report(outcome=Outcome(state="diverged", reason=reason))
+                return
+            measured = {n: v for n, v in line.metrics.items() if n in self.settings.metrics}
+            logged = {n: v for n, v in line.metrics.items() if n not in measured}
+            yield self._report(metrics=logged)
+            if measured and line.step in self.context.measurement.at:
+                yield self._report(metrics=measured, measured=True)
+
+    def _report(self, **parts: Any) -> Report:
+        return Report(step=self.step, total=self.total, **parts)
+
+    def _checkpoints(self) -> Iterator[Report]:
+        """The newest checkpoint, if it was not there before."""
+        if not self.settings.checkpoint:
+            return
+        inside = Path(self.text(self.settings.checkpoint)).relative_to(self.context.folder)
+        found = sorted(self.context.folder.glob(str(inside)), key=_numbered)
+        if found and str(found[-1]) not in self._known:
+            self._known.add(str(found[-1]))
+            path = found[-1].relative_to(self.context.folder).as_posix()
+            kept = Artifact(kind="checkpoint", path=path, step=self.step)
+            told = {REPORTED: json.dumps(self.own)} if self.own else {}
+            yield self._report(artifacts=(kept,), info=told)
+
+    def _keep_last_checkpoint(self) -> None:
+        """What it saved when told to stop: nobody takes reports any more, so on disk only."""
+        for report in (*self._new(last=True), *self._checkpoints()):
+            attempts.append_report(self.context.folder, time.time(), report)
+
+    def _fail(self, code: int, tail: str) -> None:
+        how = f"ended with code {code}" if code < 128 else f"was ended by signal {code - 128}"
+        said = f"the trainer {how}" + (f": {tail}" if tail else ", and printed nothing")
+        if _OUT_OF_MEMORY.search(tail):
+            raise OutOfMemoryError(said)
+        if self.context.resume_from is not None and not self._heard:
+            raise CorruptCheckpoint(said)
+        raise TrainerError(said)
+
+    def _value(self, name: str) -> str:
+        context = self.context
+        space, _, rest = name.partition(".")
+        if space == "recipe":
+            return text_of(at_path(self.recipe, rest))
+        if space == "seed":
+            return str(context.seed(rest) % SEED_BELOW)
+        return {
+            "attempt": str(context.folder),
+            "gpus": str(max(1, math.ceil(context.gpus))),
+            "key": context.key,
+            "recipe_file": str(context.folder / RECIPE_FILE),
+            "replicate": str(context.replicate),
+            "resume": str(context.resume_from or ""),
+        }[name]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipe that keeps it alive and wait: SIGTERM, the grace time, SIGKILL."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait()
+    except KeyboardInterrupt:  # a second Ctrl-C: nobody wants to wait
+        process.terminate()
+        raise
+
+
+def _nan(line: Line, declared: set[str]) -> str:
+    """Why a line means divergence: NaN anywhere, or an infinity among what is judged."""
+    bad = [
+        name
+        for name, value in line.metrics.items()
+        if math.isnan(value) or (name in declared and not math.isfinite(value))
+    ]
+    return f"{', '.join(bad)} not finite at step {line.step}" if bad else ""
+
+
+def _output(folder: Path) -> Path:
+    """Where the worker's output goes, if that is a file (the trial's log); else one of our own."""
+    sys.stdout.flush()
+    name = getattr(sys.stdout, "name", None)
+    if isinstance(name, str | os.PathLike) and Path(name).is_file():
+        return Path(name)
+    return folder / OUTPUT
+
+
+def _tail(output: Path, began: int) -> str:
+    with output.open("rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(max(began, size - 4096))
+        text = stream.read().decode(errors="replace").replace("\r", "\n")
+    lines = [line.rstrip() for line in text.split("\n") if line.strip()]
+    told = [line for line in lines if not line.startswith(("==", "command: ", "warning: "))]
+    return " | ".join(told[-TAIL_LINES:])[-400:]
+
+
+def _numbered(path: Path) -> list[tuple[int, str]]:
+    """Sorts `step-1000` after `step-200`."""
+    return [(int(n or 0), text) for text, n in re.findall(r"(\D*)(\d*)", path.as_posix())]

@@ -1,0 +1,111 @@
+"""Reproducing a claim by the fewest trials, and recipes with fresh seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.trial import key_of
+from tests.harness.reproduce_lab import CLAIM, Lab
+
+SECOND = (
+    CLAIM + "  - {{id: H2, claim: colour, a: {{part.x: 1.0}}, b: {{part.x: 0.0}}, metric: cost}}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("claims") / "lab", replicates=5, more=SECOND)
+
+
+@pytest.fixture
+def lab(ran, tmp_path) -> Lab:
+    return ran.copy(tmp_path / "lab")
+
+
+def test_a_clear_claim_takes_two_replicates_of_both_arms(ran):
+    said: list[str] = []
+    found = ran.again("measure", "", contrast="H1", echo=said.append)
+    assert (found.decision, found.exit_code, found.contrast) == ("bit-equal", 0, "H1")
+    assert {p.key for p in found.parts} == {ran.key_at(x, r) for x in (0.0, 1.0) for r in (0, 1)}
+    assert found.verdict_changed is False
+    assert any(line.startswith("price") for line in said)
+    assert any("the first 2 of 5 replicates" in line for line in said)
+
+
+def test_a_claim_that_rests_on_later_replicates_takes_more(lab):
+    """Two replicates that say nothing: only the whole study shows the difference."""
+    lab.move({lab.key_at(1.0, 0): -0.5, lab.key_at(1.0, 1): -0.5, lab.key_at(1.0, 2): -0.45})
+    found = lab.again("record", "", contrast="H1")
+    assert len(found.parts) > 4
+    assert found.decision == "bit-equal"
+
+
+def test_a_claim_whose_verdict_comes_out_otherwise_is_not_reproduced(lab):
+    """Recorded as harming by a shift of every replicate; run again it improves."""
+    lab.move({lab.key_at(1.0, r): -1.5 for r in range(5)})
+    found = lab.again("train", "", contrast="H1")
+    assert (found.decision, found.exit_code) == ("not reproduced", 1)
+    assert found.verdict_changed is True
+    assert "H1 was harms" in found.verdicts
+    assert "it is improves" in found.verdicts
+
+
+def test_only_the_claims_own_metric_is_judged_and_all_trials_share_the_false_rate(lab):
+    lab.move({lab.key_at(1.0, 0): 1e-3})
+    found = lab.again("train", "", contrast="H1")
+    moved = next(p for p in found.parts if p.key == lab.key_at(1.0, 0))
+    (judged,) = [v for v in moved.values if v.judged]
+    assert judged.metric == "score"
+    assert judged.replicates is not None
+    assert judged.replicates.level == pytest.approx(1 - 0.05 / 4)
+    assert found.decision == "consistent with a new replicate"
+
+
+def test_tables_of_a_claim_are_its_own_verdict_alone(lab):
+    found = lab.again("tables", "", contrast="H1")
+    assert found.decision == "bit-equal"
+    assert found.contrast == "H1"
+
+
+def test_an_unknown_claim_names_those_there_are_and_where_it_looked(ran):
+    with pytest.raises(HarnessError, match=r"again: H1, H2(?s:.*)journal"):
+        ran.again("auto", "", contrast="H9")
+    with pytest.raises(HarnessError, match="give a trial key, or --contrast"):
+        ran.again("auto", "")
+
+
+def test_fresh_seeds_are_new_trials_beyond_the_studys(ran):
+    key = ran.key_at(1.0, 3)
+    found = ran.again("auto", key, fresh_seeds=2)
+    assert (found.decision, found.exit_code) == ("consistent with a new replicate", 0)
+    trial = ran.history.trials[key].ordered[0].opened.trial
+    assert [p.key for p in found.parts] == [key_of(trial.recipe, r, trial.data) for r in (5, 6)]
+    assert {p.key for p in found.parts}.isdisjoint(ran.history.trials)
+    score = next(v for v in found.values if v.metric.startswith("score"))
+    assert score.replicates is not None
+    assert score.replicates.df == 4
+    assert "width" in found.reason
+
+
+def test_fresh_seeds_that_give_other_numbers_are_not_reproduced(lab):
+    lab.move({lab.key_at(1.0, r): 5.0 for r in range(5)})
+    found = lab.again("auto", lab.key_at(1.0, 3), fresh_seeds=1)
+    assert (found.decision, found.exit_code) == ("not reproduced", 1)
+    assert "What differs: nothing that is recorded" in found.reason
+
+
+def test_fresh_seeds_of_a_claim_give_differences_and_a_larger_study(ran):
+    found = ran.again("auto", "", contrast="H1", fresh_seeds=2)
+    assert (found.decision, found.exit_code) == ("consistent with a new replicate", 0)
+    assert len(found.parts) == 4
+    (value,) = found.values
+    assert value.now == pytest.approx(0.5, abs=0.1)
+    assert "H1 was improves" in found.verdicts
+    assert "it is improves" in found.verdicts
+    assert found.verdict_changed is False
+
+
+def test_fresh_seeds_and_a_lower_rung_contradict(ran):
+    with pytest.raises(HarnessError, match="--level measure does not go with it"):
+        ran.again("measure", fresh_seeds=1)

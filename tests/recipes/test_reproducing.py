@@ -1,0 +1,108 @@
+"""Reproducing a real trial of the toy world on every rung: a tiny one, trained and measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.journal import History
+from harness.reproduce import reproduction
+from harness.run import run
+from harness.study import load
+from harness.workspace import Workspace
+
+PROTOCOL = Path(__file__).parent / "toyworld-tiny-v1.yaml"
+STUDY = f"""
+name: tiny
+question: Does a real trial come out again?
+recipe: {{}}
+set:
+  train.cycles: 2
+  train.batch_size: 4
+  train.checkpoint_every: 1
+  objective.warmup_fake_updates: 1
+  objective.fake_updates: 2
+factors:
+  guidance.scale: [1.0, 3.0]
+baseline: {{guidance.scale: 1.0}}
+replicates: 2
+reruns: 1
+protocol: {PROTOCOL}
+contrasts:
+  - {{id: G, claim: guidance changes edits, a: {{guidance.scale: 3.0}}, b: {{guidance.scale: 1.0}},
+     metric: edit/fidelity}}
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Workspace:
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "pyproject.toml").touch()
+    (root / "study.yaml").write_text(STUDY)
+    workspace = Workspace(root / "stillhouse-workspace")
+    study = load(root / "study.yaml")
+    done = run(study, workspace=workspace, executor="inline", echo=lambda _: None)
+    assert done.exit_code == 0
+    return workspace
+
+
+def key_of(workspace: Workspace, kind: str = "trial") -> str:
+    trials = History.read([workspace.journal]).trials.values()
+    return next(t.key for t in trials if t.ordered[0].opened.trial.kind == kind)
+
+
+@pytest.mark.parametrize("level", ["record", "tables", "measure", "train"])
+def test_every_rung_reproduces(ran, level):
+    found = reproduction(key_of(ran), workspace=ran, level=level, echo=lambda _: None)
+    assert (found.decision, found.exit_code) == ("bit-equal", 0), found.reason
+    if level == "tables":
+        count = int(found.reason.split()[0])
+        assert count > 20  # every number but the distances to its own teacher
+
+
+def test_a_rerun_of_a_real_trial_has_its_numbers(ran):
+    history = History.read([ran.journal])
+    rerun = history.trials[key_of(ran, "rerun")]
+    trial = rerun.ordered[0].opened.trial
+    protocol = rerun.ordered[0].opened.protocol
+    (same,) = [
+        t
+        for t in history.trials.values()
+        if (other := t.ordered[0].opened.trial).kind == "trial"
+        and other.recipe == trial.recipe
+        and other.replicate == trial.replicate
+    ]
+    assert rerun.measured(protocol)[-1].metrics == same.measured(protocol)[-1].metrics
+    found = reproduction(rerun.key, workspace=ran, level="measure", echo=lambda _: None)
+    assert found.decision == "bit-equal"
+
+
+def test_tampered_items_are_found_by_the_numbers_that_rest_on_them(ran, tmp_path):
+    import pandas as pd
+
+    copied = tmp_path / "stillhouse-workspace"
+    shutil.copytree(ran.root, copied)
+    (tmp_path / "pyproject.toml").touch()
+    workspace = Workspace(copied)
+    key = key_of(workspace)
+    file = next(workspace.trial(key).rglob("items.parquet"))
+    table = pd.read_parquet(file)
+    table.loc[table["task"] == "edit", "following"] *= 0.9
+    table.to_parquet(file, index=False)
+    found = reproduction(key, workspace=workspace, level="tables", echo=lambda _: None)
+    assert (found.decision, found.exit_code) == ("not reproduced", 1)
+    assert "edit/following" in {v.metric for v in found.values}
+
+
+def test_the_claim_and_fresh_seeds_of_a_real_study(ran):
+    found = reproduction(workspace=ran, contrast="G", level="measure", echo=lambda _: None)
+    assert found.decision == "bit-equal"
+    assert len(found.parts) == 4
+    fresh = reproduction(key_of(ran), workspace=ran, fresh_seeds=1, echo=lambda _: None)
+    assert fresh.decision == "not judged"  # two recorded replicates are too few to judge by
+    assert json.loads(fresh.model_dump_json())["parts"][0]["reason"] == "measured"
