@@ -83,12 +83,12 @@ class LiveTracker:
             **saved_views(plan, headline),
         }
         first_note = note(plan, None, self._links_hint())
-        racing = past if shards.others_live(self._workspace, plan.study) else []
+        racing = shards.others_live(self._workspace, plan.study)
 
         def action(background: Background) -> None:
             background.experiment_tags.update(tags)
             background.experiment_defaults["mlflow.note.content"] = first_note
-            background.look_for(p.key for p in racing)
+            background.look_for(p.key for p in past if racing)
             background.add(projection.study_opened(self._started))
             background.replays = self._replays(past, projection, background)
 
@@ -198,9 +198,7 @@ class LiveTracker:
     def _finished_elsewhere(self, plan: Plan) -> list[Past]:
         """Trials that another driver ran meanwhile (studies share trials): nobody told us."""
         missing = [t.trial.key for t in plan.trials if t.trial.key not in self._closed]
-        if not missing:
-            return []
-        history = History.read([self._workspace.journal])
+        history = History.read([self._workspace.journal] if missing else [])
         past = [p for key in missing if (p := self._past(key, history))]
         alone = not shards.others_live(self._workspace, plan.study)  # live shards tell their own
         return [p for p in past if alone and p.key in self._closed]
