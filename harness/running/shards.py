@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import ClaimedError, HarnessError
 from harness.plan import PlannedTrial
-from harness.running import claims
+from harness.running import claims, environment
 from harness.running.claims import Claim
 from harness.workspace import Workspace
 
@@ -122,6 +123,13 @@ def holders(workspace: Workspace, study: str) -> str:
     locks = [claims.study_lock(workspace, study), *_shard_locks(workspace, study)]
     found = [(lock, claims.holder(lock)) for lock in locks]
     return "; ".join(f"{_named(lock)}{who}" for lock, who in found if who)
+
+
+def others_live(workspace: Workspace, study: str) -> bool:
+    """True while another process runs the study, or a shard of it."""
+    locks = [claims.study_lock(workspace, study), *_shard_locks(workspace, study)]
+    me = (environment.host(), os.getpid())
+    return any(who and (who.host, who.pid) != me for who in map(claims.holder, locks))
 
 
 def _refuse_others(workspace: Workspace, study: str, shard: Shard | None) -> None:

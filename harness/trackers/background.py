@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from harness.running import collector
 from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, remember
@@ -208,6 +208,10 @@ class Background:
         self._guarded(write)
         del self.pending[ident]
         self._points = max(0, self._points - len(write.points))
+
+    def look_for(self, idents: Iterable[str]) -> None:
+        """Search these on the server before making them: another driver may have made them."""
+        self._uncertain.update(idents)
 
     def _write(self, write: RunWrite) -> None:
         assert self.known is not None

@@ -15,7 +15,7 @@ from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
-from harness.running import claims
+from harness.running import claims, shards
 from harness.subjects import load
 from harness.trackers.background import Background
 from harness.trackers.interim import Interim
@@ -83,12 +83,13 @@ class LiveTracker:
             "mlflow.experimentKind": "custom_model_development",
             **saved_views(plan, headline),
         }
-
         first_note = note(plan, None, self._links_hint())
+        racing = shards.others_live(self._workspace, plan.study)
 
         def action(background: Background) -> None:
             background.experiment_tags.update(tags)
             background.experiment_defaults["mlflow.note.content"] = first_note
+            background.look_for(p.key for p in past if racing)
             background.add(projection.study_opened(self._started))
             background.replays = self._replays(past, projection, background)
 
@@ -131,6 +132,7 @@ class LiveTracker:
         text = note(projection.plan, answer, self._links_hint())
 
         def action(background: Background) -> None:
+            background.look_for(write.ident for write in elsewhere)
             background.add(*elsewhere)
             for row in answer.arms:
                 if row.kind != "arm":
@@ -140,8 +142,7 @@ class LiveTracker:
                 write.tags |= TABLE_TAG if write.files else {}
                 background.add(write)
             tags = {TAG + "verdict": projection.verdict_line(answer), TAG + "scope": answer.scope}
-            tags = {k: v for k, v in tags.items() if v}
-            background.add(RunWrite(ident=STUDY, tags=tags, files=files))
+            background.add(RunWrite(STUDY, tags={k: v for k, v in tags.items() if v}, files=files))
             background.experiment_tags["mlflow.note.content"] = text
 
         self._background.put(action)
@@ -150,10 +151,10 @@ class LiveTracker:
         """Flush and stop; returns warnings: what could not be written, and `sync` as the remedy."""
         projection = self._projection
         if projection is not None:
-            ended = {k: c for k, (c, _) in self._closed.items()}
-            done = {k for k, c in ended.items() if c.state in ("done", "diverged")}
+            ended = [closed for closed, _ in self._closed.values()]
+            done = {c.key for c in ended if c.state in ("done", "diverged")}
             complete = all(t.trial.key in done for t in projection.plan.trials)
-            last = max((c.at for c in ended.values()), default=self._started)
+            last = max((c.at for c in ended), default=self._started)
             write = RunWrite(
                 ident=STUDY,
                 tags={TAG + "state": "done" if complete else "incomplete"},
@@ -195,11 +196,10 @@ class LiveTracker:
     def _finished_elsewhere(self, plan: Plan) -> list[Past]:
         """Trials that another driver ran meanwhile (studies share trials): nobody told us."""
         missing = [t.trial.key for t in plan.trials if t.trial.key not in self._closed]
-        if not missing:
-            return []
-        history = History.read([self._workspace.journal])
+        history = History.read([self._workspace.journal] if missing else [])
         past = [p for key in missing if (p := self._past(key, history))]
-        return [p for p in past if p.key in self._closed]
+        alone = not shards.others_live(self._workspace, plan.study)  # live shards tell their own
+        return [p for p in past if alone and p.key in self._closed]
 
     def _replays(
         self, past: list[Past], projection: Projection, background: Background

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.trackers.rows import TAG
 from tests.backends.project import PATIENCE, Project
 
 
@@ -74,6 +76,28 @@ def test_a_noticed_shard_checkpoints_and_the_same_command_continues_it(project: 
     assert f"from step {step}" in said
     assert {t.state for t in project.trials()} == {"done"}
     assert len(project.trials()) == 4
+
+
+@pytest.mark.slow
+def test_two_shards_fill_one_experiment(folder: Path):
+    """Two drivers on one MLflow: nothing twice, and the last answer counts all."""
+    from mlflow import MlflowClient
+
+    project = Project(folder, name="sharded", replicates=4, seconds=0.05)
+    try:
+        both = [project.start("--inline", "--shard", f"{i}/2") for i in (1, 2)]
+        outputs = [p.communicate(timeout=PATIENCE)[0] for p in both]
+    finally:
+        project.end()
+    assert [p.returncode for p in both] == [0, 0], outputs
+    client = MlflowClient(f"sqlite:///{project.workspace.database}")
+    experiment = client.get_experiment_by_name("sharded")
+    runs = client.search_runs([experiment.experiment_id])
+    kinds = Counter(r.data.tags[TAG + "kind"] for r in runs)
+    assert kinds == {"study": 1, "arm": 2, "trial": 8}
+    keys = {r.data.tags[TAG + "key"] for r in runs if TAG + "key" in r.data.tags}
+    assert keys == {t.key for t in project.trials()}
+    assert {r.info.status for r in runs} == {"FINISHED"}
 
 
 @pytest.mark.slow
