@@ -104,11 +104,24 @@ def check_reachable(address: str) -> None:
         ) from error
 
 
+def out_of_memory(told: str) -> bool:
+    """True where Ray ended a worker because its node ran out of memory."""
+    return "low on memory" in told or "OutOfMemory" in told
+
+
+def breakdown(error: BaseException, *, told: bool) -> str:
+    """Why every attempt under way is lost; `told`: the error is a sentence of our own."""
+    if out_of_memory(str(error)):
+        return cause_of_death(str(error))
+    kind = "" if told else f"{type(error).__name__}: "
+    return f"Ray broke down: {kind}{error}"[:300]
+
+
 def cause_of_death(told: str) -> str:
     """Why a worker died, from what Ray told; the reason that is recorded."""
     if "creation task" in told:
         return f"its worker could not start: {told.strip().splitlines()[-1]}"[:300]
-    if "low on memory" in told or "OutOfMemory" in told:
+    if out_of_memory(told):
         return "its worker process was ended by Ray: the node was out of memory"
     if "node has died" in told or "NodeDied" in told or "node was terminated" in told:
         return "its worker process died: its node was lost"

@@ -149,9 +149,9 @@ class RayExecutor(Executor):
             self._leave()
         except (Exception, Broken) as error:  # attempts under way are lost, others are not
             self._leave()
-            kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
-            jobs.lose(f"Ray broke down: {kind}{error}"[:300])
-            self._broken += 1
+            jobs.lose(ray_environment.breakdown(error, told=isinstance(error, Broken)))
+            if not ray_environment.out_of_memory(str(error)):  # one worker; but Tune gave up
+                self._broken += 1
             if self._broken > 1:
                 raise HarnessError(f"Ray broke down twice, last: {error}") from error
         finally:
