@@ -24,7 +24,7 @@ demo: env
 	$(BIN)/stillhouse run studies/quickstart/study.yaml
 
 test: env
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not backend"
 
 test-all: env
 	$(BIN)/python -m pytest -q
