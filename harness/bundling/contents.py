@@ -53,7 +53,7 @@ def recorded(made: Answered, kinds: Collection[ArtifactKind]) -> Members:
     for planned in made.plan.trials:
         trial, record = planned.trial, made.history.trials.get(planned.trial.key)
         if record is not None and counting(record):
-            known = identity(trial.recipe, trial.replicate, trial.data, trial.kind)
+            known = identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
             found[f"recipes/{trial.key}.json"] = canonical(known)
     found["environment/versions.json"] = _json(
         {name: values for name, values in facts.environment(made.plan, made.history)}

@@ -106,8 +106,8 @@ def _claims(made: Answered) -> list[str]:
             "",
             f"- expected line: {v.words}",
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
-            f"- command: `stillhouse report {study_path(made)}` recomputes it; "
-            f"`stillhouse reproduce KEY --level train` runs one of its trials again",
+            f"- command: `stillhouse reproduce --contrast {v.id} --study {study_path(made)}` runs "
+            "the fewest trials that decide it again (`--level tables`: recomputes it only)",
             f"- hardware: {', '.join(devices) or 'not recorded'}",
             f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
             f"{hours:.2f} GPU-hours",
@@ -153,7 +153,8 @@ def _rungs(made: Answered, kinds: list[str]) -> list[str]:
     kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
     rows = [
         ("checked", "seconds", f"`python verify.py {FILE}`"),
-        ("recomputed", "seconds", f"`stillhouse report {study_path(made)}`, from the records"),
+        ("hashed again", "seconds", "`stillhouse reproduce KEY --level record`"),
+        ("recomputed", "seconds", "`stillhouse reproduce KEY --level tables`"),
         (
             "measured again",
             f"part of a trial; {kept}",
