@@ -22,6 +22,7 @@ class LogStream(io.TextIOBase):
     """A trial's log as a stream that never fails: a full disk loses its lines, not the trial."""
 
     def __init__(self, path: Path) -> None:
+        self.name = str(path)  # as files have it: where programs may write what they start
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,7 @@ class MeasuredCommandSubject(CommandSubject):
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         """Those of the command, and how the student is measured."""
         own = super().fingerprints(recipe, protocol)
-        theirs: Fingerprints = self.measuring.fingerprints({}, protocol)
+        theirs = measuring_fingerprints(self.measuring, protocol)
         return own.model_copy(
             update={
                 "protocol": theirs.protocol,
@@ -167,6 +167,22 @@ class MeasuredCommandSubject(CommandSubject):
             if report.measured:
                 place["metrics"] = {**report.metrics, **trainer.own}
             yield report.model_copy(update=place)
+
+
+def measuring_fingerprints(measuring: Any, protocol: str) -> Fingerprints:
+    """Digests of measuring alone: those of a reference row, which nothing is trained for.
+
+    Without reference rows, those of the measuring subject's own default recipe.
+    """
+    rows = usual_references(measuring, protocol)
+    settings = next(iter(rows.values()), None)
+    if settings is None:
+        try:
+            settings = measuring.Recipe().model_dump(mode="json")
+        except ValueError:
+            settings = {}
+    found: Fingerprints = measuring.fingerprints(settings, protocol)
+    return found
 
 
 def usual_references(measuring: Any, protocol: str) -> Mapping[str, Mapping[str, Any]]:

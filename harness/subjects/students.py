@@ -11,7 +11,7 @@ from harness.contract import Context, Fingerprints, MetricSpec, Report, Subject
 from harness.errors import SubjectError
 from harness.study_file.levels import label_of
 from harness.subjects.any_recipe import AnyRecipe, by_example
-from harness.subjects.command import usual_references
+from harness.subjects.command import measuring_fingerprints, usual_references
 from harness.subjects.digests import digest_of, file_digests
 from harness.subjects.settings import StudentSettings, StudentsSettings
 
@@ -54,8 +54,7 @@ class StudentsSubject:
 
         What a trial is made of, `data_of` says.
         """
-        found: Fingerprints = self.measuring.fingerprints({}, protocol)
-        return found
+        return measuring_fingerprints(self.measuring, protocol)
 
     def data_of(self, recipe: Mapping[str, Any], replicate: int) -> str | None:
         """Digest of a checkpoint and its settings; None where there is no such checkpoint."""

@@ -1,5 +1,6 @@
 """The checker of the other tests here finds what is wrong with a doctored workspace."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -138,7 +139,8 @@ def recorded(whole: Stage, tmp_path_factory: pytest.TempPathFactory) -> Workspac
 
     made = Workspace(tmp_path_factory.mktemp("recorded") / "w")
     shutil.copytree(whole.workspace.root, made.root)
-    assert sync(made, uri=f"sqlite:///{made.root / 'own.db'}", echo=lambda line: None) == []
+    with contextlib.chdir(made.root):  # elsewhere, results recorded in that project count too
+        assert sync(made, uri=f"sqlite:///{made.root / 'own.db'}", echo=lambda line: None) == []
     return made
 
 

@@ -115,7 +115,7 @@ def test_data(place: Place, monkeypatch: pytest.MonkeyPatch):
 def test_data_that_a_factor_chooses_is_no_confound(place: Place, monkeypatch: pytest.MonkeyPatch):
     def prints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         own = stub.fingerprints(recipe, protocol)
-        return own.model_copy(update={"data": f"data-{recipe['part']['x']}"})
+        return own.model_copy(update={"data": f"data-{recipe.get('part', {}).get('x')}"})
 
     monkeypatch.setattr(stub_measured, "fingerprints", prints)
     made = place.study(BODY)
@@ -182,7 +182,7 @@ def test_weights_measured_otherwise_are_in_no_table(place: Place):
 def test_arms_whose_protocols_differ_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch):
     def prints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         own = stub.fingerprints(recipe, protocol)
-        return own.model_copy(update={"protocol": f"p-{recipe['part']['x']}"})
+        return own.model_copy(update={"protocol": f"p-{recipe.get('part', {}).get('x')}"})
 
     monkeypatch.setattr(stub_measured, "fingerprints", prints)
     with pytest.raises(StudyError, match=r":5:\d+: arm x1 is measured otherwise than x0"):
