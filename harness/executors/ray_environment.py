@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,19 +53,24 @@ def joining(address: str, variables: Mapping[str, str]) -> dict[str, Any]:
     return {"address": address, "runtime_env": {"env_vars": dict(variables)}}
 
 
-def slots(there: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Trials that fit at once on the resources of a cluster.
+def slots(nodes: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> int:
+    """Trials that fit at once on the nodes of a cluster, by their resources; none spans two.
 
     Raises:
         HarnessError: if not even one does.
     """
-    fits = [there.get("CPU", 0.0) / cpus] + ([there.get("GPU", 0.0) / gpus] if gpus else [])
-    if min(fits) < 1:
+    listed = list(nodes)
+    fit = 0
+    for there in listed:
+        shares = [there.get("CPU", 0.0) / cpus] + ([there.get("GPU", 0.0) / gpus] if gpus else [])
+        fit += int(min(shares) + 1e-9)
+    if fit < 1:
+        most = {kind: max((n.get(kind, 0.0) for n in listed), default=0) for kind in ("CPU", "GPU")}
         raise HarnessError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs; Ray has "
-            f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all"
+            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs; the largest node of Ray has "
+            f"{most['CPU']:g} and {most['GPU']:g}"
         )
-    return int(min(fits))
+    return fit
 
 
 def name_of(node: Mapping[str, Any]) -> str:

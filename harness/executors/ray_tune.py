@@ -72,14 +72,14 @@ class RayExecutor(Executor):
                 return
             self._start(first)
             batch = islice(chain([first], pulled), MAX_TRIALS)
-            room = ray_environment.slots(ray.cluster_resources(), first.cpus, first.gpus)
+            room = ray_environment.slots(_resources_of_nodes(), first.cpus, first.gpus)
             slots = min(room, self._parallel or room, MAX_TRIALS)
             self._tune(HandOut(batch, on_event, stop, slots, self._watch))
 
     def room(self, cpus: float, gpus: float) -> int:
         """Trials that fit at once on the cluster; before `run`: it is joined and left to ask."""
         self._join(cpus)
-        fit = ray_environment.slots(ray.cluster_resources(), cpus, gpus)
+        fit = ray_environment.slots(_resources_of_nodes(), cpus, gpus)
         ray.shutdown()
         return min(fit, self._parallel or fit)
 
@@ -158,6 +158,10 @@ class RayExecutor(Executor):
             shutil.rmtree(self._scratch, ignore_errors=True)
         jobs.finish()
         gc.collect()  # a Tuner and its trials are one great cycle; the collector runs rarely here
+
+
+def _resources_of_nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _ask_nodes(reader: Reader, path: str) -> dict[str, str]:
