@@ -17,11 +17,13 @@ import pytest
 from tests.harness.trainers import command, context, recipe
 
 WORKER = """
+import signal
 import sys
 from pathlib import Path
 from harness.subjects.command import CommandSubject
 from tests.harness.trainers import context, recipe, settings
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where started by `&`
 folder = Path(sys.argv[1])
 subject = CommandSubject(settings(grace_seconds=float(sys.argv[3])), folder)
 for report in subject.run(recipe(sys.argv[2]), context(folder / "a")):
