@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sqlite3
@@ -24,6 +25,7 @@ from harness.trackers.store import RefusedError
 from harness.trackers.views import changed_by_user
 from harness.workspace import Workspace
 
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # we retry, and say so
 PAGE = 1000
 POINTS_PER_CALL = 1000  # the server's own limit; the client would split, too, but not retry parts
 LOCK_SECONDS = 60.0

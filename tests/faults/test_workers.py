@@ -43,6 +43,7 @@ def test_memory_that_the_system_refuses_costs_a_retry(stage: Stage, expected: Un
     assert_clean(stage.workspace, expected, uri=uri(stage))
 
 
+@pytest.mark.slow  # under this limit native code may also crash when the process ends
 def test_memory_that_stays_too_small_fails_and_is_continued_by_the_next_run(
     stage: Stage, expected: Undisturbed
 ) -> None:
