@@ -125,5 +125,6 @@ def _with_server(
         [*places.roots, *further.roots],
         [*places.projects],
         further.names,
+        foreign=True,
     )
     return both, both.read()

@@ -85,7 +85,12 @@ def opening(differences: Sequence[str], priced: Sequence[str]) -> list[str]:
 
 
 def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
-    """The subject, or None and why it cannot be imported."""
+    """The subject, or None and why it cannot be imported, or must not be."""
+    if recorded.places.foreign and not isinstance(recorded.subject, str):
+        return None, (
+            "the record names a command or folders of somebody else's machine; nothing of that is "
+            "started from a bundle or a server: unpack it, read it, and give the folder"
+        )
     try:
         return subjects.load(recorded.subject, project=recorded.project), ""
     except HarnessError as error:

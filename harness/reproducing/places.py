@@ -28,6 +28,8 @@ class Places:
     """What to call a folder that only holds a copy, e.g. of an MLflow run's files."""
     study: Path | None = None
     """The study file or folder that was named, if any."""
+    foreign: bool = False
+    """Whether records come from a bundle or a server: what they name is not started."""
 
     def means(self, planned: Planned) -> bool:
         """Whether a recorded study is the one that was named; any, where none was."""
@@ -116,7 +118,7 @@ def given(source: str, workspace: Workspace) -> Places:
 
         workspace.ensure_usable()
         copies = fetch(source, workspace)
-        return Places([*copies], projects=_projects(workspace), names=copies)
+        return Places([*copies], projects=_projects(workspace), names=copies, foreign=True)
     place = Path(source)
     if place.is_dir():
         folder = place
@@ -134,7 +136,9 @@ def given(source: str, workspace: Workspace) -> Places:
             f"{FOLDER}/journal/ or studies/*/results/"
         )
     roots = [folder, folder / FOLDER, folder.parent, *(j.parent for j in journals)]
-    return Places(journals, roots, [project_of(folder.resolve() / "x"), *_projects(workspace)])
+    # Nothing is imported from a stranger's bundle: only a folder the user chose may be a project.
+    own = [project_of(folder.resolve() / "x")] if place.is_dir() else []
+    return Places(journals, roots, [*own, *_projects(workspace)], foreign=place.is_file())
 
 
 def _with_journals(folder: Path) -> Iterable[Path]:
