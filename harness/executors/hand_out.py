@@ -112,8 +112,8 @@ class HandOut:
         self.ended(trial_id, Ended(state="killed", reason=reason, died=True), time.time())
 
     def lose(self, reason: str) -> None:
-        """Every attempt under way is gone with its worker."""
-        for trial_id in list(self._started):
+        """Every attempt is gone with its worker, also one whose worker was starting up."""
+        for trial_id in list(self._by_trial):
             self.died(trial_id, reason)
 
     def finish(self) -> None:
