@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.options import AsJson, StudyWorkspace
+
 if TYPE_CHECKING:
     from harness.bundle import Written
 
@@ -42,10 +44,8 @@ def command(
     unpack: Annotated[
         Path | None, typer.Option(help="Check a bundle and unpack it into the new folder -o.")
     ] = None,
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace folder; default beside the study's project.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    workspace: StudyWorkspace = None,
+    as_json: AsJson = False,
 ) -> None:
     """Put a study into one file: recipes, journal, items, report, tables, source, ARTIFACT.md.
 

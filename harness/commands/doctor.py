@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.options import AnyWorkspace, AsJson
+
 if TYPE_CHECKING:
     from harness.checkup.finding import Finding
     from harness.study import Study
@@ -22,7 +24,7 @@ def command(
     study: Annotated[
         Path | None, typer.Argument(help="Study file: its subject and resources count.")
     ] = None,
-    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
+    workspace: AnyWorkspace = None,
     ray_address: Annotated[
         str | None, typer.Option(help="A Ray cluster that `run` would join.")
     ] = None,
@@ -32,7 +34,7 @@ def command(
     inline: Annotated[
         bool, typer.Option("--inline", help="Leave Ray out, as `run --inline` does.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check Python, packages, torch and CUDA, GPUs, workspace, Ray and MLflow; say what to mend.
 

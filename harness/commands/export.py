@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import AsJson, StudyWorkspace
+
 
 def command(
     study: Annotated[Path, typer.Argument(help="Study file or its folder.")],
     to: Annotated[
         Path | None, typer.Option(help="Where to; default `results` beside the study file.")
     ] = None,
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace folder; default beside the study's project.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    workspace: StudyWorkspace = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a study's results for git: a compact journal, the answer and its tables.
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from harness.commands.options import AnyWorkspace
 
 POLL_SECONDS = 0.5
 
 
 def command(
     key: Annotated[str, typer.Argument(help="Trial key, or its first digits.")],
-    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
+    workspace: AnyWorkspace = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines; 0 for all.")] = 0,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the trial ends, or Ctrl-C.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.options import AsJsonAtEnd, Mlflow, NoMlflow, ProjectWorkspace
+
 if TYPE_CHECKING:
     from harness.run import RunResult
     from harness.study import Study
@@ -44,16 +46,10 @@ def command(
     measured_by: Annotated[
         str, typer.Option(help="Subject that measures them.")
     ] = "recipes.subject",
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace folder; default that of the project one is in.")
-    ] = None,
-    mlflow: Annotated[
-        str | None, typer.Option(help="MLflow address; default SQLite in the workspace.")
-    ] = None,
-    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not fill MLflow.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
-    ] = False,
+    workspace: ProjectWorkspace = None,
+    mlflow: Mlflow = None,
+    no_mlflow: NoMlflow = False,
+    as_json: AsJsonAtEnd = False,
 ) -> None:
     """Measure checkpoints from elsewhere: same items, references and report page; no training.
 
@@ -95,9 +91,7 @@ def command(
         rerun_stale=True,  # another checkpoint lies where the recorded one was
     )
     measured = _measured(loaded, place, result)
-    elsewhere = Workspace.find().root != place.root
-    found_by = f"--workspace {place.root}" if elsewhere else ""
-    for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
+    for line in summary.lines(result, tracked=not no_mlflow, workspace=place):
         echo(line)
     echo("each checkpoint, with its interval over items:")
     for row in measured:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.options import AnyWorkspace, AsJson
+
 if TYPE_CHECKING:
     from harness.journal import History
     from harness.plan import Plan
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def command(
     study: Annotated[Path, typer.Argument(help="Study file.")],
-    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
+    workspace: AnyWorkspace = None,
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Trials at once; default what fits here.")
     ] = None,
@@ -32,7 +34,7 @@ def command(
         str | None,
         typer.Option(help="List the designs that fit gpu_hours=N or hours=N from now on."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a study will run, what it costs and what it can detect, before anything is spent.
 

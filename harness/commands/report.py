@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import StudyWorkspace
+
 
 def command(
     study: Annotated[Path, typer.Argument(help="Study file.")],
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace folder; default beside the study's project.")
-    ] = None,
+    workspace: StudyWorkspace = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole answer as one JSON object.")
     ] = False,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import ProjectWorkspace
+
 
 def command(
     key: Annotated[
@@ -43,9 +45,7 @@ def command(
             "a bundle file, or an MLflow address.",
         ),
     ] = "",
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace folder; default that of the project one is in.")
-    ] = None,
+    workspace: ProjectWorkspace = None,
     study: Annotated[
         Path | None,
         typer.Option(help="Study file or folder whose recorded results hold the key, too."),

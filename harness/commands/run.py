@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.options import AsJsonAtEnd, Mlflow, NoMlflow, StudyWorkspace
+
 if TYPE_CHECKING:
     from harness.run import RunResult
     from harness.trackers.base import Tracker
@@ -22,9 +24,7 @@ def command(
     inline: Annotated[
         bool, typer.Option("--inline", help="One trial at a time in this process, without Ray.")
     ] = False,
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace folder; default beside the study's project.")
-    ] = None,
+    workspace: StudyWorkspace = None,
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Trials at once; default what the machine holds.")
     ] = None,
@@ -51,13 +51,9 @@ def command(
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster, e.g. `auto` or host:6379.")
     ] = None,
-    mlflow: Annotated[
-        str | None, typer.Option(help="MLflow address; default SQLite in the workspace.")
-    ] = None,
-    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not fill MLflow.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
-    ] = False,
+    mlflow: Mlflow = None,
+    no_mlflow: NoMlflow = False,
+    as_json: AsJsonAtEnd = False,
 ) -> None:
     """Run what a study misses: schedule, record, answer. The same command continues after any stop.
 
@@ -98,9 +94,7 @@ def command(
         deadline=None if hours is None else began + 3600 * hours,
         live=sys.stdout.isatty() and not as_json,
     )
-    elsewhere = Workspace.find().root != place.root
-    found_by = f"--workspace {place.root}" if elsewhere else ""
-    for line in summary.lines(result, tracked=not no_mlflow, place=found_by):
+    for line in summary.lines(result, tracked=not no_mlflow, workspace=place):
         echo(line)
     expired = result.tally is not None and result.tally.expired
     stopped = result.exit_code > 128  # by a signal

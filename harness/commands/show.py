@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
     from harness.journal import Attempt, TrialHistory
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 def command(
     key: Annotated[str, typer.Argument(help="Trial key, or its first digits.")],
-    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    workspace: AnyWorkspace = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show one trial: identity, attempts, metrics, artifacts.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.options import AnyWorkspace, AsJson
 from harness.program import program
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ def command(
     study: Annotated[
         str | None, typer.Argument(help="Study file or name; default every study.")
     ] = None,
-    workspace: Annotated[Path | None, typer.Option(help="Workspace folder.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    workspace: AnyWorkspace = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say how studies stand: done, running, interrupted, failed, and what to type next.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from harness.commands.options import ProjectWorkspace
 
 
 def command(
@@ -15,9 +16,7 @@ def command(
     mlflow: Annotated[
         str | None, typer.Option(help="MLflow address; default: the workspace's own database.")
     ] = None,
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace; default: that of the current folder's project.")
-    ] = None,
+    workspace: ProjectWorkspace = None,
 ) -> None:
     """Bring MLflow up to date with the journal; what is there already is not written again.
 

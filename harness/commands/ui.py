@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from harness.commands.options import ProjectWorkspace
+
 
 def command(
-    workspace: Annotated[
-        Path | None, typer.Option(help="Workspace; default: that of the current folder's project.")
-    ] = None,
+    workspace: ProjectWorkspace = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 5000,
 ) -> None:
     """Open the recorded studies in MLflow: starts its server and prints links to the views.

@@ -14,6 +14,7 @@ from harness.reproducing.again import Again, Echo, run_again
 from harness.reproducing.comparison import Compared, replicates_of
 from harness.reproducing.found import Reproduction
 from harness.reproducing.judging import Decision, weakest
+from harness.reproducing.ladder import Price
 from harness.reproducing.one_trial import headline, loaded, opening, refuse, reported
 from harness.reproducing.recorded import Recorded
 from harness.reproducing.scales import FEWEST_REPLICATES, Band, level_for, replicate_band
@@ -36,8 +37,7 @@ def fresh_replicates(
     for line in headline(recorded):
         echo(line)
     try:
-        subject, known["differences"] = ready(recorded)
-        price = ladder.prices(recorded, subject)
+        subject, known["differences"], price = ready(recorded)
         known["ladder"] = [p.line() for p in price]
         for line in opening(known["differences"], known["ladder"]):
             echo(line)
@@ -59,8 +59,8 @@ def fresh_replicates(
     return _judged(recorded, made, sorted(reported(recorded, subject)), known)
 
 
-def ready(recorded: Recorded) -> tuple[Subject, list[str]]:
-    """The subject and what differs, if new replicates may be trained here.
+def ready(recorded: Recorded) -> tuple[Subject, list[str], list[Price]]:
+    """The subject, what differs and what each rung costs, if new replicates may be trained here.
 
     Raises:
         HarnessError: naming what is missing.
@@ -74,7 +74,7 @@ def ready(recorded: Recorded) -> tuple[Subject, list[str]]:
     refuse(recorded, here, "train")
     priced = ladder.prices(recorded, subject)
     ladder.chosen("train", priced, recorded.key)
-    return subject, here.differences
+    return subject, here.differences, priced
 
 
 def new_trials(recorded: Recorded, count: int) -> list[Trial]:

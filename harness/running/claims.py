@@ -72,19 +72,6 @@ def try_claim(path: Path, what: str = "") -> Claim | None:
     return Claim(path, lock)
 
 
-def claim_study(workspace: Workspace, study: str) -> Claim:
-    """Claim the run of a study.
-
-    Raises:
-        ClaimedError: if another live driver runs it; says who.
-    """
-    path = study_lock(workspace, study)
-    claim = try_claim(path, what=study)
-    if claim is None:
-        raise claimed_error(path, study)
-    return claim
-
-
 def claimed_error(path: Path, study: str) -> ClaimedError:
     """The error for a study that another driver runs."""
     who = holder(path)

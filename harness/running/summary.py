@@ -5,17 +5,19 @@ from __future__ import annotations
 from harness.analyse.answer import Answer, ArmRow, Cell
 from harness.program import program
 from harness.run import RunResult
+from harness.workspace import Workspace
 
 
-def lines(result: RunResult, *, tracked: bool, place: str = "") -> list[str]:
+def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str]:
     """The end of a run, line by line.
 
     Args:
         result: what the run left behind.
         tracked: whether MLflow was filled.
-        place: what the commands printed need to find the workspace, e.g. `--workspace x`.
+        workspace: named in the commands printed where they would not find it by themselves.
     """
-    place = f" {place}" if place else ""
+    elsewhere = Workspace.find().root != workspace.root
+    place = f" --workspace {workspace.root}" if elsewhere else ""
     found: list[str] = []
     if result.answer is not None:
         found += ["", *table(result.answer, result.headline), ""]

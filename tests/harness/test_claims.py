@@ -10,12 +10,14 @@ import pytest
 
 from harness.errors import ClaimedError
 from harness.running import claims
+from harness.running.shards import claim_run
 from harness.workspace import Workspace
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from harness.running import claims
+from harness.running.shards import claim_run
 claim = claims.try_claim(Path(sys.argv[1]), what="other")
 print("held", flush=True)
 time.sleep(60)
@@ -73,8 +75,8 @@ def test_claim_of_another_process_dies_with_it(other_holder):
 
 def test_study_claim_says_who(tmp_path: Path):
     workspace = Workspace(tmp_path)
-    with claims.claim_study(workspace, "demo"), pytest.raises(ClaimedError) as caught:
-        claims.claim_study(workspace, "demo")
+    with claim_run(workspace, "demo", None), pytest.raises(ClaimedError) as caught:
+        claim_run(workspace, "demo", None)
     assert f"pid {os.getpid()}" in str(caught.value)
     assert time.strftime("%Y-%m-%d") in str(caught.value)
     assert caught.value.exit_code == 2

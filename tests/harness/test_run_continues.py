@@ -15,6 +15,7 @@ from harness.journal import Journal
 from harness.running import claims
 from harness.running.driver import Driver
 from harness.running.refusals import StaleError
+from harness.running.shards import claim_run
 from harness.running.standing import standing_of
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, Dying, Place, Spy, finished_elsewhere, scores
@@ -209,7 +210,7 @@ def test_changed_data_is_run_under_its_own_key(place: Place, monkeypatch: pytest
 
 def test_a_second_run_of_the_study_is_refused(place: Place):
     made = place.study()
-    with claims.claim_study(place.workspace, "demo"), pytest.raises(ClaimedError) as caught:
+    with claim_run(place.workspace, "demo", None), pytest.raises(ClaimedError) as caught:
         place.run(made)
     assert f"pid {os.getpid()}" in str(caught.value)
     assert not list(place.workspace.journal.glob("*"))
