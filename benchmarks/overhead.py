@@ -141,24 +141,26 @@ def _read(uri: str, experiment: str, wanted: str) -> list[Any]:
     return runs
 
 
-def quiet_environment() -> dict[str, str]:
-    """The environment of a contender: this tree first, no telemetry, no address of its own."""
+def alone(script: str, *arguments: str, runs: int) -> dict[str, Any]:
+    """What a benchmark prints last, as JSON, run in a process and a folder of its own.
+
+    This tree comes first, there is no telemetry, and no address of a tracking server.
+
+    Args:
+        script: the benchmark's file; it also gets `--folder`.
+        arguments: further ones.
+        runs: trials that MLflow must hold at the end.
+    """
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "true"}
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     environment.pop("MLFLOW_TRACKING_URI", None)
-    return environment
-
-
-def _contend(name: str, trials: int) -> float:
-    """Seconds per trial of one contender, in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix=f"overhead-{name}-") as folder:
-        command = [sys.executable, __file__, "--one", name, "--trials", str(trials)]
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         log = Path(folder) / "log.txt"
         with log.open("w") as errors:
             done = subprocess.run(
-                [*command, "--folder", folder],
-                env=quiet_environment(),
+                [sys.executable, script, *arguments, "--folder", folder],
+                env=environment,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -166,10 +168,24 @@ def _contend(name: str, trials: int) -> float:
                 check=False,
             )
         if done.returncode != 0:
-            sys.exit(f"{name} failed:\n{log.read_text()[-3000:]}")
-        result = json.loads(done.stdout.strip().splitlines()[-1])
+            sys.exit(f"{' '.join(arguments)} failed:\n{log.read_text()[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["runs"] == runs, f"{arguments}: MLflow holds {result['runs']} of {runs} trials"
+    return result
+
+
+def heading(*packages: str) -> None:
+    """Print date, machine, versions and load."""
+    print(f"{datetime.date.today()}  {platform.machine()}  {os.cpu_count()} processors")
+    for package in packages:
+        print(f"  {package} {metadata.version(package)}")
+    print(f"  python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start\n")
+
+
+def _contend(name: str, trials: int) -> float:
+    """Seconds per trial of one contender."""
     wanted = max(1, trials // REPLICATES) * REPLICATES
-    assert result["runs"] == wanted, f"{name}: MLflow holds {result['runs']} of {wanted} trials"
+    result = alone(__file__, "--one", name, "--trials", str(trials), runs=wanted)
     return float(result["seconds"]) / wanted
 
 
@@ -188,10 +204,7 @@ def main() -> None:
             seconds, runs = stock(given.folder, given.trials, reuse=given.one == "reuse")
         print(json.dumps({"seconds": seconds, "runs": runs}))
         return
-    print(f"{datetime.date.today()}  {platform.machine()}  {os.cpu_count()} processors")
-    for package in ("ray", "mlflow", "sqlalchemy", "pydantic"):
-        print(f"  {package} {metadata.version(package)}")
-    print(f"  python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start\n")
+    heading("ray", "mlflow", "sqlalchemy", "pydantic")
     print(f"{'contender':10} {'trials':>6} {'ms a trial':>11}")
     cost: dict[str, float] = {}
     for name in CONTENDERS:

@@ -14,15 +14,9 @@ grows by more than 20 KiB a trial.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
 import sys
-import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -56,25 +50,6 @@ def one(folder: Path, trials: int) -> dict[str, object]:
     return {"seconds": seconds, "runs": runs, "notes": notes}
 
 
-def _measured(trials: int) -> dict[str, object]:
-    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        log = Path(folder) / "log.txt"
-        with log.open("w") as errors:
-            done = subprocess.run(
-                [sys.executable, __file__, "--one", str(trials), "--folder", folder],
-                env=overhead.quiet_environment(),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                check=False,
-            )
-        if done.returncode != 0:
-            sys.exit(f"{trials} trials failed:\n{log.read_text()[-3000:]}")
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    assert result["runs"] == trials, f"MLflow holds {result['runs']} of {trials} trials"
-    return dict(result)
-
-
 def main() -> int:
     """Run all sizes, print the table, and judge the largest against the smallest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -85,17 +60,14 @@ def main() -> int:
     if given.one:
         print(json.dumps(one(given.folder, given.one)))
         return 0
-    print(f"{datetime.date.today()}  {platform.machine()}  {os.cpu_count()} processors")
-    for package in ("ray", "mlflow", "sqlalchemy", "pydantic"):
-        print(f"  {package} {metadata.version(package)}")
-    print(f"  python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start\n")
+    overhead.heading("ray", "mlflow", "sqlalchemy", "pydantic")
     print(f"{'trials':>6} {'ms a trial':>11} {'first 200':>10} {'last 200':>9} {'KiB a trial':>12}")
     cost: dict[int, float] = {}
     grown = 0.0
     for trials in sorted(given.trials):
-        result = _measured(trials)
+        result = overhead.alone(__file__, "--one", str(trials), runs=trials)
         notes = np.array(result["notes"], dtype=float)
-        cost[trials] = 1000 * float(str(result["seconds"])) / trials
+        cost[trials] = 1000 * float(result["seconds"]) / trials
         shown = f"{trials:6d} {cost[trials]:11.1f}"
         if len(notes) > 3:
             first, last = notes[2] - notes[0], notes[-1] - notes[-3]

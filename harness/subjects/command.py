@@ -12,6 +12,7 @@ from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcom
 from harness.errors import SubjectError
 from harness.subjects.any_recipe import AnyRecipe, by_example, by_schema
 from harness.subjects.digests import digest_of, file_digests
+from harness.subjects.measured_elsewhere import MeasuredElsewhere
 from harness.subjects.settings import CommandSettings
 from harness.subjects.trainer import Trainer, TrainerError
 
@@ -104,22 +105,19 @@ class CommandSubject:
         return self.settings.code, self.settings.data
 
 
-class MeasuredCommandSubject(CommandSubject):
+class MeasuredCommandSubject(MeasuredElsewhere, CommandSubject):
     """A command that leaves a student, which another subject measures under a protocol."""
 
     def __init__(self, settings: CommandSettings, project: Path, measuring: Subject) -> None:
         """Take the settings, the project and the measuring subject."""
         super().__init__(settings, project)
-        self.measuring: Any = measuring
+        self.take(measuring)
         self.metrics = {**measuring.metrics, **settings.metrics}
-        self.protocols = tuple(getattr(measuring, "protocols", ()))
-        first = next(iter(self.protocols), "default")
-        self.default_protocol = getattr(measuring, "default_protocol", "") or first
 
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         """Those of the command, and how the student is measured."""
         own = super().fingerprints(recipe, protocol)
-        theirs = measuring_fingerprints(self.measuring, protocol)
+        theirs = self.measuring_fingerprints(protocol)
         return own.model_copy(
             update={
                 "protocol": theirs.protocol,
@@ -136,16 +134,6 @@ class MeasuredCommandSubject(CommandSubject):
         """Measure a kept student under a protocol."""
         known = replace(context, student_settings=self.settings.student_settings)
         return iter(self.measuring.measure(student, protocol, known))
-
-    def references(
-        self, recipe: Mapping[str, Any], protocol: str
-    ) -> Mapping[str, Mapping[str, Any]]:
-        """Reference rows the measuring subject shows where nothing is said of a recipe."""
-        return usual_references(self.measuring, protocol)
-
-    def reference(self, settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
-        """One reference row."""
-        return iter(self.measuring.reference(settings, context))
 
     def _measured(self, trainer: Trainer) -> Iterator[Report]:
         assert self.settings.student is not None
@@ -167,35 +155,6 @@ class MeasuredCommandSubject(CommandSubject):
             if report.measured:
                 place["metrics"] = {**report.metrics, **trainer.own}
             yield report.model_copy(update=place)
-
-
-def measuring_fingerprints(measuring: Any, protocol: str) -> Fingerprints:
-    """Digests of measuring alone: those of a reference row, which nothing is trained for.
-
-    Without reference rows, those of the measuring subject's own default recipe.
-    """
-    rows = usual_references(measuring, protocol)
-    settings = next(iter(rows.values()), None)
-    if settings is None:
-        try:
-            settings = measuring.Recipe().model_dump(mode="json")
-        except ValueError:
-            settings = {}
-    found: Fingerprints = measuring.fingerprints(settings, protocol)
-    return found
-
-
-def usual_references(measuring: Any, protocol: str) -> Mapping[str, Mapping[str, Any]]:
-    """Reference rows beside the measuring subject's own default recipe; none if it has none."""
-    offered = getattr(measuring, "references", None)
-    if offered is None or not hasattr(measuring, "reference"):
-        return {}
-    try:
-        usual = measuring.Recipe().model_dump(mode="json")
-    except ValueError:
-        return {}
-    rows: Mapping[str, Mapping[str, Any]] = offered(usual, protocol)
-    return rows
 
 
 def _is_plain(word: str) -> bool:

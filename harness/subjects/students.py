@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from harness.contract import Context, Fingerprints, MetricSpec, Report, Subject
+from harness.contract import Context, Fingerprints, Report, Subject
 from harness.errors import SubjectError
 from harness.study_file.levels import label_of
 from harness.subjects.any_recipe import AnyRecipe, by_example
-from harness.subjects.command import measuring_fingerprints, usual_references
 from harness.subjects.digests import digest_of, file_digests
+from harness.subjects.measured_elsewhere import MeasuredElsewhere
 from harness.subjects.settings import StudentSettings, StudentsSettings
 
 
-class StudentsSubject:
+class StudentsSubject(MeasuredElsewhere):
     """Offers the names of `harness.contract.Subject`. A recipe is the labels of an arm.
 
     The content of a checkpoint is the trial's data digest: another one in its place makes the
@@ -37,11 +37,7 @@ class StudentsSubject:
             )
         self.settings = settings
         self.project = project
-        self.measuring: Any = measuring
-        self.metrics: Mapping[str, MetricSpec] = measuring.metrics
-        self.protocols = tuple(getattr(measuring, "protocols", ()))
-        first = next(iter(self.protocols), "default")
-        self.default_protocol = getattr(measuring, "default_protocol", "") or first
+        self.take(measuring)
         self._digests: dict[str, str] = {}
         self._by_place = {(_place(s.levels), s.replicate): s for s in settings.students}
 
@@ -54,7 +50,7 @@ class StudentsSubject:
 
         What a trial is made of, `data_of` says.
         """
-        return measuring_fingerprints(self.measuring, protocol)
+        return self.measuring_fingerprints(protocol)
 
     def data_of(self, recipe: Mapping[str, Any], replicate: int) -> str | None:
         """Digest of a checkpoint and its settings; None where there is no such checkpoint."""
@@ -74,16 +70,6 @@ class StudentsSubject:
         for report in self.measuring.measure(path, context.measurement.protocol, known):
             told = {**report.info, **info} if report.measured else report.info
             yield report.model_copy(update={"info": told})
-
-    def references(
-        self, recipe: Mapping[str, Any], protocol: str
-    ) -> Mapping[str, Mapping[str, Any]]:
-        """Reference rows the measuring subject shows where nothing is said of a recipe."""
-        return usual_references(self.measuring, protocol)
-
-    def reference(self, settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
-        """One reference row."""
-        return iter(self.measuring.reference(settings, context))
 
     def _digest(self, student: StudentSettings) -> str:
         if student.path not in self._digests:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from harness.journal import History, TrialHistory
-from harness.workspace import Workspace
+from tests.study_processes import StudyProcesses
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300.0
@@ -47,8 +42,10 @@ def run(recipe, context):
 '''
 
 
-class Project:
+class Project(StudyProcesses):
     """A study and the processes that run it; `end` kills those that are left."""
+
+    patience = PATIENCE
 
     def __init__(
         self,
@@ -60,78 +57,25 @@ class Project:
         replicates: int = 2,
         more: str = "",
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pyproject.toml").touch()
+        filled = STUDY.format(name=name, cycles=cycles, seconds=seconds, replicates=replicates)
+        super().__init__(folder, filled + more, cwd=folder)
         (folder / "painter.py").write_text(PAINTER)
         self.folder = folder
-        self.file = folder / "study.yaml"
-        filled = STUDY.format(name=name, cycles=cycles, seconds=seconds, replicates=replicates)
-        self.file.write_text(filled + more)
-        self.workspace = Workspace(folder / "stillhouse-workspace")
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
-        self.environment.pop("RAY_ADDRESS", None)
-        self.processes: list[subprocess.Popen[str]] = []
+        self.environment = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "harness.cli", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            cwd=self.folder,
-            env=self.environment,
-        )
+    def surroundings(self) -> dict[str, str]:
+        found = {**super().surroundings()}
+        found.pop("RAY_ADDRESS", None)
+        return found
 
     def run(self, *options: str) -> str:
         """Run the study to its end; what it said."""
-        done = self.call("run", str(self.file), *options)
+        done = self.ran(*options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
-
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", "run", str(self.file), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env=self.environment,
-            start_new_session=True,
-        )
-        self.processes.append(process)
-        return process
 
     def end(self) -> None:
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-
-    def counts(self) -> dict[str, int]:
-        done = self.call("status", "--json", str(self.file))
-        counts: dict[str, int] = json.loads(done.stdout)["studies"][0]["counts"]
-        return counts
-
-    def trials(self) -> list[TrialHistory]:
-        return list(History.read([self.workspace.journal]).trials.values())
-
-    def scores(self) -> dict[tuple[str, int], float | None]:
-        found = {}
-        for trial in self.trials():
-            assert trial.complete is not None, trial.state
-            planned = trial.complete.opened.trial
-            found[planned.arm, planned.replicate] = trial.measured("stub-p")[0].metrics["score"]
-        return found
-
-    def reported(self) -> int:
-        """Lines of reports.jsonl in all attempts."""
-        files = self.workspace.root.glob("trials/*/attempts/*/reports.jsonl")
-        return sum(len(f.read_text().splitlines()) for f in files)
-
-    def await_reports(self, process: subprocess.Popen[str], count: int) -> None:
-        until = time.monotonic() + PATIENCE
-        while self.reported() < count:
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            assert time.monotonic() < until
-            time.sleep(0.02)

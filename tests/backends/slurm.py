@@ -58,9 +58,8 @@ class Slurm:
     def write(self, *options: str) -> Path:
         """The script of the study, as the command writes it."""
         file = self.project.folder / "job.sbatch"
-        environment = self.project.environment
         path = f"{self.folder}:{os.environ['PATH']}"
-        self.project.environment = environment | {"PATH": path}
+        self.project.environment |= {"PATH": path}
         done = self.project.call("slurm", str(self.project.file), "-o", str(file), *options)
         assert done.returncode == 0, done.stderr
         return file
@@ -74,7 +73,7 @@ class Slurm:
             text=True,
             cwd=self.project.folder,
             start_new_session=True,
-            env=self.project.environment
+            env=self.project.surroundings()
             | {
                 "SLURM_JOB_ID": str(os.getpid()),
                 "SLURM_JOB_NUM_NODES": "1",

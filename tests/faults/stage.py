@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from harness.journal import History, TrialHistory
+from harness.journal import TrialHistory
 from harness.testing.trainer import FAULTS
-from harness.workspace import Workspace
+from tests.study_processes import StudyProcesses
 
 TRAINER = """\
 name: demo
@@ -36,17 +32,14 @@ PATIENCE = 240.0
 """Seconds; generous, because Ray starts slowly on a busy machine."""
 
 
-class Stage:
+class Stage(StudyProcesses):
     """A study of the trainer that takes as long, and fails as often, as a test wants."""
 
+    patience = PATIENCE
+
     def __init__(self, folder: Path, text: str = TRAINER, workspace: Path | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pyproject.toml").touch()
-        self.file = folder / "study.yaml"
-        self.file.write_text(text)
-        self.workspace = Workspace(workspace or folder / "stillhouse-workspace")
-        self.processes: list[subprocess.Popen[str]] = []
-        self.environment: dict[str, str] = {}
+        super().__init__(folder, text, workspace)
+        self.always = ("--workspace", str(self.workspace.root))
 
     def disturb(self, **fault: Any) -> None:
         """Say what goes wrong (see `trainer.Fault`); without arguments nothing does any more."""
@@ -56,55 +49,28 @@ class Stage:
         temporary.write_text(json.dumps(fault))
         temporary.replace(file)
 
-    def command(self, name: str, *options: str) -> list[str]:
-        place = ["--workspace", str(self.workspace.root)]
-        return [sys.executable, "-m", "harness.cli", name, *options, *place]
-
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """`stillhouse run` to its end."""
-        return subprocess.run(
-            self.command("run", str(self.file), *options),
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
-            env=os.environ | self.environment,
-        )  # fmt: skip
-
     def completes(self, *options: str) -> str:
         """`stillhouse run`, which must end well; what it said."""
-        done = self.run(*options)
+        done = self.ran(*options)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """`stillhouse run` in the background, in a process group of its own."""
-        process = subprocess.Popen(
-            self.command("run", str(self.file), *options),
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env=os.environ | self.environment,
-        )  # fmt: skip
-        self.processes.append(process)
-        return process
-
     def sync(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`stillhouse sync` to its end."""
-        return subprocess.run(
-            self.command("sync", "demo", *options),
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
+        return self.call("sync", "demo", *options)
 
-    def counts(self) -> dict[str, int]:
-        """What `status` says."""
-        command = [*self.command("status", "--json", str(self.file))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found: dict[str, int] = json.loads(done.stdout)["studies"][0]["counts"]
-        return found
+    def await_checkpoint(self, process: subprocess.Popen[str]) -> None:
+        """Return while an attempt under way has something to continue from."""
+        self.await_that(lambda: any(self._can_continue(t) for t in self.trials()), process)
 
-    def history(self) -> History:
-        return History.read([self.workspace.journal])
-
-    def trials(self) -> list[TrialHistory]:
-        return list(self.history().trials.values())
+    def _can_continue(self, trial: TrialHistory) -> bool:
+        latest = trial.latest
+        if latest is None or latest.closed is not None:
+            return False
+        folder = self.workspace.trial(trial.key) / "attempts" / latest.folder_name
+        reports = folder / "reports.jsonl"
+        return reports.is_file() and '"checkpoint"' in reports.read_text()
 
     def attempts(self) -> list[int]:
         """How many attempts each trial took, sorted."""
@@ -115,29 +81,9 @@ class Stage:
         measured = {t.key: t.measured("trainer-p") for t in self.trials()}
         return {key: found[-1].metrics["score"] for key, found in measured.items() if found}
 
-    def reported(self) -> int:
-        """Lines of reports.jsonl in all attempts."""
-        files = self.workspace.root.glob("trials/*/attempts/*/reports.jsonl")
-        return sum(file.read_bytes().count(b"\n") for file in files)
-
-    def await_reports(self, process: subprocess.Popen[str], count: int) -> None:
-        """Return once so many reports were written, while the run goes on."""
-        self.await_that(lambda: self.reported() >= count, process)
-
-    def await_that(
-        self, true: Callable[[], object], process: subprocess.Popen[str] | None = None
-    ) -> None:
-        """Return once something holds; fail if the run ends before, or it takes too long."""
-        until = time.monotonic() + PATIENCE
-        while not true():
-            if process is not None and process.poll() is not None:
-                raise AssertionError(process.stdout.read() if process.stdout else "it ended")
-            assert time.monotonic() < until, "waited in vain"
-            time.sleep(0.02)
-
     def finish(self, process: subprocess.Popen[str]) -> str:
         """What a run in the background said, once it ended."""
-        output, _ = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=self.patience)
         return output
 
     def close(self) -> None:

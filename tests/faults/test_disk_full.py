@@ -65,6 +65,7 @@ def test_a_full_disk_ends_the_run_and_nothing_is_lost(
     small.disturb(seconds=0.2)
     process = small.start(*options)
     small.await_reports(process, 24)
+    small.await_checkpoint(process)
     filler = fill(small.workspace.root.parent)
     output = small.finish(process)
     assert process.returncode == 2, output
@@ -120,7 +121,7 @@ def test_a_folder_that_becomes_read_only_is_told_as_such(
     folder = stage.workspace.root / what
     with mounted(folder, 8):
         undo = remount(folder, "ro")
-        found = stage.run("--inline", "--no-mlflow")
+        found = stage.ran("--inline", "--no-mlflow")
         assert found.returncode == 2, found.stdout + found.stderr
         assert "Read-only file system" in found.stderr
         assert "Traceback" not in found.stderr

@@ -27,7 +27,7 @@ def reasons(stage: Stage) -> list[str]:
 def test_a_driver_killed_in_every_trial_is_continued(stage: Stage, expected: Undisturbed) -> None:
     """Inline, where the worker is the driver: SIGKILL between two steps, four times."""
     stage.disturb(kind="kill", step=6)
-    codes = [stage.run("--inline").returncode for _ in range(4)]
+    codes = [stage.ran("--inline").returncode for _ in range(4)]
     assert codes == [-signal.SIGKILL] * 4
     assert stage.counts() == {"done": 3, "interrupted": 1}
     stage.completes("--inline")
@@ -48,7 +48,7 @@ def test_memory_that_stays_too_small_fails_and_is_continued_by_the_next_run(
     stage: Stage, expected: Undisturbed
 ) -> None:
     stage.disturb(kind="memory", step=5, replicate=1, times=2)
-    found = stage.run("--inline")
+    found = stage.ran("--inline")
     assert found.returncode == 1
     assert stage.counts() == {"done": 2, "failed": 2}
     stage.completes("--inline")

@@ -1,6 +1,5 @@
 """Faults really caused, on `stillhouse run` in a process of its own: signals and kills."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.journal import History, TrialHistory
-from harness.workspace import Workspace
+from tests.study_processes import StudyProcesses
 
 STUDY = """\
 name: demo
@@ -28,73 +26,21 @@ PATIENCE = 240.0
 """Seconds; generous, because Ray starts slowly on a busy machine."""
 
 
-class Project:
-    """A study and the processes that run it."""
+class Project(StudyProcesses):
+    """A study of the stub that fails as often, and takes as long, as a test wants."""
+
+    patience = PATIENCE
+    runs = ("--no-mlflow",)
 
     def __init__(self, folder: Path, fault: str = "", seconds: float = 0.0) -> None:
-        folder.mkdir(exist_ok=True)
-        (folder / "pyproject.toml").touch()
-        self.file = folder / "study.yaml"
-        self.file.write_text(STUDY.format(seconds=seconds, fault=fault))
-        self.workspace = Workspace(folder / "stillhouse-workspace")
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def command(self, *options: str) -> list[str]:
-        return [
-            sys.executable, "-m", "harness.cli", "run", str(self.file), "--no-mlflow", *options,
-        ]  # fmt: skip
-
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*options), capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            self.command(*options),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # so that a Ctrl-C can go to the whole group, as a terminal's
-        )
-        self.processes.append(process)
-        return process
-
-    def status(self) -> dict[str, int]:
-        command = [sys.executable, "-m", "harness.cli", "status", "--json", str(self.file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        counts: dict[str, int] = json.loads(done.stdout)["studies"][0]["counts"]
-        return counts
-
-    def trials(self) -> list[TrialHistory]:
-        return list(History.read([self.workspace.journal]).trials.values())
-
-    def scores(self) -> dict[tuple[str, int], float | None]:
-        found = {}
-        for trial in self.trials():
-            assert trial.complete is not None, trial.state
-            planned = trial.complete.opened.trial
-            found[planned.arm, planned.replicate] = trial.measured("stub-p")[0].metrics["score"]
-        return found
-
-    def reported(self) -> int:
-        """Lines of reports.jsonl in all attempts."""
-        files = self.workspace.root.glob("trials/*/attempts/*/reports.jsonl")
-        return sum(len(f.read_text().splitlines()) for f in files)
-
-    def await_reports(self, process: subprocess.Popen[str], count: int) -> None:
-        until = time.monotonic() + PATIENCE
-        while self.reported() < count:
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        super().__init__(folder, STUDY.format(seconds=seconds, fault=fault))
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], float | None]:
     """Scores of the same study undisturbed."""
     project = Project(tmp_path_factory.mktemp("undisturbed"))
-    assert project.run("--inline").returncode == 0
+    assert project.ran("--inline").returncode == 0
     return project.scores()
 
 
@@ -129,13 +75,13 @@ def test_a_signal_ends_cleanly_and_the_rerun_completes(
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, output
     assert "continue with: stillhouse run" in output
-    assert disturbed.status() == {"killed": 1, "pending": 3}
+    assert disturbed.counts() == {"killed": 1, "pending": 3}
     (trial,) = disturbed.trials()
     assert trial.latest is not None
     assert trial.latest.closed is not None
     assert trial.latest.closed.reason == reason
     assert trial.latest.closed.seconds > 0.3
-    again = disturbed.run("--inline")
+    again = disturbed.ran("--inline")
     assert again.returncode == 0, again.stdout + again.stderr
     assert disturbed.scores() == expected
     assert sorted(len(t.attempts) for t in disturbed.trials()) == [1, 1, 1, 2]
@@ -158,7 +104,7 @@ def test_a_second_signal_forces_the_end(tmp_path: Path):
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, output
     assert "forced" in output
-    assert project.status() == {"pending": 3, "interrupted": 1}
+    assert project.counts() == {"pending": 3, "interrupted": 1}
 
 
 STUCK = """
@@ -181,13 +127,13 @@ def run(recipe, context):
 def test_a_killed_driver_is_continued(disturbed: Project, expected):
     process = disturbed.start("--inline")
     disturbed.await_reports(process, 8)
-    assert disturbed.status()["running"] == 1
+    assert disturbed.counts()["running"] == 1
     process.kill()
     process.communicate()
-    counts = disturbed.status()
+    counts = disturbed.counts()
     assert counts["interrupted"] == 1
     assert "running" not in counts, "nobody runs it any more, and status says so"
-    again = disturbed.run("--inline")
+    again = disturbed.ran("--inline")
     assert again.returncode == 0, again.stdout + again.stderr
     assert disturbed.scores() == expected
     (broken,) = [t for t in disturbed.trials() if len(t.attempts) == 2]
@@ -201,7 +147,7 @@ def test_a_subject_that_kills_the_driver_is_continued(tmp_path: Path, expected):
     project = Project(tmp_path / "killing", fault="kill")
     codes = []
     for _ in range(9):
-        codes.append(project.run("--inline").returncode)
+        codes.append(project.ran("--inline").returncode)
         if codes[-1] == 0:
             break
     assert codes == [-signal.SIGKILL] * 4 + [0]
@@ -211,13 +157,13 @@ def test_a_subject_that_kills_the_driver_is_continued(tmp_path: Path, expected):
 def test_two_runs_at_once(disturbed: Project):
     first = disturbed.start("--inline")
     disturbed.await_reports(first, 1)
-    second = disturbed.run("--inline")
+    second = disturbed.ran("--inline")
     assert second.returncode == 2
     assert f"pid {first.pid}" in second.stderr
     assert "Traceback" not in second.stderr
     output, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, output
-    assert disturbed.status() == {"done": 4}
+    assert disturbed.counts() == {"done": 4}
     assert {len(t.attempts) for t in disturbed.trials()} == {1}
 
 
@@ -250,7 +196,7 @@ def test_a_really_full_disk_ends_with_a_clear_error(tmp_path: Path):
         pytest.skip("cannot mount a tmpfs here")
     try:
         project = Project(tmp_path / "full")
-        found = project.run("--inline", "--workspace", str(mount / "w"))
+        found = project.ran("--inline", "--workspace", str(mount / "w"))
     finally:
         subprocess.run(["umount", str(mount)], check=True)
     assert found.returncode == 2
@@ -265,7 +211,7 @@ class TestRay:
     ):
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # joining takes --ray-address, said aloud
         project = Project(tmp_path / "killing", fault="kill")
-        done = project.run("--parallel", "2")
+        done = project.ran("--parallel", "2")
         assert done.returncode == 0, done.stdout + done.stderr
         assert project.scores() == expected
         for trial in project.trials():
@@ -281,10 +227,10 @@ class TestRay:
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130, output
-        counts = disturbed.status()
+        counts = disturbed.counts()
         assert set(counts) <= {"killed", "pending", "done"}
         assert 1 <= counts["killed"] <= 2
-        again = disturbed.run("--parallel", "2")
+        again = disturbed.ran("--parallel", "2")
         assert again.returncode == 0, again.stdout + again.stderr
         assert disturbed.scores() == expected
         assert not list(disturbed.workspace.cache.iterdir()), "Ray's scratch is removed"
@@ -294,7 +240,7 @@ class TestRay:
         disturbed.await_reports(process, 3)
         process.kill()
         process.communicate()
-        assert disturbed.status().get("interrupted", 0) >= 1
-        again = disturbed.run("--inline")
+        assert disturbed.counts().get("interrupted", 0) >= 1
+        again = disturbed.ran("--inline")
         assert again.returncode == 0, again.stdout + again.stderr
         assert disturbed.scores() == expected
