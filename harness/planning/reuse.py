@@ -8,11 +8,13 @@ from typing import Any
 
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History, TrialHistory
-from harness.plan import PlannedTrial
+from harness.plan import PlannedTrial, PlanState
 from harness.trial import Trial
 from harness.workspace import Workspace
 
 MAX_FILES = 3
+Judged = tuple[Trial, PlanState, str]
+"""The trial that counts, its state, and the reason."""
 
 
 @dataclass
@@ -37,41 +39,40 @@ class Recorded:
         is that recorded trial, so that accepting it finds its result under its own key; once it is
         superseded, the next plan holds the trial with the data of today.
         """
-        return self._judged(trial, prints).model_copy(update={"fingerprints": prints})
+        counting, state, why = self._judged(trial, prints)
+        return PlannedTrial(trial=counting, state=state, why=why, fingerprints=prints)
 
-    def _judged(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
+    def _judged(self, trial: Trial, prints: Fingerprints) -> Judged:
         known = self.history.trials.get(trial.key)
         complete = known.complete if known else None
         if known is not None and complete is not None:
-            return self._complete(trial, known, complete, prints)
+            return trial, *self._complete(trial, known, complete, prints)
         if known is not None and known.state == "running" and self._claimed(trial.key):
-            return PlannedTrial(trial=trial, state="running", why="another driver runs it")
+            return trial, "running", "another driver runs it"
         other = self._other_data(trial)
         if other is not None:
-            why = f"data changed since it was recorded as {other.key}"
-            return PlannedTrial(trial=other, state="stale", why=why)
-        return PlannedTrial(trial=trial, state="new", why=_last_end(known))
+            return other, "stale", f"data changed since it was recorded as {other.key}"
+        return trial, "new", _last_end(known)
 
     def _complete(
         self, trial: Trial, known: TrialHistory, complete: Attempt, prints: Fingerprints
-    ) -> PlannedTrial:
+    ) -> tuple[PlanState, str]:
         assert complete.closed is not None
         if complete.opened.code != prints.code:
             changed = changed_files(complete.opened.code_files, prints.code_files)
-            return PlannedTrial(trial=trial, state="stale", why=changed or "code changed")
+            return "stale", changed or "code changed"
         if complete.closed.state == "diverged":
-            return PlannedTrial(trial=trial, state="reuse", why="diverged")
+            return "reuse", "diverged"
         last = complete.closed.step
         steps = {m.step for m in known.measured(prints.protocol)}
         lacking = [s for s in self.measure_at if s not in steps and s <= last]
         if steps and not lacking:
-            return PlannedTrial(trial=trial, state="reuse")
+            return "reuse", ""
         if any(step < last for step in lacking):  # only the student of the last cycle is kept
-            why = f"not measured at cycle {', '.join(str(s) for s in lacking)}"
-            return PlannedTrial(trial=trial, state="new", why=why)
+            return "new", f"not measured at cycle {', '.join(str(s) for s in lacking)}"
         if self.measures and trial.kind != "reference" and self._student_kept(complete):
-            return PlannedTrial(trial=trial, state="measure", why="protocol not yet run")
-        return PlannedTrial(trial=trial, state="new", why="protocol not yet run, student not kept")
+            return "measure", "protocol not yet run"
+        return "new", "protocol not yet run, student not kept"
 
     def _student_kept(self, attempt: Attempt) -> bool:
         assert attempt.closed is not None

@@ -56,56 +56,50 @@ def trials_of(
         The trials, and the digests of each reference row by its name.
     """
     ordered = sorted(arms, key=lambda arm: not arm.baseline)
-    data = {arm.name: _data(study, subject, arm, prints[arm.name]) for arm in arms}
-    keys = {}
+    keyed: dict[tuple[str, int], tuple[str, str]] = {}
     for arm in arms:
         recipe = arm.canonical_recipe()
-        for digest in dict.fromkeys(data[arm.name].values()):
-            same = [r for r, own in data[arm.name].items() if own == digest]
-            made = keys_of(recipe, same, digest)
-            keys.update({(arm.name, replicate): key for replicate, key in made.items()})
+        for digest, same in _replicates(study, subject, arm, prints[arm.name]).items():
+            for replicate, key in keys_of(recipe, same, digest).items():
+                keyed[arm.name, replicate] = key, digest
     rows, of_rows = _references(study, subject, ordered)
     trials = [
         Trial(
-            key=keys[arm.name, replicate],
+            key=keyed[arm.name, replicate][0],
             arm=arm.name,
             levels=arm.levels,
             replicate=replicate,
             recipe=arm.recipe,
-            data=data[arm.name][replicate],
+            data=keyed[arm.name, replicate][1],
         )
         for replicate in range(study.replicates)
         for arm in ordered
-        if replicate in data[arm.name]
+        if (arm.name, replicate) in keyed
     ]
-    first = ordered[0]
-    return rows + trials + _reruns(study, first, data[first.name]), of_rows
+    return rows + trials + _reruns(study, [t for t in trials if t.arm == ordered[0].name]), of_rows
 
 
-def _data(study: Study, subject: Subject, arm: Arm, prints: Fingerprints) -> dict[int, str]:
-    """Replicate -> data digest, for the replicates there are."""
-    found = ((r, data_of(subject, arm.recipe, r, prints)) for r in range(study.replicates))
-    return {replicate: digest for replicate, digest in found if digest is not None}
+def _replicates(
+    study: Study, subject: Subject, arm: Arm, prints: Fingerprints
+) -> dict[str, list[int]]:
+    """Data digest -> the replicates that have it; a subject may have other data for each."""
+    if not hasattr(subject, "data_of"):
+        return {prints.data: list(range(study.replicates))}
+    found: dict[str, list[int]] = {}
+    for replicate in range(study.replicates):
+        digest = data_of(subject, arm.recipe, replicate, prints)
+        if digest is not None:
+            found.setdefault(digest, []).append(replicate)
+    return found
 
 
-def _reruns(study: Study, arm: Arm, data: Mapping[int, str]) -> list[Trial]:
+def _reruns(study: Study, repeated: Sequence[Trial]) -> list[Trial]:
     """Same-seed repetitions of the baseline (else the first arm), spread over its replicates."""
-    replicates = sorted(data)
     found = []
-    for number in range(1, study.reruns + 1 if replicates else 1):
-        replicate = replicates[(number - 1) % len(replicates)]
-        found.append(
-            Trial(
-                key=key_of(arm.recipe, replicate, data[replicate], "rerun", number),
-                kind="rerun",
-                arm=arm.name,
-                levels=arm.levels,
-                replicate=replicate,
-                rerun=number,
-                recipe=arm.recipe,
-                data=data[replicate],
-            )
-        )
+    for number in range(1, study.reruns + 1 if repeated else 1):
+        trial = repeated[(number - 1) % len(repeated)]
+        key = key_of(trial.recipe, trial.replicate, trial.data, "rerun", number)
+        found.append(trial.model_copy(update={"key": key, "kind": "rerun", "rerun": number}))
     return found
 
 
