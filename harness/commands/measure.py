@@ -63,7 +63,7 @@ def command(
     from harness.errors import HarnessError
     from harness.run import run
     from harness.running import summary
-    from harness.stranger_study import labels_of, strangers_of
+    from harness.subjects.stranger_study import labels_of, strangers_of
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
 
@@ -109,7 +109,7 @@ def _write(
     """Check every checkpoint, then make the study file or add to it."""
     from harness import subjects
     from harness.errors import HarnessError
-    from harness.stranger_file import StrangerFile
+    from harness.subjects.stranger_file import StrangerFile
     from harness.subjects.students import examined
     from harness.workspace import project_of
 

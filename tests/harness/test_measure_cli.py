@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from harness import cli
 from harness.commands.answered import answered
 from harness.errors import HarnessError
-from harness.stranger_study import Stranger, labels_of, numbered, strangers_of
 from harness.study import load
+from harness.subjects.stranger_study import Stranger, labels_of, numbered, strangers_of
 
 
 def _student(folder: Path, score: float) -> Path:

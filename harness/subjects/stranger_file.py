@@ -12,8 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from harness.errors import HarnessError
-from harness.stranger_study import Stranger, numbered, place, study_of
 from harness.study import load
+from harness.subjects.stranger_study import Stranger, numbered, place, study_of
 from harness.subjects.students import content_digest
 from harness.workspace import project_of
 
