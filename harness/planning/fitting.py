@@ -7,7 +7,7 @@ cost nothing again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,15 +19,15 @@ from harness.errors import HarnessError
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
 from harness.planning.attainable import planned_contrast
-from harness.planning.enumeration import everything_on, most_combinations
+from harness.planning.enumeration import most_combinations
 from harness.planning.fraction import NoFractionError
 from harness.planning.matching import match
-from harness.planning.trial_order import fingerprints_of
-from harness.study import DESIGNS, Study
-from harness.study_file.levels import find
+from harness.planning.trial_order import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
+from harness.planning.variants import variants
+from harness.study import Study
 from harness.study_file.nearest import nearest
 from harness.study_file.where import WhereError
-from harness.trial import Arm, keys_of
+from harness.trial import Arm
 from harness.workspace import project_of
 
 MOST_ARMS = 2_000
@@ -110,7 +110,7 @@ def fitting(study: Study, plan: Plan, history: History, limit: Limit) -> list[Fi
     subject = subjects.load(study.subject, project=project_of(study.file))
     seen: set[frozenset[bytes]] = set()
     found = []
-    for variant, levels in _variants(study):
+    for variant, levels in variants(study):
         try:
             if most_combinations(variant) > MOST_ARMS:
                 continue
@@ -160,62 +160,6 @@ def _detects(contrast: PlannedContrast) -> str:
     return least + aliases
 
 
-def _variants(study: Study) -> Iterator[tuple[Study, str]]:
-    """The study's own design, then the others it has the settings for; all levels, then named."""
-    for levels, base in (("all", study), ("named", _thinned(study))):
-        if base is None:
-            continue
-        yield base, levels
-        for design in DESIGNS:
-            if design in ("zip", "explicit") or not _settled(base, design):
-                continue
-            for resolution in (3, 4, 5) if design == "fractional" else (None,):
-                made = {"design": design, "resolution": resolution}
-                if made != {"design": study.design, "resolution": study.resolution}:
-                    yield base.model_copy(update=made), levels
-
-
-def _settled(study: Study, design: str) -> bool:
-    """Whether the file says all that a design needs."""
-    levels = study.levels()
-    if design in ("one_factor", "pairs"):
-        return bool(study.baseline)
-    if design == "leave_one_out":
-        if not all(factor.has_off for factor in study.factors.values()):
-            return False
-        return bool(study.baseline) or everything_on(study.factors, levels).keys() == levels.keys()
-    return design != "fractional" or all(len(own) == 2 for own in levels.values())
-
-
-def _thinned(study: Study) -> Study | None:
-    """The study with the levels that contrasts and baseline name; None if those are all.
-
-    A factor that no contrast names keeps all of its levels: contrasts are averaged over them.
-    """
-    if not study.contrasts or study.design in ("zip", "explicit"):
-        return None
-    named: dict[str, set[str]] = {factor: set() for factor in study.factors}
-    for side in (study.baseline, *(s for c in study.contrasts for s in (c.a, c.b, c.at))):
-        for name, value in side.items():
-            level = find(study.levels()[name], value)
-            named[name] |= {level.label} if level else set()
-    factors = {}
-    for name, factor in study.factors.items():
-        own = study.levels()[name]
-        judged = any(name in side for c in study.contrasts for side in (c.a, c.b, c.at))
-        kept = [v.index for label, v in own.items() if label in named[name] or not judged]
-        written = factor.levels
-        levels = (
-            {k: v for k, v in written.items() if k in kept}
-            if isinstance(written, dict)
-            else [v for i, v in enumerate(written) if i in kept]
-        )
-        factors[name] = factor.model_copy(update={"levels": levels})
-    if all(len(factors[f].levels) == len(study.factors[f].levels) for f in factors):
-        return None
-    return study.model_copy(update={"factors": factors})
-
-
 def _fit(
     study: Study,
     levels: str,
@@ -227,22 +171,23 @@ def _fit(
     affordable: int,
 ) -> Fit:
     prints = fingerprints_of(study, subject, arms)
-    keys = {
-        (arm.name, r): key
-        for arm in arms
-        for r, key in keys_of(
-            arm.canonical_recipe(), range(MOST_REPLICATES), prints[arm.name].data
-        ).items()
-    }
+    keyed = keyed_trials(subject, arms, prints, MOST_REPLICATES)
+    keys = {place: key for place, (key, _) in keyed.items()}
     protocol = plan.fingerprints.protocol
-    trials = sum(t.trial.kind == "reference" and t.state != "reuse" for t in plan.trials)
-    replicates = 0
-    for r in range(MOST_REPLICATES):
-        more = sum(not _there(history, keys[arm.name, r], protocol) for arm in arms)
-        if trials + more > affordable and r >= FEWEST_REPLICATES:
+    references = sum(t.trial.kind == "reference" and t.state != "reuse" for t in plan.trials)
+
+    def missing(found: Iterable[str]) -> int:
+        return sum(not _there(history, key, protocol) for key in found)
+
+    replicates = trials = 0
+    once = references
+    for r in range(1 + max((r for _, r in keys), default=0)):
+        once += missing(keys[arm.name, r] for arm in arms if (arm.name, r) in keys)
+        again = rerun_keys(study.reruns, ordered_arms(arms)[0], keyed, r + 1)
+        total = once + missing(key for _, key in again)
+        if total > affordable and r >= FEWEST_REPLICATES:
             break
-        trials += more
-        replicates = r + 1
+        replicates, trials = r + 1, total
     chosen = study.model_copy(update={"replicates": replicates})
     made = layout(chosen, subject)
     recipes = {arm.name: arm.recipe for arm in arms}
@@ -277,4 +222,7 @@ def _fit(
 
 def _there(history: History, key: str, protocol: str) -> bool:
     known = history.trials.get(key)
-    return known is not None and bool(known.measured(protocol))
+    complete = known.complete if known else None
+    if known is None or complete is None or complete.closed is None:
+        return False
+    return complete.closed.state == "diverged" or bool(known.measured(protocol))

@@ -55,13 +55,8 @@ def trials_of(
     Returns:
         The trials, and the digests of each reference row by its name.
     """
-    ordered = sorted(arms, key=lambda arm: not arm.baseline)
-    keyed: dict[tuple[str, int], tuple[str, str]] = {}
-    for arm in arms:
-        recipe = arm.canonical_recipe()
-        for digest, same in _replicates(study, subject, arm, prints[arm.name]).items():
-            for replicate, key in keys_of(recipe, same, digest).items():
-                keyed[arm.name, replicate] = key, digest
+    ordered = ordered_arms(arms)
+    keyed = keyed_trials(subject, arms, prints, study.replicates)
     rows, of_rows = _references(study, subject, ordered)
     trials = [
         Trial(
@@ -76,30 +71,60 @@ def trials_of(
         for arm in ordered
         if (arm.name, replicate) in keyed
     ]
-    return rows + trials + _reruns(study, [t for t in trials if t.arm == ordered[0].name]), of_rows
+    again = rerun_keys(study.reruns, ordered[0], keyed, study.replicates)
+    first = {t.replicate: t for t in trials if t.arm == ordered[0].name}
+    reruns = [
+        first[replicate].model_copy(update={"key": key, "kind": "rerun", "rerun": number})
+        for number, (replicate, key) in enumerate(again, 1)
+    ]
+    return rows + trials + reruns, of_rows
 
 
-def _replicates(
-    study: Study, subject: Subject, arm: Arm, prints: Fingerprints
-) -> dict[str, list[int]]:
-    """Data digest -> the replicates that have it; a subject may have other data for each."""
-    if not hasattr(subject, "data_of"):
-        return {prints.data: list(range(study.replicates))}
-    found: dict[str, list[int]] = {}
-    for replicate in range(study.replicates):
-        digest = data_of(subject, arm.recipe, replicate, prints)
-        if digest is not None:
-            found.setdefault(digest, []).append(replicate)
+def ordered_arms(arms: Sequence[Arm]) -> list[Arm]:
+    """The baseline first, the others as they come."""
+    return sorted(arms, key=lambda arm: not arm.baseline)
+
+
+def keyed_trials(
+    subject: Subject, arms: Sequence[Arm], prints: Mapping[str, Fingerprints], replicates: int
+) -> dict[tuple[str, int], tuple[str, str]]:
+    """(arm name, replicate) -> key and data digest, of the trials there are: perhaps not all."""
+    found = {}
+    for arm in arms:
+        recipe = arm.canonical_recipe()
+        for digest, same in _replicates(replicates, subject, arm, prints[arm.name]).items():
+            for replicate, key in keys_of(recipe, same, digest).items():
+                found[arm.name, replicate] = key, digest
     return found
 
 
-def _reruns(study: Study, repeated: Sequence[Trial]) -> list[Trial]:
-    """Same-seed repetitions of the baseline (else the first arm), spread over its replicates."""
-    found = []
-    for number in range(1, study.reruns + 1 if repeated else 1):
-        trial = repeated[(number - 1) % len(repeated)]
-        key = key_of(trial.recipe, trial.replicate, trial.data, "rerun", number)
-        found.append(trial.model_copy(update={"key": key, "kind": "rerun", "rerun": number}))
+def rerun_keys(
+    reruns: int, arm: Arm, keyed: Mapping[tuple[str, int], tuple[str, str]], replicates: int
+) -> list[tuple[int, str]]:
+    """Replicate and key of each same-seed repetition, spread over the replicates of an arm.
+
+    Args:
+        reruns: how many.
+        arm: the baseline, else the first arm.
+        keyed: from `keyed_trials`.
+        replicates: how many replicates the study has.
+    """
+    there = [r for r in range(replicates) if (arm.name, r) in keyed]
+    spread = [(n, there[(n - 1) % len(there)]) for n in range(1, reruns + 1 if there else 1)]
+    return [(r, key_of(arm.recipe, r, keyed[arm.name, r][1], "rerun", n)) for n, r in spread]
+
+
+def _replicates(
+    replicates: int, subject: Subject, arm: Arm, prints: Fingerprints
+) -> dict[str, list[int]]:
+    """Data digest -> the replicates that have it; a subject may have other data for each."""
+    if not hasattr(subject, "data_of"):
+        return {prints.data: list(range(replicates))}
+    found: dict[str, list[int]] = {}
+    for replicate in range(replicates):
+        digest = data_of(subject, arm.recipe, replicate, prints)
+        if digest is not None:
+            found.setdefault(digest, []).append(replicate)
     return found
 
 

@@ -106,6 +106,18 @@ def test_gpu_hours_count_gpus_not_parallel_trials(tmp_path: Path):
     assert (full.trials, full.gpu_hours) == (96, pytest.approx(4.8)), "0.05 GPU-h a trial"
 
 
+def test_reruns_and_divergences_cost_what_the_plan_says(tmp_path: Path):
+    made = study(tmp_path, BODY + "reruns: 3\n")
+    history = History()
+    for number, item in enumerate(plan(made).trials):
+        if item.trial.replicate == 0 and item.trial.kind == "trial":
+            add_run(history, item.trial, seconds=360.0, state="diverged" if number == 1 else "done")
+    found = fits(made, "hours=5", history)["full", "all"]
+    text = BODY.replace("replicates: 2", f"replicates: {found.replicates}") + "reruns: 3\n"
+    assert found.trials == plan(study(tmp_path, text), history).cost.trials
+    assert found.trials == 24 * (found.replicates - 1) + 3
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
