@@ -76,9 +76,6 @@ class Plan(BaseModel):
         default_factory=dict, description="Mixture path -> arm -> resolved shares, where they vary."
     )
 
-    data: dict[str, str] = Field(
-        default_factory=dict, description="Arm -> its data digest, where not `fingerprints.data`."
-    )
     fraction: Confounded | None = Field(None, description="For design fractional.")
     alpha: float = Field(0.05, description="Error rate of the planned contrasts: the frozen one.")
     frozen_at: float | None = Field(None, description="Unix time of the study's first run.")
@@ -223,7 +220,6 @@ def make_plan(
         not_here=not_here(study, subject, (arm.recipe for arm in made.arms)),
         design=study.design,
         mixtures=shares,
-        data={name: p.data for name, p in prints.items() if p.data != own.data},
         fraction=_confounded(study),
         **_frozen(study, frozen),
         amendments=amendments(study, [arm.name for arm in made.arms], history),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.analyse.observed import contributing
 from harness.code_files import differing
+from harness.contract import Fingerprints
 from harness.journal import Attempt, History
 from harness.plan import Plan
 
@@ -19,6 +20,10 @@ MOST = 5
 class _Trial:
     key: str
     attempts: tuple[Attempt, ...]
+
+    @property
+    def data(self) -> str:
+        return self.attempts[0].opened.trial.data
 
     def codes(self) -> tuple[str, ...]:
         return tuple(a.opened.code for a in self.attempts)
@@ -69,25 +74,28 @@ def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]
     return found
 
 
-def beside(plan: Plan, history: History, trials: Mapping[str, str]) -> list[str]:
+def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
     """What else differs between the trials of one contrast: data, and the cycle measured last.
 
     Args:
         plan: the plan, for the data that the files stand for now.
         history: where the trials are recorded.
-        trials: key of a compared trial to its arm.
+        trials: keys of the compared trials.
     """
     protocol = plan.fingerprints.protocol
+    today = _today(plan)
     digests: dict[str, Counter[str]] = {}
+    old: Counter[bool] = Counter()
     steps: Counter[int] = Counter()
     for trial in _gather(history, trials, protocol):
-        done = trial.attempts[0]
-        digests.setdefault(trials[trial.key], Counter())[done.opened.trial.data] += 1
+        now = today[trial.key].data
+        digests.setdefault(now, Counter())[trial.data] += 1
+        old[trial.data != now] += 1
         measured = history.trials[trial.key].measured(protocol)
         steps.update([measured[-1].step] if measured else [])
     found = []
-    old = {a for a, seen in digests.items() if {*seen} != {_data_now(plan, a)}}
-    if any(len(seen) > 1 for seen in digests.values()) or 0 < len(old) < len(digests):
+    # data may differ by arm and replicate, as files say: what is one now must have been one then
+    if any(len(seen) > 1 for seen in digests.values()) or len(old) > 1:
         listed = sum(digests.values(), Counter[str]())
         found.append(
             f"data differs between trials: {_counts(Counter({(d,): n for d, n in listed.items()}))}"
@@ -98,8 +106,9 @@ def beside(plan: Plan, history: History, trials: Mapping[str, str]) -> list[str]
     return found
 
 
-def _data_now(plan: Plan, arm: str) -> str:
-    return plan.data.get(arm, plan.fingerprints.data)
+def _today(plan: Plan) -> dict[str, Fingerprints]:
+    """Key -> what the files stand for now: data per arm and replicate, code per arm."""
+    return {t.trial.key: t.fingerprints or plan.fingerprints for t in plan.trials}
 
 
 def _counts(counter: Counter[tuple[str, ...]]) -> str:
@@ -123,7 +132,7 @@ def _versions(attempts: Iterable[Attempt], most: int = 6) -> list[str]:
 
 def changes_since(plan: Plan, history: History) -> list[str]:
     """Warnings about results that today's files would not make, or that were measured otherwise."""
-    today = {t.trial.key: t.fingerprints or plan.fingerprints for t in plan.trials}
+    today = _today(plan)
     now = plan.fingerprints
     trials = _gather(history, today, now.protocol)
     found = []
@@ -144,12 +153,8 @@ def changes_since(plan: Plan, history: History) -> list[str]:
         found.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"
         )
-    arms = {t.trial.key: t.trial.arm for t in plan.trials if t.trial.kind == "trial"}
-    other = [
-        t
-        for t in trials
-        if t.key in arms and t.attempts[0].opened.trial.data != _data_now(plan, arms[t.key])
-    ]
+    counted = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
+    other = [t for t in trials if t.key in counted and t.data != today[t.key].data]
     if other:
         found.append(
             f"{len(other)} of {len(trials)} results were trained on other data than the files now"

@@ -211,8 +211,8 @@ def _verdict(
         notes.append(ols_note(planned.weights, planned.aliases))
     keys = observed.keys(weights)
     notes += [*planned.confounded, *guard.confounds(history, keys, plan.fingerprints.protocol)]
-    arms = {t.key: arm for arm in weights for t in observed.trials.get(arm, {}).values()}
-    notes += guard.beside(plan, history, arms)
+    compared = [t.key for arm in weights for t in observed.trials.get(arm, {}).values()]
+    notes += guard.beside(plan, history, compared)
     if alone := plan.unpartnered(planned):
         notes.append(f"arms without a partner, left out: {', '.join(alone)}")
     ruling = Ruling(

@@ -135,7 +135,10 @@ def _spread(
     """Standard deviation of the per-replicate difference, and the replicates it rests on."""
     found = []
     for replicate in range(replicates):
-        values = {arm: _value(history, keys[arm, replicate], metric, protocol) for arm in weights}
+        held = {
+            arm: keys.get((arm, replicate), "") for arm in weights
+        }  # perhaps not all arms have it
+        values = {arm: _value(history, key, metric, protocol) for arm, key in held.items()}
         if weights and all(value is not None for value in values.values()):
             found.append(sum(weights[arm] * (value or 0.0) for arm, value in values.items()))
     if len(found) < MIN_PAIRS:

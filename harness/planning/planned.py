@@ -29,7 +29,8 @@ class PlannedTrial(_Frozen):
         None,
         exclude=True,
         repr=False,
-        description="Its own surroundings; arms may run different source files. None: the plan's.",
+        description="Its own surroundings: arms may run different source files, and replicates may "
+        "have different data. None: the plan's.",
     )
 
 

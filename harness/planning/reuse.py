@@ -37,8 +37,11 @@ class Recorded:
 
         Where the same recipe and replicate were recorded with other data, the trial of the result
         is that recorded trial, so that accepting it finds its result under its own key; once it is
-        superseded, the next plan holds the trial with the data of today.
+        superseded, the next plan holds the trial with the data of today. The fingerprints say the
+        data of today in either case.
         """
+        if prints.data != trial.data:  # which differs between the replicates of an arm
+            prints = prints.model_copy(update={"data": trial.data})
         counting, state, why = self._judged(trial, prints)
         return PlannedTrial(trial=counting, state=state, why=why, fingerprints=prints)
 

@@ -85,12 +85,14 @@ def run_smoke(
 
 
 def chosen(plan: Plan) -> list[PlannedTrial]:
-    """First replicate of the baseline and of the first and last other arm of the design.
+    """First replicate there is of the baseline and of the first and last other arm of the design.
 
     References are no arms; they are made by the run itself, first.
     """
-    trials = [t for t in plan.trials if t.trial.kind == "trial" and t.trial.replicate == 0]
-    by_arm = {t.trial.arm: t for t in trials}
-    baseline = [arm.name for arm in plan.arms if arm.baseline]
-    others = [arm.name for arm in plan.arms if not arm.baseline]
+    by_arm: dict[str, PlannedTrial] = {}
+    for planned in plan.trials:
+        if planned.trial.kind == "trial":
+            by_arm.setdefault(planned.trial.arm, planned)
+    baseline = [arm.name for arm in plan.arms if arm.baseline and arm.name in by_arm]
+    others = [arm.name for arm in plan.arms if not arm.baseline and arm.name in by_arm]
     return [by_arm[name] for name in dict.fromkeys([*baseline, *others[:1], *others[-1:]])]
