@@ -80,6 +80,7 @@ class Opened(_Record):
         default_factory=dict, description="Python and package versions."
     )
     device: str = Field("", description="Device model.")
+    gpus: float = Field(0.0, description="GPUs it takes; 0 too in records of earlier versions.")
     host: str = ""
     resumed_from: int | None = Field(None, description="Attempt whose checkpoint was copied.")
 

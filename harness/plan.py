@@ -151,6 +151,7 @@ def make_plan(
     from harness.planning.expected import not_here
     from harness.planning.matching import match
     from harness.planning.reuse import Recorded, orphans
+    from harness.planning.spending import spent_gpu_hours
     from harness.planning.trial_order import fingerprints_of, trials_of
     from harness.workspace import project_of
 
@@ -186,7 +187,10 @@ def make_plan(
         )
         for contrast in study.contrasts
     ]
-    estimate = cost.cost_of(study, trials, history, parallel, subject)
+    gone = orphans(history, study.name, {t.key for t in planned} | set(keys.values()))
+    known = {*gone, *(t.trial.key for t in trials)}
+    spent = spent_gpu_hours(study.name, known, history, workspace)
+    estimate = cost.cost_of(study, trials, history, parallel, subject, spent=spent)
     scope = getattr(subject, "scope", None)
     over = cost.budget_warning(study, estimate)
     lost = _lost(frozen)
@@ -215,7 +219,7 @@ def make_plan(
         if scope
         else "",
         cost=estimate,
-        orphans=orphans(history, study.name, {t.key for t in planned} | set(keys.values())),
+        orphans=gone,
         warnings=warnings,
         not_here=not_here(study, subject, (arm.recipe for arm in made.arms)),
         design=study.design,

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.contract import Expected, Subject
@@ -90,17 +90,26 @@ def cost_of(
     history: History,
     parallel: int | None,
     subject: Subject | None = None,
+    *,
+    spent: float = 0.0,
 ) -> Cost:
     """Cost of the trials that `run` would execute: median, and an 80 % interval by quantiles.
 
     Seconds come from finished trials of this plan, else of this study, else of other studies of
     the same subject, unless that can say itself what these would cost (other studies may be of
     another model altogether); the interval is an assumption then.
+
+    Args:
+        study: the study.
+        trials: its plan's, or a share of them.
+        history: what is recorded already.
+        parallel: trials at once; default what fits on this machine.
+        subject: asked where no trial of the study was measured.
+        spent: GPU-hours spent already.
     """
     missing = [t for t in trials if t.state in ("new", "measure")]
     at_once = parallel or parallel_here(study.resources)
     limit = study.budget.gpu_hours if study.budget else None
-    spent = _spent(history, (t.trial.key for t in trials))
     seconds, basis = _measured(study, trials, history)
     if not seconds and subject is not None:
         expected = expected_trials(study, subject, missing)
@@ -232,15 +241,3 @@ def _seconds_of_measuring(history: History) -> float | None:
         if a.opened.mode == "measure" and a.closed is not None and a.closed.state == "done"
     ]
     return statistics.median(found) if found else None
-
-
-def _spent(history: History, keys: Iterable[str]) -> float:
-    """GPU-hours of every closed attempt, failures included."""
-    attempts = [
-        a.closed
-        for key in keys
-        if key in history.trials
-        for a in history.trials[key].ordered
-        if a.closed is not None
-    ]
-    return sum(closed.seconds * closed.gpus for closed in attempts) / _HOUR

@@ -102,7 +102,9 @@ class Cost(_Frozen):
     basis: str = Field("", description="What the estimate rests on.")
     parallel: int = Field(1, description="Trials that run at once.")
     spent_gpu_hours: float = Field(
-        0.0, description="GPU-hours of all attempts made so far, failures included."
+        0.0,
+        description="GPU-hours of all attempts made so far: failures, superseded results and "
+        "trials planned no longer included.",
     )
     budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
 

@@ -100,6 +100,11 @@ def read_reports(folder: Path) -> list[Line]:
     return found
 
 
+def last_told(opened: float, lines: Iterable[Line]) -> float:
+    """Unix time of an attempt's last report; of its opening where it has none since then."""
+    return max([opened, *(line.at for line in lines)])
+
+
 def report_of(content: Mapping[str, Any]) -> Report:
     """A report from its JSON object, null metrics as NaN; estimates without a value are dropped."""
     metrics = {k: math.nan if v is None else v for k, v in content.get("metrics", {}).items()}

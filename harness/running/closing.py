@@ -57,15 +57,16 @@ def interrupted(workspace: Workspace, attempt: Attempt) -> Closed:
     """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
     opened = attempt.opened
     lines = attempts.read_reports(attempts.folder_of(workspace, attempt))
-    last = max((line.at for line in lines), default=opened.at)
+    last = attempts.last_told(opened.at, lines)
     return Closed(
-        at=max(last, opened.at),
+        at=last,
         key=opened.key,
         attempt=opened.attempt,
         nonce=opened.nonce,
         state="killed",
         reason="interrupted: its driver ended without closing it",
-        seconds=max(0.0, last - opened.at),
+        seconds=last - opened.at,
+        gpus=opened.gpus,
         step=max((line.report.step for line in lines), default=0),
         measurements=attempts.measurements(lines),
         artifacts=attempts.kept_artifacts(lines),

@@ -111,6 +111,7 @@ def prepare(
         code_files=fingerprints.code_files,
         environment=environment.versions(),
         device=environment.device_model(gpus > 0),
+        gpus=gpus,
         host=environment.host(),
         resumed_from=previous.opened.attempt if previous is not None and copies else None,
     )

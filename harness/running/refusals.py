@@ -71,7 +71,7 @@ def refuse_over_budget(
     if rerun_stale:
         again = {"state": "new"}
         trials = [t.model_copy(update=again) if t.state == "stale" else t for t in plan.trials]
-        cost = cost_of(study, trials, history, parallel)
+        cost = cost_of(study, trials, history, parallel, spent=cost.spent_gpu_hours)
     over = budget_warning(study, cost)
     if over and cost.trials and not allowed:
         raise BudgetError(

@@ -86,6 +86,7 @@ def add_run(
         Opened(
             at=100.0 * number, key=trial.key, attempt=number, nonce=nonce, study=study_name,
             mode=mode, trial=trial, protocol=protocol, code=code, code_files=code_files or {},
+            gpus=gpus,
         )
     )  # fmt: skip
     if state is None:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.contract import Report
 from harness.errors import HarnessError
 from harness.journal import History
 from harness.planning import cost
 from harness.planning.plan_text import duration, lines_of
+from harness.running.attempts import append_report
 from harness.study import Study
+from harness.workspace import Workspace
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 
 
@@ -82,6 +85,30 @@ def test_cores_that_do_not_exist_are_an_error(tmp_path: Path) -> None:
     made = study(tmp_path, BODY + "resources: {cpus: 4096}\n")
     with pytest.raises(HarnessError, match=r"cpus is 4096 a trial"):
         plan(made)
+
+
+def test_all_that_was_spent_counts_whatever_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "gpus_here", lambda: 4)
+    text = BODY + "resources: {gpus: 0.5}\nbudget: {gpu_hours: 0.4}\n"
+    trials = [item.trial for item in plan(study(tmp_path, text)).trials]
+    history = History()
+    add_run(history, trials[0], seconds=360.0, gpus=0.5)
+    add_run(history, trials[1], seconds=360.0, gpus=0.5, state="failed")
+    gone = next(t for t in trials if t.arm == "x2-warm")  # an orphan of the study below
+    add_run(history, gone, seconds=360.0, gpus=0.5)
+    elsewhere = next(t for t in trials if t.arm == "x2-cool")
+    add_run(history, elsewhere, seconds=360.0, gpus=0.5, study_name="another")
+    add_run(history, trials[2], state=None, gpus=0.5)  # its driver was killed, or is at it
+    fewer = study(tmp_path, text.replace("1.0, 2.0]", "1.0]").replace("x: 2.0", "x: 1.0"))
+    place = Workspace(tmp_path / "workspace")
+    folder = place.trial(trials[2].key) / "attempts" / "1-n1"
+    folder.mkdir(parents=True)
+    append_report(folder, 100.0 + 720.0, Report(step=2))
+    planned = plan(fewer, history)
+    assert planned.cost.spent_gpu_hours == pytest.approx(0.5 * (3 * 360 + 720) / 3600)
+    assert any("GPU-h in all (0.25 spent) of 0.4 GPU-h" in w for w in planned.warnings)
 
 
 # text --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from harness.contract import Report
 from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal import Journal
+from harness.planning import cost
 from harness.running import claims
 from harness.running.driver import Driver
 from harness.running.refusals import StaleError
@@ -98,9 +99,12 @@ def test_out_of_memory_on_a_shared_gpu_gets_the_whole_device(place: Place):
     assert sorted(seen) == [(0.5, 1)] * 4 + [(1.0, 2)] * 4
 
 
-def test_an_interrupted_attempt_is_closed_and_continued(place: Place):
+def test_an_interrupted_attempt_is_closed_and_continued(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
     """As a SIGKILL of the driver leaves it: opened, reported, never closed, claim gone."""
-    made = place.study(KEEPER)
+    monkeypatch.setattr(cost, "gpus_here", lambda: 1)
+    made = place.study(KEEPER + "resources: {{gpus: 0.5}}\n")
 
     class Gone(BaseException):
         pass
@@ -125,6 +129,7 @@ def test_an_interrupted_attempt_is_closed_and_continued(place: Place):
     assert first.closed is not None
     assert (first.closed.state, first.closed.step) == ("killed", 3)
     assert "interrupted" in first.closed.reason
+    assert first.closed.gpus == 0.5, "what it took is spent"
     assert second.opened.resumed_from == 1
     assert second.closed is not None
     assert second.closed.state == "done"
