@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,14 +9,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness import subjects
 from harness.contract import Measurement, Subject
 from harness.executors.base import Executor
+from harness.executors.chosen import ExecutorName, chosen, room
 from harness.executors.deadline import Deadline
 from harness.journal import History, Journal
 from harness.plan import Plan, PlannedTrial
+from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
 from harness.running import announcing, collector, display, refusals, shards
 from harness.running.driver import Driver, Tally
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 RESULTS = "results"
 """Folder beside a study file with recorded journals that count as history."""
 
-ExecutorName = Literal["ray", "inline"]
 Echo = Callable[[str], None]
 
 
@@ -109,25 +109,24 @@ def run(
     project = project_of(study.file)
     subject = subjects.load(study.subject, project=project)  # refuses what breaks the contract
     headline = tuple(name for name, spec in subject.metrics.items() if spec.headline)
-    make = partial(_executor, executor, study, parallel, ray_address, workspace)
+    make = partial(chosen, executor, study.resources, parallel, ray_address, workspace)
     at_once = parallel
     if ray_address is not None and study.budget is not None and study.budget.hours is not None:
-        at_once = _room(make(), study, parallel)  # hours pass as fast as the cluster works
+        at_once = room(make(), study.resources, parallel)  # hours pass as fast as the cluster works
+    mine = partial(_share, shard=shard)
     planned = partial(_planned, study, workspace, at_once, ray_address)
     history, plan = planned()
-    for warning in plan.warnings:
-        echo(f"warning   {warning}")
-    for line in amendment_lines(plan):
-        echo(f"amended   {line}")
-    refusals.refuse_missing(plan)
+    _warn(study, plan, shard, echo)
+    refusals.refuse_missing(plan, mine(plan), rerun_stale)
     if smoke:
         from harness.running.smoke import run_smoke
 
         settings = _settings(study, plan, subject, project)
         return RunResult(run_smoke(plan, settings, workspace, make(), echo), plan)
     refusals.refuse_stale(plan, accept_stale, rerun_stale)
-    refusals.refuse_over_budget(study, plan, history, at_once, rerun_stale, over_budget)
-    mine = partial(_share, shard=shard)
+    refusals.refuse_over_budget(
+        study, subject, plan, mine(plan), history, at_once, rerun_stale, over_budget
+    )
     idle = None if rerun_stale else _nothing_to_run(plan, mine(plan), history, workspace, echo)
     if idle is not None:
         return idle
@@ -147,12 +146,11 @@ def run(
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
-        if todo or not announcing.is_announced(plan, history):
-            announcing.announce(study, plan, journal, history, project)
+        announcing.announce_new(study, plan, journal, history, project, again=bool(todo))
         made = make()
         tell = GuardedTracker(tracker)
         tell.start(plan, history)
-        result = RunResult(0, plan, headline=headline)
+        result, answered = RunResult(0, plan, headline=headline), False
         try:
             if todo:
                 shown = plan.model_copy(update={"trials": mine(plan)})
@@ -173,16 +171,31 @@ def run(
                     finally:
                         made.close()
             if not stop() and stop.notice != signal.SIGTERM:  # which leaves no time for it
+                answered = True
                 with shards.concluding(workspace, study.name, shard):
+                    if shard is not None:  # others may have superseded results since
+                        history, result.plan = planned()
+                        announcing.announce_new(study, result.plan, journal, history, project)
                     _conclude(study, workspace, result, tell)
                     tell.close()
                 if shard is not None:
+                    own = mine(result.plan)
                     now = history_of(study, workspace)
-                    result.left = left_by_others(plan, mine(plan), now, workspace)
+                    result.left = left_by_others(result.plan, own, now, workspace)
         finally:
             result.warnings += tell.close()
-        result.exit_code = _exit_code(result.tally, stop)
+        result.exit_code = _exit_code(result.tally, stop, answered)
     return result
+
+
+def _warn(study: Study, plan: Plan, shard: Shard | None, echo: Echo) -> None:
+    """Print what the plan warns of; a shard is judged by its own share of the hours instead."""
+    whole = budget_warning(study, plan.cost) if shard is not None else ""
+    for warning in plan.warnings:
+        if warning != whole:
+            echo(f"warning   {warning}")
+    for line in amendment_lines(plan):
+        echo(f"amended   {line}")
 
 
 def _nothing_to_run(
@@ -201,9 +214,10 @@ def _nothing_to_run(
     return RunResult(0, plan, report=page)
 
 
-def _exit_code(tally: Tally | None, stop: Interrupts) -> int:
+def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
+    """Interrupted is not finished: after a signal only a run that had all, answer included, is."""
     cut = tally is not None and tally.expired
-    if stop() or (stop.notice is not None and cut):
+    if stop() or (stop.notice is not None and (cut or not answered)):
         return stop.exit_code
     return 1 if tally is not None and tally.incomplete else 0
 
@@ -243,38 +257,11 @@ def _to_run(trials: list[PlannedTrial]) -> list[PlannedTrial]:
     return [t for t in trials if t.state in ("new", "measure", "running")]
 
 
-def _room(executor: Executor, study: Study, parallel: int | None) -> int | None:
-    """Trials at once on the cluster that the executor joins."""
-    room = getattr(executor, "room", None)
-    if room is None:
-        return parallel
-    return int(room(study.resources.cpus, study.resources.gpus))
-
-
 def _counted(plan: Plan, shard: Shard | None, todo: list[PlannedTrial]) -> str:
     counts = Counter(t.state for t in plan.trials)
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
     text = f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {told}"
     return text if shard is None else f"{text}; shard {shard} runs {len(todo)}"
-
-
-def _executor(
-    wanted: ExecutorName | Executor,
-    study: Study,
-    parallel: int | None,
-    address: str | None,
-    workspace: Workspace,
-) -> Executor:
-    if wanted == "inline":
-        from harness.executors.inline import InlineExecutor
-
-        return InlineExecutor(study.resources.cpus)
-    if wanted == "ray":
-        from harness.executors.ray_tune import RayExecutor
-
-        scratch = workspace.cache / "ray" / secrets.token_hex(4)
-        return RayExecutor(scratch, parallel=parallel, address=address)
-    return wanted
 
 
 def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tracker) -> None:

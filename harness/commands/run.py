@@ -105,6 +105,8 @@ def command(
         again += f" --shard {share}" if share else ""
         again += f" --hours {hours:g}" if hours is not None else ""
         again += " --accept-stale" if accept_stale else ""
+        # a shard has superseded its own stale trials only; other shards may not have begun
+        again += " --rerun-stale" if rerun_stale and share else ""
         again += " --over-budget" if over_budget else ""
         echo(f"{'interrupted' if stopped else 'deadline reached'}; continue with: {again}")
     if as_json:

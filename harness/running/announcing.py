@@ -15,7 +15,9 @@ from harness.study import Study
 def is_announced(plan: Plan, history: History) -> bool:
     """True if the latest plan on record is this one."""
     last = history.latest_plan(plan.study)
-    return last is not None and last.digest == plan.digest
+    if last is None or last.digest != plan.digest:
+        return False
+    return {t.key for t in last.trials} == {t.trial.key for t in plan.trials}
 
 
 def is_current(page: Path, plan: Plan, history: History) -> bool:
@@ -27,8 +29,18 @@ def is_current(page: Path, plan: Plan, history: History) -> bool:
     return page.stat().st_mtime >= max(ends, default=0.0)
 
 
-def announce(study: Study, plan: Plan, journal: Journal, history: History, project: Path) -> None:
-    """Record what is planned."""
+def announce_new(
+    study: Study,
+    plan: Plan,
+    journal: Journal,
+    history: History,
+    project: Path,
+    *,
+    again: bool = False,
+) -> None:
+    """Record what is planned; where the latest record says so already, only if told `again`."""
+    if is_announced(plan, history) and not again:
+        return
     file = study.file.resolve()
     record = Planned(
         at=history.now(study.name),

@@ -134,7 +134,8 @@ class Driver:
                 continue
             self._refresh()
             past = self.history.trials.get(key)
-            if self._refreshed and self._done_elsewhere(planned):
+            planned = self._as_it_stands(planned)
+            if planned.state == "reuse":
                 claim.release()
                 self.tally.elsewhere.add(key)
                 self._display.skipped(planned.trial)
@@ -239,14 +240,18 @@ class Driver:
                 folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
                 self._tracker.closed(closed, folder)
 
-    def _done_elsewhere(self, planned: PlannedTrial) -> bool:
-        """True if another driver meanwhile recorded what was missing."""
+    def _as_it_stands(self, planned: PlannedTrial) -> PlannedTrial:
+        """The trial, as what another driver meanwhile recorded of it leaves it to be done."""
+        if not self._refreshed:
+            return planned
         settings = self.settings
         recorded = Recorded(
             self.history, self.workspace, settings.measures, settings.measurement.at
         )
         prints = planned.fingerprints or settings.fingerprints
-        return recorded.judge(planned.trial, prints).state == "reuse"
+        judged = recorded.judge(planned.trial, prints)
+        # stale: made by other code or data than this run's, which is to run it all the same
+        return judged if judged.state in ("reuse", "measure") else planned
 
     def _await_others(self) -> None:
         found = (claims.holder(self._lock(p.trial)) for p in self._waiting)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from harness.contract import Subject
 from harness.errors import HarnessError
 from harness.journal import History
-from harness.plan import Plan
+from harness.plan import Plan, PlannedTrial
 from harness.planning.cost import budget_warning, cost_of
 from harness.study import Study
 
@@ -17,13 +20,19 @@ class BudgetError(HarnessError):
     """What is missing does not fit the study's budget, and the user has not allowed it."""
 
 
-def refuse_missing(plan: Plan) -> None:
+def refuse_missing(plan: Plan, mine: Sequence[PlannedTrial], rerun_stale: bool) -> None:
     """Refuse to start trials whose weights or data are not on this machine.
+
+    Args:
+        plan: the whole plan.
+        mine: the trials of it that this process runs.
+        rerun_stale: whether stale ones are run too; they are superseded before they start.
 
     Raises:
         HarnessError: with everything that is missing.
     """
-    if plan.not_here and plan.missing():
+    started = ("new", "measure", *(("stale",) if rerun_stale else ()))
+    if plan.not_here and any(t.state in started for t in mine):
         raise HarnessError(
             "not here yet, and needed by trials of this study:\n  "
             + "\n  ".join(plan.not_here)
@@ -55,7 +64,9 @@ def refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
 
 def refuse_over_budget(
     study: Study,
+    subject: Subject,
     plan: Plan,
+    mine: Sequence[PlannedTrial],
     history: History,
     parallel: int | None,
     rerun_stale: bool,
@@ -63,18 +74,27 @@ def refuse_over_budget(
 ) -> None:
     """Refuse to start what the study's budget does not hold, in the words of `plan`.
 
+    GPU-hours are judged for the whole study, hours of wall time for `mine`, the trials that this
+    process runs: shards run side by side.
+
     Raises:
         BudgetError: if something would run (stale trials too, with `rerun_stale`), what was spent
             and is expected exceeds the budget, and that is not `allowed`.
     """
-    cost = plan.cost
-    if rerun_stale:
-        again = {"state": "new"}
+    cost = own = plan.cost
+    if rerun_stale or len(mine) < len(plan.trials):
+        again = {"state": "new"} if rerun_stale else {}
         trials = [t.model_copy(update=again) if t.state == "stale" else t for t in plan.trials]
-        cost = cost_of(study, trials, history, parallel, spent=cost.spent_gpu_hours)
-    over = budget_warning(study, cost)
-    if over and cost.trials and not allowed:
+        keys = {t.trial.key for t in mine}
+        others = {"state": "reuse"}
+        share = [t if t.trial.key in keys else t.model_copy(update=others) for t in trials]
+        cost, own = (
+            cost_of(study, part, history, parallel, subject, spent=cost.spent_gpu_hours)
+            for part in (trials, share)
+        )
+    over = budget_warning(study, cost.model_copy(update={"hours": own.hours}))
+    if over and own.trials and not allowed:
         raise BudgetError(
-            f"{over}, with {cost.trials} trials to run. Raise `budget` in {study.file}, plan fewer "
+            f"{over}, with {own.trials} trials to run. Raise `budget` in {study.file}, plan fewer "
             "trials, or say --over-budget. Nothing was started."
         )

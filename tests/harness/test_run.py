@@ -190,6 +190,19 @@ def test_a_budget_is_kept_unless_told_otherwise(place: Place, monkeypatch):
         place.run(more, rerun_stale=True)
 
 
+def test_what_cannot_be_run_again_is_not_superseded(place: Place, monkeypatch):
+    made = place.study()
+    place.run(made)
+    lacking = lambda recipe, protocol: ["weights: fetch them"]  # noqa: E731
+    monkeypatch.setattr(stub, "missing", lacking, raising=False)
+    assert place.run(made).exit_code == 0, "nothing is to run"
+    prints = Fingerprints(data="stub-data", protocol="stub-p", code="other")
+    monkeypatch.setattr(stub, "fingerprints", lambda recipe, protocol: prints)
+    with pytest.raises(HarnessError, match="weights: fetch them"):
+        place.run(made, rerun_stale=True)
+    assert all(t.complete for t in place.trials()), "the old results still count"
+
+
 def test_run_study_gives_the_exit_code(place: Place):
     code = run.run_study(
         place.study(), workspace=place.workspace, executor="inline", tracker=None, echo=print

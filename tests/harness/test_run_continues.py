@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal import Journal
 from harness.planning import cost
-from harness.running import claims
+from harness.running import attempts, claims
 from harness.running.driver import Driver
 from harness.running.refusals import StaleError
 from harness.running.shards import claim_run
 from harness.running.standing import standing_of
 from harness.testing import stub
-from tests.harness.run_place import KEEPER, Dying, Place, Spy, finished_elsewhere, scores
+from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy, finished_elsewhere, scores
 
 
 @pytest.fixture
@@ -246,6 +245,36 @@ def test_a_trial_claimed_by_another_study_is_awaited(place: Place, monkeypatch: 
     assert {len(t.attempts) for t in place.trials()} == {1}
 
 
+def test_a_trial_awaited_is_only_measured_where_the_protocol_alone_is_another(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    text = STUB.replace("testing.stub", "testing.stub_measured")
+    other = Place(place.folder / "elsewhere")
+    other.run(other.study(text))
+    donor = next(t for t in other.trials() if t.ordered[0].opened.trial.kind == "trial")
+    claim = claims.try_claim(claims.trial_lock(place.workspace, donor.key), what="other-study")
+    assert claim is not None
+
+    def finish(driver: Driver) -> None:
+        if claim.path.with_suffix(".json").exists():
+            made = donor.ordered[0]
+            folders = [attempts.folder_of(p.workspace, made) for p in (other, place)]
+            shutil.copytree(*folders)
+            journal = Journal(place.workspace.journal)
+            for record in (made.opened, made.closed):
+                assert record is not None
+                journal.append(record)
+            claim.release()
+
+    monkeypatch.setattr(Driver, "_pause", finish)
+    result = place.run(place.study(text, protocol="noisy"))
+    assert result.exit_code == 0
+    known = place.history().trials[donor.key]
+    assert [a.opened.mode for a in known.ordered] == ["train", "measure"]
+    assert known.measured("stub-noisy")
+    assert known.measured("stub-p") == donor.measured("stub-p")
+
+
 def test_a_trial_let_go_unfinished_is_run(place: Place, monkeypatch: pytest.MonkeyPatch):
     made = place.study()
     key = finished_elsewhere(place)[0].key
@@ -255,37 +284,3 @@ def test_a_trial_let_go_unfinished_is_run(place: Place, monkeypatch: pytest.Monk
     result = place.run(made)
     assert result.tally is not None
     assert result.tally.count("done") == 4
-
-
-def test_a_deadline_ends_trials_at_a_checkpoint_and_the_next_run_continues_them(place: Place):
-    """Each trial takes a second; the deadline falls into the first one."""
-    text = place.study(recipe="{cycles: 20, seconds: 0.05}")
-    whole = finished_elsewhere(place, recipe="{cycles: 20, seconds: 0.05}")
-    result = place.run(text, deadline=time.time() + 0.4)
-    assert result.exit_code == 1
-    assert result.tally is not None
-    assert result.tally.expired
-    (cut,) = place.trials()
-    assert cut.latest is not None
-    closed = cut.latest.closed
-    assert closed is not None
-    assert (closed.state, closed.reason) == ("killed", "deadline")
-    assert 1 <= closed.step < 20
-    log = (place.workspace.trial(cut.key) / "log.txt").read_text()
-    assert log.count("== killed  deadline") == 1
-    done = place.run(text, deadline=time.time() + 3600)
-    assert done.exit_code == 0
-    assert done.tally is not None
-    assert not done.tally.expired
-    first = place.history().trials[cut.key]
-    assert [a.opened.resumed_from for a in first.ordered] == [None, 1]
-    assert f"from step {closed.step}" in "\n".join(place.said)
-    expected = {t.key: t.measured("stub-p")[0].metrics for t in whole}
-    assert {t.key: t.measured("stub-p")[0].metrics for t in place.trials()} == expected
-
-
-def test_past_the_deadline_nothing_starts(place: Place):
-    result = place.run(place.study(), deadline=time.time() - 1)
-    assert result.exit_code == 1
-    assert place.trials() == []
-    assert not list(place.workspace.root.glob("trials/*/attempts/*"))

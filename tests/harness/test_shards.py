@@ -5,12 +5,14 @@ import itertools
 import pytest
 
 from harness.errors import ClaimedError, HarnessError
-from harness.plan import PlannedTrial
+from harness.executors.inline import InlineExecutor
+from harness.plan import PlannedTrial, make_plan
 from harness.running import shards
+from harness.running.refusals import BudgetError
 from harness.running.shards import Shard
 from harness.testing import stub
 from harness.trial import Trial
-from tests.harness.run_place import Place
+from tests.harness.run_place import STUB, Place
 
 
 def trials(arms: int, replicates: int, references: int = 0) -> list[PlannedTrial]:
@@ -151,3 +153,49 @@ def test_each_shard_reruns_its_own_stale_trials(tmp_path, monkeypatch: pytest.Mo
     assert sorted(len(t.attempts) for t in place.trials()) == [1, 1, 2, 2]
     place.run(made, shard=Shard(2, 2), rerun_stale=True)
     assert sorted(len(t.attempts) for t in place.trials()) == [2, 2, 2, 2]
+
+
+def test_a_shard_answers_from_what_the_others_ran_again(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Data changed: the other shard's new results have keys that this one's first plan lacks."""
+    place = Place(tmp_path)
+    made = place.study(STUB.replace("testing.stub", "testing.stub_measured"))
+    place.run(made)
+    monkeypatch.setenv("STUB_DATA", "newer")
+
+    class OtherEndsMeanwhile(InlineExecutor):
+        def run(self, jobs, on_event, stop) -> None:
+            super().run(jobs, on_event, stop)
+            other = place.run(made, shard=Shard(2, 2), rerun_stale=True)
+            assert other.exit_code == 0
+
+    last = place.run(made, shard=Shard(1, 2), rerun_stale=True, executor=OtherEndsMeanwhile())
+    assert last.left == {}
+    assert last.answer is not None
+    rows = [row for row in last.answer.arms if row.kind == "arm"]
+    assert [row.n_done for row in rows] == [2, 2]
+    history = place.history()
+    keys = {key for row in rows for key in row.keys.values()}
+    assert {history.trials[key].ordered[0].opened.trial.data for key in keys} == {"newer"}
+    planned = history.latest_plan("demo")
+    assert planned is not None
+    assert keys <= {t.key for t in planned.trials}, "status counts them too"
+
+
+def test_hours_of_a_budget_are_those_of_the_shard(tmp_path):
+    place = Place(tmp_path)
+    place.run(place.study())
+    more = STUB.replace("replicates: 2", "replicates: 8")
+    planned = make_plan(place.study(more), place.history(), workspace=place.workspace, parallel=1)
+    assert planned.cost.hours
+
+    def within(share: float):
+        return place.study(f"{more}budget: {{{{hours: {share * planned.cost.hours}}}}}\n")
+
+    one_at_a_time = {"parallel": 1}
+    with pytest.raises(BudgetError, match="with 12 trials to run"):
+        place.run(within(0.9), **one_at_a_time)
+    half = Shard(2, 2)  # 8 of the 12 that are missing
+    with pytest.raises(BudgetError, match="with 8 trials to run"):
+        place.run(within(0.6), shard=half, **one_at_a_time)
+    assert place.run(within(0.7), shard=half, **one_at_a_time).exit_code == 0
+    assert not [line for line in place.said if "over budget" in line]
