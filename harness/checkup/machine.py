@@ -1,4 +1,4 @@
-"""Python, packages against what is asked for, torch with its CUDA, and GPUs."""
+"""Python, packages against what is asked for, torch with its CUDA, GPUs and cores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from harness.checkup.finding import Finding, ProbeError, fail, ok, probe, warn
-from harness.planning.cost import gpus_here
+from harness.planning.cost import cpus_here, gpus_here
 from harness.running.environment import DISTRIBUTION
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
@@ -134,3 +134,20 @@ def gpus(wanted: float, elsewhere: bool) -> Finding:
             "run where the GPUs are, check CUDA_VISIBLE_DEVICES, or set resources: {gpus: 0}",
         )
     return ok("gpus", f"{here} here" + (f", {wanted:g} a trial" if wanted else ""))
+
+
+def cores(wanted: float, elsewhere: bool) -> Finding:
+    """CPU cores here against what a trial asks for.
+
+    Args:
+        wanted: cores a trial, fractions allowed.
+        elsewhere: trials run on a cluster, whose cores Ray counts.
+    """
+    here = cpus_here()
+    if wanted > here and not elsewhere:
+        return fail(
+            "cores",
+            f"{here} for this process, a trial asks for {wanted:g}",
+            f"run on a larger machine, or set resources: {{cpus: {here}}}",
+        )
+    return ok("cores", f"{here} here, {wanted:g} a trial")

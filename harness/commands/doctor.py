@@ -36,7 +36,7 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Python, packages, torch and CUDA, GPUs, workspace, Ray and MLflow; say what to mend.
+    """Check Python, packages, torch and CUDA, GPUs, cores, workspace, Ray, MLflow; say what to mend.
 
     Example: stillhouse doctor studies/quickstart/study.yaml
     """
@@ -79,6 +79,7 @@ def _findings(
     if distill:
         yield machine.torch()
     yield machine.gpus(gpus, elsewhere=ray_address is not None)
+    yield machine.cores(cpus, elsewhere=ray_address is not None)
     usable = storage.writable(workspace)
     yield usable
     recorded = services.mlflow(workspace, mlflow)

@@ -127,6 +127,16 @@ def test_gpus_that_are_not_here(monkeypatch):
     assert machine.gpus(2, elsewhere=True).state == "ok"
 
 
+def test_cores_that_are_not_here(monkeypatch):
+    monkeypatch.setattr(machine, "cpus_here", lambda: 2)
+    assert machine.cores(2, elsewhere=False).state == "ok"
+    lacking = machine.cores(64, elsewhere=False)
+    assert lacking.state == "fail"
+    assert "2 for this process, a trial asks for 64" in lacking.found
+    assert "cpus: 2" in lacking.fix
+    assert machine.cores(64, elsewhere=True).state == "ok"
+
+
 def test_a_workspace_that_can_be_used(workspace: Workspace):
     assert storage.writable(workspace).state == "ok"
     assert storage.locking(workspace.root).state == "ok"
