@@ -36,7 +36,7 @@ test-backends: env
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy harness evaluation
+	$(BIN)/mypy harness evaluation recipes
 	$(BIN)/lint-imports
 
 bench: env

@@ -30,7 +30,7 @@ class Ledger:
         def count(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             first = args[0] if args else kwargs["hidden_states"]
             kind = f"{role}.grad" if _grad_enabled(_module) else role
-            self.rows[kind] += int(first.shape[0])  # type: ignore[attr-defined]
+            self.rows[kind] += int(first.shape[0])
             self.calls[kind] += 1
 
         self._handles.append(module.register_forward_pre_hook(count, with_kwargs=True))

@@ -34,7 +34,7 @@ def export(network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str
     if isinstance(network, RoleView):
         save_lora(network, home / LORA)
     else:
-        network.save_pretrained(home / TRANSFORMER)  # type: ignore[operator]
+        network.save_pretrained(home / TRANSFORMER)
     card = {
         "family": recipe.family,
         "model": recipe.model.model_dump(mode="json"),

@@ -60,7 +60,7 @@ def recomputed_numbers(
     folder: Path, step: int, protocol_name: str, cache: Path
 ) -> Mapping[str, float]:
     """Numbers again from what a measurement at that step stored; see `recomputed`."""
-    return recomputed(folder, step, *_world(protocol_name, cache))
+    return recomputed(folder, step, *_world(protocol_name, cache, "cpu"))
 
 
 def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
