@@ -186,9 +186,21 @@ class TrialHistory:
     def complete(self) -> Attempt | None:
         """The attempt whose result counts, or None: latest, done or diverged, not superseded."""
         latest = self.latest
-        if latest is None or latest.closed is None or latest.opened.attempt <= self.superseded_to:
-            return None
-        return latest if latest.closed.state in ("done", "diverged") else None
+        return latest if latest is not None and self._counts(latest) else None
+
+    def complete_under(self, protocol: str) -> Attempt | None:
+        """As `complete`; of a reference row, which is made by measuring, one for each protocol."""
+        any_of = next(iter(self.attempts.values()), None)
+        if any_of is None or any_of.opened.trial.kind != "reference":
+            return self.complete
+        own = [a for a in self.ordered if a.opened.protocol == protocol and self._counts(a)]
+        return own[-1] if own else self.complete
+
+    def _counts(self, attempt: Attempt) -> bool:
+        """Whether it came to a result that is not superseded."""
+        if attempt.closed is None or attempt.opened.attempt <= self.superseded_to:
+            return False
+        return attempt.closed.state in ("done", "diverged")
 
     @property
     def state(self) -> State:
@@ -200,7 +212,7 @@ class TrialHistory:
 
     def measured(self, protocol: str) -> list[MeasuredAt]:
         """Measurements of the counting result under a protocol fingerprint, by step."""
-        done = self.complete
+        done = self.complete_under(protocol)
         if done is None:
             return []
         found: dict[int, MeasuredAt] = {}

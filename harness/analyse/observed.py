@@ -75,7 +75,7 @@ def order_metrics(specs: Mapping[str, MetricSpec], observed: Observed) -> dict[s
 
 def contributing(record: TrialHistory, protocol: str) -> list[Attempt]:
     """Attempts behind a trial's numbers: the one that trained, and those that measured it later."""
-    done = record.complete
+    done = record.complete_under(protocol)
     if done is None:
         return []
     later = [

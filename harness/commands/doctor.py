@@ -36,7 +36,7 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Python, packages, torch and CUDA, GPUs, cores, workspace, Ray, MLflow; say what to mend.
+    """Check Python, packages, torch, CUDA, GPUs, cores, workspace, Ray, MLflow; say what to mend.
 
     Example: stillhouse doctor studies/quickstart/study.yaml
     """

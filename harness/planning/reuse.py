@@ -47,7 +47,7 @@ class Recorded:
 
     def _judged(self, trial: Trial, prints: Fingerprints) -> Judged:
         known = self.history.trials.get(trial.key)
-        complete = known.complete if known else None
+        complete = known.complete_under(prints.protocol) if known else None
         if known is not None and complete is not None:
             return trial, *self._complete(trial, known, complete, prints)
         if known is not None and known.state == "running" and self._claimed(trial.key):

@@ -125,10 +125,18 @@ def _differs(record: Planned, before: Planned | None) -> bool:
 
 
 def counting(known: TrialHistory) -> list[Attempt]:
-    """The complete attempt and later measurements of its student; else the last, if it failed."""
+    """The complete attempt and later measurements of its student; else the last, if it failed.
+
+    Of a reference row the complete attempt of each protocol.
+    """
     done, latest = known.complete, known.latest
-    if done is not None:
-        return [a for a in known.ordered if a is done or _remeasured(a, done)]
+    found = [
+        a
+        for a in known.ordered
+        if a is known.complete_under(a.opened.protocol) or (done and _remeasured(a, done))
+    ]
+    if found:
+        return found
     failed = latest is not None and latest.closed is not None and known.state == "failed"
     return [latest] if latest is not None and failed else []
 

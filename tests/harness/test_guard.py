@@ -9,16 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import model_validator
+from pydantic import TypeAdapter, model_validator
 
 from harness import subjects
 from harness.analyse.answer import Answer, Verdict
 from harness.analyse.answers import answer
 from harness.contract import Fingerprints
 from harness.errors import StudyError
-from harness.journal import History
+from harness.journal import History, Record
 from harness.plan import make_plan
 from harness.planning.plan_text import lines_of
+from harness.report.results import result_files
 from harness.study import Study, load
 from harness.testing import stub, stub_measured
 from tests.harness.run_place import Place
@@ -217,3 +218,24 @@ def test_two_studies_share_their_trials_by_key(place: Place):
     assert all(
         key in result.report.read_text() for keys in shared.values() for key in keys.values()
     )
+
+
+def test_two_protocols_in_one_workspace_each_keep_their_reference_rows(place: Place):
+    first = place.study(BODY)
+    place.run(first)
+    (place.folder / "second").mkdir()
+    text = BODY.replace("name: demo", "name: other").format(protocol="noisy")
+    (place.folder / "second" / "study.yaml").write_text(text)
+    second = load(place.folder / "second")
+    place.run(second)
+    for made in (first, second):
+        planned = make_plan(made, place.history(), workspace=place.workspace)
+        assert {t.state for t in planned.trials} == {"reuse"}
+        rows = [row for row in judged(place, made)[0].arms if row.kind == "reference"]
+        assert [row.n_done for row in rows] == [1, 1]
+        files = result_files(judged(place, made)[0], planned, place.history())
+        exported = History()
+        for line in files["journal.jsonl"].splitlines():
+            exported.add(TypeAdapter(Record).validate_json(line))
+        under = planned.fingerprints.protocol
+        assert all(exported.trials[t.trial.key].measured(under) for t in planned.trials)
