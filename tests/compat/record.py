@@ -40,7 +40,15 @@ contrasts:
   - {id: H1, claim: x helps, a: {part.x: 1.0}, b: {part.x: 0.0}, expect: higher, margin: 0.1}
 """
 FIRST = STUDY.replace("replicates: 3", "replicates: 1").replace("margin: 0.1", "margin: 0.2")
-OTHER = STUDY.replace("name: recorded", "name: shared").replace("protocol: p", "protocol: noisy")
+OTHER = """\
+name: shared
+question: Is what two studies share still read?
+subject: harness.testing.stub_measured
+recipe: {cycles: 3, fault: diverge, fault_replicate: 9}
+factors: {part.x: [0.0, 1.0]}
+replicates: 3
+protocol: noisy
+"""
 
 
 def made(folder: Path) -> None:
