@@ -41,7 +41,7 @@ def command(
         return
     typer.echo(f"workspace {found.root}")
     for standing in standings:
-        for line in _lines(standing, file or Path(standing.study)):
+        for line in _lines(standing, str(file or standing.study_file)):
             typer.echo(line)
     for warning in history.warnings:
         typer.echo(f"warning   {warning}")
@@ -60,7 +60,7 @@ def _name(study: str | None, file: Path | None) -> str:
     return str(content.get("name", file.stem)) if isinstance(content, dict) else file.stem
 
 
-def _lines(standing: Standing, study: Path) -> list[str]:
+def _lines(standing: Standing, study: str) -> list[str]:
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
     lines = [f"{standing.study}  {total} trials: {counted}"]
@@ -81,5 +81,5 @@ def _lines(standing: Standing, study: Path) -> list[str]:
         count for state, count in standing.counts.items() if state not in ("done", "diverged")
     )
     if missing and not standing.running_on:
-        lines.append(f"  next        {program()} run {study}  ({missing} trials to run)")
+        lines.append(f"  next        {program()} run {study or 'STUDY'}  ({missing} trials to run)")
     return lines

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import HarnessError
-from harness.journal import History, TrialHistory
+from harness.journal import History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial
 from harness.running import claims, shards
 from harness.trial import Trial
@@ -52,6 +52,7 @@ class Standing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
+    study_file: str = Field("", description="The file that was run last, if it is still there.")
     workspace: str
     running_on: str = Field("", description="Driver that runs it now, if any.")
     counts: dict[str, int]
@@ -76,12 +77,22 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
     page = workspace.study(study) / "report.html"
     return Standing(
         study=study,
+        study_file=_file_of(latest, workspace),
         workspace=str(workspace.root),
         running_on=shards.holders(workspace, study),
         counts={state: counts[state] for state in ORDER if counts[state]},
         trials=trials,
         report=str(page) if page.is_file() else "",
     )
+
+
+def _file_of(planned: Planned, workspace: Workspace) -> str:
+    """The study's file as one would type it, where the workspace lies in its project."""
+    file = workspace.root.parent / planned.study_file
+    if not planned.study_file or not file.is_file():
+        return ""
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def left_by_others(

@@ -7,6 +7,9 @@ from harness.program import program
 from harness.run import RunResult
 from harness.workspace import Workspace
 
+CAUTIONS = 4
+"""What may make the comparisons unfair, shown before the rest is only counted."""
+
 
 def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str]:
     """The end of a run, line by line.
@@ -28,6 +31,11 @@ def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str
         ]
         if result.answer.scope:
             found.append(f"Claims are about recipes {result.answer.scope}.")
+        # what the plan warned of was said at the start
+        told = [text for text in result.answer.warnings if text not in result.plan.warnings]
+        found += [f"warning    {text}" for text in told[:CAUTIONS]]
+        if len(told) > CAUTIONS:
+            found.append(f"warning    and {len(told) - CAUTIONS} more, in the report")
     tally = result.tally
     if tally is not None and tally.ended:
         states = ("done", "diverged", "failed", "killed")

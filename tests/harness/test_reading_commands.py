@@ -9,6 +9,10 @@ from typer.testing import CliRunner
 
 from harness.commands import logs, run, show, status
 from harness.errors import HarnessError
+from harness.run import RunResult
+from harness.running import summary
+from harness.running.shards import Shard
+from tests.harness.run_place import STUB, Place
 
 STUDY = """\
 name: demo
@@ -77,6 +81,21 @@ def test_run_json_is_one_object_progress_elsewhere(file: Path):
     assert "failed" in found.stderr
 
 
+def warned(result: RunResult, place: Place) -> list[str]:
+    lines = summary.lines(result, tracked=False, workspace=place.workspace)
+    return [line for line in lines if line.startswith("warning")]
+
+
+def test_run_tells_at_its_end_what_makes_comparisons_unfair(tmp_path: Path, monkeypatch):
+    place = Place(tmp_path / "project")
+    text = STUB.replace("testing.stub", "testing.stub_measured")
+    made = place.study(text)
+    assert not warned(place.run(made), place)
+    monkeypatch.setenv("STUB_CODE", "newer")
+    result = place.run(place.study(text), rerun_stale=True, shard=Shard(2, 2))
+    assert any("3 of 6 results were made by other code" in text for text in warned(result, place))
+
+
 def test_status_says_how_it_stands_and_what_to_type(ran, file: Path):
     before = sorted(f for f in file.parent.rglob("*"))
     found = call(status.command, str(file))
@@ -90,7 +109,9 @@ def test_status_says_how_it_stands_and_what_to_type(ran, file: Path):
 def test_status_by_name_from_any_folder(ran, file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir("/")
     place = str(file.parent / "stillhouse-workspace")
-    assert "4 trials" in call(status.command, "demo", "--workspace", place).stdout
+    told = call(status.command, "demo", "--workspace", place).stdout
+    assert "4 trials" in told
+    assert f"run {file.relative_to('/')}  (2 trials to run)" in told, "a name alone cannot be run"
     found = call(status.command, "other", "--workspace", place)
     assert isinstance(found.exception, HarnessError)
     assert "studies there: demo" in str(found.exception)
