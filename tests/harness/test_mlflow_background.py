@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class FakeStore:
 
     def find(self, ident: str) -> Known | None:
         self.calls.append(("find", ident))
-        return self.runs.get(ident)
+        return deepcopy(self.runs.get(ident))
 
     def only(self, ident: str, run_id: str) -> None:
         self.calls.append(("only", ident))
@@ -78,7 +79,7 @@ class FakeStore:
         for _ in self._call("create", write.ident):
             assert write.ident not in self.runs, "created twice"
             self.runs[write.ident] = Known(write.ident, "RUNNING", "", dict(tags), {}, {})
-        return self.runs[write.ident]
+        return deepcopy(self.runs[write.ident])
 
     def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
         self.calls.append(("history", run_id))
@@ -313,6 +314,31 @@ def test_a_resumed_attempt_does_not_double_steps(tmp_path: Path) -> None:
         "done",
         "",
     )
+
+
+def test_a_trial_that_ended_is_forgotten_and_a_retry_goes_on_with_its_run(tmp_path: Path) -> None:
+    """What is known of ended runs would grow with every trial; a retry asks the server instead."""
+    store = FakeStore()
+    tracker, recorder = _recorder(tmp_path, store)
+    trial = recorder.plan.trials[1].trial
+    opened, folder = recorder.open(trial)
+    for step in (1, 2):
+        recorder.report(opened, folder, Report(step=step, metrics={"train/loss": 1 / step}))
+    recorder.close(opened, folder, "killed", {})
+    writer = tracker._background
+    until = time.monotonic() + 30
+    while trial.key in (writer.known or {trial.key}) or trial.key in writer.pending:
+        assert time.monotonic() < until, "the ended trial is still held"
+        time.sleep(0.05)
+    assert store.runs[trial.key].status == "KILLED"
+
+    recorder.whole(trial, attempt=2, first=2)
+    assert tracker.close() == []
+    assert ("find", trial.key) in store.calls
+    assert store.calls.count(("create", trial.key)) == 1
+    losses = [p.step for ident, p in store.rows if ident == trial.key and p.name == "train/loss"]
+    assert losses == [1, 2, 3]
+    assert store.runs[trial.key].status == "FINISHED"
 
 
 def test_an_interrupted_attempt_is_closed_by_the_next_start(tmp_path: Path) -> None:
