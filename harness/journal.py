@@ -243,6 +243,7 @@ class History:
         self.warnings: list[str] = []
         self._early: dict[tuple[str, int, str], Closed] = {}
         self._code_files: dict[str, dict[str, str]] = {}
+        self._environment: dict[str, str] = {}
 
     @classmethod
     @paused()
@@ -272,7 +273,7 @@ class History:
         if isinstance(record, Superseded):
             trial.superseded_to = max(trial.superseded_to, record.attempt)
         elif isinstance(record, Opened):
-            record = self._with_files(record)
+            record = self._shared(record)
             place = (record.attempt, record.nonce)
             if place in trial.attempts:
                 if record.host or not trial.attempts[place].opened.host:
@@ -289,15 +290,17 @@ class History:
             else:  # the file of the driver that closed it was read first
                 self._early[record.key, *place] = record
 
-    def _with_files(self, record: Opened) -> Opened:
-        """With the listing of its code digest, which compact journals hold once, shared by all."""
+    def _shared(self, record: Opened) -> Opened:
+        """With tables that are held once for all records: 4 KiB each, the same in thousands.
+
+        The listing of a code digest is also the only one there is, where a journal is compact.
+        """
         files = self._code_files.get(record.code) or record.code_files
         self._code_files[record.code] = files
-        return (
-            record
-            if record.code_files is files
-            else record.model_copy(update={"code_files": files})
-        )
+        if record.environment != self._environment:
+            self._environment = record.environment
+        shared = {"code_files": files, "environment": self._environment}
+        return record.model_copy(update=shared)
 
     def latest_plan(self, study: str) -> Planned | None:
         """What the study's last `run` planned; None if it never ran."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from harness.running import collector
-from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, remember
+from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, is_trial, remember
 from harness.trackers.store import RefusedError, Store
 
 LINGER_SECONDS = 0.5
@@ -239,6 +239,14 @@ class Background:
         if write.status is not None and write.status != known.status:
             self.store.set_status(known.run_id, write.status, write.end_ms)
             known.status = write.status
+        if known.ended and is_trial(write.ident):
+            self._forget(write.ident)
+
+    def _forget(self, ident: str) -> None:
+        """Let go of what is known of a trial that ended; should more come, the server is asked."""
+        if ident not in self._doubtful and self.known is not None:
+            del self.known[ident]
+            self._uncertain.add(ident)
 
     def _learn_steps(self, write: RunWrite, known: Known) -> None:
         """Ask for the steps of a metric only where the write could repeat one of them."""

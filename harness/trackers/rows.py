@@ -112,6 +112,11 @@ def ident_of(tags: Mapping[str, str]) -> str:
     return "arm/" + tags.get(TAG + "arm", "") if kind in ("arm", ORPHAN) else ""
 
 
+def is_trial(ident: str) -> bool:
+    """True for the run of a trial or reference row: not the study's, nor an arm's."""
+    return ident != STUDY and not ident.startswith("arm/")
+
+
 def filter_of(ident: str) -> str:
     """MLflow's filter for the runs of one identity: the other way round."""
     if ident == STUDY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class FakeStore:
 
     def find(self, ident: str) -> Known | None:
         self.calls.append(("find", ident))
-        return self.runs.get(ident)
+        return deepcopy(self.runs.get(ident))
 
     def only(self, ident: str, run_id: str) -> None:
         self.calls.append(("only", ident))
@@ -62,7 +63,7 @@ class FakeStore:
         for _ in self._call("create", write.ident):
             assert write.ident not in self.runs, "created twice"
             self.runs[write.ident] = Known(write.ident, "RUNNING", "", dict(tags), {}, {})
-        return self.runs[write.ident]
+        return deepcopy(self.runs[write.ident])
 
     def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
         self.calls.append(("history", run_id))

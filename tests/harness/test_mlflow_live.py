@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,31 @@ def test_a_resumed_attempt_does_not_double_steps(tmp_path: Path) -> None:
         "done",
         "",
     )
+
+
+def test_a_trial_that_ended_is_forgotten_and_a_retry_goes_on_with_its_run(tmp_path: Path) -> None:
+    """What is known of ended runs would grow with every trial; a retry asks the server instead."""
+    store = FakeStore()
+    tracker, recorder = recorder_of(tmp_path, store)
+    trial = recorder.plan.trials[1].trial
+    opened, folder = recorder.open(trial)
+    for step in (1, 2):
+        recorder.report(opened, folder, Report(step=step, metrics={"train/loss": 1 / step}))
+    recorder.close(opened, folder, "killed", {})
+    writer = tracker._background
+    until = time.monotonic() + 30
+    while trial.key in (writer.known or {trial.key}) or trial.key in writer.pending:
+        assert time.monotonic() < until, "the ended trial is still held"
+        time.sleep(0.05)
+    assert store.runs[trial.key].status == "KILLED"
+
+    recorder.whole(trial, attempt=2, first=2)
+    assert tracker.close() == []
+    assert ("find", trial.key) in store.calls
+    assert store.calls.count(("create", trial.key)) == 1
+    losses = [p.step for ident, p in store.rows if ident == trial.key and p.name == "train/loss"]
+    assert losses == [1, 2, 3]
+    assert store.runs[trial.key].status == "FINISHED"
 
 
 def test_an_interrupted_attempt_is_closed_by_the_next_start(tmp_path: Path) -> None:
