@@ -9,15 +9,14 @@ import contextlib
 import logging
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from harness.trackers import rows
-from harness.trackers.address import folder_for, on_network, quiet, sqlite_file, tracking_uri
+from harness.trackers import database, rows
+from harness.trackers.address import folder_for, sqlite_file, tracking_uri
 from harness.trackers.live import LiveTracker
 from harness.trackers.pictures import write_pictures
 from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status
@@ -268,36 +267,11 @@ def _translated() -> Iterator[None]:
 
 
 def _prepare_sqlite(file: Path, artifacts: Path) -> Any:
-    """Make the database if it is missing, in one piece; return the engine MLflow will use.
-
-    The tables are made in a temporary file that is renamed when complete: a crash leaves no half
-    made schema, and nobody else ever sees one (processes that race to make it crash).
-    """
-    import sqlalchemy
+    """Make the database if it is missing; return the engine MLflow will use."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     artifacts.mkdir(parents=True, exist_ok=True)
-    if not file.exists() or not file.stat().st_size:
-        for left_over in file.parent.glob(f".{file.name}-making*"):
-            left_over.unlink()
-        temporary = file.with_name(f".{file.name}-making")
-        with quiet():
-            store = SqlAlchemyStore(f"sqlite:///{temporary}", artifacts.as_uri())
-        store.engine.dispose()
-        if not on_network(file.parent):  # write-ahead logs need memory shared by all readers
-            with contextlib.closing(sqlite3.connect(temporary)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-        temporary.replace(file)
-    engine = SqlAlchemyStore(f"sqlite:///{file}", artifacts.as_uri()).engine
-    sqlalchemy.event.listen(engine, "connect", _relax)
-    engine.dispose()
-    return engine
-
-
-def _relax(connection: Any, _record: object) -> None:
-    """Fewer flushes: a power cut may lose the newest rows, which the journal still has."""
-    connection.execute("PRAGMA synchronous=NORMAL")
+    return database.prepared(file, lambda uri: SqlAlchemyStore(uri, artifacts.as_uri()).engine)
 
 
 def schema_of(uri: str) -> tuple[str, str]:

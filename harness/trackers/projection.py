@@ -6,11 +6,9 @@ failed as FAILED, killed as KILLED, an open attempt is RUNNING.
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
 import re
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from harness.analyse.answer import Answer, ArmRow, Verdict
 from harness.contract import Artifact, Report
 from harness.journal import Closed, Opened
 from harness.plan import Plan
+from harness.trackers.provenance import git_commit, user_name
 from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
 from harness.trial import Trial, identity
 
@@ -45,24 +44,6 @@ def metric_name(name: str, headline: Collection[str]) -> str:
     clean = re.sub(r"[^\w\-. /:]", "_", name)
     kept = name in headline or name.startswith((*KEPT_PREFIXES, "more/"))
     return clean if kept else "more/" + clean
-
-
-def git_commit(folder: Path) -> str:
-    """Commit that the project is at; empty without git."""
-    try:
-        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def user_name() -> str:
-    """Login name, `unknown` where there is none (some containers)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 class Projection:

@@ -1,0 +1,111 @@
+"""The records of a journal: what a study planned, how attempts began and ended."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.contract import Artifact, Estimate
+from harness.trial import Trial
+
+State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # later versions may add fields
+
+
+class Frozen(_Record):
+    """What a study said when it was first run: the rest is judged against this for good."""
+
+    at: float = Field(description="Unix time of the first run, seconds.")
+    digest: str
+    study_json: dict[str, Any]
+    arms: list[str] = Field(default_factory=list, description="Names of the arms planned then.")
+    cells: dict[str, str] = Field(
+        default_factory=dict, description="Contrast -> digest of the arms it compares."
+    )
+    lost: bool = Field(
+        False, description="Attempts were recorded, but no plan before them: it was not the first."
+    )
+
+
+class Planned(_Record):
+    """A study was started: its resolved text and every trial it plans (references included)."""
+
+    type: Literal["planned"] = "planned"
+    at: float = Field(description="Unix time, seconds.")
+    study: str
+    digest: str = Field(description="sha256 of the study's canonical JSON.")
+    study_json: dict[str, Any]
+    study_file: str = Field("", description="Path relative to the project.")
+    trials: list[Trial]
+    frozen: Frozen | None = Field(
+        None, description="What the first run froze; every later record carries it along."
+    )
+
+
+class Opened(_Record):
+    """An attempt of a trial began."""
+
+    type: Literal["opened"] = "opened"
+    at: float
+    key: str
+    attempt: int = Field(ge=1)
+    nonce: str
+    study: str
+    mode: Literal["train", "measure"] = "train"
+    trial: Trial
+    protocol: str = Field(description="Protocol fingerprint.")
+    protocol_name: str = ""
+    code: str = Field(description="Code digest.")
+    code_files: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Python and package versions."
+    )
+    device: str = Field("", description="Device model.")
+    gpus: float = Field(0.0, description="GPUs it takes; 0 too in records of earlier versions.")
+    host: str = ""
+    resumed_from: int | None = Field(None, description="Attempt whose checkpoint was copied.")
+
+
+class MeasuredAt(_Record):
+    """Metrics of one measurement: a trial at a step under a protocol fingerprint."""
+
+    step: int
+    metrics: dict[str, float | None] = Field(description="None where the value was not finite.")
+    estimates: list[Estimate] = Field(default_factory=list)
+
+
+class Closed(_Record):
+    """An attempt ended. `done` and `diverged` complete the trial; the others do not."""
+
+    type: Literal["closed"] = "closed"
+    at: float
+    key: str
+    attempt: int
+    nonce: str
+    state: Literal["done", "failed", "diverged", "killed"]
+    reason: str = ""
+    seconds: float = Field(0.0, description="Wall time of the attempt.")
+    gpus: float = 0.0
+    step: int = 0
+    measurements: list[MeasuredAt] = Field(default_factory=list)
+    artifacts: list[Artifact] = Field(
+        default_factory=list, description="Final items, student, panels."
+    )
+    info: dict[str, str] = Field(default_factory=dict)
+
+
+class Superseded(_Record):
+    """Results of a trial's attempts up to `attempt` no longer count (`--rerun-stale`)."""
+
+    type: Literal["superseded"] = "superseded"
+    at: float
+    key: str
+    attempt: int
+    reason: str = ""
+
+
+Record = Planned | Opened | Closed | Superseded
