@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,10 @@ from harness.reproducing.places import Places
 from harness.reproducing.recorded import Recorded, record_of
 from harness.reproducing.restudy import Numbers, Restudied, restudy, with_replicates
 from harness.reproducing.scales import level_for, replicate_band
+from harness.trial import Trial
 from harness.workspace import Workspace
+
+MOST_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Claim:
     replicates: int
     """How many replicates, from the first, give the recorded verdict by themselves."""
     trials: list[Recorded]
+    without: list[str]
+    """Trials of these replicates that have no result to reproduce, with their states."""
 
 
 def reproduce_claim(
@@ -101,16 +106,42 @@ def claim_of(
     made = restudy(planned, history, some.project, workspace, protocol)
     declared = {c.id: c for c in made.plan.contrasts}
     verdict = made.verdicts()[contrast]
-    replicates = smallest(made, contrast)
     arms = declared[contrast].arm_weights()
-    trials = [
-        record_of(t.trial.key, history, places, workspace)
-        for t in made.plan.trials
-        if t.trial.kind == "trial" and t.trial.arm in arms and t.trial.replicate < replicates
-    ]
-    if not trials:
+    if not arms:
         raise NotJudgedError(f"contrast {contrast} has no matched arms, so no trial decides it")
-    return Claim(declared[contrast], verdict, made, replicates, trials)
+    sides = [t.trial for t in made.plan.trials if t.trial.kind == "trial" and t.trial.arm in arms]
+    without = _without_result(sides, history, protocol)
+    if verdict.n == 0:
+        raise NotJudgedError(
+            f"contrast {contrast} has no verdict to reproduce, as no replicate has both sides. "
+            f"Without a result: {_listed(sides, without)}. Run the study first."
+        )
+    replicates = smallest(made, contrast)
+    deciding = [t for t in sides if t.replicate < replicates]
+    trials = [
+        record_of(t.key, history, places, workspace) for t in deciding if t.key not in without
+    ]
+    left = [f"{t.short} ({without[t.key]})" for t in deciding if t.key in without]
+    return Claim(declared[contrast], verdict, made, replicates, trials, left)
+
+
+def _without_result(sides: Sequence[Trial], history: History, protocol: str) -> dict[str, str]:
+    """Key to state of the trials that hold no number of the protocol to compare with."""
+    found = {}
+    for trial in sides:
+        record = history.trials.get(trial.key)
+        state = record.state if record is not None else "pending"
+        if record is None or record.complete is None:
+            found[trial.key] = state
+        elif state == "done" and not record.measured(protocol):
+            found[trial.key] = "not measured under this protocol"
+    return found
+
+
+def _listed(sides: Sequence[Trial], without: Mapping[str, str]) -> str:
+    told = [f"{t.short} ({without[t.key]})" for t in sides if t.key in without]
+    more = f" and {len(told) - MOST_LISTED} more" if len(told) > MOST_LISTED else ""
+    return ", ".join(told[:MOST_LISTED]) + more
 
 
 def smallest(made: Restudied, contrast: str) -> int:
@@ -163,6 +194,7 @@ def _opening(claim: Claim, asked: Asked) -> tuple[list[str], Level]:
     told = [
         f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
         f"{claim.replicates} of {of} replicates give this verdict by themselves",
+        *([f"left out   no result: {', '.join(claim.without)}"] if claim.without else []),
         *opening(list(dict.fromkeys(differences)), [price.line() for price in total]),
         f"level      {rung}: {ladder.WHAT[rung]}",
     ]
@@ -209,13 +241,12 @@ def _fresh(
     claim: Claim, count: int, known: dict[str, Any], workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """New replicates of both sides: their differences against the recorded ones."""
-    arms = [r for r in claim.trials if r.trial.replicate == claim.trials[0].trial.replicate]
+    arms = _one_each(claim)
     known |= {"level": "train", "fresh_seeds": count}
     try:
         known["differences"] = fresh.ready(arms[0])[1]
-        jobs = [(r, trial) for r in arms for trial in fresh.new_trials(r, count)]
-        if len({t.replicate for _, t in jobs}) != count:
-            raise NotJudgedError("the arms of the contrast have different numbers of replicates")
+        first = max(fresh.first_free(recorded) for recorded in arms)  # the arms of a pair share it
+        jobs = [(r, trial) for r in arms for trial in fresh.new_trials(r, count, first)]
     except HarnessError as error:
         return Reproduction(**known, decision="not judged", reason=str(error))
     closed = [r.trained.closed for r in arms]
@@ -234,6 +265,15 @@ def _fresh(
     numbers = [(run.trial, fresh.numbers_of(run)) for run in runs]
     larger = with_replicates(claim.made, numbers, workspace).verdicts()[claim.contrast.id]
     return _fresh_judged(claim, larger, count, known)
+
+
+def _one_each(claim: Claim) -> list[Recorded]:
+    """A recorded trial of each arm; other studies may know the arms by other names."""
+    arm_of = {t.trial.key: t.trial.arm for t in claim.made.plan.trials}
+    found: dict[str, Recorded] = {}
+    for recorded in claim.trials:
+        found.setdefault(arm_of[recorded.key], recorded)
+    return list(found.values())
 
 
 def _fresh_judged(claim: Claim, larger: Verdict, count: int, known: dict[str, Any]) -> Reproduction:

@@ -101,7 +101,10 @@ def with_replicates(
     new: Sequence[tuple[Trial, Mapping[str, float | None]]],
     workspace: Workspace,
 ) -> Restudied:
-    """The study with further replicates, whose trials were run outside of it."""
+    """The study with further replicates, whose trials were run outside of it.
+
+    Replicates between its own and these, which other studies may have run, stay out.
+    """
     from harness.plan import make_plan
 
     top = max(trial.replicate for trial, _ in new)
@@ -112,7 +115,16 @@ def with_replicates(
         history.trials[trial.key] = _made_up(trial, numbers, made)
     plan = make_plan(study, history, workspace=workspace, check_devices=False)
     prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
-    larger = Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+    keys = {trial.key for trial, _ in new}
+    own = made.study.replicates
+    kept = [
+        t
+        for t in plan.trials
+        if t.trial.kind != "trial" or t.trial.replicate < own or t.trial.key in keys
+    ]
+    larger = Restudied(
+        study, plan.model_copy(update={"fingerprints": prints, "trials": kept}), history
+    )
     return larger.judged_on(top + 1)
 
 
