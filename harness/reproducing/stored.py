@@ -19,6 +19,7 @@ from harness.reproducing.judging import Decision
 from harness.reproducing.places import RESULTS
 from harness.reproducing.recorded import Recorded
 from harness.reproducing.restudy import restudy
+from harness.reproducing.surroundings import raised
 from harness.subjects.settings import name_of
 from harness.workspace import Workspace
 
@@ -200,6 +201,9 @@ def _from_items(
         )
     except (OSError, ValueError) as error:
         return [], [f"the trial's stored items are not here: {error}"]
+    except Exception as error:  # a subject may raise anything
+        name = name_of(recorded.subject)
+        return [], [f"subject {name} does not read the trial's stored items: {raised(error)}"]
     return [
         _compared(name, last.metrics[name], value, last.step)
         for name, value in sorted(numbers.items())

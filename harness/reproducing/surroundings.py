@@ -56,14 +56,20 @@ def now(recorded: Recorded, subject: Subject) -> Now:
         beside.append(f"device: {then.device} then, {device} now")
     try:
         marks = _marks(recorded, subject)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # today's subject, an old recipe: it may raise anything
         name = recorded.measurement.protocol
         problem = (
             f"code, data and protocol cannot be compared: subject {name_of(recorded.subject)} has "
-            f"no digests here for this recipe under protocol {name!r}: {error}"
+            f"no digests here for this recipe under protocol {name!r}: {raised(error)}"
         )
         return Now(None, device, versions, [], beside, problem)
     return Now(marks, device, versions, _digests(recorded, marks), beside)
+
+
+def raised(error: Exception) -> str:
+    """The message; with its type where it was not made for users."""
+    made = isinstance(error, ValueError | OSError)
+    return str(error) if made else f"{type(error).__name__}: {error}"
 
 
 def _marks(recorded: Recorded, subject: Subject) -> Fingerprints:

@@ -77,6 +77,23 @@ def test_tables_do_not_ask_what_the_data_are_today(lab, monkeypatch):
     assert "data: " in lab.again("record").reason
 
 
+def test_a_subject_that_does_not_know_an_old_recipe_any_more(ran, monkeypatch):
+    """It raises what it likes: told with its type, never a traceback."""
+
+    def broken(*_):
+        raise KeyError("a field that came later")
+
+    monkeypatch.setattr(stub_measured, "recompute", broken)
+    found = ran.again("tables")
+    assert found.decision == "bit-equal"
+    assert "KeyError: 'a field that came later'" in found.reason
+    monkeypatch.setattr(stub_measured, "fingerprints", broken)
+    for level in ("record", "train"):
+        found = ran.again(level)
+        assert found.decision == "not judged"
+        assert "KeyError: 'a field that came later'" in found.reason
+
+
 def test_a_trainers_data_that_were_deleted(tmp_path):
     place = Place(tmp_path / "p")
     (tmp_path / "p" / "trainer.py").write_text(TRAINER)
