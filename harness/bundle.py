@@ -82,9 +82,9 @@ def write(
 def _members(made: Answered, kinds: Sequence[ArtifactKind], blind: bool) -> Members:
     from harness.bundling.contents import LOCK, recorded
     from harness.bundling.read_me import read_me
-    from harness.bundling.source import source, study_path
+    from harness.bundling.source import compared, source, study_path
 
-    found = recorded(made, kinds)
+    found = recorded(made, kinds, compared(made))
     code = source(made)
     beside = f"code/{study_path(made)}".rpartition("/")[0] + "/results/"
     code = {name: content for name, content in code.items() if not name.startswith(beside)}

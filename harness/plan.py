@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.code_files import conflict
-from harness.contract import Fingerprints
+from harness.contract import Fingerprints, Subject
 from harness.planning.amendments import Amendment, day
 from harness.planning.planned import (
     Confounded,
@@ -129,6 +129,7 @@ def make_plan(
     parallel: int | None = None,
     check_devices: bool = True,
     gpus: int | None = None,
+    subject: Subject | None = None,
 ) -> Plan:
     """Plan a checked study against a history. Writes nothing.
 
@@ -139,6 +140,7 @@ def make_plan(
         parallel: trials at once; default what fits on this machine.
         check_devices: refuse GPUs that are not here; off where the trials run elsewhere.
         gpus: GPUs of the cluster that is planned for, instead of those here.
+        subject: in the place of the one that the study names.
 
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
@@ -159,7 +161,7 @@ def make_plan(
         parallel = parallel or cost.parallel_of(study.resources, gpus)
     elif check_devices:
         cost.check_devices(study.resources)
-    subject = subjects.load(study.subject, project=project_of(study.file))
+    subject = subject or subjects.load(study.subject, project=project_of(study.file))
     made = layout(study, subject)
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]

@@ -67,7 +67,7 @@ def reproduction(
     """
     _check(key_prefix, level, contrast, fresh_seeds)
     try:
-        places = given(source, workspace) if source else around(workspace, study)
+        places = given(source, workspace, study) if source else around(workspace, study)
         history = places.read()
         if key_prefix and not source:
             places, history = _with_server(key_prefix, places, history, workspace, echo)

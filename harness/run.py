@@ -129,7 +129,7 @@ def run(
     )
     idle = None if rerun_stale else _nothing_to_run(plan, mine(plan), history, workspace, echo)
     if idle is not None:
-        return idle
+        return replace(idle, headline=headline)
 
     workspace.ensure_usable()
     calm = nullcontext() if executor == "inline" else collector.relaxed()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from harness.bundling.contents import Members
-from harness.bundling.source import OWN, code_files, git
+from harness.bundling.source import OWN, TRAINER, digested, git
 from harness.bundling.verifier import JOURNAL
 from harness.errors import BundleError
 from harness.workspace import project_of
@@ -37,7 +37,7 @@ user users web-flow worker
 """
 COMMON = frozenset(_COMMON.split())
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL", "RAY_ADDRESS")
-SOURCE = ("code/", "stillhouse/")
+SOURCE = ("code/", "stillhouse/", f"{TRAINER}/")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,7 @@ def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] =
             common[word.strip()] = None
         else:
             found[word.strip()] = None
-    listed = {f"code/{name}" for files in code_files(made).values() for name in files}
-    return Identity(tuple(found), tuple(common), frozenset(listed))
+    return Identity(tuple(found), tuple(common), frozenset(digested(made)))
 
 
 def scrubbed(members: Members, who: Identity) -> Members:

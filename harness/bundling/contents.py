@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.bundling.verifier import MANIFEST, SCHEMA
 from harness.contract import Artifact, ArtifactKind
@@ -23,12 +23,15 @@ Members = dict[str, bytes | Path]
 LOCK = "requirements.lock"
 
 
-def recorded(made: Answered, kinds: Collection[ArtifactKind]) -> Members:
+def recorded(
+    made: Answered, kinds: Collection[ArtifactKind], sources: Mapping[str, Any]
+) -> Members:
     """Everything about a study but its source and what explains it.
 
     Args:
         made: the study, answered.
         kinds: kinds of artifacts that go along where their files are still there.
+        sources: what the manifest says of the source files; see `source.compared`.
 
     Raises:
         NotJudgedError: no trial of the study has a result yet.
@@ -68,6 +71,7 @@ def recorded(made: Answered, kinds: Collection[ArtifactKind]) -> Members:
                 {"id": c.id, "metric": c.metric, "weights": c.arm_weights()}
                 for c in made.plan.contrasts
             ],
+            "sources": dict(sources),
         }
     )
     return found

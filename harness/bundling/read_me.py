@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.analyse.answer import Verdict
-from harness.bundling.source import OWN, code_files, study_path
+from harness.bundling.source import OWN, TRAINER, code_files, digested, study_path
 from harness.report import facts
 from harness.report.results import counting
 from harness.reproducing.surroundings import changed_files
@@ -85,6 +85,9 @@ def _holds(made: Answered, kinds: list[str], blind: bool) -> list[str]:
     ]
     if _home(made) != "code":
         rows.append(("`stillhouse/`", "Stillhouse itself"))
+    if any(name.startswith(f"{TRAINER}/") for name in digested(made)):
+        told = "the trainer's code, which lies outside the project: the study's `cwd` is its place"
+        rows.append((f"`{TRAINER}/`", told))
     rows.append(("`CHECKSUMS`, `verify.py`", "sha256 of every member, and what checks them"))
     said = ["| here | what |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     if blind:

@@ -12,6 +12,9 @@ from harness.bundling.archive import Bad
 ANSWER, READ_ME = "results/answer.json", "ARTIFACT.md"
 PAIRED_FROM = 6
 ROUNDING = 1e-10
+MOST_VISITS = 10**8
+"""Times that values are gone through for one metric: many more than an honest study needs."""
+MOST_DIGITS = 9
 Values = dict[tuple[str, str, int], float]
 """(arm, metric, replicate) to value."""
 
@@ -34,16 +37,15 @@ def verdicts(answer: dict[str, Any], manifest: dict[str, Any], values: Values, r
     if {v["id"] for v in declared} != weights.keys():
         wrong("the declared contrasts are not those of the manifest")
     adjusted = _holm([v["p"] for v in planned])
+    spreads: dict[str, tuple[float, int]] = {}
     for v in declared:
         arms, metric, where = weights[v["id"]], v["metric"], f"contrast {v['id']}"
         replicates = {r for _, m, r in values if m == metric}
-        whole = [
+        paired = [
             r for r in sorted(replicates) if arms and all((a, metric, r) in values for a in arms)
         ]
-        seen = {
-            r: math.fsum(w * values[a, metric, r] for a, w in arms.items()) for r in sorted(whole)
-        }
-        told = {int(r): d for r, d in v["per_replicate"].items()}
+        seen = {r: math.fsum(w * values[a, metric, r] for a, w in arms.items()) for r in paired}
+        told = {whole(r): d for r, d in v["per_replicate"].items()}
         if v["n"] != len(seen) or (told and told.keys() != seen.keys()):
             wrong(f"{where}: its replicates are not those with both sides")
         for r, difference in told.items():
@@ -51,7 +53,7 @@ def verdicts(answer: dict[str, Any], manifest: dict[str, Any], values: Values, r
         mean = statistics.fmean(seen.values()) if seen else None
         near(v["difference"], mean, where, "difference")
         if mean is not None:
-            _interval(v, arms, list(seen.values()), mean, values, where)
+            _interval(v, arms, list(seen.values()), mean, values, spreads, where)
         if v["words"] not in read_me:
             raise Bad(f"{where}: its line is not the answer's", READ_ME)
     for v, p in zip(planned, adjusted):  # noqa: B905 - Python 3.9
@@ -71,16 +73,25 @@ def _interval(
     seen: list[float],
     mean: float,
     values: Values,
+    spreads: dict[str, tuple[float, int]],
     where: str,
 ) -> None:
-    """Interval and p: from the differences' own spread, or from all arms' residual variance."""
+    """Interval and p: from the differences' own spread, or from all arms' residual variance.
+
+    `spreads` keeps that variance by metric. Degrees of freedom are counted, not believed: the
+    arithmetic below takes as many steps as there are of them.
+    """
     method, n = v["method"], len(seen)
     if method.startswith("paired t") and n >= PAIRED_FROM:
         error, df = statistics.stdev(seen) / math.sqrt(n), n - 1
     elif method.startswith("residual variance"):
-        df = int(re.findall(r"(\d+) df", method)[-1])
+        if v["metric"] not in spreads:
+            spreads[v["metric"]] = residual(values, v["metric"])
+        squares, df = spreads[v["metric"]]
+        if df < 1 or not re.search(rf"(?<!\d){df} df$", method):
+            wrong(f"{where}: degrees of freedom are {df}, its method says {method[-60:]!r}")
         weight = sum(w * w for w in arms.values())
-        error = math.sqrt(_residual_squares(values, v["metric"]) / df * weight / n)
+        error = math.sqrt(squares / df * weight / n)
     elif v["lo"] is None and v["p"] is None:
         return
     else:
@@ -96,22 +107,44 @@ def _interval(
         near(v["level"], _central(sign * (v[end] - mean) / error, df), where, end, 1e-8)
 
 
-def _residual_squares(values: Values, metric: str) -> float:
-    """Residual sum of squares of `value = arm + replicate`, by sweeping out means in turn."""
+def residual(values: Values, metric: str) -> tuple[float, int]:
+    """Residual sum of squares and degrees of freedom of `value = arm + replicate`.
+
+    Squares by sweeping out means in turn; freedom is cells less arms less replicates, and one back
+    for each part of the design that hangs together.
+    """
     left = {(arm, r): value for (arm, m, r), value in values.items() if m == metric}
-    for _ in range(500):
-        moved = 0.0
+    sides: list[dict[Any, list[Any]]] = [{}, {}]
+    for place in left:
         for side in (0, 1):
-            groups: dict[Any, list[Any]] = {}
-            for place in left:
-                groups.setdefault(place[side], []).append(place)
+            sides[side].setdefault(place[side], []).append(place)
+    for _ in range(min(500, MOST_VISITS // max(2 * len(left), 1))):
+        moved = 0.0
+        for groups in sides:
             for places in groups.values():
                 middle = math.fsum(left[p] for p in places) / len(places)
                 moved = max(moved, abs(middle))
                 left.update({p: left[p] - middle for p in places})
         if moved <= 1e-13 * max(map(abs, left.values()), default=0.0):
             break
-    return math.fsum(x * x for x in left.values())
+    df = len(left) - len(sides[0]) - len(sides[1]) + _parts(*sides)
+    return math.fsum(x * x for x in left.values()), df
+
+
+def _parts(by_arm: dict[Any, list[Any]], by_replicate: dict[Any, list[Any]]) -> int:
+    """How many parts of the design share no arm and no replicate."""
+    found, left = 0, set(by_arm)
+    while left:
+        found += 1
+        waiting, met = [left.pop()], set()
+        while waiting:
+            for _, replicate in by_arm[waiting.pop()]:
+                if replicate not in met:
+                    met.add(replicate)
+                    more = {arm for arm, _ in by_replicate[replicate]} & left
+                    left -= more
+                    waiting.extend(more)
+    return found
 
 
 def _central(t: float, df: int) -> float:
@@ -153,6 +186,13 @@ def _word(v: dict[str, Any], alpha: float, about: dict[str, Any]) -> str:
     return ("improves" if (lo + hi > 0) == higher else "harms") + (
         "" if beyond else " (below margin)"
     )
+
+
+def whole(text: Any) -> int:
+    """A whole number written as text, of a length that is no work to read."""
+    if not isinstance(text, str) or not re.fullmatch(rf"[0-9]{{1,{MOST_DIGITS}}}", text):
+        raise ValueError(f"a whole number is needed, given {str(text)[:40]!r}")
+    return int(text)
 
 
 def near(said: Any, found: Any, where: str, what: str, slack: float = 0.0) -> None:

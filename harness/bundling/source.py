@@ -1,15 +1,17 @@
-"""The source that a bundle carries: what git tracks of the packages, the study and its recipes."""
+"""The source that a bundle carries: what git tracks of the packages, the study, and its trainer."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import harness
 from harness.bundling.contents import LOCK, Members
+from harness.bundling.writing import digest
 from harness.report.results import counting
+from harness.subjects.settings import CommandSettings
 from harness.workspace import project_of
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ OWN = Path(harness.__file__).parents[1]
 PACKAGES = ("harness", "recipes", "evaluation")
 ROOT_FILES = ("pyproject.toml", LOCK, "Makefile", "README.md", "LICENSE", "CONTRIBUTING.md")
 _SOURCE = (".py", ".yaml", ".yml", ".toml", ".j2", ".css")
+TRAINER = "trainer"
+"""Folder of the bundle for a command's code that lies outside the study's project."""
 _PASSED_OVER = ("__pycache__", ".git")
 
 
@@ -27,21 +31,85 @@ def source(made: Answered) -> Members:
     """`code/` holds the study's project, `stillhouse/` Stillhouse itself where that is another.
 
     Of the project: packages, files of the root, the study's folder, its base recipe, and every
-    file that the code digest lists. Bytes are those of the working tree, which the digest hashed.
+    file that the code digest lists; those of a command that lie elsewhere are in `trainer/`. Bytes
+    are those of the working tree, which the digest hashed.
     """
     project = project_of(made.study.file)
     folder = made.study.file.resolve().parent
-    listed = {name for files in code_files(made).values() for name in files}
-    wanted = [*PACKAGES, *ROOT_FILES, *sorted({name.split("/")[0] for name in listed})]
+    listed = digested(made)
+    ours = not isinstance(made.study.subject, CommandSettings)  # whose folder may hold anything
+    heads = {name.split("/")[1] for name in listed if ours and name.startswith("code/")}
+    wanted = [*PACKAGES, *ROOT_FILES, *sorted(heads)]
     found = _below("code", project, [project / name for name in wanted])
     if folder == project:  # a folder without a project of its own: only what the study names
         found |= _named("code", project, [made.study.file])
     else:
         found |= _below("code", project, [folder])
-    found |= _named("code", project, [*_recipe(made), *(project / name for name in listed)])
+    found |= _named("code", project, _recipe(made))
     if project.resolve() != OWN.resolve():
         found |= _below("stillhouse", OWN, [OWN / name for name in (*PACKAGES, *ROOT_FILES)])
+    return found | listed
+
+
+def digested(made: Answered) -> Members:
+    """Files that code digests of the study cover, by their names in the bundle."""
+    found: Members = {}
+    for name in {name for files in code_files(made).values() for name in files}:
+        member = member_of(made, name)
+        if member is not None:
+            found[member[0]] = member[1]
     return found
+
+
+def member_of(made: Answered, name: str) -> tuple[str, Path] | None:
+    """Name in the bundle of a file that a code digest lists, and where it lies; None if nowhere.
+
+    A command's files are named from its `cwd`, a module's from the project or from Stillhouse. What
+    lies elsewhere goes along only where the study's own `code:` names it, whatever a journal lists.
+    """
+    project, own = project_of(made.study.file).resolve(), OWN.resolve()
+    subject = made.study.subject
+    roots = [project, own]
+    named = False
+    if isinstance(subject, CommandSettings):
+        roots.insert(0, (project / subject.cwd).resolve())
+        named = any(f"{name}/".startswith(f"{c.rstrip('/')}/") for c in subject.code)
+    for root in roots:
+        file = (root / name).resolve()
+        if not file.is_file() or (root / name).is_symlink():
+            continue
+        for prefix, home in (("code", project), ("stillhouse", own)):
+            if file.is_relative_to(home):
+                return f"{prefix}/{file.relative_to(home).as_posix()}", file
+        if named:
+            inside = [part for part in PurePath(name).parts if part not in ("..", "/")]
+            return "/".join([TRAINER, *inside]), file
+    return None
+
+
+def compared(made: Answered) -> dict[str, dict[str, Any]]:
+    """Of each listed file: its name in the bundle, its bytes' digest, and the subject's digest.
+
+    A subject may digest what a file says instead of its bytes, which no verifier without that
+    subject can work out. `member` is empty for what is listed and is no file.
+    """
+    today: dict[str, set[str]] = {}
+    for planned in made.plan.trials:
+        prints = planned.fingerprints or made.plan.fingerprints
+        for name, found in prints.code_files.items():
+            today.setdefault(name, set()).add(found)
+    sums: dict[Path, str] = {}
+    told: dict[str, dict[str, Any]] = {}
+    for name, digests in sorted(today.items()):
+        member = member_of(made, name.partition("#")[0])
+        if member is None:
+            told[name] = {"member": "", "digests": sorted(digests)}
+            continue
+        if member[1] not in sums:
+            sums[member[1]] = digest(member[1])
+        bytes_of = {"member": member[0], "sha256": sums[member[1]]}
+        told[name] = {**bytes_of, "digests": sorted(digests)}
+    return told
 
 
 def code_files(made: Answered) -> dict[str, dict[str, str]]:

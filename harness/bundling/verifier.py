@@ -20,11 +20,13 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.bundling.archive import Archive, Bad
-from harness.bundling.recomputed import ANSWER, READ_ME, Values, near, verdicts, wrong
+from harness.bundling.recomputed import ANSWER, READ_ME, Values, near, verdicts, whole, wrong
 
 MANIFEST, CHECKSUMS, JOURNAL = "bundle.json", "CHECKSUMS", "results/journal.jsonl"
 REPORT = "report/report.html"
 SCHEMA = 1
+SHORTEST = 16
+"""Hex digits of a file's sha256 that are enough to call it the same."""
 NEEDED = (MANIFEST, CHECKSUMS, JOURNAL, ANSWER, REPORT, READ_ME)
 
 
@@ -50,7 +52,7 @@ def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> N
         judged = verdicts(answer, manifest, values, bundle.text(READ_ME))
         tell(f"verdicts   {judged} come out of the values again (n, difference, p, interval, word)")
         tell(f"tables     {_tables(bundle, answer)} say the same as the answer")
-        tell(f"code       {_code(bundle, trials)}")
+        tell(f"code       {_code(bundle, trials, manifest)}")
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
         why = f"something in it has another form than it must ({type(error).__name__}: {error})"
         raise Bad(why[:300], f"{JOURNAL} or {ANSWER}") from error
@@ -115,9 +117,9 @@ def _trials(bundle: Archive) -> dict[str, Record]:
                 if trial["key"] != key or not _same(_identity(trial), _identity(first.trial)):
                     raise Bad("trial and key do not belong together", JOURNAL, number)
                 content = {"mode": "train", **record}
-                first.opened[int(record["attempt"]), str(record["nonce"])] = content
+                first.opened[_number(record["attempt"]), str(record["nonce"])] = content
             elif kind == "closed":
-                place = int(record["attempt"]), str(record["nonce"])
+                place = _number(record["attempt"]), str(record["nonce"])
                 trials[record["key"]].closed[place] = record
             elif kind not in ("planned", "superseded"):
                 raise Bad(f"a record of type {str(kind)[:40]!r} is unknown", JOURNAL, number)
@@ -134,6 +136,12 @@ def _trials(bundle: Archive) -> dict[str, Record]:
         if not _same(bundle.json(name), _identity(known.trial)):
             raise Bad(f"the journal's recipe of trial {key} is another", name)
     return trials
+
+
+def _number(attempt: Any) -> int:
+    if isinstance(attempt, bool) or not isinstance(attempt, int):
+        raise ValueError(f"attempt {str(attempt)[:40]!r} must be a whole number")
+    return attempt
 
 
 def _identity(trial: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +179,7 @@ def _values(answer: dict[str, Any], trials: dict[str, Record]) -> Values:
                 wrong(f"{arm}, {metric}: its values are not the journal's")
             near(cell["mean"], statistics.fmean(values.values()) if values else None, arm, metric)
             if row["kind"] == "arm":
-                found.update({(arm, metric, int(r)): v for r, v in values.items()})
+                found.update({(arm, metric, whole(r)): v for r, v in values.items()})
     return found
 
 
@@ -208,20 +216,50 @@ def _rows(bundle: Archive, table: str, columns: tuple[str, ...], expected: list[
         raise Bad(f"it is not {name}", copy)
 
 
-def _code(bundle: Archive, trials: dict[str, Record]) -> str:
-    """How many source files are those that the trials ran with: a fact, not a fault."""
+def _code(bundle: Archive, trials: dict[str, Record], manifest: dict[str, Any]) -> str:
+    """How many source files are those that the trials ran with: a fact, not a fault.
+
+    Digests in the journal are the subject's own. Where they are not of a file's bytes, only the
+    subject can compare: then what the bundle's maker found is told, if these are the bytes it saw.
+    """
     listed: dict[str, set[str]] = {}
     for record in trials.values():
         for opened in record.opened.values():
             for name, digest in opened.get("code_files", {}).items():
                 listed.setdefault(name, set()).add(digest)
-    if not listed:
-        return "the journal lists no source files"
-    same = 0
+    sources = manifest.get("sources", {})
+    sums: dict[str, str] = {}
+    by_file: dict[str, list[str]] = {}
     for name, digests in listed.items():
-        held = [n for n in (f"code/{name}", f"stillhouse/{name}") if n in bundle.members]
-        same += bool(held) and any(bundle.digest(held[0]).startswith(d) for d in digests if d)
-    return f"{same} of {len(listed)} source files are those that the trials ran with"
+        file = name.partition("#")[0]  # `file#name` is a definition in a file
+        about = sources.get(name, {})
+        if about.get("member") != "":  # listed, but no file: environment variables
+            by_file.setdefault(file, []).append(_same_source(bundle, name, digests, about, sums))
+    if not by_file:
+        return "the journal lists no source files"
+    plain = sum(set(found) == {"bytes"} for found in by_file.values())
+    told = sum("" not in found for found in by_file.values()) - plain
+    said = f"{plain + told} of {len(by_file)} source files are those that the trials ran with"
+    if told:
+        said += f" ({plain} by their bytes, {told} by the subject's digests when it was bundled)"
+    return said
+
+
+def _same_source(
+    bundle: Archive, name: str, digests: set[str], about: dict[str, Any], sums: dict[str, str]
+) -> str:
+    """Whether an archived file is what every trial ran: `bytes`, `told`, or empty for not."""
+    known = [about.get("member"), f"code/{name}", f"stillhouse/{name}"]
+    held = next((n for n in known if n in bundle.members), "")
+    if not held:
+        return ""
+    if held not in sums:  # many names may stand for one large member
+        sums[held] = bundle.digest(held)
+    found = sums[held]
+    if all(len(d) >= SHORTEST and found.startswith(d) for d in digests):
+        return "bytes"
+    told = digests <= set(about.get("digests", ())) and found == about.get("sha256")
+    return "told" if told else ""
 
 
 def main(words: list[str]) -> int:

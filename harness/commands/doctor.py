@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from harness.study import Study
     from harness.workspace import Workspace
 
-OURS = "recipes.subject"
-"""The subject that needs the packages of the extra `distill`."""
-
 
 def command(
     study: Annotated[
@@ -69,8 +66,10 @@ def _findings(
     inline: bool,
 ) -> Iterator[Finding]:
     from harness.checkup import machine, services, storage
+    from harness.subjects.settings import MEASURED_BY, imported_by
 
-    distill = study is None or study.subject == OURS
+    # our own subject needs the packages of the extra `distill`, also where it measures only
+    distill = study is None or imported_by(study.subject) == MEASURED_BY
     gpus = study.resources.gpus if study else 0.0
     cpus = study.resources.cpus if study else 1.0
     yield machine.python()

@@ -44,8 +44,9 @@ def command(
         typer.Option(help="Study file to make or add to; default measured.yaml in the workspace."),
     ] = None,
     measured_by: Annotated[
-        str, typer.Option(help="Subject that measures them.")
-    ] = "recipes.subject",
+        str,
+        typer.Option(help="Subject that measures them; default the study file's, else ours."),
+    ] = "",
     workspace: ProjectWorkspace = None,
     mlflow: Mlflow = None,
     no_mlflow: NoMlflow = False,
@@ -63,6 +64,7 @@ def command(
     from harness.errors import HarnessError
     from harness.run import run
     from harness.running import summary
+    from harness.running.outdated import outdated
     from harness.subjects.stranger_study import labels_of, strangers_of
     from harness.trackers.address import tracking_uri
     from harness.workspace import Workspace
@@ -82,13 +84,14 @@ def command(
         typer.echo(text, err=as_json)
 
     echo(f"study     {file}")
+    outdated(loaded, place, echo)
     result = run(
         loaded,
         workspace=place,
         executor="inline",
         tracker=None if no_mlflow else mlflow_tracker(place, mlflow),
         echo=echo,
-        rerun_stale=True,  # another checkpoint lies where the recorded one was
+        accept_stale=True,  # what is left of them cannot be measured again
     )
     measured = _measured(loaded, place, result)
     for line in summary.lines(result, tracked=not no_mlflow, workspace=place):
@@ -109,16 +112,18 @@ def _write(
     """Check every checkpoint, then make the study file or add to it."""
     from harness import subjects
     from harness.errors import HarnessError
+    from harness.subjects.settings import MEASURED_BY
     from harness.subjects.stranger_file import StrangerFile
     from harness.subjects.students import examined
     from harness.workspace import project_of
 
+    known = StrangerFile(file)
+    measured_by = measured_by or known.measured_by or MEASURED_BY
     measuring = subjects.load(measured_by, project=project_of(file.absolute()))
     wrong = examined(measuring, [(s.path, s.settings) for s in strangers])
     if wrong:
         told = "\n  ".join(wrong)
         raise HarnessError(f"{len(wrong)} checkpoint(s) cannot be measured:\n  {told}")
-    known = StrangerFile(file)
     protocol = (
         StrangerFile.named(protocol, Path.cwd())
         or known.protocol

@@ -48,7 +48,10 @@ def command(
     workspace: ProjectWorkspace = None,
     study: Annotated[
         Path | None,
-        typer.Option(help="Study file or folder whose recorded results hold the key, too."),
+        typer.Option(
+            help="Study file or folder whose recorded results hold the key, too; with --from, one "
+            "of yours that names the subject of the record."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, progress to stderr.")
@@ -72,7 +75,7 @@ def command(
         raise HarnessError(f"--level {level!r} must be one of {', '.join(reproduce.LEVELS)}")
     if study is not None and not study.exists():
         raise HarnessError(f"--study {study} does not exist: give a study file or its folder")
-    anchor = study if study is not None and study.is_file() else None
+    anchor = study / "x" if study is not None and study.is_dir() else study
     place = Workspace.find(anchor, workspace)
 
     def echo(text: str) -> None:

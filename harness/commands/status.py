@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def command(
     study: Annotated[
-        str | None, typer.Argument(help="Study file or name; default every study.")
+        str | None, typer.Argument(help="Study file, its folder, or name; default every study.")
     ] = None,
     workspace: AnyWorkspace = None,
     as_json: AsJson = False,
@@ -30,7 +30,7 @@ def command(
     from harness.reproducing.places import history_folders
     from harness.running.standing import place, standing_of
 
-    file = Path(study) if study and Path(study).is_file() else None
+    file = _file(study)
     found = place(workspace, file)
     history = History.read(history_folders(found, file))
     names = [_name(study, file)] if study else sorted(history.planned)
@@ -45,6 +45,12 @@ def command(
             typer.echo(line)
     for warning in history.warnings:
         typer.echo(f"warning   {warning}")
+
+
+def _file(study: str | None) -> Path | None:
+    path = Path(study or "")
+    named = path / "study.yaml" if study and path.is_dir() else path
+    return named if named.is_file() else None
 
 
 def _name(study: str | None, file: Path | None) -> str:

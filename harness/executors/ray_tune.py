@@ -1,4 +1,4 @@
-"""Runs jobs as Ray Tune trials in warm, reused actors. The only module that imports ray.
+"""Runs jobs as Ray Tune trials in warm, reused actors. Only it and `tune_parts` import ray.
 
 A trial of Tune is one attempt. Its trainable never raises: how an attempt ended is a result like
 any other. An actor that dies ends its attempt as killed, and the driver opens the next. Nothing is
@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path
@@ -24,28 +23,21 @@ ray_environment.prepare()  # before ray is imported: it reads its environment th
 
 import ray  # noqa: E402 - the environment above is read at import
 from ray import tune  # noqa: E402
-from ray.tune import Callback, PlacementGroupFactory, Trainable  # noqa: E402
-from ray.tune.experiment import Trial  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from harness.contract import Report  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
-from harness.executors.base import Ended, Executor, Job, OnEvent  # noqa: E402
+from harness.executors.base import Executor, Job, OnEvent  # noqa: E402
 from harness.executors.hand_out import Broken, HandOut, Stopped  # noqa: E402
 from harness.executors.ray_watch import Watch  # noqa: E402
 from harness.executors.shared_storage import Reader, check_shared  # noqa: E402
-from harness.executors.worker import execute_file, thread_environment  # noqa: E402
+from harness.executors.tune_parts import Listener, NewestFirst, Search, Worker, resources  # noqa: E402
+from harness.executors.worker import thread_environment  # noqa: E402
 from harness.running import collector  # noqa: E402
 
 MAX_TRIALS = 1000
 """Trials a Tuner: its state grows with each, and is rewritten whole."""
-FLUSH_SECONDS = 0.5
-"""Reports are sent together at most this often: a trip through Tune costs milliseconds."""
 ANSWER_SECONDS = 60.0
 """How long the nodes of a cluster may take to start a process and read a file."""
-JOB_FILE = "job.json"
 
 
 class RayExecutor(Executor):
@@ -122,20 +114,20 @@ class RayExecutor(Executor):
     def _tune(self, jobs: HandOut) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
         config = tune.TuneConfig(
-            search_alg=_Search(jobs),
-            scheduler=_NewestFirst(jobs),
+            search_alg=Search(jobs),
+            scheduler=NewestFirst(jobs),
             reuse_actors=True,
             num_samples=-1,
             trial_name_creator=lambda trial: str(trial.trial_id),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         )
         tuner = tune.Tuner(
-            tune.with_resources(_Worker, _resources),
+            tune.with_resources(Worker, resources),
             tune_config=config,
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self._scratch),
-                callbacks=[_Listener(jobs)],
+                callbacks=[Listener(jobs)],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -180,131 +172,3 @@ def _answer(reference: Any) -> str:
         return str(ray.get(reference, timeout=1.0))
     except Exception as error:  # the node is gone, or lacks this program's files
         return ray_environment.told_by(error)
-
-
-class _Search(Searcher):  # type: ignore[misc]
-    """Gives Tune a job as a trial whenever a slot is free for it."""
-
-    def __init__(self, jobs: HandOut) -> None:
-        super().__init__()
-        self._handed = jobs
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job as the config of a Tune trial; None: later; FINISHED: no more."""
-        job = self._handed.next(trial_id)
-        if job is None:
-            return None if self._handed.full else str(Searcher.FINISHED)
-        file = job.folder / JOB_FILE
-        file.write_text(job.model_dump_json())
-        return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
-
-    def on_trial_complete(self, trial_id: str, *args: Any, **details: Any) -> None:
-        """Nothing to learn: this search knows what it wants."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing is restored from Tune."""
-
-    restore = save
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Search:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Searcher, ())  # Tune pickles what it is given, to restore it; we never restore
-
-
-class _NewestFirst(FIFOScheduler):  # type: ignore[misc]
-    """Gives a warm actor to the newest trial: older ones wait for actors that are starting up.
-
-    First in, first out would give it to one of those, and throw its half-started actor away.
-    """
-
-    def __init__(self, jobs: HandOut) -> None:
-        super().__init__()
-        self._handed = jobs
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The pending trial whose job was handed out last."""
-        live = {trial.trial_id: trial for trial in tune_controller.get_live_trials()}
-        for trial_id in self._handed.newest():
-            if trial_id in live and live[trial_id].status == Trial.PENDING:
-                return live[trial_id]
-        return None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _NewestFirst:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (FIFOScheduler, ())
-
-
-class _Listener(Callback):  # type: ignore[misc]
-    """Turns what Tune tells into events."""
-
-    def __init__(self, jobs: HandOut) -> None:
-        self._handed = jobs
-        self._put_back = ray_environment.signal_handlers()
-
-    def setup(self, *args: Any, **info: Any) -> None:
-        """Tune has just taken SIGUSR1 for itself."""
-        self._put_back()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Callback, ())
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Leave as soon as the driver is told to stop, or cannot go on."""
-        self._handed.check()
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """An actor took the job."""
-        self._handed.started(trial.trial_id)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Reports, and maybe the end."""
-        for at, kind, content in result.pop("events", ()):
-            if kind == "report":
-                self._handed.reported(trial.trial_id, Report.model_validate(content), at)
-            else:
-                self._handed.ended(trial.trial_id, Ended.model_validate(content), at)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Forget Tune's running statistics of a dozen timings: 13 KiB a trial, read by nobody."""
-        trial.metric_analysis.clear()
-        trial.metric_n_steps.clear()
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Only a dead actor gets here: the trainable never raises."""
-        told = str(trial.get_error() or "")
-        self._handed.died(trial.trial_id, ray_environment.cause_of_death(told))
-
-
-class _Worker(Trainable):  # type: ignore[misc]
-    """A warm process that executes one job after another."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take a job."""
-        self._running = execute_file(Path(config["job"]))
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next job."""
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Reports until it is time to send them, or the end."""
-        events: list[tuple[float, str, dict[str, Any]]] = []
-        until = time.monotonic() + FLUSH_SECONDS
-        while True:
-            at, event = next(self._running)
-            ended = isinstance(event, Ended)
-            events.append((at, "ended" if ended else "report", event.model_dump()))
-            if ended or time.monotonic() >= until:
-                return {"events": events, "done": ended}
-
-
-def _resources(config: dict[str, Any]) -> PlacementGroupFactory:
-    bundle = {"CPU": config["cpus"]} | ({"GPU": config["gpus"]} if config["gpus"] else {})
-    return PlacementGroupFactory([bundle])

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from harness.contract import Expected, Subject
 from harness.errors import HarnessError
-from harness.journal import History, TrialHistory
+from harness.journal import History, Planned, TrialHistory
 from harness.plan import Cost, PlannedTrial
 from harness.planning.expected import expected_trials
 from harness.study import Resources, Study
+from harness.subjects.settings import alike, parsed
 
 DEVICES = Path("/dev")
 _HOUR = 3600.0
@@ -201,7 +202,8 @@ def _measured(
 
 def _measured_otherwise(study: Study, history: History) -> tuple[list[float], str]:
     done = [k for k in history.trials.values() if _finished(k)]
-    group = [k.seconds() for k in done if _subject_of(k, history) == study.subject]
+    same = {name for name, plans in history.planned.items() if _alike(plans[-1], study)}
+    group = [k.seconds() for k in done if _study_of(k) in same]
     return group, f"{len(group)} finished trial(s) of other studies"
 
 
@@ -220,10 +222,12 @@ def _study_of(known: TrialHistory) -> str:
     return known.ordered[-1].opened.study
 
 
-def _subject_of(known: TrialHistory, history: History) -> str:
-    """Subject of the study that ran a trial, as its last plan says; empty if that is not there."""
-    planned = history.planned.get(_study_of(known), [])
-    return str(planned[-1].study_json.get("subject", "")) if planned else ""
+def _alike(planned: Planned, study: Study) -> bool:
+    """Whether a study was of the same subject, as its last plan says."""
+    try:
+        return alike(parsed(planned.study_json.get("subject")), study.subject)
+    except ValueError:  # written by another version
+        return False
 
 
 def _interval(seconds: list[float]) -> tuple[float, float]:

@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from harness.analyse.answer import Verdict
-from harness.errors import HarnessError, NotJudgedError
-from harness.journal import History, Planned
-from harness.plan import PlannedContrast
+from harness.errors import HarnessError
+from harness.journal import History
 from harness.planning.plan_text import duration, plural
 from harness.reproducing import fresh, ladder, stored, surroundings
 from harness.reproducing.again import Echo, run_again
 from harness.reproducing.comparison import Compared
+from harness.reproducing.deciding import Claim, claim_of
 from harness.reproducing.found import Reproduction
 from harness.reproducing.judging import weakest
 from harness.reproducing.ladder import Level
 from harness.reproducing.one_trial import Asked, loaded, opening, reproduce_trial
 from harness.reproducing.places import Places
-from harness.reproducing.recorded import Recorded, record_of
-from harness.reproducing.restudy import Numbers, Restudied, restudy, with_replicates
+from harness.reproducing.recorded import Recorded
+from harness.reproducing.restudy import Numbers, with_replicates
 from harness.reproducing.scales import level_for, replicate_band
 from harness.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A contrast of a recorded study and the trials that decide it."""
-
-    contrast: PlannedContrast
-    verdict: Verdict
-    made: Restudied
-    replicates: int
-    """How many replicates, from the first, give the recorded verdict by themselves."""
-    trials: list[Recorded]
 
 
 def reproduce_claim(
@@ -83,72 +71,6 @@ def reproduce_claim(
     return _judged(claim, parts, known)
 
 
-def claim_of(
-    contrast: str, key: str, history: History, places: Places, workspace: Workspace
-) -> Claim:
-    """The contrast, its recorded verdict, and the smallest set of trials that gives it."""
-    planned = _declaring(contrast, key, history, places)
-    keys = {t.key for t in planned.trials}
-    done = [h for h in history.trials.values() if h.key in keys and h.complete is not None]
-    if not done:
-        raise NotJudgedError(f"study {planned.study!r} has no result to reproduce")
-    some = record_of(done[0].key, history, places, workspace)
-    protocol = max(
-        (a.opened for h in done for a in h.ordered if a.closed and a.closed.measurements),
-        key=lambda opened: opened.at,
-        default=some.measured_by.opened,
-    ).protocol
-    made = restudy(planned, history, some.project, workspace, protocol)
-    declared = {c.id: c for c in made.plan.contrasts}
-    verdict = made.verdicts()[contrast]
-    replicates = smallest(made, contrast)
-    arms = declared[contrast].arm_weights()
-    trials = [
-        record_of(t.trial.key, history, places, workspace)
-        for t in made.plan.trials
-        if t.trial.kind == "trial" and t.trial.arm in arms and t.trial.replicate < replicates
-    ]
-    if not trials:
-        raise NotJudgedError(f"contrast {contrast} has no matched arms, so no trial decides it")
-    return Claim(declared[contrast], verdict, made, replicates, trials)
-
-
-def smallest(made: Restudied, contrast: str) -> int:
-    """Fewest replicates, from the first, that give the recorded verdict, as do all larger sets.
-
-    An undecided verdict rests on all of them. Trials of other contrasts stay as recorded.
-    """
-    verdict = made.verdicts()[contrast].verdict
-    count = made.plan.replicates
-    if verdict == "undecided":
-        return count
-    while count > 2 and made.first(count - 1).verdicts()[contrast].verdict == verdict:
-        count -= 1
-    return count
-
-
-def _declaring(contrast: str, key: str, history: History, places: Places) -> Planned:
-    latest = {name: max(plans, key=lambda p: p.at) for name, plans in history.planned.items()}
-    latest = {name: p for name, p in latest.items() if places.means(p)}
-    if key:
-        own = {p.study for p in latest.values() if any(t.key == key for t in p.trials)}
-        latest = {name: p for name, p in latest.items() if name in own}
-    ids = {
-        name: [c["id"] for c in p.study_json.get("contrasts") or ()] for name, p in latest.items()
-    }
-    holding = [name for name, declared in ids.items() if contrast in declared]
-    if len(holding) == 1:
-        return latest[holding[0]]
-    if holding:
-        raise HarnessError(
-            f"studies {', '.join(sorted(holding))} all declare a contrast {contrast}: name one "
-            "with --study, or give a key of it as well"
-        )
-    known = "; ".join(f"{name}: {', '.join(c) or 'none'}" for name, c in sorted(ids.items()))
-    looked = "".join(f"\n  {line}" for line in places.searched())
-    raise HarnessError(f"no study declares contrast {contrast!r} ({known}). Looked in:{looked}")
-
-
 def _opening(claim: Claim, asked: Asked) -> tuple[list[str], Level]:
     """The set, what differs, what each rung costs for all of it; and the rung to climb."""
     ladders, differences = [], []
@@ -163,6 +85,7 @@ def _opening(claim: Claim, asked: Asked) -> tuple[list[str], Level]:
     told = [
         f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
         f"{claim.replicates} of {of} replicates give this verdict by themselves",
+        *([f"left out   no result: {', '.join(claim.without)}"] if claim.without else []),
         *opening(list(dict.fromkeys(differences)), [price.line() for price in total]),
         f"level      {rung}: {ladder.WHAT[rung]}",
     ]
@@ -209,13 +132,12 @@ def _fresh(
     claim: Claim, count: int, known: dict[str, Any], workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """New replicates of both sides: their differences against the recorded ones."""
-    arms = [r for r in claim.trials if r.trial.replicate == claim.trials[0].trial.replicate]
+    arms = _one_each(claim)
     known |= {"level": "train", "fresh_seeds": count}
     try:
         known["differences"] = fresh.ready(arms[0])[1]
-        jobs = [(r, trial) for r in arms for trial in fresh.new_trials(r, count)]
-        if len({t.replicate for _, t in jobs}) != count:
-            raise NotJudgedError("the arms of the contrast have different numbers of replicates")
+        first = max(fresh.first_free(recorded) for recorded in arms)  # the arms of a pair share it
+        jobs = [(r, trial) for r in arms for trial in fresh.new_trials(r, count, first)]
     except HarnessError as error:
         return Reproduction(**known, decision="not judged", reason=str(error))
     closed = [r.trained.closed for r in arms]
@@ -234,6 +156,15 @@ def _fresh(
     numbers = [(run.trial, fresh.numbers_of(run)) for run in runs]
     larger = with_replicates(claim.made, numbers, workspace).verdicts()[claim.contrast.id]
     return _fresh_judged(claim, larger, count, known)
+
+
+def _one_each(claim: Claim) -> list[Recorded]:
+    """A recorded trial of each arm; other studies may know the arms by other names."""
+    arm_of = {t.trial.key: t.trial.arm for t in claim.made.plan.trials}
+    found: dict[str, Recorded] = {}
+    for recorded in claim.trials:
+        found.setdefault(arm_of[recorded.key], recorded)
+    return list(found.values())
 
 
 def _fresh_judged(claim: Claim, larger: Verdict, count: int, known: dict[str, Any]) -> Reproduction:

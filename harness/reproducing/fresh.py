@@ -47,7 +47,7 @@ def fresh_replicates(
         return Reproduction(**known, decision="not judged", reason=str(error))
     made = [
         run_again(recorded, "train", workspace, echo, trial)
-        for trial in new_trials(recorded, count)
+        for trial in new_trials(recorded, count, first_free(recorded))
     ]
     known["parts"] = [told(run, recorded) for run in made]
     known["seconds"] = sum(run.ended.seconds for run in made)
@@ -77,13 +77,18 @@ def ready(recorded: Recorded) -> tuple[Subject, list[str], list[Price]]:
     return subject, here.differences, priced
 
 
-def new_trials(recorded: Recorded, count: int) -> list[Trial]:
-    """Trials of the same arm with replicate numbers above every one that was planned or run."""
+def first_free(recorded: Recorded) -> int:
+    """The first replicate number of the arm above every one that was planned or run."""
     recipe = recorded.trial.recipe
     opened = (t.ordered[0].opened.trial for t in recorded.history.trials.values() if t.attempts)
     trials = [*opened, *recorded.planned.trials]
     first = 1 + max(t.replicate for t in trials if t.kind == "trial" and t.recipe == recipe)
-    first = max(first, int(recorded.settings.get("replicates") or 0))
+    return max(first, int(recorded.settings.get("replicates") or 0))
+
+
+def new_trials(recorded: Recorded, count: int, first: int) -> list[Trial]:
+    """Trials of the same arm, as replicates `first` and following."""
+    recipe = recorded.trial.recipe
     return [
         recorded.trial.model_copy(
             update={"replicate": number, "key": key_of(recipe, number, recorded.trial.data)}

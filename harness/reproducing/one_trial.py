@@ -9,7 +9,7 @@ from typing import Any, Literal
 from harness import subjects
 from harness.contract import Subject
 from harness.errors import HarnessError, NotJudgedError
-from harness.reproducing import ladder, stored, surroundings
+from harness.reproducing import ladder, stored, surroundings, trust
 from harness.reproducing.again import Again, Echo, run_again
 from harness.reproducing.comparison import compare
 from harness.reproducing.found import Reproduction
@@ -64,7 +64,8 @@ def reproduce_trial(
             return _record(here, recorded, known)
         refuse(recorded, here, rung)
     except HarnessError as error:
-        return Reproduction(**known, decision="not judged", reason=str(error))
+        why = str(error) if problem in str(error) else f"{error}: {problem}"
+        return Reproduction(**known, decision="not judged", reason=why)
     made = run_again(recorded, rung, workspace, echo)
     return _judged(recorded, rung, made, asked, known, workspace, subject)
 
@@ -91,6 +92,8 @@ def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
             "the record names a command or folders of somebody else's machine; nothing of that is "
             "started from a bundle or a server: unpack it, read it, and give the folder"
         )
+    if refused := trust.why_not(recorded.subject, recorded.places):
+        return None, refused
     try:
         return subjects.load(recorded.subject, project=recorded.project), ""
     except HarnessError as error:
@@ -103,6 +106,8 @@ def refuse(recorded: Recorded, here: surroundings.Now, rung: Rung) -> None:
     Raises:
         NotJudgedError: naming what has to be restored first.
     """
+    if here.problem:
+        raise NotJudgedError(f"{here.problem}. Put it back first")
     if not here.same_protocol(recorded):
         name = recorded.measured_by.opened.protocol_name
         raise NotJudgedError(
@@ -126,6 +131,10 @@ def reported(recorded: Recorded, subject: Subject | None) -> set[str]:
 
 def _record(here: surroundings.Now, recorded: Recorded, known: dict[str, Any]) -> Reproduction:
     """Hashes decide; other versions or another device are told, and decide nothing."""
+    if here.problem:
+        same = "the stored recipe hashes to the key; nothing else can be judged"
+        reason = f"{same}: {'; '.join(here.differences)}"
+        return Reproduction(**known, decision="not judged", reason=reason)
     if here.digests:
         reason = f"what stands here is not what ran: {'; '.join(here.digests)}"
         return Reproduction(**known, decision="not reproduced", reason=reason)
@@ -203,6 +212,7 @@ def _verdicts(
             recorded.planned,
             recorded.history,
             recorded.project,
+            recorded.places,
             workspace,
             recorded.measured_by.opened.protocol,
         )

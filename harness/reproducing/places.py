@@ -28,6 +28,8 @@ class Places:
     """What to call a folder that only holds a copy, e.g. of an MLflow run's files."""
     study: Path | None = None
     """The study file or folder that was named, if any."""
+    own_study: Path | None = None
+    """A study file or folder of the reader's beside `--from`: what it names may be imported."""
     foreign: bool = False
     """Whether records come from a bundle or a server: what they name is not started."""
 
@@ -85,29 +87,32 @@ def around(workspace: Workspace, study: Path | None = None) -> Places:
             of the workspace's project, or of the project one is in where the workspace lies
             elsewhere.
     """
+    projects = _projects(workspace, study)
     if study is not None:
         folder = study if study.is_dir() else study.parent
         journals = [folder, folder / RESULTS]
-        projects = [project_of(study.resolve())]
     else:
-        journals, projects = [], []
-    projects = list(dict.fromkeys([*projects, *_projects(workspace)]))
-    if study is None:
         journals = [r for p in projects for r in sorted(p.glob(f"studies/*/{RESULTS}"))]
     return Places([workspace.journal, *journals], [workspace.root], projects, study=study)
 
 
-def _projects(workspace: Workspace) -> list[Path]:
+def _projects(workspace: Workspace, study: Path | None) -> list[Path]:
+    """The study's project, and that of the workspace, or the one that one is in."""
     own = workspace.root.name == FOLDER
-    return [workspace.root.parent if own else project_of(Path.cwd() / "x")]
+    found = [workspace.root.parent if own else project_of(Path.cwd() / "x")]
+    if study is not None:
+        folder = study if study.is_dir() else study.parent
+        found.insert(0, project_of(folder.resolve() / "x"))
+    return list(dict.fromkeys(found))
 
 
-def given(source: str, workspace: Workspace) -> Places:
+def given(source: str, workspace: Workspace, study: Path | None = None) -> Places:
     """What `--from` names: a folder with records, a bundle, or an MLflow server.
 
     A folder may be a workspace, a study's folder, its `results`, a project with `studies/`, or an
     unpacked bundle. A bundle is checked and unpacked into the workspace's cache; nothing of its
     code is run. Of an MLflow server the journals that the studies' runs carry are copied there.
+    Modules that a study of the reader's names may be imported: `study`, and those of the project.
 
     Raises:
         HarnessError: if it is none of these.
@@ -118,7 +123,8 @@ def given(source: str, workspace: Workspace) -> Places:
 
         workspace.ensure_usable()
         copies = fetch(source, workspace)
-        return Places([*copies], projects=_projects(workspace), names=copies, foreign=True)
+        projects = _projects(workspace, study)
+        return Places([*copies], [], projects, copies, own_study=study, foreign=True)
     place = Path(source)
     if place.is_dir():
         folder = place
@@ -138,7 +144,8 @@ def given(source: str, workspace: Workspace) -> Places:
     roots = [folder, folder / FOLDER, folder.parent, *(j.parent for j in journals)]
     # Nothing is imported from a stranger's bundle: only a folder the user chose may be a project.
     own = [project_of(folder.resolve() / "x")] if place.is_dir() else []
-    return Places(journals, roots, [*own, *_projects(workspace)], foreign=place.is_file())
+    projects = [*own, *_projects(workspace, study)]
+    return Places(journals, roots, projects, own_study=study, foreign=place.is_file())
 
 
 def _with_journals(folder: Path) -> Iterable[Path]:

@@ -6,11 +6,16 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from harness.analyse.answer import Answer, Verdict
+from harness.contract import Subject
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal import Attempt, Closed, History, MeasuredAt, Opened, Planned, TrialHistory
 from harness.plan import Plan
+from harness.reproducing import trust
+from harness.reproducing.as_recorded import AsRecorded
+from harness.reproducing.places import Places
 from harness.study import Study
 from harness.trial import Trial
 from harness.workspace import Workspace
@@ -26,12 +31,14 @@ class Restudied:
     study: Study
     plan: Plan
     history: History
+    subject: Subject
+    """With the digests of the record."""
 
     def answer(self) -> Answer:
         """The study's answer by that history."""
         from harness.analyse.answers import answer
 
-        return answer(self.plan, self.study, self.history)
+        return answer(self.plan, self.study, self.history, metrics=self.subject.metrics)
 
     def verdicts(self) -> dict[str, Verdict]:
         """Contrast id -> verdict on the declared contrasts, those declared late included."""
@@ -62,26 +69,38 @@ class Restudied:
 
 
 def restudy(
-    planned: Planned, history: History, project: Path, workspace: Workspace, protocol: str
+    planned: Planned,
+    history: History,
+    project: Path,
+    places: Places,
+    workspace: Workspace,
+    protocol: str,
 ) -> Restudied:
     """The study of a planning record, planned again as it was and answered under its protocol.
 
     Args:
         planned: the record.
         history: what is recorded.
-        project: where the study's subject is imported from.
+        project: where the study's subject is imported from. Its digests are those of the record,
+            so neither the data nor the protocol need be here.
+        places: where the record comes from: that decides what may be imported for it.
         workspace: where students may be kept; nothing is written.
         protocol: fingerprint whose numbers count, whatever stands here today.
 
     Raises:
         NotJudgedError: if the subject is missing, or resolves the study to other trials now.
     """
+    from harness import subjects
     from harness.plan import make_plan
 
     file = project / (planned.study_file or "study.yaml")
     try:
         study = Study.model_validate({**planned.study_json, "file": file})
-        plan = make_plan(study, history, workspace=workspace, check_devices=False)
+        if refused := trust.why_not(study.subject, places):
+            raise NotJudgedError(refused)
+        found = subjects.load(study.subject, project=project)
+        subject = cast(Subject, AsRecorded(found, planned, history))
+        plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=subject)
     except (HarnessError, ValueError) as error:
         raise NotJudgedError(
             f"study {planned.study!r} cannot be answered again: {str(error).splitlines()[0]}"
@@ -90,10 +109,10 @@ def restudy(
     if there != {t.key for t in planned.trials if t.kind == "trial"}:
         raise NotJudgedError(
             f"study {planned.study!r} cannot be answered again: its subject resolves it to other "
-            "trials now (a recipe's default or its data changed)"
+            "trials now (a recipe's default changed)"
         )
     prints = plan.fingerprints.model_copy(update={"protocol": protocol})
-    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history, subject)
 
 
 def with_replicates(
@@ -101,7 +120,10 @@ def with_replicates(
     new: Sequence[tuple[Trial, Mapping[str, float | None]]],
     workspace: Workspace,
 ) -> Restudied:
-    """The study with further replicates, whose trials were run outside of it."""
+    """The study with further replicates, whose trials were run outside of it.
+
+    Replicates between its own and these, which other studies may have run, stay out.
+    """
     from harness.plan import make_plan
 
     top = max(trial.replicate for trial, _ in new)
@@ -110,9 +132,21 @@ def with_replicates(
     history.trials = dict(made.history.trials)
     for trial, numbers in new:
         history.trials[trial.key] = _made_up(trial, numbers, made)
-    plan = make_plan(study, history, workspace=workspace, check_devices=False)
+    plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=made.subject)
     prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
-    larger = Restudied(study, plan.model_copy(update={"fingerprints": prints}), history)
+    keys = {trial.key for trial, _ in new}
+    own = made.study.replicates
+    kept = [
+        t
+        for t in plan.trials
+        if t.trial.kind != "trial" or t.trial.replicate < own or t.trial.key in keys
+    ]
+    larger = replace(
+        made,
+        study=study,
+        plan=plan.model_copy(update={"fingerprints": prints, "trials": kept}),
+        history=history,
+    )
     return larger.judged_on(top + 1)
 
 

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from harness.analyse.answer import Answer, Verdict
 from harness.contract import Subject
 from harness.errors import NotJudgedError
-from harness.journal import History
+from harness.journal import History, Planned
 from harness.reproducing.comparison import Compared
 from harness.reproducing.found import Reproduction
 from harness.reproducing.judging import Decision
 from harness.reproducing.places import RESULTS
 from harness.reproducing.recorded import Recorded
 from harness.reproducing.restudy import restudy
+from harness.reproducing.surroundings import raised
 from harness.subjects.settings import name_of
 from harness.workspace import Workspace
 
@@ -48,8 +49,11 @@ def reproduce_tables(
     words = [f"{len(values)} numbers of the trial from its stored items"] if values else []
     changed: list[str] = []
     try:
-        folder, answer = recorded_answer(recorded, workspace)
-        again = _answered(folder, recorded, workspace)
+        folder, answer, planned, history = recorded_answer(recorded, workspace)
+        protocol = recorded.measured_by.opened.protocol
+        again = restudy(
+            planned, history, recorded.project, recorded.places, workspace, protocol
+        ).answer()
         found, changed = _beside(answer, again, contrast)
         values += found
         words.append(f"{len(found)} numbers of verdicts and tables in {folder / ANSWER}")
@@ -89,37 +93,50 @@ def _alike(then: float | None, now: float | None) -> bool:
     return math.isclose(then, now, rel_tol=10.0**-DIGITS, abs_tol=1e-15)
 
 
-def recorded_answer(recorded: Recorded, workspace: Workspace) -> tuple[Path, Answer]:
-    """The recorded answer of the trial's study, and its folder with the journal it rests on.
+def recorded_answer(
+    recorded: Recorded, workspace: Workspace
+) -> tuple[Path, Answer, Planned, History]:
+    """A recorded answer that the trial is part of, with the plan and the journal it rests on.
+
+    The study that ran the trial comes first, then others that share it. An answer without its
+    journal, as a study may ship, is passed over: nothing there says what it was worked out from.
+
+    Returns:
+        the folder, the answer, how its study was planned, and the history in that folder.
 
     Raises:
-        NotJudgedError: if there is none, naming where it was looked for.
+        NotJudgedError: if there is none, naming where it was looked for and what was there.
     """
-    folders = [*recorded.places.journals, workspace.study(recorded.study) / RESULTS]
-    for folder in folders:
-        file = folder / ANSWER
-        if not file.is_file():
-            continue
-        try:
-            answer = Answer.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            raise NotJudgedError(f"{file} cannot be read: {error.errors()[0]['msg']}") from error
-        if answer.study == recorded.study:
-            return folder, answer
-    looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+    plans = recorded.history.planned.items()
+    sharing = [name for name, p in plans if any(t.key == recorded.key for t in p[-1].trials)]
+    looked: dict[Path, str] = {}
+    for study in dict.fromkeys([recorded.study, *sorted(sharing)]):
+        for folder in dict.fromkeys([*recorded.places.journals, workspace.study(study) / RESULTS]):
+            answer = _answer_in(folder)
+            if answer is None or answer.study != study:
+                looked.setdefault(
+                    folder, f"no {ANSWER}" if answer is None else f"of {answer.study}"
+                )
+                continue
+            history = History.read([folder])
+            planned = history.planned.get(study)
+            if planned:
+                return folder, answer, max(planned, key=lambda p: p.at), history
+            looked[folder] = f"an {ANSWER} without the journal it rests on"
+    told = "; ".join(f"{folder} ({what})" for folder, what in looked.items())
     raise NotJudgedError(
-        f"no recorded answer of study {recorded.study!r} to compare with: no {ANSWER} in {looked}"
+        f"no recorded answer of study {recorded.study!r} to compare with. Looked in {told}"
     )
 
 
-def _answered(folder: Path, recorded: Recorded, workspace: Workspace) -> Answer:
-    history = History.read([folder])
-    planned = history.planned.get(recorded.study)
-    if not planned:
-        raise NotJudgedError(f"the journal in {folder} lacks the planning record")
-    protocol = recorded.measured_by.opened.protocol
-    latest = max(planned, key=lambda p: p.at)
-    return restudy(latest, history, recorded.project, workspace, protocol).answer()
+def _answer_in(folder: Path) -> Answer | None:
+    file = folder / ANSWER
+    if not file.is_file():
+        return None
+    try:
+        return Answer.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise NotJudgedError(f"{file} cannot be read: {error.errors()[0]['msg']}") from error
 
 
 def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], list[str]]:
@@ -184,6 +201,9 @@ def _from_items(
         )
     except (OSError, ValueError) as error:
         return [], [f"the trial's stored items are not here: {error}"]
+    except Exception as error:  # a subject may raise anything
+        name = name_of(recorded.subject)
+        return [], [f"subject {name} does not read the trial's stored items: {raised(error)}"]
     return [
         _compared(name, last.metrics[name], value, last.step)
         for name, value in sorted(numbers.items())

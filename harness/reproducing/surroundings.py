@@ -10,48 +10,83 @@ from harness.planning.trial_order import selecting
 from harness.reproducing.recorded import Recorded
 from harness.running import environment
 from harness.subjects import data_of
+from harness.subjects.settings import name_of
 
 
 @dataclass(frozen=True)
 class Now:
     """What stands here today in the place of what the trial ran with."""
 
-    fingerprints: Fingerprints
+    fingerprints: Fingerprints | None
+    """None where the subject cannot work them out; `problem` says what it lacks."""
     device: str
     versions: Mapping[str, str]
     digests: list[str]
     """What differs of data, protocol and code: other numbers are to be expected."""
     beside: list[str]
     """Other versions and another device: last digits may change."""
+    problem: str = ""
 
     @property
     def differences(self) -> list[str]:
         """Everything that differs, in words; empty where nothing does."""
-        return [*self.digests, *self.beside]
+        return [*([self.problem] if self.problem else []), *self.digests, *self.beside]
 
     def same_data(self, recorded: Recorded) -> bool:
         """Whether the training data is the one in the key."""
-        return self.fingerprints.data == recorded.trial.data
+        return self.fingerprints is not None and self.fingerprints.data == recorded.trial.data
 
     def same_protocol(self, recorded: Recorded) -> bool:
         """Whether measuring today means what it meant then."""
-        return self.fingerprints.protocol == recorded.measured_by.opened.protocol
+        now = self.fingerprints
+        return now is not None and now.protocol == recorded.measured_by.opened.protocol
 
 
 def now(recorded: Recorded, subject: Subject) -> Now:
     """Compare code, data, protocol, environment and device with the recorded ones."""
-    measurement = recorded.measurement
-    trial = recorded.trial
-    marks = selecting(subject.fingerprints(trial.recipe, measurement.protocol), measurement.select)
-    data = data_of(subject, trial.recipe, trial.replicate, marks)
-    marks = marks.model_copy(update={"data": data or "absent"})
     device = environment.device_model(recorded.gpus > 0)
     versions = environment.versions()
     then = recorded.trained.opened
+    beside = [
+        f"{name} {then.environment.get(name, 'absent')} then, {versions.get(name, 'absent')} now"
+        for name in sorted(then.environment.keys() | versions.keys())
+        if then.environment and then.environment.get(name) != versions.get(name)
+    ]
+    if then.device and then.device != device:
+        beside.append(f"device: {then.device} then, {device} now")
+    try:
+        marks = _marks(recorded, subject)
+    except Exception as error:  # today's subject, an old recipe: it may raise anything
+        name = recorded.measurement.protocol
+        problem = (
+            f"code, data and protocol cannot be compared: subject {name_of(recorded.subject)} has "
+            f"no digests here for this recipe under protocol {name!r}: {raised(error)}"
+        )
+        return Now(None, device, versions, [], beside, problem)
+    return Now(marks, device, versions, _digests(recorded, marks), beside)
+
+
+def raised(error: Exception) -> str:
+    """The message; with its type where it was not made for users."""
+    made = isinstance(error, ValueError | OSError)
+    return str(error) if made else f"{type(error).__name__}: {error}"
+
+
+def _marks(recorded: Recorded, subject: Subject) -> Fingerprints:
+    measurement, trial = recorded.measurement, recorded.trial
+    marks = selecting(subject.fingerprints(trial.recipe, measurement.protocol), measurement.select)
+    if trial.kind == "reference":  # shared between replicates, whatever data these have
+        return marks
+    data = data_of(subject, trial.recipe, trial.replicate, marks)
+    return marks.model_copy(update={"data": data or "absent"})
+
+
+def _digests(recorded: Recorded, marks: Fingerprints) -> list[str]:
+    """What differs of data, protocol and code, in words."""
+    then, measured = recorded.trained.opened, recorded.measured_by.opened
     found = []
     if marks.data != recorded.trial.data:
         found.append(f"data: {recorded.trial.data[:12]} then, {marks.data[:12]} now")
-    measured = recorded.measured_by.opened
     if marks.protocol != measured.protocol:
         found.append(
             f"protocol {measured.protocol_name}: {measured.protocol[:12]} then, "
@@ -61,14 +96,7 @@ def now(recorded: Recorded, subject: Subject) -> Now:
         files = changed_files(then.code_files, marks.code_files)
         where = ", ".join(files) if files else f"{then.code[:12]} then, {marks.code[:12]} now"
         found.append(f"code: {where}")
-    beside = [
-        f"{name} {then.environment.get(name, 'absent')} then, {versions.get(name, 'absent')} now"
-        for name in sorted(then.environment.keys() | versions.keys())
-        if then.environment and then.environment.get(name) != versions.get(name)
-    ]
-    if then.device and then.device != device:
-        beside.append(f"device: {then.device} then, {device} now")
-    return Now(marks, device, versions, found, beside)
+    return found
 
 
 def changed_files(then: Mapping[str, str], today: Mapping[str, str]) -> list[str]:

@@ -272,6 +272,21 @@ def parsed(value: Any) -> str | CommandSettings | StudentsSettings:
     return _ADAPTER.validate_python(value or MEASURED_BY)
 
 
+def imported_by(spec: str | CommandSettings | StudentsSettings) -> str:
+    """The module that loading a subject imports: itself, or what measures; empty for none."""
+    if isinstance(spec, str):
+        return spec
+    measures = not isinstance(spec, CommandSettings) or spec.student is not None
+    return spec.measured_by if measures else ""
+
+
+def alike(one: SubjectSpec, two: SubjectSpec) -> bool:
+    """Whether trials of two subjects take about as long: the same module, trainer or measuring."""
+    if isinstance(one, CommandSettings) and isinstance(two, CommandSettings):
+        return (one.words, one.cwd) == (two.words, two.cwd) and imported_by(one) == imported_by(two)
+    return type(one) is type(two) and imported_by(one) == imported_by(two)
+
+
 def name_of(spec: str | CommandSettings | StudentsSettings) -> str:
     """Short name of a subject, for messages."""
     if isinstance(spec, CommandSettings):

@@ -50,6 +50,11 @@ class StrangerFile:
         """The protocol the file names, a file as an absolute path; empty for a new one."""
         return self.named(str(self.content.get("protocol", "")), self.file.absolute().parent)
 
+    @property
+    def measured_by(self) -> str:
+        """The measuring subject the file names; empty for none."""
+        return str(self.content["subject"].get("measured_by", "")) if self.content else ""
+
     @staticmethod
     def named(protocol: str, folder: Path) -> str:
         """A protocol by name, or an absolute path for one given as a file relative to a folder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,17 @@ class Lab:
         self.run(**options)
 
     def run(self, **options: Any) -> None:
-        loaded = studies.load(self.file)
+        self._run(self.file, **options)
+
+    def run_other(self, name: str, text: str) -> None:
+        """Run another study of the project, in the same workspace."""
+        file = self.file.parents[1] / name / "study.yaml"
+        file.parent.mkdir()
+        file.write_text(text)
+        self._run(file)
+
+    def _run(self, file: Path, **options: Any) -> None:
+        loaded = studies.load(file)
         code = run_study(
             loaded,
             workspace=self.workspace,
@@ -99,6 +109,13 @@ class Lab:
             for record in records:
                 change(record)
             file.write_text("".join(json.dumps(r) + "\n" for r in records))
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Take trials out of the journal, as if they had not run yet; the plan still holds them."""
+        for file in self.workspace.journal.glob("*.jsonl"):
+            records = [json.loads(line) for line in file.read_text().splitlines()]
+            kept = [r for r in records if r.get("key") not in keys]
+            file.write_text("".join(json.dumps(r) + "\n" for r in kept))
 
     def move(self, shifts: dict[str, float], metric: str = "score") -> None:
         """Shift recorded numbers, by trial key: as if they had come out so."""

@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from harness.checkup import machine, storage
 from harness.checkup.finding import ProbeError, probe
+from harness.commands.doctor import _findings
+from harness.study import Resources
 from harness.workspace import Workspace
+from tests.harness.trainers import settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,3 +241,21 @@ def test_the_command_says_ready_or_what_failed(tmp_path: Path):
     (failed,) = [f for f in told["findings"] if f["state"] == "fail"]
     assert failed["check"] == "mlflow"
     assert failed["fix"]
+
+
+@pytest.mark.parametrize(("subject", "ours"), [
+    ("recipes.subject", True),
+    ("lab.subject", False),
+    (settings(), False),
+    (settings(student="{attempt}/student"), True),
+    (settings(student="{attempt}/student", measured_by="lab.subject"), False),
+])  # fmt: skip
+def test_the_packages_of_our_subject_are_looked_for_where_it_measures(
+    subject: object, ours: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(machine, "packages", asked.append)
+    study = SimpleNamespace(subject=subject, resources=Resources())
+    findings = _findings(study, workspace, None, None, True)  # type: ignore[arg-type]
+    next(findings), next(findings)
+    assert asked == [ours]

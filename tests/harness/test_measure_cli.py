@@ -13,6 +13,7 @@ from harness import cli
 from harness.commands.answered import answered
 from harness.errors import HarnessError
 from harness.study import load
+from harness.subjects.settings import StudentsSettings
 from harness.subjects.stranger_study import Stranger, labels_of, numbered, strangers_of
 
 
@@ -33,16 +34,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _measure(*words: str, fails: bool = False) -> Result:
-    shared = ["--measured-by", "harness.testing.stub_measured", "--no-mlflow"]
+def _measure(*words: str, fails: bool = False, by: str = "harness.testing.stub_measured") -> Result:
+    shared = [*(["--measured-by", by] if by else []), "--no-mlflow"]
     found = CliRunner().invoke(cli.app, ["measure", *words, *shared])
     if not fails and found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     return found
 
 
-def _json(*words: str) -> Any:
-    return json.loads(_measure(*words, "--json").stdout.splitlines()[-1])
+def _json(*words: str, **options: Any) -> Any:
+    return json.loads(_measure(*words, "--json", **options).stdout.splitlines()[-1])
 
 
 def test_paths_of_one_label_are_replicates_and_calls_add_up(project: Path) -> None:
@@ -69,7 +70,8 @@ def test_the_same_again_measures_nothing(project: Path) -> None:
     before = _json("a-0/student", "a-1/student", "--label", "arm=a")
     text = Path(before["study"]).read_text()
     again = _measure("a-1/student", "a-0/student", "--label", "arm=a")
-    assert "4 trials: 4 reuse" in again.output
+    assert "nothing to run" in again.output
+    assert "score 1.1" in again.output.splitlines()[-1]
     assert Path(before["study"]).read_text() == text
 
 
@@ -87,6 +89,35 @@ def test_results_stay_readable_without_the_checkpoints(project: Path) -> None:
     for folder in project.glob("a-*"):
         shutil.rmtree(folder)
     assert {t.state for t in answered(file, None).plan.trials} == {"reuse"}
+
+
+def test_what_cannot_be_measured_again_keeps_its_result(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measuring code changed, and one of two checkpoints is gone: it is kept, and told."""
+    import shutil
+
+    _json("a-0/student", "a-1/student", "--label", "arm=a")
+    shutil.rmtree(project / "a-0")
+    (project / "a-1" / "student" / "weights.json").write_text('{"score": 7.0, "cost": 1.0}')
+    monkeypatch.setenv("STUB_CODE", "newer")
+    found = _measure("a-1/student", "b-0/student:arm=b", "--label", "arm=a", "--json")
+    students = json.loads(found.stdout.splitlines()[-1])["students"]
+    assert [(s["levels"]["arm"], s["replicate"], s["metrics"]["score"]) for s in students] == [
+        ("a", 0, 1.0), ("b", 0, 3.0), ("a", 1, 7.0),
+    ]  # fmt: skip
+    assert "their checkpoints are gone: " in found.output
+    plan = answered(project / "stillhouse-workspace" / "measured.yaml", None).plan
+    assert [t.state for t in plan.trials if t.trial.kind == "reference"] == ["reuse"] * 2
+
+
+def test_the_next_call_measures_by_what_the_file_names(project: Path) -> None:
+    file = _json("a-0/student", "--label", "arm=a")["study"]
+    again = _json("a-1/student", "--label", "arm=a", by="")
+    assert [s["metrics"]["score"] for s in again["students"]] == [1.0, 1.1]
+    subject = load(Path(file)).subject
+    assert isinstance(subject, StudentsSettings)
+    assert subject.measured_by == "harness.testing.stub_measured"
 
 
 def test_edits_of_the_study_file_stay(project: Path) -> None:

@@ -1,6 +1,7 @@
 """What a plan costs, the devices it asks for, and how it reads."""
 
 import gc
+import json
 import math
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from harness.journal import History
 from harness.planning import cost
 from harness.planning.plan_text import duration, lines_of
 from harness.running.attempts import append_report
-from harness.study import Study
+from harness.study import Study, load
+from harness.subjects.settings import StudentSettings, StudentsSettings, alike
 from harness.workspace import Workspace
-from tests.harness.study_files import BODY, add_planned, add_run, plan, study
+from tests.harness.study_files import BODY, HEAD, add_planned, add_run, plan, study, write
+
+THEIRS = {"command": "train.py x={recipe.part.x}", "code": ["train.py"], "cwd": ".",
+          "metrics": {"score": {"higher_is_better": True, "headline": True}}}  # fmt: skip
 
 
 @pytest.fixture
@@ -149,3 +154,34 @@ def test_durations(hours: float, text: str) -> None:
 def test_the_garbage_collector_is_on_again(made: Study) -> None:
     plan(made)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("recorded", "counts"), [
+    (THEIRS, True),
+    ({**THEIRS, "grace_seconds": 5.0}, True),
+    ({**THEIRS, "command": "other.py"}, False),
+    ({"odd": 1}, False),
+    ("train.py", False),
+])  # fmt: skip
+def test_trials_of_the_same_trainer_in_other_studies_count(
+    tmp_path: Path, recorded: object, counts: bool
+) -> None:
+    (tmp_path / "train.py").touch()
+    head = HEAD.replace("subject: harness.testing.stub", f"subject: {json.dumps(THEIRS)}")
+    made = load(write(tmp_path, BODY.replace("recipe: {", "recipe: {colour: red, "), head))
+    history = History()
+    for item in plan(made).trials[:3]:
+        add_run(history, item.trial.model_copy(update={"key": item.trial.key[::-1]}), seconds=30.0,
+                study_name="elsewhere")  # fmt: skip
+    add_planned(history, "elsewhere", [], subject=recorded)
+    assert (plan(made, history).cost.seconds_per_trial == 30.0) is counts
+
+
+def test_checkpoints_measured_by_the_same_subject_are_alike() -> None:
+    one, two = (
+        StudentsSettings(students=[StudentSettings(path=path, levels={"arm": "a"})])
+        for path in ("a", "b")
+    )
+    assert alike(one, two)
+    assert not alike(one, two.model_copy(update={"measured_by": "lab.subject"}))
+    assert not alike(one, "recipes.subject")

@@ -109,3 +109,69 @@ def test_fresh_seeds_of_a_claim_give_differences_and_a_larger_study(ran):
 def test_fresh_seeds_and_a_lower_rung_contradict(ran):
     with pytest.raises(HarnessError, match="--level measure does not go with it"):
         ran.again("measure", fresh_seeds=1)
+
+
+UNFINISHED = [
+    ("one arm's last replicate", [(1.0, 4)]),
+    ("a pair", [(0.0, 1), (1.0, 1)]),
+    ("the first trial of an arm", [(0.0, 0)]),
+]
+
+
+@pytest.mark.parametrize(("what", "missing"), UNFINISHED)
+def test_a_claim_of_an_unfinished_study_rests_on_what_is_done(what, missing, lab):
+    lab.forget([lab.key_at(x, r) for x, r in missing])
+    said: list[str] = []
+    found = lab.again("record", "", contrast="H1", echo=said.append)
+    assert found.decision == "bit-equal", found.reason
+    keys = {p.key for p in found.parts}
+    assert keys <= set(lab.history.trials)
+    assert {t.trial.recipe["part"]["x"] for t in _opened(lab, keys)} == {0.0, 1.0}
+    fresh = lab.again("auto", "", contrast="H1", fresh_seeds=1)
+    assert (fresh.decision, len(fresh.parts)) == ("consistent with a new replicate", 2)
+
+
+def _opened(lab, keys):
+    return [lab.history.trials[key].ordered[0].opened for key in keys]
+
+
+def test_a_claim_that_waits_for_a_side_is_not_judged_and_names_it(lab):
+    lab.forget([lab.key_at(1.0, r) for r in range(5)])
+    for options in ({}, {"fresh_seeds": 1}):
+        found = lab.again("auto", "", contrast="H1", **options)
+        assert (found.decision, found.exit_code) == ("not judged", 3)
+        assert "no replicate has both sides" in found.reason
+        assert "(pending)" in found.reason
+
+
+def test_a_trial_that_failed_is_left_out_and_told(lab):
+    """As undecided, the claim rests on all that have a result."""
+    key = lab.key_at(1.0, 3)
+
+    def fail(record):
+        if record["type"] == "closed" and record["key"] == key:
+            record["state"], record["measurements"] = "failed", []
+
+    lab.edit_journal(fail)
+    said: list[str] = []
+    found = lab.again("record", "", contrast="H1", echo=said.append)
+    assert found.decision == "bit-equal", found.reason
+    assert key not in {p.key for p in found.parts}
+
+
+def test_fresh_replicates_of_a_claim_are_pairs_where_another_study_ran_more(lab):
+    """The other study has the same arms, one of them with more replicates and another name."""
+    for levels, replicates in (("[1.0]", 8), ("[0.0, 1.0]", 7)):
+        text = lab.file.read_text()
+        text = text[: text.index("baseline:")].replace("name: again", f"name: more-{replicates}")
+        text = text.replace("[0.0, 1.0]", levels).replace(
+            "replicates: 5", f"replicates: {replicates}"
+        )
+        lab.run_other(f"more-{replicates}", text)
+    found = lab.again("auto", "", contrast="H1", fresh_seeds=2)
+    assert found.decision == "consistent with a new replicate", found.reason
+    trials = [lab.key_at(x, 0) for x in (0.0, 1.0)]
+    recipes = [o.trial for o in _opened(lab, trials)]
+    assert {p.key for p in found.parts} == {
+        key_of(t.recipe, r, t.data) for t in recipes for r in (8, 9)
+    }

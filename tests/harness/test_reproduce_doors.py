@@ -117,3 +117,15 @@ def test_the_command_takes_a_claim_from_a_folder(ran, elsewhere):
     assert done.returncode == 0, done.stderr
     assert "claim      H1" in done.stdout
     assert "bit-equal" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_study_of_another_project_is_looked_for_in_that_project(ran, elsewhere, what):
+    """Its workspace holds the records, and the kept student."""
+    named = ran.file if what == "file" else ran.file.parent
+    words = ["reproduce", ran.key, "--level", "measure", "--study", str(named)]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bit-equal" in done.stdout.splitlines()[-1]

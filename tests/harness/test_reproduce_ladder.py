@@ -124,7 +124,36 @@ def test_tables_need_no_items_but_say_so_and_need_an_answer(lab):
     shutil.rmtree(lab.workspace.study("again") / "results")
     found = lab.again("tables")
     assert (found.decision, found.exit_code) == ("not judged", 3)
-    assert "no answer.json in" in found.reason
+    assert f"{lab.workspace.study('again') / 'results'} (no answer.json)" in found.reason
+
+
+def test_an_answer_without_its_journal_is_passed_over(lab):
+    """As the quickstart ships one beside its study file: the reader's own is what is compared."""
+    own = lab.workspace.study("again") / "results"
+    shipped = lab.file.parent / "results"
+    shipped.mkdir()
+    answer = json.loads((own / "answer.json").read_text())
+    answer["verdicts"][0]["difference"] += 1.0  # what came out on another machine
+    (shipped / "answer.json").write_text(json.dumps(answer))
+    found = lab.again("tables")
+    assert found.decision == "bit-equal", found.reason
+    assert str(own) in found.reason
+    shutil.rmtree(own)
+    shutil.rmtree(lab.workspace.root / "trials")
+    found = lab.again("tables")
+    assert found.decision == "not judged"
+    assert f"{shipped} (an answer.json without the journal it rests on)" in found.reason
+    assert str(own) in found.reason
+
+
+def test_tables_of_a_trial_that_another_study_ran(lab):
+    """Only the study that shares it has recorded results here."""
+    text = lab.file.read_text().replace("name: again", "name: later")
+    lab.run_other("later", text)
+    shutil.rmtree(lab.workspace.study("again") / "results")
+    found = lab.again("tables")
+    assert found.decision == "bit-equal", found.reason
+    assert str(lab.workspace.study("later") / "results") in found.reason
 
 
 def test_without_its_subject_only_record_and_tables_are_left(lab):

@@ -1,0 +1,58 @@
+"""Which subjects may be imported for a record that comes from a bundle or a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.reproducing.places import Places
+from harness.subjects.settings import MEASURED_BY, CommandSettings, SubjectSpec, imported_by
+
+OWN = "harness."
+_NAMED = re.compile(r"""^\s*(?:subject|measured_by):\s*["']?([A-Za-z_][\w.]*(?::[\w.]+)?)""", re.M)
+_MOST_BYTES = 2_000_000
+
+
+def why_not(spec: SubjectSpec, places: Places) -> str:
+    """Why the record's subject is not imported; empty if it may be.
+
+    Importing a module runs it, so a record of somebody else names none that happens to be
+    importable here: only Stillhouse's own, and those that the reader's own study files name.
+    """
+    if not places.foreign:
+        return ""
+    if isinstance(spec, CommandSettings) and spec.recipe_schema is not None:
+        return (
+            f"the record names the file {spec.recipe_schema} of another machine; nothing is read "
+            "from a bundle's or a server's word: unpack it, read it, and give the folder"
+        )
+    module = imported_by(spec)
+    if not module or module == MEASURED_BY or module.startswith(OWN) or module in _ours(places):
+        return ""
+    return (
+        f"the record names subject {module!r}, which none of your studies names; nothing is "
+        "imported on a bundle's or a server's word. If it is yours, give a study file of yours "
+        "that names it: --study FILE"
+    )
+
+
+def _ours(places: Places) -> set[str]:
+    return {name for file in _files(places) for name in _named(file)}
+
+
+def _files(places: Places) -> Iterator[Path]:
+    for study in (places.study, places.own_study):
+        if study is not None:
+            yield from sorted(study.glob("*.yaml")) if study.is_dir() else [study]
+    for project in places.projects:
+        yield from sorted(project.glob("*.yaml"))
+        yield from sorted(project.glob("studies/*/*.yaml"))
+
+
+def _named(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            return _NAMED.findall(stream.read(_MOST_BYTES))
+    except (OSError, UnicodeDecodeError):
+        return []
