@@ -37,6 +37,14 @@ class Server:
             server.stop(self._process)
             self._process = None
 
+    def holds_runs(self) -> bool:
+        """Whether somebody's runs have arrived."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.address)
+        found = client.get_experiment_by_name("demo")
+        return found is not None and bool(client.search_runs([found.experiment_id]))
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -150,11 +158,12 @@ def test_a_server_stopped_in_the_middle_and_started_again(
     made = Server(tmp_path / "server")
     made.start()
     try:
-        stage.disturb(seconds=0.2)
+        stage.disturb(seconds=0.5)
         process = stage.start("--inline", "--mlflow", made.address)
-        stage.await_reports(process, 10)
+        stage.await_that(made.holds_runs, process)  # a server that never was there is given up soon
+        stage.await_reports(process, 5)
         made.stop()
-        stage.await_reports(process, 40)
+        stage.await_reports(process, 20)
         made.start()
         stage.disturb()
         output = stage.finish(process)
