@@ -102,7 +102,7 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
     _verify(key, record, workspace)
     planned = _planned(history, key, done.opened.study)
     opened = done.opened
-    measured_by = _measuring(record, done)
+    measured_by = _measuring(record, done, str(planned.study_json.get("protocol", "")))
     return Recorded(
         key=key,
         trial=opened.trial,
@@ -161,12 +161,16 @@ def _planned(history: History, key: str, study: str) -> Planned:
     return max(holding, key=lambda p: (p.study == study, p.at))
 
 
-def _measuring(record: TrialHistory, done: Attempt) -> Attempt:
-    """The newest attempt that measured the counting student; the training one if none did."""
+def _measuring(record: TrialHistory, done: Attempt, protocol: str) -> Attempt:
+    """The newest attempt that measured the counting student, by its study's protocol if one did.
+
+    Studies share trials: another may have measured the student since, under a protocol of its own.
+    """
     protocols = {a.opened.protocol for a in record.ordered}
     attempts = {id(a): a for p in protocols for a in contributing(record, p)}.values()
     able = [a for a in attempts if a.closed and a.closed.measurements]
-    return max(able, key=lambda a: a.opened.attempt, default=done)
+    own = [a for a in able if a.opened.protocol_name == protocol]
+    return max(own or able, key=lambda a: a.opened.attempt, default=done)
 
 
 def _folder(places: Places, attempt: Attempt) -> Path | None:

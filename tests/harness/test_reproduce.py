@@ -125,6 +125,18 @@ def test_changed_data_is_not_judged_by_training_but_by_measuring(lab, monkeypatc
     assert lab.again("measure").decision == "bit-equal"
 
 
+@pytest.mark.parametrize("level", ["measure", "train"])
+def test_a_trial_that_another_study_measured_since_is_its_own_studys(lab, level):
+    """Trials are shared by key: the other study measured the kept student under its protocol."""
+    other = lab.file.read_text().replace("name: again", "name: later")
+    lab.run_other("later", other.replace("protocol: v1", "protocol: v2"))
+    modes = [a.opened.mode for a in lab.history.trials[lab.key].ordered]
+    assert modes == ["train", "measure"]
+    found = lab.again(level)
+    assert found.decision == "bit-equal", found.reason
+    assert {v.metric for v in found.values} == {"score", "cost"}
+
+
 def test_a_changed_protocol_is_not_judged(lab):
     def change(record):
         if record["type"] == "opened":
