@@ -28,13 +28,15 @@ def command(
     """
     from harness.journal import History
     from harness.reproducing.places import history_folders
+    from harness.running.collector import paused
     from harness.running.standing import place, standing_of
 
     file = _file(study)
     found = place(workspace, file)
-    history = History.read(history_folders(found, file))
-    names = [_name(study, file)] if study else sorted(history.planned)
-    standings = [standing_of(name, history, found) for name in names]
+    with paused():
+        history = History.read(history_folders(found, file))
+        names = [_name(study, file)] if study else sorted(history.planned)
+        standings = [standing_of(name, history, found) for name in names]
     if as_json:
         content = {"workspace": str(found.root), "studies": [s.model_dump() for s in standings]}
         typer.echo(json.dumps(content))

@@ -108,15 +108,16 @@ class LiveTracker:
         """A report arrived from the attempt in `folder` at Unix time `at`."""
         projection = self._projection
         assert projection is not None, "start() comes first"
-        self._background.put(lambda b: b.add(projection.report(key, report, folder, at)))
+        write = projection.report(key, report, folder, at)  # smaller than the report, if it waits
+        self._background.put(lambda b: b.add(write))
 
     def closed(self, record: Closed, folder: Path) -> None:
         """An attempt ended and its closing record is on disk."""
         projection, interim = self._projection, self._interim
         assert projection is not None, "start() comes first"
         self._closed[record.key] = (record, folder)
-        writes = [projection.closed(record, folder), *(interim.add(record) if interim else ())]
-        self._background.put(lambda b: b.add(*writes))
+        arms = interim.add(record) if interim else ()
+        self._background.put(lambda b: b.add(projection.closed(record, folder), *arms))
 
     def answer(self, answer: Answer, report_html: Path | None) -> None:
         """The study was analysed; replaces what was said before."""

@@ -44,7 +44,7 @@ class Picture(NamedTuple):
     at_ms: int
 
 
-@dataclass
+@dataclass(slots=True)  # thousands may wait for a slow server
 class RunWrite:
     """Everything still to be written about one run; later news merges into what waits."""
 
