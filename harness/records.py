@@ -98,6 +98,13 @@ class Closed(_Record):
     info: dict[str, str] = Field(default_factory=dict)
 
 
+class Glanced(Closed):
+    """A closing record without its numbers and files: they are read under names no line has."""
+
+    measurements: list[MeasuredAt] = Field(default_factory=list, validation_alias="not read")
+    artifacts: list[Artifact] = Field(default_factory=list, validation_alias="not read either")
+
+
 class Superseded(_Record):
     """Results of a trial's attempts up to `attempt` no longer count (`--rerun-stale`)."""
 

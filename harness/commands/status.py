@@ -34,7 +34,7 @@ def command(
     file = _file(study)
     found = place(workspace, file)
     with paused():
-        history = History.read(history_folders(found, file))
+        history = History.read(history_folders(found, file), numbers=False)
         names = [_name(study, file)] if study else sorted(history.planned)
         standings = [standing_of(name, history, found) for name in names]
     if as_json:

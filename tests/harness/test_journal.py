@@ -59,6 +59,22 @@ def test_records_come_back(tmp_path: Path):
     assert history.warnings == []
 
 
+def test_a_glance_sees_how_things_stand_and_no_numbers(tmp_path: Path):
+    journal = Journal(tmp_path)
+    panel = Artifact(kind="panel", path="a.png", step=3)
+    ended = closed(score=1.5).model_copy(update={"artifacts": [panel], "reason": "why"})
+    for record in (opened(), ended, opened(2), closed(2, "failed")):
+        journal.append(record)
+    whole, glance = History.read([tmp_path]), History.read([tmp_path], numbers=False)
+    assert glance.warnings == []
+    one, other = whole.trials[TRIAL.key], glance.trials[TRIAL.key]
+    assert (other.state, other.seconds()) == (one.state, one.seconds()) == ("failed", 4.0)
+    first = other.ordered[0].closed
+    assert first is not None
+    assert (first.reason, first.measurements, first.artifacts) == ("why", [], [])
+    assert len(one.ordered[0].closed.measurements) == 1
+
+
 def test_files_of_several_drivers_merge_in_any_order(tmp_path: Path):
     first, second = Journal(tmp_path), Journal(tmp_path)
     assert first.file != second.file

@@ -100,6 +100,7 @@ def test_status_says_how_it_stands_and_what_to_type(ran, file: Path):
     before = sorted(f for f in file.parent.rglob("*"))
     found = call(status.command, str(file))
     assert found.exit_code == 0
+    assert call(status.command, str(file.parent)).stdout == found.stdout, "its folder will do"
     assert "demo  4 trials: 2 done, 2 failed" in found.stdout
     assert "the stub was asked to raise" in found.stdout
     assert f"stillhouse run {file}  (2 trials to run)" in found.stdout
