@@ -111,4 +111,6 @@ def test_what_is_missing_does_not_matter_where_nothing_would_run(tmp_path: Path,
     for item in plan(made).trials:
         add_run(history, item.trial)
     monkeypatch.setattr(stub, "missing", lambda *_: ["weights"], raising=False)
-    refuse_missing(plan(made, history))
+    whole = plan(made, history)
+    assert whole.not_here == ["weights"]
+    refuse_missing(whole, whole.trials, False)
