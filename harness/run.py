@@ -146,7 +146,8 @@ def run(
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
-        announcing.announce_new(study, plan, journal, history, project, again=bool(todo))
+        if announcing.announce_new(study, plan, journal, history, project, again=bool(todo)):
+            history, plan = planned()
         made = make()
         tell = GuardedTracker(tracker)
         tell.start(plan, history)

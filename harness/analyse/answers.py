@@ -183,4 +183,5 @@ def _devices(plan: Plan, history: History) -> list[str]:
 def _warnings(plan: Plan, history: History) -> list[str]:
     keys = [t.trial.key for t in plan.trials if t.trial.kind == "trial"]
     found = guard.confounds(history, keys, plan.fingerprints.protocol)
-    return [*plan.warnings, *found, *guard.changes_since(plan, history), *history.warnings]
+    found += [*guard.changes_since(plan, history), *guard.known_before(plan, history)]
+    return [*plan.warnings, *found, *history.warnings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -169,6 +170,36 @@ def changes_since(plan: Plan, history: History) -> list[str]:
             "measures their kept students"
         )
     return found
+
+
+def known_before(plan: Plan, history: History) -> list[str]:
+    """Planned contrasts whose trials had results before the study was first run.
+
+    Studies share trials by key: one that is renamed, or repeats another's arms, declares with the
+    numbers at hand. That is no fault, but planned is then not the same as declared beforehand.
+    """
+    if plan.frozen_at is None:
+        return []
+    known: dict[str, set[int]] = {}
+    for planned in plan.trials:
+        trial, record = planned.trial, history.trials.get(planned.trial.key)
+        ends = [a.closed.at for a in record.ordered if a.closed and _ended(a)] if record else []
+        if trial.kind == "trial" and min(ends, default=math.inf) < plan.frozen_at:
+            known.setdefault(trial.arm, set()).add(trial.replicate)
+    found = []
+    for contrast in plan.contrasts:
+        sides = [known.get(arm, set()) for arm in contrast.arm_weights()]
+        count = len(set.intersection(*sides)) if sides else 0
+        if count and not contrast.amended:
+            found.append(
+                f"contrast {contrast.id} was declared when {count} of {plan.replicates} of its "
+                "replicates had results: they are shared with a study that ran before this one"
+            )
+    return found
+
+
+def _ended(attempt: Attempt) -> bool:
+    return attempt.closed is not None and attempt.closed.state in ("done", "diverged")
 
 
 def _is_done(trial: _Trial) -> bool:

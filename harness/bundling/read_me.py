@@ -41,8 +41,8 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
         "",
         f"       unzip -p {FILE} verify.py > verify.py && python verify.py {FILE}",
         "",
-        "2. Unpack, read `report/report.html` in a browser (it loads nothing), install (10 to 20 "
-        "minutes, most of it the download of PyTorch; 6 GB of disk).",
+        "2. Unpack, read `report/report.html` in a browser (it loads nothing), install (some "
+        "minutes, most of it the download of PyTorch; 7 GB of disk).",
         "",
         f"       mkdir artifact && unzip -q {FILE} -d artifact && cd artifact/{_home(made)}",
         "       make env && . .venv/bin/activate",

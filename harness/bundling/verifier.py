@@ -273,7 +273,10 @@ def main(words: list[str]) -> int:
     except Bad as error:
         print(f"FAILED     {error}")
         return 1
-    print("verified   everything in the bundle agrees")
+    print(
+        "verified   keys, records, items, tables and verdicts agree, and all bytes with CHECKSUMS"
+    )
+    print("           (not compared with records: the pages of the report, source beyond `code`)")
     return 0
 
 

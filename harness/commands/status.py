@@ -30,12 +30,13 @@ def command(
     from harness.reproducing.places import history_folders
     from harness.running.collector import paused
     from harness.running.standing import place, standing_of
+    from harness.study_file.name import name_in
 
     file = _file(study)
     found = place(workspace, file)
     with paused():
         history = History.read(history_folders(found, file), numbers=False)
-        names = [_name(study, file)] if study else sorted(history.planned)
+        names = [name_in(file) if file else study] if study else sorted(history.planned)
         standings = [standing_of(name, history, found) for name in names]
     if as_json:
         content = {"workspace": str(found.root), "studies": [s.model_dump() for s in standings]}
@@ -53,19 +54,6 @@ def _file(study: str | None) -> Path | None:
     path = Path(study or "")
     named = path / "study.yaml" if study and path.is_dir() else path
     return named if named.is_file() else None
-
-
-def _name(study: str | None, file: Path | None) -> str:
-    if file is None:
-        return study or ""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        content = YAML(typ="safe").load(file)
-    except YAMLError:
-        return file.stem
-    return str(content.get("name", file.stem)) if isinstance(content, dict) else file.stem
 
 
 def _lines(standing: Standing, study: str) -> list[str]:

@@ -98,8 +98,9 @@ def fitting(study: Study, plan: Plan, history: History, limit: Limit) -> list[Fi
     seconds = plan.cost.seconds_per_trial
     if seconds is None:
         raise HarnessError(
-            "no finished trial says what one costs, so nothing can be fitted. Run one replicate "
-            "first (`replicates: 1`), or the study itself with `stillhouse run --hours 1`."
+            "no finished trial says what one costs, so nothing can be fitted. Run the study "
+            "for a while: `stillhouse run --hours 1`. (It freezes the replicates: to try "
+            "fewer first, give that study a name of its own.)"
         )
     if limit.unit == "gpu_hours" and study.resources.gpus == 0:
         raise HarnessError(

@@ -37,10 +37,14 @@ def announce_new(
     project: Path,
     *,
     again: bool = False,
-) -> None:
-    """Record what is planned; where the latest record says so already, only if told `again`."""
+) -> bool:
+    """Record what is planned; where the latest record says so already, only if told `again`.
+
+    True if it was recorded: the plan does not know yet what the first run froze, or that
+    amendments were run.
+    """
     if is_announced(plan, history) and not again:
-        return
+        return False
     file = study.file.resolve()
     record = Planned(
         at=history.now(study.name),
@@ -53,6 +57,7 @@ def announce_new(
     )
     journal.append(record)
     history.add(record)
+    return True
 
 
 def supersede(trials: Iterable[PlannedTrial], journal: Journal, history: History) -> int:

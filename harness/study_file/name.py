@@ -1,0 +1,17 @@
+"""The name that a study file gives its study, read without checking the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def name_in(file: Path) -> str:
+    """The study's name; the file's own where it gives none or is no YAML."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe").load(file)
+    except (YAMLError, OSError, UnicodeDecodeError):
+        return file.stem
+    return str(content.get("name", file.stem)) if isinstance(content, dict) else file.stem
