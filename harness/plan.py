@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -148,7 +148,7 @@ def make_plan(
     from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
     from harness.planning import cost
-    from harness.planning.amendments import amendments, frozen_of
+    from harness.planning.amendments import amendments, frozen_fields, frozen_of
     from harness.planning.attainable import planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
@@ -227,20 +227,9 @@ def make_plan(
         design=study.design,
         mixtures=shares,
         fraction=_confounded(study),
-        **_frozen(study, frozen),
+        **frozen_fields(study, frozen),
         amendments=amendments(study, [arm.name for arm in made.arms], history),
     )
-
-
-def _frozen(study: Study, frozen: Frozen | None) -> dict[str, Any]:
-    """What the first run fixed for good, of a study that ran already."""
-    written = frozen.study_json if frozen is not None else {}
-    return {
-        "alpha": written.get("alpha", study.alpha),
-        "frozen_at": frozen.at if frozen is not None else None,
-        "frozen_replicates": written.get("replicates"),
-        "frozen_contrasts": len(written["contrasts"]) if "contrasts" in written else None,
-    }
 
 
 def _lost(frozen: Frozen | None) -> list[str]:

@@ -18,6 +18,7 @@ from harness.executors.chosen import ExecutorName, chosen, room
 from harness.executors.deadline import Deadline
 from harness.journal import History, Journal
 from harness.plan import Plan, PlannedTrial
+from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
 from harness.running import announcing, collector, display, refusals, shards
@@ -147,7 +148,7 @@ def run(
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
         if announcing.announce_new(study, plan, journal, history, project, again=bool(todo)):
-            history, plan = planned()
+            plan = as_recorded(plan, study, history)
         made = make()
         tell = GuardedTracker(tracker)
         tell.start(plan, history)

@@ -20,7 +20,7 @@ from harness.journal import Frozen, History, Planned
 from harness.trial import canonical
 
 if TYPE_CHECKING:
-    from harness.plan import PlannedContrast
+    from harness.plan import Plan, PlannedContrast
     from harness.study import Contrast, Study
 
 UNJUDGED = ("file", "recipe", "name", "budget", "resources")
@@ -217,3 +217,21 @@ def _short(value: Any) -> str:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
+
+
+def as_recorded(plan: Plan, study: Study, history: History) -> Plan:
+    """The plan once it is recorded: with what the first run froze, and its amendments as run."""
+    fixed = frozen_fields(study, frozen_of(history, study.name))
+    changes = amendments(study, [arm.name for arm in plan.arms], history)
+    return plan.model_copy(update={**fixed, "amendments": changes})
+
+
+def frozen_fields(study: Study, frozen: Frozen | None) -> dict[str, Any]:
+    """What the first run fixed for good, of a study that ran already."""
+    written = frozen.study_json if frozen is not None else {}
+    return {
+        "alpha": written.get("alpha", study.alpha),
+        "frozen_at": frozen.at if frozen is not None else None,
+        "frozen_replicates": written.get("replicates"),
+        "frozen_contrasts": len(written["contrasts"]) if "contrasts" in written else None,
+    }
