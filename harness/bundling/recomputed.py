@@ -19,7 +19,13 @@ Values = dict[tuple[str, str, int], float]
 """(arm, metric, replicate) to value."""
 
 
-def verdicts(answer: dict[str, Any], manifest: dict[str, Any], values: Values, read_me: str) -> int:
+def verdicts(
+    answer: dict[str, Any],
+    manifest: dict[str, Any],
+    values: Values,
+    read_me: str,
+    frozen: dict[str, Any],
+) -> int:
     """Number of declared contrasts, each of which follows from `values`.
 
     Args:
@@ -27,10 +33,12 @@ def verdicts(answer: dict[str, Any], manifest: dict[str, Any], values: Values, r
         manifest: what `bundle.json` holds; it says which arms a contrast weighs how.
         values: values of the arms, as the journal has them.
         read_me: text of `ARTIFACT.md`, which repeats each verdict's sentence.
+        frozen: the study as its first run froze it; empty if no record says.
 
     Raises:
         Bad: if a number, a verdict or a sentence is another.
     """
+    _as_frozen(answer, frozen)
     weights = {c["id"]: c["weights"] for c in manifest["contrasts"]}
     declared = [v for v in answer["verdicts"] if v["id"] in weights and not v.get("factor")]
     planned = [v for v in declared if v["planned"]]
@@ -65,6 +73,26 @@ def verdicts(answer: dict[str, Any], manifest: dict[str, Any], values: Values, r
         if v["verdict"] != word:
             wrong(f"{where}: {v['verdict']} is said, {word} follows from its numbers")
     return len(declared)
+
+
+def _as_frozen(answer: dict[str, Any], study: dict[str, Any]) -> None:
+    """Planned verdicts must be those of the contrasts that the study's first run froze.
+
+    Raises:
+        Bad: if one's metric or margin is another, or it was expected though nothing was.
+    """
+    frozen = {c["id"]: c for c in study.get("contrasts") or ()}
+    for v in answer["verdicts"]:
+        if not v["planned"] or v.get("factor") or v["id"] not in frozen:
+            continue
+        said = frozen[v["id"]]
+        then = said.get("metric") or study.get("primary") or v["metric"]
+        if v["metric"] != then:
+            wrong(f"contrast {v['id']}: its metric is {v['metric']}, and {then} was frozen")
+        if v["margin"] != said.get("margin"):
+            wrong(f"contrast {v['id']}: margin {v['margin']}, and {said.get('margin')} was frozen")
+        if v["expectation"] and not said.get("expect"):
+            wrong(f"contrast {v['id']}: {v['expectation']}, and nothing was expected")
 
 
 def _interval(

@@ -49,7 +49,8 @@ def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> N
         answer = bundle.json(ANSWER)
         values = _values(answer, trials)
         tell(f"answer     {len(values)} values are those of the journal")
-        judged = verdicts(answer, manifest, values, bundle.text(READ_ME))
+        frozen = _frozen(bundle, answer["study"])
+        judged = verdicts(answer, manifest, values, bundle.text(READ_ME), frozen)
         tell(f"verdicts   {judged} come out of the values again (n, difference, p, interval, word)")
         tell(f"tables     {_tables(bundle, answer)} say the same as the answer")
         tell(f"code       {_code(bundle, trials, manifest)}")
@@ -136,6 +137,13 @@ def _trials(bundle: Archive) -> dict[str, Record]:
         if not _same(bundle.json(name), _identity(known.trial)):
             raise Bad(f"the journal's recipe of trial {key} is another", name)
     return trials
+
+
+def _frozen(bundle: Archive, study: str) -> dict[str, Any]:
+    """What the study's first run froze, by its latest plan; empty where no record says."""
+    plans = [r for _, r in bundle.lines(JOURNAL) if r.get("type") == "planned"]
+    own = [r for r in plans if r["study"] == study and r.get("frozen")]
+    return dict(max(own, key=lambda r: float(r["at"]))["frozen"]["study_json"]) if own else {}
 
 
 def _number(attempt: Any) -> int:

@@ -86,6 +86,13 @@ def _failed(record):
     return False
 
 
+def _margin(record):
+    if record["type"] == "planned":
+        record["frozen"]["study_json"]["contrasts"][0]["margin"] = 0.2
+        return True
+    return False
+
+
 def _first_recipe(held):
     name = next(n for n in held if n.startswith("recipes/"))
     return {name: held[name].replace(b'"cycles":2', b'"cycles":3')}
@@ -105,6 +112,7 @@ CASES = {
     "a value in the journal": (_journal(_better), ANSWER),
     "a recipe in the journal": (_journal(_recipe), "recipes/"),
     "a state in the journal": (_journal(_failed), ANSWER),
+    "a frozen margin": (_journal(_margin), ANSWER),
     "a stored recipe": (_first_recipe, "recipes/"),
     "values of the answer": (_answer(_all_values), ANSWER),
     "a difference": (_verdict(difference=0.7), ANSWER),
