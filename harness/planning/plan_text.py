@@ -171,6 +171,12 @@ def amendment_lines(plan: Plan) -> list[str]:
     outside = [contrast.id for contrast in plan.contrasts if contrast.amended]
     if outside:
         lines.append(f"exploratory, no longer planned: {', '.join(outside)}")
+    first = plan.frozen_replicates
+    if first is not None and plan.replicates > first:
+        lines.append(
+            f"planned verdicts stay those of the first {first} replicate{'s' * (first > 1)}; with "
+            f"{plan.replicates} they are exploratory"
+        )
     return lines
 
 

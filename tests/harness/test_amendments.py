@@ -144,6 +144,8 @@ def test_a_contrast_taken_out_still_counts_in_holms_family(place: Place):
 def test_alpha_and_replicates_are_those_of_the_first_run(place: Place):
     before = verdicts(answered(place, place.study(BODY)))
     made = place.study(BODY.replace("replicates: 6", "replicates: 8\nalpha: 0.2"))
+    text = "\n".join(lines_of(planned(place, made), "study.yaml"))
+    assert "stay those of the first 6 replicates; with 8 they are exploratory" in text
     place.run(made)
     found = answered(place, made)
     each = verdicts(found)
