@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness.journal import TrialHistory
+from harness.running import attempts
 from harness.testing.trainer import FAULTS
 from tests.study_processes import StudyProcesses
 
@@ -60,17 +65,44 @@ class Stage(StudyProcesses):
         """`stillhouse sync` to its end."""
         return self.call("sync", "demo", *options)
 
-    def await_checkpoint(self, process: subprocess.Popen[str]) -> None:
-        """Return while an attempt under way has something to continue from."""
-        self.await_that(lambda: any(self._can_continue(t) for t in self.trials()), process)
+    @contextmanager
+    def held(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Meanwhile a run and all below it stand still: nothing ends between a look and a fault."""
+        stopped = family(process.pid)
+        try:
+            for one in stopped:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.suspend()
+            yield
+        finally:
+            for one in stopped:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.resume()
 
-    def _can_continue(self, trial: TrialHistory) -> bool:
+    @contextmanager
+    def held_at_checkpoint(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Held while an attempt has something to continue from and steps before it."""
+        until = time.monotonic() + self.patience
+        while time.monotonic() < until:
+            self.await_that(self._at_checkpoint, process)
+            with self.held(process):
+                if self._at_checkpoint():
+                    yield
+                    return
+        raise AssertionError("waited in vain")
+
+    def _at_checkpoint(self) -> bool:
+        return any(self._under_way(trial) for trial in self.trials())
+
+    def _under_way(self, trial: TrialHistory) -> bool:
         latest = trial.latest
         if latest is None or latest.closed is not None:
             return False
-        folder = self.workspace.trial(trial.key) / "attempts" / latest.folder_name
-        reports = folder / "reports.jsonl"
-        return reports.is_file() and '"checkpoint"' in reports.read_text()
+        lines = attempts.read_reports(attempts.folder_of(self.workspace, latest))
+        report = lines[-1].report if lines else None
+        if report is None or report.step >= report.total:
+            return False
+        return any(artifact.kind == "checkpoint" for artifact in report.artifacts)
 
     def attempts(self) -> list[int]:
         """How many attempts each trial took, sorted."""

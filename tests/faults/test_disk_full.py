@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -41,6 +42,28 @@ def fill(folder: Path, leave: int = 0) -> Path:
     return file
 
 
+@contextmanager
+def kept_full(folder: Path) -> Iterator[None]:
+    """Fill the disk and take what others give back, as when a database gives up a transaction."""
+    file = fill(folder)
+    over = Event()
+
+    def take() -> None:
+        while not over.wait(0.002):
+            with file.open("ab", buffering=0) as handle, contextlib.suppress(OSError):
+                while free := shutil.disk_usage(folder).free:
+                    handle.write(b"x" * min(MIB, free))
+
+    taking = Thread(target=take)
+    taking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        taking.join()
+        file.unlink()
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stage]:
     """A stage whose workspace has a disk of 96 MiB."""
@@ -65,13 +88,13 @@ def test_a_full_disk_ends_the_run_and_nothing_is_lost(
     small.disturb(seconds=0.2)
     process = small.start(*options)
     small.await_reports(process, 24)
-    small.await_checkpoint(process)
-    filler = fill(small.workspace.root.parent)
-    output = small.finish(process)
+    with contextlib.ExitStack() as disk:
+        with small.held_at_checkpoint(process):
+            disk.enter_context(kept_full(small.workspace.root.parent))
+        output = small.finish(process)
     assert process.returncode == 2, output
     assert "run the same command again" in output
     assert "Traceback" not in output
-    filler.unlink()
     counts = small.counts()
     assert set(counts) <= {"done", "pending", "interrupted", "failed", "killed"}
     assert counts.get("done", 0) < 4
@@ -87,7 +110,8 @@ def test_on_a_nearly_full_disk_no_trial_starts_and_those_under_way_end(
     small.disturb(seconds=0.2)
     process = small.start("--inline")
     small.await_reports(process, 3)
-    filler = fill(small.workspace.root.parent, leave=16 * MIB)
+    with small.held_at_checkpoint(process):
+        filler = fill(small.workspace.root.parent, leave=16 * MIB)
     output = small.finish(process)
     assert process.returncode == 2, output
     assert "MiB free" in output
