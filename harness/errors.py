@@ -37,7 +37,8 @@ class StudyError(HarnessError):
             problems,
             key=lambda p: ((p.file or self.file) != self.file, p.file, p.line or 0, p.column or 0),
         )
-        lines = [f"{self.file}: {len(problems)} mistake(s); nothing was written"]
+        counted = f"{len(problems)} mistake{'s' * (len(problems) != 1)}"
+        lines = [f"{self.file}: {counted}; nothing was written"]
         for problem in self.problems:
             place = f"{problem.file or self.file}:{problem.line or 1}:{problem.column or 1}"
             lines.append(f"  {place}: {problem.message}")

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.errors import HarnessError
 from harness.running.collector import paused
 from harness.study_file.levels import Level, levels_of
 from harness.study_file.nearest import nearest
@@ -40,6 +41,7 @@ DESIGNS: dict[str, str] = {
 }
 """Design -> its arms, in words."""
 
+STUDY_FILE = "study.yaml"
 LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
@@ -248,9 +250,15 @@ def load(path: Path) -> Study:
         path: the study's YAML file, or its folder, which then holds `study.yaml`.
 
     Raises:
+        HarnessError: if there is no such file.
         StudyError: with every mistake of the study and its recipe, each with file, line and column.
     """
     from harness.study_file.checks import checked_study  # checks import this module's models
 
     path = Path(path)
-    return checked_study(path / "study.yaml" if path.is_dir() else path)
+    file = path / STUDY_FILE if path.is_dir() else path
+    if not file.exists():
+        beside = sorted(str(found) for found in Path().glob(f"studies/*/{STUDY_FILE}"))
+        known = f"; here are {', '.join(beside)}" if beside else ""
+        raise HarnessError(f"no file {file}. Name a study file or the folder of one{known}")
+    return checked_study(file)

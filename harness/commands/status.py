@@ -12,6 +12,7 @@ from harness.commands.options import AnyWorkspace, AsJson
 from harness.program import program
 
 if TYPE_CHECKING:
+    from harness.journal import History
     from harness.running.standing import Standing
 
 
@@ -38,13 +39,17 @@ def command(
         history = History.read(history_folders(found, file), numbers=False)
         names = [name_in(file) if file else study] if study else sorted(history.planned)
         standings = [standing_of(name, history, found) for name in names]
+        changed = {
+            s.study: _changed(s.study, file or Path(s.study_file), history) for s in standings
+        }
     if as_json:
-        content = {"workspace": str(found.root), "studies": [s.model_dump() for s in standings]}
+        told = [{**s.model_dump(), "changed": changed[s.study]} for s in standings]
+        content = {"workspace": str(found.root), "studies": told}
         typer.echo(json.dumps(content))
         return
     typer.echo(f"workspace {found.root}")
     for standing in standings:
-        for line in _lines(standing, str(file or standing.study_file)):
+        for line in _lines(standing, str(file or standing.study_file), changed[standing.study]):
             typer.echo(line)
     for warning in history.warnings:
         typer.echo(f"warning   {warning}")
@@ -56,7 +61,26 @@ def _file(study: str | None) -> Path | None:
     return named if named.is_file() else None
 
 
-def _lines(standing: Standing, study: str) -> list[str]:
+def _changed(study: str, file: Path, history: History) -> str:
+    """How the file is another than the one that was run last; empty if it is not, or not there.
+
+    One that was written before that run is not read: a study and its recipe take a while.
+    """
+    from harness.errors import HarnessError
+    from harness.study import load
+    from harness.study_file.name import newest
+
+    latest = history.latest_plan(study)
+    if latest is None or not file.is_file() or newest(file) < latest.at:
+        return ""
+    try:
+        same = load(file).digest() == latest.digest
+    except HarnessError:
+        return "it cannot be read any more"
+    return "" if same else "it is another than at the last run"
+
+
+def _lines(standing: Standing, study: str, changed: str) -> list[str]:
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
     lines = [f"{standing.study}  {total} trials: {counted}"]
@@ -76,6 +100,10 @@ def _lines(standing: Standing, study: str) -> list[str]:
     missing = sum(
         count for state, count in standing.counts.items() if state not in ("done", "diverged")
     )
-    if missing and not standing.running_on:
+    if changed:
+        lines.append(
+            f"  changed     {study}: {changed}; `{program()} plan {study}` says what is new"
+        )
+    elif missing and not standing.running_on:
         lines.append(f"  next        {program()} run {study or 'STUDY'}  ({missing} trials to run)")
     return lines

@@ -80,9 +80,14 @@ def name_of(node: Mapping[str, Any]) -> str:
 
 
 def hush() -> None:
-    """Ray's libraries log errors only; after `ray.init`, which sets their levels."""
+    """Ray's libraries log errors only; after `ray.init`, which sets their levels.
+
+    That Tune cannot save its state is no news: nothing here is restored from it, and a full disk
+    is told by the trials that meet it.
+    """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
 
 
 def told_by(error: Exception) -> str:

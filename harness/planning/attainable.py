@@ -37,19 +37,31 @@ def planned_contrast(
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes.
 
-    The test planned for is at the strictest Holm level, alpha / number of contrasts: the paired t
-    from six replicates on; below, t with the residual variance of the arm x replicate model, which
-    has (arms - 1) (replicates - 1) degrees of freedom.
+    The test planned for is at the strictest level, alpha / number of contrasts of the first run:
+    the paired t from six replicates on; below, t with the residual variance of the arm x replicate
+    model, which has (arms - 1) (replicates - 1) degrees of freedom.
     """
-    n, tests = study.replicates, len(study.contrasts)
-    alpha = study.alpha / tests
     estimated = matched.estimated
     weights = estimated.weights if estimated else weights_of(matched.pairs)
+    bare = PlannedContrast(
+        id=contrast.id,
+        claim=contrast.claim,
+        metric=contrast.metric,
+        expect=contrast.expect,
+        margin=contrast.margin,
+        pairs=matched.pairs,
+        unmatched=matched.unmatched,
+        weights=estimated.weights if estimated else {},
+        aliases=estimated.aliases if estimated else [],
+    )
+    why = amended(contrast, bare, frozen)
+    n, tests = study.replicates, _family(study, frozen)
+    alpha = study.alpha / tests
     spread, seen = _spread(contrast.metric, weights, history, keys, study.replicates, protocol)
     pooled = (len(recipes) - 1) * (n - 1) if n < FEW else None
     effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
     smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
-    notes = _notes(study, contrast, effect, spread, seen, pooled)
+    notes = _notes(study, contrast, tests, effect, spread, seen, pooled, exploratory=bool(why))
     if matched.same:
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
@@ -58,23 +70,15 @@ def planned_contrast(
         notes.append(ols_note(estimated.weights, estimated.aliases))
     also = undeclared(study, contrast, matched.pairs, recipes, mixtures)
     notes += also
-    made = PlannedContrast(
-        confounded=also,
-        id=contrast.id,
-        claim=contrast.claim,
-        metric=contrast.metric,
-        expect=contrast.expect,
-        margin=contrast.margin,
-        pairs=matched.pairs,
-        unmatched=matched.unmatched,
-        detectable=smallest,
-        detectable_in="sd" if spread is None else "units",
-        notes=notes,
-        weights=estimated.weights if estimated else {},
-        aliases=estimated.aliases if estimated else [],
+    return bare.model_copy(
+        update={
+            "amended": why,
+            "confounded": also,
+            "detectable": smallest,
+            "detectable_in": "sd" if spread is None else "units",
+            "notes": notes,
+        }
     )
-    why = amended(contrast, made, frozen)
-    return made.model_copy(update={"amended": why}) if why else made
 
 
 def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
@@ -84,15 +88,24 @@ def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
     return f"no cell holds both sides: least squares over {len(weights)} arms, {told}{more}"
 
 
+def _family(study: Study, frozen: Frozen | None) -> int:
+    """How many contrasts Holm adjusts for: those of the first run; today's where it had none."""
+    written = frozen.study_json.get("contrasts") if frozen is not None else None
+    return len(written or study.contrasts)
+
+
 def _notes(
     study: Study,
     contrast: Contrast,
+    tests: int,
     effect: float | None,
     spread: float | None,
     seen: int,
     pooled: int | None,
+    *,
+    exploratory: bool,
 ) -> list[str]:
-    n, tests = study.replicates, len(study.contrasts)
+    n = study.replicates
     if effect is None:
         return ["one replicate: nothing about recipes can be judged; give 2 or more, better 6"]
     notes = []
@@ -104,11 +117,13 @@ def _notes(
         reach = f"{needed} replicates reach it" if needed else "no affordable number reaches it"
         notes.append(f"margin {contrast.margin:.3g}: may end undecided; {reach}")
     floor = power.sign_flip_floor(n)
+    if exploratory:
+        tests = 1  # Benjamini and Hochberg's adjusted p can be p itself
     if floor * tests >= study.alpha:
         after = f" after Holm ({tests} contrasts)" if tests > 1 else ""
         notes.append(
             f"cannot reach p < {study.alpha:g}{after} with {n} replicates by sign-flip "
-            f"(at best {min(1.0, floor * tests):.2g}); {_flips_needed(study)} can"
+            f"(at best {min(1.0, floor * tests):.2g}); {_flips_needed(study.alpha, tests)} can"
         )
     if pooled is not None:
         notes.append(
@@ -118,10 +133,10 @@ def _notes(
     return notes
 
 
-def _flips_needed(study: Study) -> int:
+def _flips_needed(alpha: float, tests: int) -> int:
     """Fewest replicates whose smallest sign-flip p passes Holm."""
-    n = math.ceil(math.log2(2 * len(study.contrasts) / study.alpha))
-    return n if power.sign_flip_floor(n) * len(study.contrasts) < study.alpha else n + 1
+    n = math.ceil(math.log2(2 * tests / alpha))
+    return n if power.sign_flip_floor(n) * tests < alpha else n + 1
 
 
 def _spread(

@@ -146,8 +146,9 @@ def _line(fit: Fit) -> str:
     name = fit.design + (f" (resolution {fit.resolution})" if fit.resolution else "")
     name += ", only levels named by contrasts and baseline" if fit.levels == "named" else ""
     name += " [as in the file]" if fit.own else ""
+    most = " (no more are looked at)" if fit.replicates == MOST_REPLICATES else ""
     cost = f"{fit.hours:.3g} h" + (f", {fit.gpu_hours:.3g} GPU-h" if fit.gpu_hours else "")
-    return f"  {name}: {fit.arms} arms x {fit.replicates}, {fit.trials} trials to run, {cost}"
+    return f"  {name}: {fit.arms} arms x {fit.replicates}{most}, {fit.trials} trials to run, {cost}"
 
 
 def _detects(contrast: PlannedContrast) -> str:

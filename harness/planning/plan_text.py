@@ -228,6 +228,7 @@ def _next(plan: Plan, study_file: str) -> str:
     if plan.count("stale"):
         again = f"{program()} run {study_file} --rerun-stale"
         return f"{again}   (or --accept-stale, to count old results)"
-    if not plan.missing() and not plan.count("running"):
+    unrecorded = any(change.at is None for change in plan.amendments)
+    if not plan.missing() and not plan.count("running") and not unrecorded:
         return f"{program()} report {study_file}"
     return f"{program()} run {study_file}"

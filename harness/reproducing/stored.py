@@ -45,8 +45,10 @@ def reproduce_tables(
         known: what the result says of itself.
         contrast: compare this verdict alone.
     """
-    values, notes = _from_items(recorded, subject, workspace)
+    values, unread = _from_items(recorded, subject, workspace)
     words = [f"{len(values)} numbers of the trial from its stored items"] if values else []
+    own = f"; not the trial's own: {'; '.join(unread)}" if unread else ""
+    notes = []
     changed: list[str] = []
     try:
         folder, answer, planned, history = recorded_answer(recorded, workspace)
@@ -56,11 +58,12 @@ def reproduce_tables(
         ).answer()
         found, changed = _beside(answer, again, contrast)
         values += found
-        words.append(f"{len(found)} numbers of verdicts and tables in {folder / ANSWER}")
+        others = "" if words else "the study's "
+        words.append(f"{others}{len(found)} numbers of verdicts and tables in {folder / ANSWER}")
     except NotJudgedError as error:
         notes.append(str(error))
     if not values and not changed:
-        reason = f"nothing to work out: {'; '.join(notes)}"
+        reason = f"nothing to work out: {'; '.join([*unread, *notes])}"
         return Reproduction(**known, decision="not judged", reason=reason)
     decision = _decision(values, changed)
     off = [v.metric for v in values if not v.equal]
@@ -75,7 +78,7 @@ def reproduce_tables(
     return Reproduction(
         **known,
         decision=decision,
-        reason=told + beside,
+        reason=told + own + beside,
         values=[v for v in values if not v.equal],
         verdict_changed=bool(changed),
     )

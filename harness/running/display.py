@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Echo = Callable[[str], None]
+QUIET = 15.0
+"""Seconds without a line after which plain lines say where the work stands."""
 
 
 class Display:
@@ -37,6 +39,7 @@ class Display:
         self.began = time.monotonic()
         self._echo = echo
         self._told_waiting = ""
+        self._said = self.began
 
     def __enter__(self) -> Display:
         return self
@@ -46,6 +49,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
+        self._said = time.monotonic()
         self._echo(text)
 
     def skipped(self, trial: Trial) -> None:
@@ -75,6 +79,15 @@ class Display:
             self.running[job.key] = (job, report, began)
         if "checkpoint_fallback" in report.info:
             self.say(f"note    {job.short}  {report.info['checkpoint_fallback']}")
+        self._pulse()
+
+    def _pulse(self) -> None:
+        """Nothing ended for a while: say that the work goes on."""
+        if time.monotonic() - self._said < QUIET:
+            return
+        job, report, _ = max(self.running.values(), key=lambda entry: entry[2])
+        more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
+        self.say(f"running {job.short}  {_where(report)}{more}")
 
     def ended(self, job: Job, closed: Closed, again: bool) -> None:
         """An attempt ended; `again` if the trial will be tried once more."""
@@ -152,6 +165,9 @@ class LiveDisplay(Display):
         if closed.state != "done":  # what went well is in the counts
             self.say(line)
 
+    def _pulse(self) -> None:
+        """The view is redrawn anyway."""
+
     def render(self) -> RenderableType:
         """The live view as one text."""
         from rich.text import Text
@@ -178,14 +194,17 @@ class LiveDisplay(Display):
             text += "   starting workers"
         lines = [text]
         for job, report, began in list(self.running.values()):
-            where = "starting" if report is None else f"step {report.step}"
-            if report is not None and report.total:
-                where += f"/{report.total}"
-            lines.append(f" {job.short}  {where}  {duration(time.monotonic() - began)}")
+            lines.append(f" {job.short}  {_where(report)}  {duration(time.monotonic() - began)}")
         lines += [f" {text}" for text in self._outlook.lines()]
         if self.last_failure:
             lines.append(f" last failure: {self.last_failure}")
         return lines
+
+
+def _where(report: Report | None) -> str:
+    if report is None:
+        return "starting"
+    return f"step {report.step}" + (f"/{report.total}" if report.total else "")
 
 
 def duration(seconds: float) -> str:

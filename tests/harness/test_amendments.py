@@ -103,6 +103,33 @@ def test_a_contrast_added_later_is_exploratory(place: Place):
     assert "after Benjamini-Hochberg, exploratory" in each["H3"].words
 
 
+def test_what_only_a_run_records_is_what_to_type_next(place: Place):
+    assert lines_of(planned(place, place.study(BODY)), "s.yaml")[-1].endswith("report s.yaml")
+    amended = place.study(BODY.replace("margin: 0.01", "margin: 0.9"))
+    assert lines_of(planned(place, amended), "s.yaml")[-1].endswith("run s.yaml")
+    place.run(amended)
+    assert lines_of(planned(place, amended), "s.yaml")[-1].endswith("report s.yaml")
+
+
+def test_planned_contrasts_are_planned_for_in_the_first_runs_family(place: Place):
+    """Two contrasts in Holm's family, whatever comes later; an exploratory one is outside it."""
+    before = {c.id: c.detectable for c in planned(place, place.study(BODY)).contrasts}
+    after = {c.id: c for c in planned(place, place.study(BODY + LATER)).contrasts}
+    assert {name: after[name].detectable for name in before} == before
+    few = place.study((BODY + LATER).replace("replicates: 6", "replicates: 4"))
+    said = {c.id: " ".join(c.notes) for c in planned(place, few).contrasts}
+    assert "cannot reach p < 0.05 after Holm (2 contrasts) with 4 replicates" in said["H1"]
+    assert "cannot reach p < 0.05 with 4 replicates by sign-flip (at best 0.12); 6" in said["H3"]
+
+
+def test_a_contrast_declared_after_a_run_without_any_is_planned_for(tmp_path: Path):
+    place = Place(tmp_path / "project")
+    without = BODY[: BODY.index("contrasts:")].replace("replicates: 6", "replicates: 2")
+    assert place.run(place.study(without)).exit_code == 0
+    made = planned(place, place.study(BODY.replace("replicates: 6", "replicates: 2")))
+    assert all(c.amended.startswith("added after") and c.detectable for c in made.contrasts)
+
+
 def test_run_shows_the_change_before_anything_starts_and_the_report_keeps_its_date(place: Place):
     made = place.study(BODY.replace("margin: 0.01", "margin: 0.9") + LATER)
     result = place.run(made)

@@ -62,6 +62,34 @@ def test_one_line_per_finished_trial(tmp_path, plan: Plan):
     ]
 
 
+def test_where_nothing_ends_for_a_while_it_says_that_work_goes_on(
+    tmp_path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    clock = [100.0]
+    monkeypatch.setattr("harness.running.display.time.monotonic", lambda: clock[0])
+    said: list[str] = []
+    view = display.make(plan, 3, said.append, History(), live=False)
+    one, two = job(tmp_path, "a"), job(tmp_path, "b")
+    view.started(one, 0)
+    view.started(two, 0)
+    clock[0] += display.QUIET - 1
+    view.reported(one, Report(step=1, total=3))
+    assert said == []
+    clock[0] += 1
+    view.reported(two, Report(step=2, total=3))
+    view.reported(one, Report(step=2, total=3))
+    assert said == ["running a-r0  step 1/3 and 1 more"]
+    view.ended(two, closed(two), again=False)
+    clock[0] += display.QUIET
+    view.reported(one, Report(step=3))
+    assert said[2:] == ["running a-r0  step 3"]
+    quiet = LiveDisplay(plan, 3, said.append, History())
+    quiet.started(one, 0)
+    clock[0] += display.QUIET
+    quiet.reported(one, Report(step=1))
+    assert len(said) == 3, "the live view shows it anyway"
+
+
 def test_live_lines(tmp_path, plan: Plan, monkeypatch: pytest.MonkeyPatch):
     clock = [100.0]
     monkeypatch.setattr("harness.running.display.time.monotonic", lambda: clock[0])

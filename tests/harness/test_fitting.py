@@ -85,6 +85,14 @@ def test_a_design_that_does_not_answer_says_so(tmp_path: Path):
     assert "full [as in the file]: 24 arms x 5, 96 trials to run, 4.8 h" in text
 
 
+def test_that_replicates_end_where_no_more_are_looked_at_is_said(tmp_path: Path):
+    made = study(tmp_path, BODY)
+    limit = Limit.read("hours=1000")
+    text = "\n".join(lines_of(list(fits(made, "hours=1000").values()), limit))
+    assert "full [as in the file]: 24 arms x 100 (no more are looked at), 2376 trials" in text
+    assert "looked at" not in "\n".join(lines_of(list(fits(made, "hours=5").values()), limit))
+
+
 def test_what_does_not_fit_is_listed_with_its_price(tmp_path: Path):
     made = study(tmp_path, BODY)
     found = fits(made, "hours=0.5")

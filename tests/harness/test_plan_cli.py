@@ -79,7 +79,7 @@ def test_mistakes_exit_with_2_and_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[0] == f"{file}: 2 mistake(s); nothing was written"
+    assert done.stderr.splitlines()[0] == f"{file}: 2 mistakes; nothing was written"
     assert f"{file}:14:1: unknown key 'replicas'; did you mean 'replicates'?" in done.stderr
     assert f"{file}:15:10: no metric 'scor'; did you mean 'score'?" in done.stderr
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.commands import logs, run, show, status
+from harness.commands import logs, plan, report, run, show, status
 from harness.errors import HarnessError
 from harness.run import RunResult
 from harness.running import summary
@@ -105,6 +105,45 @@ def test_status_says_how_it_stands_and_what_to_type(ran, file: Path):
     assert "the stub was asked to raise" in found.stdout
     assert f"stillhouse run {file}  (2 trials to run)" in found.stdout
     assert before == sorted(f for f in file.parent.rglob("*")), "it never writes"
+
+
+def test_status_says_that_the_file_is_another_than_at_the_last_run(ran, file: Path):
+    def told(*words: str) -> str:
+        return call(status.command, *words).stdout
+
+    file.write_text(STUDY.replace("replicates: 2", "replicates: 3"))
+    text = told(str(file))
+    assert "demo  4 trials" in text, "those of the last run"
+    assert f"changed     {file}: it is another than at the last run; `stillhouse plan" in text
+    assert "trials to run" not in text, "only the plan knows how many"
+    assert json.loads(told("--json", str(file)))["studies"][0]["changed"]
+    file.write_text(STUDY + "# a remark\n")
+    assert "trials to run" in told(str(file))
+    assert json.loads(told("--json", str(file)))["studies"][0]["changed"] == ""
+    file.write_text(STUDY.replace("baseline", "basline"))
+    assert "it cannot be read any more" in told(str(file))
+
+
+def test_status_knows_a_changed_recipe_file(file: Path):
+    recipe = file.with_name("recipe.yaml")
+    recipe.write_text("cycles: 2\n")
+    file.write_text(STUDY.replace("{fault: raise, fault_replicate: 1}", "recipe.yaml"))
+    assert call(run.command, str(file), "--inline", "--no-mlflow").exit_code == 0
+    assert "changed  " not in call(status.command, str(file)).stdout
+    recipe.write_text("cycles: 3\n")
+    assert "it is another than at the last run" in call(status.command, str(file)).stdout
+
+
+def test_a_mistyped_path_is_told_as_such(file: Path, tmp_path: Path):
+    nowhere = tmp_path / "nowhere"
+    for command in (report.command, plan.command, run.command):
+        found = call(command, str(nowhere / "study.yaml"))
+        assert isinstance(found.exception, HarnessError)
+        assert str(found.exception).startswith(f"no file {nowhere / 'study.yaml'}. Name a study")
+    found = call(report.command, str(file), "--workspace", str(nowhere))
+    assert isinstance(found.exception, HarnessError)
+    assert "there is nothing to answer from" in str(found.exception)
+    assert not nowhere.exists()
 
 
 def test_status_by_name_from_any_folder(ran, file: Path, monkeypatch: pytest.MonkeyPatch):

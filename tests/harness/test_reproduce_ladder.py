@@ -120,7 +120,8 @@ def test_tables_need_no_items_but_say_so_and_need_an_answer(lab):
     shutil.rmtree(lab.workspace.root / "trials")
     found = lab.again("tables")
     assert found.decision == "bit-equal"
-    assert "stored items are not here" in found.reason
+    assert found.reason.startswith("the study's ")
+    assert found.reason.endswith("; not the trial's own: the trial's stored items are not here")
     shutil.rmtree(lab.workspace.study("again") / "results")
     found = lab.again("tables")
     assert (found.decision, found.exit_code) == ("not judged", 3)

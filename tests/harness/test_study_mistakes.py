@@ -93,7 +93,7 @@ def test_every_mistake_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
     for (*_, said), (*_, expected) in zip(found, EXPECTED, strict=True):
         assert expected in said
     text = str(error)
-    assert f"{len(EXPECTED)} mistake(s); nothing was written" in text
+    assert f"{len(EXPECTED)} mistakes; nothing was written" in text
     assert f"{file}:24:56: no metric" in text
     assert f"{tmp_path / 'base.yaml'}:2:10: unknown key" in text
 
