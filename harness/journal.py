@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from harness.errors import WorkspaceError
 from harness.records import (
+    OVER,
     Closed,
     Frozen,
     Glanced,
@@ -130,7 +131,7 @@ class TrialHistory:
         """Whether it came to a result that is not superseded."""
         if attempt.closed is None or attempt.opened.attempt <= self.superseded_to:
             return False
-        return attempt.closed.state in ("done", "diverged")
+        return attempt.closed.state in OVER
 
     @property
     def state(self) -> State:
@@ -160,7 +161,7 @@ class TrialHistory:
 
 
 def _place(attempt: Attempt) -> tuple[int, bool, float, str]:
-    complete = attempt.closed is not None and attempt.closed.state in ("done", "diverged")
+    complete = attempt.closed is not None and attempt.closed.state in OVER
     return attempt.opened.attempt, complete, attempt.opened.at, attempt.opened.nonce
 
 

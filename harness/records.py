@@ -78,6 +78,10 @@ class MeasuredAt(_Record):
     estimates: list[Estimate] = Field(default_factory=list)
 
 
+OVER = ("done", "diverged")
+"""How an attempt ends that leaves a result: it is not run again."""
+
+
 class Closed(_Record):
     """An attempt ended. `done` and `diverged` complete the trial; the others do not."""
 

@@ -12,6 +12,7 @@ from harness.code_files import differing
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History
 from harness.plan import Plan
+from harness.records import OVER
 
 MOST = 5
 """Files named."""
@@ -183,7 +184,11 @@ def known_before(plan: Plan, history: History) -> list[str]:
     known: dict[str, set[int]] = {}
     for planned in plan.trials:
         trial, record = planned.trial, history.trials.get(planned.trial.key)
-        ends = [a.closed.at for a in record.ordered if a.closed and _ended(a)] if record else []
+        ends = (
+            [a.closed.at for a in record.ordered if a.closed and a.closed.state in OVER]
+            if record
+            else []
+        )
         if trial.kind == "trial" and min(ends, default=math.inf) < plan.frozen_at:
             known.setdefault(trial.arm, set()).add(trial.replicate)
     found = []
@@ -196,10 +201,6 @@ def known_before(plan: Plan, history: History) -> list[str]:
                 "replicates had results: they are shared with a study that ran before this one"
             )
     return found
-
-
-def _ended(attempt: Attempt) -> bool:
-    return attempt.closed is not None and attempt.closed.state in ("done", "diverged")
 
 
 def _is_done(trial: _Trial) -> bool:

@@ -81,6 +81,8 @@ def _changed(study: str, file: Path, history: History) -> str:
 
 
 def _lines(standing: Standing, study: str, changed: str) -> list[str]:
+    from harness.records import OVER
+
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
     lines = [f"{standing.study}  {total} trials: {counted}"]
@@ -97,9 +99,7 @@ def _lines(standing: Standing, study: str, changed: str) -> list[str]:
             lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")
     if standing.report:
         lines.append(f"  report      {standing.report}")
-    missing = sum(
-        count for state, count in standing.counts.items() if state not in ("done", "diverged")
-    )
+    missing = sum(count for state, count in standing.counts.items() if state not in OVER)
     if changed:
         lines.append(
             f"  changed     {study}: {changed}; `{program()} plan {study}` says what is new"

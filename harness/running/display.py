@@ -11,6 +11,7 @@ from harness.contract import Report
 from harness.executors.base import Job
 from harness.journal import Closed, History
 from harness.plan import Plan
+from harness.records import OVER
 from harness.running.outlook import Outlook
 from harness.trial import Trial
 
@@ -94,7 +95,7 @@ class Display:
         self.running.pop(job.key, None)
         self.seconds += closed.seconds
         self.gpu_seconds += closed.seconds * closed.gpus
-        if closed.state in ("done", "diverged"):
+        if closed.state in OVER:
             self.durations.append(closed.seconds)
         if closed.state == "failed" or again:
             self.last_failure = f"{job.short} {closed.reason[:80]} -> stillhouse logs {job.key[:8]}"

@@ -16,6 +16,7 @@ from harness.executors.base import DEADLINE, Ended, Event, Executor, Job
 from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
 from harness.plan import PlannedTrial
 from harness.planning.reuse import Recorded
+from harness.records import OVER
 from harness.running import attempts, claims, closing, opening
 from harness.running.claims import Claim
 from harness.running.display import Display
@@ -177,7 +178,7 @@ class Driver:
             for line in closing.untold(lines, running.told):
                 self._tracker.report(job.key, job.attempt, line.report, job.folder, line.at)
         del self._running[job.key]
-        if closed.state in ("done", "diverged"):
+        if closed.state in OVER:
             attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})
         running.claim.release()
         self._tracker.closed(closed, job.folder)

@@ -10,6 +10,7 @@ from harness.contract import Report
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.executors.worker import SMOKE_OVER
 from harness.plan import Plan, PlannedTrial
+from harness.records import OVER
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
 from harness.workspace import Workspace
@@ -80,7 +81,7 @@ def run_smoke(
             shutil.rmtree(scratch, ignore_errors=True)
         if stop():
             return stop.exit_code
-    good = [ended[k].state in ("done", "diverged") for a in arms if (k := a.trial.key) in ended]
+    good = [ended[k].state in OVER for a in arms if (k := a.trial.key) in ended]
     return 0 if len(good) == len(arms) and all(good) else 1
 
 

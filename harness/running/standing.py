@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import HarnessError
 from harness.journal import History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial
+from harness.records import OVER
 from harness.running import claims, shards
 from harness.trial import Trial
 from harness.workspace import Workspace
@@ -26,7 +27,6 @@ ORDER: tuple[Stands, ...] = (
     "diverged",
     "killed",
 )
-OVER = ("done", "diverged")
 
 
 class TrialStanding(BaseModel):

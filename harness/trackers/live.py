@@ -15,6 +15,7 @@ from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
+from harness.records import OVER
 from harness.running import claims, shards
 from harness.subjects import load
 from harness.trackers.background import Background
@@ -153,7 +154,7 @@ class LiveTracker:
         projection = self._projection
         if projection is not None:
             ended = [closed for closed, _ in self._closed.values()]
-            done = {c.key for c in ended if c.state in ("done", "diverged")}
+            done = {c.key for c in ended if c.state in OVER}
             complete = all(t.trial.key in done for t in projection.plan.trials)
             last = max((c.at for c in ended), default=self._started)
             write = RunWrite(
