@@ -30,7 +30,6 @@ def answered(file: Path, workspace: Path | None) -> Answered:
     from harness import study as studies
     from harness import subjects
     from harness.analyse.answers import answer
-    from harness.errors import HarnessError
     from harness.plan import make_plan
     from harness.run import history_of
     from harness.workspace import Workspace, project_of
@@ -38,11 +37,6 @@ def answered(file: Path, workspace: Path | None) -> Answered:
     loaded = studies.load(file)
     place = Workspace.find(loaded.file, workspace)
     history = history_of(loaded, place)
-    if workspace is not None and not place.root.is_dir() and not history.planned:
-        raise HarnessError(
-            f"no workspace {place.root}, and nothing is recorded beside {loaded.file}: "
-            "there is nothing to answer from"
-        )
     plan = make_plan(loaded, history, workspace=place)
     metrics = subjects.load(loaded.subject, project=project_of(loaded.file)).metrics
     found = answer(plan, loaded, history, metrics=metrics)

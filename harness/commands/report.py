@@ -23,9 +23,15 @@ def command(
     Example: stillhouse report studies/quickstart/study.yaml
     """
     from harness.commands.answered import answered
+    from harness.errors import HarnessError
     from harness.report.page import write_report
 
     made = answered(study, workspace)
+    if workspace is not None and not workspace.is_dir() and not made.history.planned:
+        raise HarnessError(
+            f"no workspace {workspace}, and nothing is recorded beside {made.study.file}: "
+            "there is nothing to answer from"
+        )
     found = made.answer
     page = write_report(found, made.plan, made.study, made.history, made.workspace)
     if as_json:

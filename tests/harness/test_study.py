@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import StudyError
+from harness.errors import HarnessError
 from harness.study import Study, StudyFile, load
 from tests.harness.study_files import BODY, HEAD, study, write
 
@@ -128,6 +128,11 @@ def test_schema_accepts_what_load_accepts(tmp_path: Path) -> None:
     assert all("description" in field for field in schema["properties"].values())
 
 
-def test_a_missing_file_is_a_study_error(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"none\.yaml:1:1: cannot be read: No such file"):
+def test_a_missing_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HarnessError, match=r"^no file .*none\.yaml\. Name a study file or"):
         load(tmp_path / "none.yaml")
+    (tmp_path / "studies" / "one").mkdir(parents=True)
+    (tmp_path / "studies" / "one" / "study.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HarnessError, match=r"here are studies/one/study\.yaml$"):
+        load(Path("one"))
