@@ -36,7 +36,7 @@ test-backends: env
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy harness evaluation recipes
+	$(BIN)/mypy harness evaluation recipes benchmarks
 	$(BIN)/lint-imports
 
 bench: env

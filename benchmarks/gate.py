@@ -36,7 +36,7 @@ is item noise, and it must be small against the gaps."""
 def _only(protocol: Any, task: str, count: int) -> Any:
     """The protocol's items of one task, `count` of each category."""
     counts = {name: count for name in getattr(protocol.items, task)}
-    empty = {"t2i": {}, "edit": {}}
+    empty: dict[str, dict[str, int]] = {"t2i": {}, "edit": {}}
     items = protocol.items.model_copy(update={**empty, task: counts})
     return protocol.model_copy(update={"items": items})
 

@@ -64,7 +64,7 @@ def _prepare(cache: Path) -> None:
     from recipes.subject import measuring
 
     shared()
-    measuring._world(subject.PROTOCOL, cache)
+    measuring._world(subject.PROTOCOL, cache, "cpu")
 
 
 def _start(trials: int, cycles: int) -> subprocess.Popen[str]:
