@@ -84,7 +84,7 @@ class Display:
 
     def _pulse(self) -> None:
         """Nothing ended for a while: say that the work goes on."""
-        if time.monotonic() - self._said < QUIET:
+        if not self.running or time.monotonic() - self._said < QUIET:
             return
         job, report, _ = max(self.running.values(), key=lambda entry: entry[2])
         more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""

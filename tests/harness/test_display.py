@@ -83,6 +83,10 @@ def test_where_nothing_ends_for_a_while_it_says_that_work_goes_on(
     clock[0] += display.QUIET
     view.reported(one, Report(step=3))
     assert said[2:] == ["running a-r0  step 3"]
+    view.ended(one, closed(one), again=False)
+    clock[0] += display.QUIET
+    view.reported(one, Report(step=3))  # it came late
+    said.pop()
     quiet = LiveDisplay(plan, 3, said.append, History())
     quiet.started(one, 0)
     clock[0] += display.QUIET
