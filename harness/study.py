@@ -21,6 +21,7 @@ from pydantic import (
 from harness.errors import HarnessError
 from harness.running.collector import paused
 from harness.study_file.levels import Level, levels_of
+from harness.study_file.name import STUDY_FILE, file_of
 from harness.study_file.nearest import nearest
 from harness.subjects.settings import SubjectSpec
 from harness.trial import canonical
@@ -41,7 +42,6 @@ DESIGNS: dict[str, str] = {
 }
 """Design -> its arms, in words."""
 
-STUDY_FILE = "study.yaml"
 LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
@@ -255,8 +255,7 @@ def load(path: Path) -> Study:
     """
     from harness.study_file.checks import checked_study  # checks import this module's models
 
-    path = Path(path)
-    file = path / STUDY_FILE if path.is_dir() else path
+    file = file_of(Path(path))
     if not file.exists():
         beside = sorted(str(found) for found in Path().glob(f"studies/*/{STUDY_FILE}"))
         known = f"; here are {', '.join(beside)}" if beside else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,15 @@ class StudyProcesses:
         )
         self.processes.append(process)
         return process
+
+    def end(self) -> None:
+        """Kill what still runs, with all that is in its process group."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def counts(self) -> dict[str, int]:
         """What `status` says."""

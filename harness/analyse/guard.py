@@ -184,11 +184,8 @@ def known_before(plan: Plan, history: History) -> list[str]:
     known: dict[str, set[int]] = {}
     for planned in plan.trials:
         trial, record = planned.trial, history.trials.get(planned.trial.key)
-        ends = (
-            [a.closed.at for a in record.ordered if a.closed and a.closed.state in OVER]
-            if record
-            else []
-        )
+        closed = [a.closed for a in record.ordered if a.closed] if record else []
+        ends = [c.at for c in closed if c.state in OVER]
         if trial.kind == "trial" and min(ends, default=math.inf) < plan.frozen_at:
             known.setdefault(trial.arm, set()).add(trial.replicate)
     found = []

@@ -56,9 +56,10 @@ def command(
 
 
 def _file(study: str | None) -> Path | None:
-    path = Path(study or "")
-    named = path / "study.yaml" if study and path.is_dir() else path
-    return named if named.is_file() else None
+    from harness.study_file.name import file_of
+
+    named = file_of(Path(study)) if study else None
+    return named if named is not None and named.is_file() else None
 
 
 def _changed(study: str, file: Path, history: History) -> str:
@@ -68,10 +69,13 @@ def _changed(study: str, file: Path, history: History) -> str:
     """
     from harness.errors import HarnessError
     from harness.study import load
-    from harness.study_file.name import newest
 
     latest = history.latest_plan(study)
-    if latest is None or not file.is_file() or newest(file) < latest.at:
+    if latest is None or not file.is_file():
+        return ""
+    recipe = latest.study_json.get("recipe")
+    read = [file, file.parent / recipe] if isinstance(recipe, str) else [file]
+    if all(f.stat().st_mtime < latest.at for f in read if f.exists()):
         return ""
     try:
         same = load(file).digest() == latest.digest

@@ -10,11 +10,10 @@ from pathlib import Path
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal import History, Planned
 from harness.running.standing import only_key
-from harness.study_file.name import name_in
+from harness.study_file.name import STUDY_FILE, name_in
 from harness.workspace import FOLDER, Workspace, project_of
 
 RESULTS = "results"
-STUDY = "study.yaml"
 JOURNALS = "*.jsonl"
 
 
@@ -41,7 +40,9 @@ class Places:
             return True
         folder = (self.study if self.study.is_dir() else self.study.parent).resolve()
         files = [(p / planned.study_file).resolve().parent for p in self.projects]
-        beside = [self.study] if self.study.is_file() else [folder / STUDY, folder.parent / STUDY]
+        beside = [folder / STUDY_FILE, folder.parent / STUDY_FILE]
+        if self.study.is_file():
+            beside = [self.study]
         names = {name_in(f) for f in beside if f.is_file() and f.suffix in (".yaml", ".yml")}
         return folder in files or planned.study in {folder.name, folder.parent.name, *names}
 

@@ -17,6 +17,7 @@ from harness.reproducing import trust
 from harness.reproducing.as_recorded import AsRecorded
 from harness.reproducing.places import Places
 from harness.study import Study
+from harness.study_file.name import STUDY_FILE
 from harness.trial import Trial
 from harness.workspace import Workspace
 
@@ -93,7 +94,7 @@ def restudy(
     from harness import subjects
     from harness.plan import make_plan
 
-    file = project / (planned.study_file or "study.yaml")
+    file = project / (planned.study_file or STUDY_FILE)
     try:
         study = Study.model_validate({**planned.study_json, "file": file})
         if refused := trust.why_not(study.subject, places):

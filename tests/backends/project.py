@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from tests.study_processes import StudyProcesses
@@ -73,11 +71,3 @@ class Project(StudyProcesses):
         done = self.ran(*options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
-
-    def end(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()

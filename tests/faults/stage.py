@@ -119,13 +119,11 @@ class Stage(StudyProcesses):
         return output
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs, Ray's own processes too."""
         for process in self.processes:
             for child in family(process.pid):
                 child.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        self.end()
 
 
 def family(pid: int, names: tuple[str, ...] = ()) -> list[psutil.Process]:

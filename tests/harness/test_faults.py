@@ -49,12 +49,7 @@ def disturbed(tmp_path: Path) -> Iterator[Project]:
     """A study slow enough to be disturbed: 0.15 s a step."""
     project = Project(tmp_path / "disturbed", seconds=0.15)
     yield project
-    for process in project.processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    project.end()
 
 
 @pytest.mark.parametrize(
