@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stillhouse-env
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: env demo test test-all test-backends check bench clean-demo
+.PHONY: env demo test test-all test-backends check bench gpu-wheels gpu-check
 
 env: $(STAMP)
 
@@ -43,3 +43,11 @@ bench: env
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/cycle.py
+
+# What a machine with a GPU and no way out lacks, collected here into wheels/.
+gpu-wheels: env
+	$(BIN)/python benchmarks/gpu_wheels.py
+
+# On that machine: nothing is installed, not even .venv; `make gpu-check PYTHON=python3`.
+gpu-check:
+	PYTHONUNBUFFERED=1 $(PYTHON) benchmarks/gpu.py

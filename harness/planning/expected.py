@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.contract import Expected, Subject
+from harness.errors import SubjectError
 from harness.plan import PlannedTrial
 from harness.study import Study
 
@@ -40,6 +41,9 @@ def expected_trials(
     """What each trial is expected to cost; empty if the subject cannot tell for one of them.
 
     Reference rows and trials that only have to be measured count as a whole trial of their study.
+
+    Raises:
+        SubjectError: a trial cannot run with the study's resources, as the subject says.
     """
     ask = getattr(subject, "expected_cost", None)
     if ask is None:
@@ -53,7 +57,10 @@ def expected_trials(
     for planned in trials:
         trial = planned.trial
         if trial.kind == "trial" and trial.arm not in by_arm:
-            by_arm[trial.arm] = ask(trial.recipe, study.protocol, resources)
+            try:
+                by_arm[trial.arm] = ask(trial.recipe, study.protocol, resources)
+            except ValueError as error:
+                raise SubjectError(f"{study.name}, arm {trial.arm}: {error}") from error
     told = [e for e in by_arm.values() if e is not None]
     if not told or len(told) < len(by_arm):
         return []

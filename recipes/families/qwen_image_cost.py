@@ -98,12 +98,24 @@ class Work:
     """Operations of one forward on one T2I row."""
     edit: float
     """The same of an edit row, whose source doubles the picture's tokens."""
-    training: float
-    """Operations of training."""
-    measuring: float
-    """Operations of one measurement."""
+    trained: Mapping[str, float]
+    """Operations of training by task, and of the text encoder (`text`)."""
+    measured: Mapping[str, float]
+    """Operations of one measurement by task."""
     memory: float
     """Bytes on one device at the peak of training."""
+    width: int
+    """Of the transformer's hidden states."""
+
+    @property
+    def training(self) -> float:
+        """Operations of training."""
+        return sum(self.trained.values())
+
+    @property
+    def measuring(self) -> float:
+        """Operations of one measurement."""
+        return sum(self.measured.values())
 
 
 def work(recipe: Recipe, pictures: Mapping[str, int]) -> Work | None:
@@ -125,7 +137,6 @@ def work(recipe: Recipe, pictures: Mapping[str, int]) -> Work | None:
     edit = shape.forward(2 * model.tokens, PROMPT_TOKENS + seen)
     mixture = recipe.mixture
     share = float(mixture.mean)
-    row = share * t2i + (1 - share) * edit
     cycle = sum(count * _times(role, recipe) for role, count in counts.items())
     # A fake update of the warm-up makes its own sample.
     fresh = (recipe.student.rungs + 1) / 2 + _times("fake.grad", recipe)
@@ -138,9 +149,17 @@ def work(recipe: Recipe, pictures: Mapping[str, int]) -> Work | None:
         cycle=cycle,
         t2i=t2i,
         edit=edit,
-        training=size * (forwards * row + updates * text),
-        measuring=rungs * (pictures.get("t2i", 0) * t2i + pictures.get("edit", 0) * edit),
-        memory=_memory(recipe, shape, edits=mixture.edits),
+        trained={
+            "t2i": size * forwards * share * t2i,
+            "edit": size * forwards * (1 - share) * edit,
+            "text": size * updates * text,
+        },
+        measured={
+            "t2i": rungs * pictures.get("t2i", 0) * t2i,
+            "edit": rungs * pictures.get("edit", 0) * edit,
+        },
+        memory=memory_of(recipe, shape, edits=mixture.edits),
+        width=shape.width,
     )
 
 
@@ -170,7 +189,7 @@ def _times(role: str, recipe: Recipe) -> float:
     return 1.0 + backward + (1.0 if recipe.roles.activation_checkpointing else 0.0)
 
 
-def _memory(recipe: Recipe, shape: Shape, *, edits: bool) -> float:
+def memory_of(recipe: Recipe, shape: Shape, *, edits: bool) -> float:
     """Bytes: frozen networks, trained weights with their optimisers, activations."""
     model, roles = recipe.model, recipe.roles
     assert model is not None

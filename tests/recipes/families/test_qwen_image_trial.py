@@ -46,7 +46,7 @@ class Clip:
     """Random projections of pixels and of lengths."""
 
     def embed_images(self, images_u8_BCHW: torch.Tensor) -> torch.Tensor:
-        return RandomProjection(4)(images_u8_BCHW)
+        return RandomProjection(4).to(images_u8_BCHW.device)(images_u8_BCHW)
 
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         return torch.tensor([[float(len(t)), 1.0, 2.0, 3.0] for t in texts])

@@ -1,0 +1,277 @@
+"""Does it work on a GPU, and how fast: one command, no download, at most eight minutes.
+
+    python benchmarks/gpu.py [--only scale,resume] [--minutes 8] [--tiny] [--device cpu]
+
+Seven parts, each a process of its own with its own limit: one that fails or hangs takes no other
+along, and what it had seen by then stays. Rows are printed as they come, then one table; the JSON
+in `benchmarks/results/` is read by `stillhouse plan` as measured costs. `--tiny` runs everything on
+networks of a few thousand weights, so that on a card only the numbers are new.
+
+Nothing has to be installed: the repository as it lies, torch and transformers as they stand on the
+machine, and the wheels that `make gpu-wheels` collected in `wheels/`, unpacked into a temporary
+folder where a package is missing. Exit code 1 if a part or a check failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PARTS = {
+    "card": 20,
+    "toyworld": 50,
+    "width": 60,
+    "scale": 195,
+    "resume": 50,
+    "measuring": 55,
+    "sharing": 50,
+}
+"""Seconds that each part may take of eight minutes; other `--minutes` stretch them alike."""
+PACKAGES = (
+    "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "peft", "pydantic",
+    "numpy",
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the parts; exit code."""
+    given = _arguments(arguments)
+    sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+    # Whether there is a card is asked of its driver, so that processes may still be forked.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
+        unpack(given.wheels, Path(scratch) / "site")
+        for part in given.only:
+            importlib.import_module(f"gpu_parts.{part}")  # once, before any process is forked
+        _import_classes()
+        device = given.device or _device()
+        if device == "cpu" and not (given.tiny or given.device):
+            raise SystemExit("no card here: add --tiny for the path alone, or --device cpu")
+        print(f"device {device}; imported in {time.monotonic() - began:.0f} s", flush=True)
+        ends = began + 60 * given.minutes
+        done = {}
+        try:
+            for part in given.only:
+                limit = PARTS[part] * given.minutes / 8
+                done[part] = _run(part, device, given.tiny, limit, ends, Path(scratch))
+        except KeyboardInterrupt:
+            print("interrupted: what was seen so far follows", flush=True)
+    record = _record(done, device, tiny=given.tiny, seconds=time.monotonic() - began)
+    _show(record)
+    out = given.out or _place(record)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1) + "\n")
+        print(f"written to {out}")
+    return int(len(done) < len(given.only) or _failures(record) > 0)
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n")[0],
+        epilog="example: python benchmarks/gpu.py --only card,scale --minutes 4",
+    )
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help="parts, by comma")
+    parser.add_argument("--minutes", type=float, default=8.0, help="limit of the whole")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks: proves the path only")
+    parser.add_argument("--device", default="", help="cuda or cpu; default cuda where there is one")
+    parser.add_argument("--wheels", type=Path, default=ROOT / "wheels", help="folder of wheels")
+    parser.add_argument("--out", type=Path, help="JSON file; default in benchmarks/results/")
+    return parser.parse_args(arguments)
+
+
+def _parts(text: str) -> list[str]:
+    unknown = [name for name in text.split(",") if name not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no part {unknown[0]!r}; parts are {', '.join(PARTS)}")
+    return text.split(",")
+
+
+def unpack(wheels: Path, site: Path) -> None:
+    """Put wheels of packages that are missing here on the path, unpacked.
+
+    Raises:
+        SystemExit: a wheel is for another Python or machine.
+    """
+    from packaging.tags import sys_tags
+    from packaging.utils import parse_wheel_filename
+
+    added = []
+    for wheel in sorted(wheels.glob("*.whl")):
+        name, version, _, tags = parse_wheel_filename(wheel.name)
+        try:
+            importlib.metadata.version(name)
+            continue
+        except importlib.metadata.PackageNotFoundError:
+            pass
+        if tags.isdisjoint(sys_tags()):
+            raise SystemExit(f"{wheel}: not for this Python; collect anew: make gpu-wheels")
+        with zipfile.ZipFile(wheel) as held:
+            held.extractall(site)
+        added.append(f"{name} {version}")
+    if added:
+        sys.path.append(str(site))
+        importlib.invalidate_caches()
+        print(f"from {wheels.name}/: {', '.join(added)}", flush=True)
+
+
+def _import_classes() -> None:
+    """What parts would import each for itself."""
+    import open_clip  # noqa: F401
+    import torchvision.models  # noqa: F401
+    from diffusers import (  # noqa: F401
+        QwenImage21Transformer2DModel,
+        QwenImageTransformer2DModel,
+    )
+
+    import recipes.subject.training  # noqa: F401
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _run(
+    part: str, device: str, tiny: bool, limit: float, ends: float, scratch: Path
+) -> dict[str, Any]:
+    """One part in a process, within its limit and the whole's end."""
+    limit = min(limit, ends - time.monotonic())
+    file = scratch / f"{part}.jsonl"
+    home = scratch / part
+    home.mkdir()
+    print(f"{part}: at most {max(limit, 0):.0f} s", flush=True)
+    if limit < 1:
+        return {"state": "left out", "reason": "no time left", "seconds": 0.0, "lines": []}
+    began = time.monotonic()
+    process = get_context("fork").Process(
+        target=_child, args=(part, device, tiny, began + limit, home, file)
+    )
+    process.start()
+    try:
+        process.join(limit)
+    finally:
+        stopped = process.exitcode is None
+        if stopped:
+            _end(process)
+    seconds = time.monotonic() - began
+    lines = [json.loads(line) for line in _complete(file)]
+    state, reason = "done", ""
+    if stopped:
+        state, reason = "stopped", f"at its limit of {limit:.0f} s"
+    elif process.exitcode:
+        told = [line["failed"] for line in lines if "failed" in line]
+        state, reason = "failed", told[0] if told else f"exit {process.exitcode}"
+    print(f"{part}: {state} {reason} in {seconds:.1f} s", flush=True)
+    return {"state": state, "reason": reason, "seconds": seconds, "lines": lines}
+
+
+def _complete(file: Path) -> list[str]:
+    """Whole lines of a file that its writer may have left in the middle of one."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return text[: text.rfind("\n") + 1].split("\n")[:-1]
+
+
+def _end(process: Any) -> None:
+    """Kill a part and the processes it started, which are of its group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+    process.join()
+
+
+def _child(part: str, device: str, tiny: bool, ends: float, home: Path, file: Path) -> None:
+    os.setsid()
+    import torch
+    from gpu_parts.setup import Log, Setup
+
+    if tiny:
+        torch.set_num_threads(1)
+    try:
+        module = importlib.import_module(f"gpu_parts.{part}")
+        module.measure(Setup(device, tiny, ends, home), Log(part, file))
+    except BaseException as error:
+        traceback.print_exc()
+        told = f"{type(error).__name__}: {error}"
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"failed": told[-600:]}) + "\n")
+        # Nothing of the parent's runs on the way out: its temporary folder is still in use.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _record(done: dict[str, Any], device: str, *, tiny: bool, seconds: float) -> dict[str, Any]:
+    lines = {part: found.pop("lines") for part, found in done.items()}
+    rows = [line["row"] for found in lines.values() for line in found if "row" in line]
+    card = {row["what"]: row["value"] for row in rows if row["part"] == "card" and not row["unit"]}
+    return {
+        "schema": 1,
+        "date": time.strftime("%F"),
+        "device": device,
+        "tiny": tiny,
+        "card": card,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "seconds": round(seconds, 1),
+        "parts": done,
+        "rows": rows,
+        "costs": [line["cost"] for found in lines.values() for line in found if "cost" in line],
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _failures(record: dict[str, Any]) -> int:
+    checks = sum(row.get("ok") is False for row in record["rows"])
+    return checks + sum(part["state"] != "done" for part in record["parts"].values())
+
+
+def _show(record: dict[str, Any]) -> None:
+    from gpu_parts.setup import as_text
+
+    name = record["card"].get("name", record["device"])
+    print(f"\n{name}, {record['date']}, {record['seconds']:.0f} s in all")
+    print(", ".join(f"{package} {version}" for package, version in record["versions"].items()))
+    for row in record["rows"]:
+        print(as_text(row))
+    for part, found in record["parts"].items():
+        print(f"  {part:<10} {found['state']} in {found['seconds']:.1f} s {found['reason']}")
+    checks = [row for row in record["rows"] if "ok" in row]
+    passed = sum(row["ok"] for row in checks)
+    print(f"checks: {passed} of {len(checks)} pass", end="")
+    print(" (tiny: none of these numbers is a card's)" if record["tiny"] else "", flush=True)
+
+
+def _place(record: dict[str, Any]) -> Path | None:
+    """Where a run on a card is kept; None for anything else."""
+    if record["device"] != "cuda" or record["tiny"]:
+        return None
+    card = re.sub(r"[^a-z0-9]+", "-", str(record["card"].get("name", "card")).lower()).strip("-")
+    return RESULTS / f"gpu-{card}-{record['date']}.json"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
