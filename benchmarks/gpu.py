@@ -34,12 +34,12 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PARTS = {
     "card": 20,
-    "toyworld": 50,
-    "width": 60,
+    "toyworld": 45,
+    "width": 75,
     "scale": 195,
-    "resume": 50,
+    "resume": 45,
     "measuring": 55,
-    "sharing": 50,
+    "sharing": 45,
 }
 """Seconds that each part may take of eight minutes; other `--minutes` stretch them alike."""
 PACKAGES = (

@@ -2,7 +2,8 @@
 
 The same weights, conditions and noise everywhere: velocity, gradient of the student's DMD loss and
 of the fake score's, and a sample of four rungs. What float32 leaves is the order of additions; what
-bfloat16 leaves is the price of training in it.
+bfloat16 leaves is the price of training in it, levels rounded to it included (those of gradients and
+samples are; random weights feel that more than trained ones).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from recipes.schedule import Rungs
 
 FLOAT32 = 1e-3
 """Largest relative distance of float32 that passes; bfloat16's is what it is, and reported."""
-TEXT_TOKENS = 32
+TEXT_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _family(name: str, setup: Setup, device: str, dtype: torch.dtype) -> MadeQwe
 
 
 def _trial(family: MadeQwenImage, task: str, setup: Setup) -> Distillation:
-    recipe = recipe_of(pixels=family.pixels, task=task, rows=2, tiny=setup.tiny)
+    recipe = recipe_of(pixels=family.pixels, task=task, rows=1, tiny=setup.tiny)
     source = DrawnConditions(family, TEXT_TOKENS)
     draws = Draws(recipe, source, family.latent_shape, stream_for(0))
     trial = Distillation(recipe, family, draws)
@@ -104,7 +105,7 @@ def _seen(family: MadeQwenImage, task: str, setup: Setup) -> Seen:
     batch = trial.draws.batch("student", 0, 0)
     asked = batch.condition
     with torch.no_grad():
-        t = torch.tensor([0.9, 0.4])
+        t = torch.tensor([0.875])  # the same in bfloat16: arithmetic alone
         velocity = family.velocity(
             trial.student, batch.noise_BCHW, t, asked.text_BLD, asked.source_BCHW
         )
