@@ -2,7 +2,7 @@
 
 The same weights, conditions and noise everywhere: velocity, gradient of the student's DMD loss and
 of the fake score's, and a sample of four rungs. What float32 leaves is the order of additions; what
-bfloat16 leaves is the price of training in it, levels rounded to it included (those of gradients and
+bfloat16 leaves is the price of training in it, rounded levels included (those of gradients and
 samples are; random weights feel that more than trained ones).
 """
 
