@@ -87,12 +87,12 @@ def _changed(study: str, file: Path, history: History) -> str:
 
 def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> list[str]:
     from harness.program import typed
-    from harness.records import OVER
     from harness.words import last_words
 
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
-    lines = [f"{standing.study}  {total} trials: {counted}"]
+    left = f"; {standing.to_run} to run" if standing.to_run and not changed else ""
+    lines = [f"{standing.study}  {total} trials: {counted}{left}"]
     if standing.running_on:
         lines.append(f"  running now ({standing.running_on})")
     for state in ("interrupted", "failed", "diverged", "killed"):
@@ -107,7 +107,7 @@ def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> li
             lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")
     if standing.report:
         lines.append(f"  report      {standing.report}")
-    missing = sum(count for state, count in standing.counts.items() if state not in OVER)
+    missing = standing.to_run
     if changed:
         lines.append(
             f"  changed     {study}: {changed}; "

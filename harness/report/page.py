@@ -36,7 +36,7 @@ def write_report(
     """Write report.html, report.md, tables/ and results/ into the study's folder.
 
     The same inputs give the same bytes. `results/` holds what `export` writes: the records from
-    which others reproduce a trial.
+    which others reproduce a trial; it stays as it is where the study file was edited and not run.
 
     The page loads nothing and needs no script, so it can be mailed, archived, or shown in MLflow's
     sandboxed frame.
@@ -53,8 +53,11 @@ def write_report(
     """
     folder = workspace.study(answer.study)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
+    latest = history.latest_plan(plan.study)
+    ran = latest is not None and latest.digest == plan.digest
     with suppress(NotJudgedError):  # nothing has a result yet
-        write_results(answer, plan, history, folder / FOLDER, with_tables=False)
+        if ran or not (folder / FOLDER).exists():  # of an edited file nothing is on record
+            write_results(answer, plan, history, folder / FOLDER, with_tables=False)
     made = report_files(answer, plan, study, history, workspace)
     for name, text in made.items():
         _write(folder / name, text)

@@ -58,6 +58,7 @@ class Standing(BaseModel):
     workspace: str
     running_on: str = Field("", description="Driver that runs it now, if any.")
     counts: dict[str, int]
+    to_run: int = Field(0, description="Trials without a result: what the next `run` runs.")
     trials: list[TrialStanding]
     report: str = ""
 
@@ -83,6 +84,7 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
         workspace=str(workspace.root),
         running_on=shards.holders(workspace, study),
         counts={state: counts[state] for state in ORDER if counts[state]},
+        to_run=sum(t.state not in OVER for t in trials),
         trials=trials,
         report=str(page) if page.is_file() else "",
     )
