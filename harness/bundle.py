@@ -200,7 +200,7 @@ def extract(file: Path, folder: Path) -> list[str]:
 
 def _there(file: Path) -> Path:
     if not file.is_file():
-        raise BundleError(f"bundle {file} is not there: give a file made by `stillhouse bundle`")
+        raise BundleError(f"bundle {file} is not there: give a file that `bundle` made")
     return file
 
 

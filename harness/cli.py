@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from harness.errors import HarnessError
+from harness.errors import UNEXPECTED, HarnessError
 
 app = typer.Typer(
     name="stillhouse",
@@ -44,13 +44,18 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Entry point: user errors are printed without a traceback, with their exit code."""
-    _register()
+    """Entry point: errors are printed without a traceback; what nobody foresaw goes to a file."""
     try:
+        _register()
         app()
     except HarnessError as error:
         typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
+    except Exception as error:  # a bug, or a machine that fails in a way that nobody foresaw
+        from harness.unexpected import told
+
+        typer.echo(told(error), err=True)
+        sys.exit(UNEXPECTED)
 
 
 if __name__ == "__main__":

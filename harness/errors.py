@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+STOPPED = 4
+"""Exit code of what a deadline stopped: the same command continues."""
+UNEXPECTED = 70
+"""Exit code of what nobody foresaw (`EX_SOFTWARE`): a bug, or a machine that fails."""
+
 
 class HarnessError(ValueError):
     """Base of every error meant for the user: says what was given, what is allowed, what to do.
@@ -26,6 +31,8 @@ class Problem:
     """Dotted path inside the file, e.g. `factors.edit_share.levels`."""
     file: str = ""
     """The file it is in, where that is not the study file (the recipe)."""
+    of_text: bool = False
+    """Whether the text itself is wrong; then what is said of the value read there is no news."""
 
 
 class StudyError(HarnessError):

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from harness.study_file.name import file_of
+
+if TYPE_CHECKING:
+    from harness.workspace import Workspace
 
 NAME = "stillhouse"
 
@@ -22,3 +30,58 @@ def executable() -> Path:
     """Absolute path of this program, for scripts that start it where no shell was set up."""
     found = shutil.which(NAME) or Path(sys.executable).with_name(NAME)
     return Path(found).absolute()
+
+
+def typed(
+    command: str,
+    *words: object,
+    study: Path | str | None = None,
+    workspace: Workspace | None = None,
+    name: str = "",
+) -> str:
+    """A command of this program as it can be pasted into the shell that shows it.
+
+    Args:
+        command: e.g. `run`.
+        words: what follows, each one word for the shell whatever is in it.
+        study: a study file, named first.
+        workspace: which one is meant; named only where the command would find another.
+        name: what the program is called on a page that others read; default as it was started.
+    """
+    line = [name or program(), command]
+    if study is not None:
+        line.append(path_word(study))
+    line += [str(word) for word in words]
+    if workspace is not None:
+        line += _elsewhere(workspace, study)
+    return shlex.join(line)
+
+
+def path_word(path: Path | str) -> str:
+    """A path that no command takes for an option."""
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown; user and password come from the environment instead."""
+    whole = urlsplit(address)
+    return whole._replace(netloc=whole.netloc.rpartition("@")[2]).geturl()
+
+
+def typed_reproduce(key: str, workspace: Workspace, study: Path) -> str:
+    """The command that reproduces a trial; names its study where nothing else says the project."""
+    from harness.workspace import FOLDER, project_of
+
+    words = [key]
+    if workspace.root.name != FOLDER and project_of(Path.cwd() / "x") != project_of(study):
+        words += ["--study", path_word(study)]
+    return shlex.join([program(), "reproduce", *words, *_elsewhere(workspace, None)])
+
+
+def _elsewhere(workspace: Workspace, study: Path | str | None) -> list[str]:
+    from harness.workspace import Workspace
+
+    file = file_of(Path(study)) if study is not None else None
+    found = Workspace.find(file).root == workspace.root
+    return [] if found else ["--workspace", path_word(workspace.root)]

@@ -95,7 +95,7 @@ def _check(key: str, level: str, contrast: str, fresh_seeds: int) -> None:
         raise HarnessError(f"level {level!r} must be one of {', '.join(LEVELS)}")
     if not key and not contrast:
         raise HarnessError(
-            "nothing to reproduce: give a trial key, or --contrast ID. `stillhouse status --json` "
+            "nothing to reproduce: give a trial key, or --contrast and its id. `status --json` "
             "and every table list keys"
         )
     if fresh_seeds < 0:

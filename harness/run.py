@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import subjects
 from harness.contract import Measurement, Subject
+from harness.errors import STOPPED
 from harness.executors.base import Executor
 from harness.executors.chosen import ExecutorName, chosen, room
 from harness.executors.deadline import Deadline
@@ -21,6 +22,7 @@ from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
+from harness.program import typed
 from harness.running import announcing, collector, display, refusals, shards
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
@@ -147,7 +149,7 @@ def run(
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
-        if announcing.announce_new(study, plan, journal, history, project, again=bool(todo)):
+        if announcing.announce_new(study, plan, journal, history, again=bool(todo)):
             plan = as_recorded(plan, study, history)
         made = make()
         tell = GuardedTracker(tracker)
@@ -156,7 +158,9 @@ def run(
         try:
             if todo:
                 shown = plan.model_copy(update={"trials": mine(plan)})
-                with display.make(shown, len(todo), echo, history, live=live) as view:
+                with display.make(
+                    shown, len(todo), echo, history, live=live, workspace=workspace
+                ) as view:
                     driver = Driver(
                         replace(_settings(study, plan, subject, project), deadline=ends),
                         todo,
@@ -177,7 +181,7 @@ def run(
                 with shards.concluding(workspace, study.name, shard):
                     if shard is not None:  # others may have superseded results since
                         history, result.plan = planned()
-                        announcing.announce_new(study, result.plan, journal, history, project)
+                        announcing.announce_new(study, result.plan, journal, history)
                     _conclude(study, workspace, result, tell)
                     tell.close()
                 if shard is not None:
@@ -221,6 +225,8 @@ def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
     cut = tally is not None and tally.expired
     if stop() or (stop.notice is not None and (cut or not answered)):
         return stop.exit_code
+    if cut:
+        return STOPPED
     return 1 if tally is not None and tally.incomplete else 0
 
 
@@ -278,7 +284,7 @@ def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tr
     except Exception as error:  # analysis of odd results may fail in any way
         result.warnings.append(
             f"the report could not be made ({type(error).__name__}: {error}); "
-            f"`stillhouse report {study.file}` tries again"
+            f"`{typed('report', study=study.file, workspace=workspace)}` tries again"
         )
     if result.answer is not None:
         tracker.answer(result.answer, result.report)

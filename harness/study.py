@@ -202,7 +202,12 @@ class StudyFile(_Strict):
         default_factory=Resources, description="GPUs and CPU cores that one trial takes."
     )
     budget: Budget | None = Field(None, description="Limits: `run` refuses what exceeds them.")
-    alpha: float = Field(0.05, gt=0, lt=1, description="Error rate over all contrasts together.")
+    alpha: float = Field(
+        0.05,
+        ge=0.0001,
+        le=0.5,
+        description="Error rate over all contrasts together; 0.0001 to 0.5.",
+    )
 
     @field_validator("where", mode="before", json_schema_input_type=str | list[str])
     @classmethod
@@ -256,8 +261,21 @@ def load(path: Path) -> Study:
     from harness.study_file.checks import checked_study  # checks import this module's models
 
     file = file_of(Path(path))
+    if not _is_text(file):
+        raise HarnessError(
+            f"the path of {file.name!a} is not UTF-8, which no record can hold: rename it"
+        )
     if not file.exists():
         beside = sorted(str(found) for found in Path().glob(f"studies/*/{STUDY_FILE}"))
         known = f"; here are {', '.join(beside)}" if beside else ""
         raise HarnessError(f"no file {file}. Name a study file or the folder of one{known}")
     return checked_study(file)
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a record can hold the path: names of other encodings come as half surrogates."""
+    try:
+        str(file.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

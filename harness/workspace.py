@@ -23,6 +23,11 @@ def project_of(study_file: Path) -> Path:
     return start
 
 
+def in_project(study_file: Path) -> str:
+    """The study file as one types it from its project, however it was named (`..`, links)."""
+    return study_file.resolve().relative_to(project_of(study_file)).as_posix()
+
+
 class Workspace:
     """Paths inside one workspace folder. Making the object writes nothing."""
 

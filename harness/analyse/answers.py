@@ -63,7 +63,7 @@ def answer(
         protocol=plan.fingerprints.protocol,
         protocol_name=plan.protocol,
         primary=plan.primary,
-        headline=_headline(rows, judged),
+        headline=_headline(plan, rows, judged),
         metrics={m: _metric(spec) for m, spec in specs.items()},
         arms=rows,
         verdicts=[*judged, *explored.verdicts],
@@ -156,7 +156,7 @@ def _reference_rows(
     ]
 
 
-def _headline(rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> str:
+def _headline(plan: Plan, rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> str:
     arms = [row for row in rows if row.kind == "arm"]
     states: Counter[str] = Counter()
     for row in arms:
@@ -168,6 +168,10 @@ def _headline(rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> str:
     if not states["done"]:
         return f"No answer yet, {progress}."
     said = "; ".join(f"{v.id}: {v.verdict}{_outside(v)}" for v in judged) or "no contrasts declared"
+    first = plan.frozen_replicates or plan.replicates
+    if plan.replicates < first and any(v.planned for v in judged):
+        progress += f", {plan.replicates} of the {first} replicates that the first run planned"
+        open_ = 1  # planned verdicts are judged on those of the first run
     return f"{'Interim' if open_ else 'Complete'}, {progress}. {said}."
 
 

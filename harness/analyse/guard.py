@@ -167,7 +167,7 @@ def changes_since(plan: Plan, history: History) -> list[str]:
     if otherwise:
         found.append(
             f"{len(otherwise)} trained trials are not measured under this protocol "
-            f"({plan.protocol}, {now.protocol[:12]}) and stay out of every table: `stillhouse run` "
+            f"({plan.protocol}, {now.protocol[:12]}) and stay out of every table: `run` "
             "measures their kept students"
         )
     return found

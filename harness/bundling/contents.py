@@ -51,7 +51,9 @@ def recorded(
 
     results = result_files(made.answer, made.plan, made.history, kept)
     found |= {f"results/{name}": text.encode() for name, text in results.items()}
-    report = report_files(made.answer, made.plan, made.study, made.history, made.workspace)
+    report = report_files(
+        made.answer, made.plan, made.study, made.history, made.workspace, portable=True
+    )
     found |= {f"report/{name}": text.encode() for name, text in report.items()}
     for planned in made.plan.trials:
         trial, record = planned.trial, made.history.trials.get(planned.trial.key)

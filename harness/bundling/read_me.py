@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.analyse.answer import Verdict
 from harness.bundling.source import OWN, TRAINER, code_files, digested, study_path
+from harness.program import NAME, path_word, typed
 from harness.report import facts
 from harness.report.results import counting
 from harness.reproducing.surroundings import changed_files
@@ -50,7 +51,7 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
         "",
         "3. See what was planned and that its results are known (a second):",
         "",
-        f"       stillhouse plan {study}",
+        f"       {typed('plan', study=study, name=NAME)}",
         "",
     ]
     if quick is not None:
@@ -60,7 +61,7 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
             "Expected: every number beside the recorded one, and a last line that says whether it "
             "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
             "",
-            f"       stillhouse reproduce {key} --level train",
+            f"       {_reproduce(made, key, '--level', 'train')}",
             "",
         ]
     return "\n".join([*lines, *_claims(made), *_rungs(made, kinds), *_surroundings(made)]) + "\n"
@@ -109,8 +110,7 @@ def _claims(made: Answered) -> list[str]:
             "",
             f"- expected line: {v.words}",
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
-            f"- command: `stillhouse reproduce --contrast {v.id} --study {study_path(made)}` runs "
-            "the fewest trials that decide it again (`--level tables`: recomputes it only)",
+            *_again(made, v),
             f"- hardware: {', '.join(devices) or 'not recorded'}",
             f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
             f"{hours:.2f} GPU-hours",
@@ -119,9 +119,23 @@ def _claims(made: Answered) -> list[str]:
     return lines
 
 
+def _again(made: Answered, verdict: Verdict) -> list[str]:
+    """How to run a contrast again; none for what replicates added later say of it."""
+    if verdict.id not in {contrast.id for contrast in made.plan.contrasts}:
+        return []
+    return [
+        f"- command: `{_reproduce(made, '--contrast', verdict.id)}` runs "
+        "the fewest trials that decide it again (`--level tables`: recomputes it only)"
+    ]
+
+
+def _reproduce(made: Answered, *words: str) -> str:
+    """With the study file: its results are found there wherever in the project they lie."""
+    return typed("reproduce", *words, "--study", path_word(study_path(made)), name=NAME)
+
+
 def _declared(made: Answered) -> list[Verdict]:
-    ids = {c.id for c in made.plan.contrasts}
-    return [v for v in made.answer.verdicts if v.id in ids and not v.factor]
+    return [v for v in made.answer.verdicts if v.declared]
 
 
 def _spent(made: Answered, verdict: Verdict) -> tuple[float, float, list[str]]:
@@ -154,25 +168,30 @@ def _rungs(made: Answered, kinds: list[str]) -> list[str]:
     one = facts.duration(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
     device = ", ".join(answer.devices) or "a device that was not recorded"
     kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
+    quick = _quickest(made)
+    key = quick[0] if quick else made.plan.trials[0].trial.key
+
+    def level(rung: str) -> str:
+        return f"`{_reproduce(made, key, '--level', rung)}`"
+
     rows = [
         ("checked", "seconds", f"`python verify.py {FILE}`"),
-        ("hashed again", "seconds", "`stillhouse reproduce KEY --level record`"),
-        ("recomputed", "seconds", "`stillhouse reproduce KEY --level tables`"),
-        (
-            "measured again",
-            f"part of a trial; {kept}",
-            "`stillhouse reproduce KEY --level measure`",
-        ),
-        ("trained again", f"{one} a trial", "`stillhouse reproduce KEY --level train`"),
+        ("hashed again", "seconds", level("record")),
+        ("recomputed", "seconds", level("tables")),
+        ("measured again", f"part of a trial; {kept}", level("measure")),
+        ("trained again", f"{one} a trial", level("train")),
         (
             "the whole study",
             f"{facts.duration(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
-            f"`stillhouse run {study_path(made)} --workspace NEW` without `results/` beside it",
+            f"`{typed('run', '--workspace', 'new-workspace', study=study_path(made), name=NAME)}` "
+            "without `results/` beside it",
         ),
     ]
     table = ["| rung | price | command |", "|---|---|---|"]
     table += [f"| {a} | {b} | {c} |" for a, b, c in rows]
-    told = f"Prices are what the records took, on {device}; other hardware differs."
+    told = (
+        f"Any key will do. Prices are what the records took, on {device}; other hardware differs."
+    )
     return ["## What each rung costs", "", *table, "", told, "", facts.compute(answer), ""]
 
 

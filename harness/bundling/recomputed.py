@@ -40,14 +40,18 @@ def verdicts(
     """
     _as_frozen(answer, frozen)
     weights = {c["id"]: c["weights"] for c in manifest["contrasts"]}
+    weights |= _raised(answer, weights)
     declared = [v for v in answer["verdicts"] if v["id"] in weights and not v.get("factor")]
     planned = [v for v in declared if v["planned"]]
     if {v["id"] for v in declared} != weights.keys():
         wrong("the declared contrasts are not those of the manifest")
     adjusted = _holm([v["p"] for v in planned])
-    spreads: dict[str, tuple[float, int]] = {}
+    spreads: dict[tuple[str, int], tuple[float, int]] = {}
+    every = values
     for v in declared:
         arms, metric, where = weights[v["id"]], v["metric"], f"contrast {v['id']}"
+        most = _replicates(v, answer, frozen, where)
+        values = {place: value for place, value in every.items() if place[2] < most}
         replicates = {r for _, m, r in values if m == metric}
         paired = [
             r for r in sorted(replicates) if arms and all((a, metric, r) in values for a in arms)
@@ -61,7 +65,7 @@ def verdicts(
         mean = statistics.fmean(seen.values()) if seen else None
         near(v["difference"], mean, where, "difference")
         if mean is not None:
-            _interval(v, arms, list(seen.values()), mean, values, spreads, where)
+            _interval(v, arms, list(seen.values()), mean, (values, most), spreads, where)
         if v["words"] not in read_me:
             raise Bad(f"{where}: its line is not the answer's", READ_ME)
     for v, p in zip(planned, adjusted):  # noqa: B905 - Python 3.9
@@ -95,27 +99,47 @@ def _as_frozen(answer: dict[str, Any], study: dict[str, Any]) -> None:
             wrong(f"contrast {v['id']}: {v['expectation']}, and nothing was expected")
 
 
+def _raised(answer: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights of the exploratory verdicts on replicates that were added after the first run."""
+    more = f" ({answer['replicates']} replicates)"
+    said = {v["id"] for v in answer["verdicts"] if not v["planned"] and not v.get("factor")}
+    return {name + more: w for name, w in weights.items() if name + more in said}
+
+
+def _replicates(
+    v: dict[str, Any], answer: dict[str, Any], frozen: dict[str, Any], where: str
+) -> int:
+    """How many replicates a verdict is judged on: a planned one on those of the first run."""
+    now = answer["replicates"]
+    most = (frozen.get("replicates") or now) if v["planned"] else now
+    if v["n_planned"] != most:
+        wrong(f"{where}: it is judged on {v['n_planned']} replicates, {most} follow from the plan")
+    return int(most)
+
+
 def _interval(
     v: dict[str, Any],
     arms: dict[str, float],
     seen: list[float],
     mean: float,
-    values: Values,
-    spreads: dict[str, tuple[float, int]],
+    among: tuple[Values, int],
+    spreads: dict[tuple[str, int], tuple[float, int]],
     where: str,
 ) -> None:
     """Interval and p: from the differences' own spread, or from all arms' residual variance.
 
-    `spreads` keeps that variance by metric. Degrees of freedom are counted, not believed: the
+    `among` are the values of the replicates judged, and how many were planned; `spreads` keeps the
+    variance by metric and that number. Degrees of freedom are counted, not believed: the
     arithmetic below takes as many steps as there are of them.
     """
+    values, most = among
     method, n = v["method"], len(seen)
     if method.startswith("paired t") and n >= PAIRED_FROM:
         error, df = statistics.stdev(seen) / math.sqrt(n), n - 1
     elif method.startswith("residual variance"):
-        if v["metric"] not in spreads:
-            spreads[v["metric"]] = residual(values, v["metric"])
-        squares, df = spreads[v["metric"]]
+        if (v["metric"], most) not in spreads:
+            spreads[v["metric"], most] = residual(values, v["metric"])
+        squares, df = spreads[v["metric"], most]
         if df < 1 or not re.search(rf"(?<!\d){df} df$", method):
             wrong(f"{where}: degrees of freedom are {df}, its method says {method[-60:]!r}")
         weight = sum(w * w for w in arms.values())

@@ -12,7 +12,7 @@ from harness.bundling.contents import LOCK, Members
 from harness.bundling.writing import digest
 from harness.report.results import counting
 from harness.subjects.settings import CommandSettings
-from harness.workspace import project_of
+from harness.workspace import in_project, project_of
 
 if TYPE_CHECKING:
     from harness.commands.answered import Answered
@@ -124,7 +124,7 @@ def code_files(made: Answered) -> dict[str, dict[str, str]]:
 
 def study_path(made: Answered) -> str:
     """The study file as one types it from its project."""
-    return made.study.file.resolve().relative_to(project_of(made.study.file)).as_posix()
+    return in_project(made.study.file)
 
 
 def git(folder: Path, *words: str) -> list[str]:

@@ -140,10 +140,13 @@ def _trials(bundle: Archive) -> dict[str, Record]:
 
 
 def _frozen(bundle: Archive, study: str) -> dict[str, Any]:
-    """What the study's first run froze, by its latest plan; empty where no record says."""
+    """What the study's first run froze: earlier versions wrote a plan alone; empty without any."""
     plans = [r for _, r in bundle.lines(JOURNAL) if r.get("type") == "planned"]
-    own = [r for r in plans if r["study"] == study and r.get("frozen")]
-    return dict(max(own, key=lambda r: float(r["at"]))["frozen"]["study_json"]) if own else {}
+    first: list[dict[str, Any]] = [
+        r.get("frozen") or r for r in plans if r["study"] == study and r["study_json"]
+    ]
+    known = dict(min(first, key=lambda r: float(r["at"]))["study_json"]) if first else {}
+    return known if "factors" in known else {}
 
 
 def _number(attempt: Any) -> int:

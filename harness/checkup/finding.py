@@ -58,5 +58,5 @@ def probe(code: str, *arguments: str, seconds: float) -> str:
         raise ProbeError(f"no answer in {seconds:g} s") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith(NOISE)]
-        raise ProbeError((lines or [f"ended with code {done.returncode}"])[-1][:500])
+        raise ProbeError((lines or [f"ended with code {done.returncode}"])[-1][-500:])
     return (done.stdout.strip().splitlines() or [""])[-1]

@@ -98,6 +98,8 @@ def _written(
 
 
 def _tell(done: Written, as_json: bool) -> None:
+    from harness.program import path_word, typed
+
     if as_json:
         content = {
             "file": str(done.file),
@@ -115,4 +117,4 @@ def _tell(done: Written, as_json: bool) -> None:
         typer.echo(f"         not searched for: {', '.join(done.not_searched)} (--blind-word does)")
     typer.echo(f"{done.bytes / 2**20:8.2f} MiB  {done.file}  {done.members} members")
     typer.echo(f"sha256   {done.sha256}")
-    typer.echo(f"check    stillhouse bundle --verify {done.file}")
+    typer.echo(f"check    {typed('bundle', '--verify', path_word(done.file))}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.journal import History
     from harness.plan import Plan
     from harness.study import Study
+    from harness.workspace import Workspace
 
 
 def command(
@@ -47,9 +48,10 @@ def command(
     from harness.planning.plan_text import lines_of
     from harness.running.collector import paused
     from harness.study import load
+    from harness.study_file.name import file_of
     from harness.workspace import Workspace
 
-    place = Workspace.find(study, workspace)
+    place = Workspace.find(file_of(study), workspace)
     with paused():
         loaded = load(study)
         history = History.read([place.journal, loaded.file.parent / "results"])
@@ -62,19 +64,21 @@ def command(
             gpus=gpus,
         )
         if fit is not None:
-            _fitting(loaded, plan, history, fit, as_json)
+            _fitting(loaded, plan, history, fit, as_json, place)
             return
         if as_json:
             typer.echo(json.dumps(as_object(plan, str(place.root)), allow_nan=False))
             return
-        typer.echo("\n".join(lines_of(plan, str(study), arms=arms)))
+        typer.echo("\n".join(lines_of(plan, str(study), arms=arms, workspace=place)))
 
 
-def _fitting(study: Study, plan: Plan, history: History, text: str, as_json: bool) -> None:
+def _fitting(
+    study: Study, plan: Plan, history: History, text: str, as_json: bool, place: Workspace
+) -> None:
     from harness.planning import fitting
 
     limit = fitting.Limit.read(text)
-    fits = fitting.fitting(study, plan, history, limit)
+    fits = fitting.fitting(study, plan, history, limit, place)
     if as_json:
         whole = [made.model_dump(mode="json") for made in fits]
         typer.echo(json.dumps({limit.unit: limit.amount, "designs": whole}, allow_nan=False))

@@ -59,9 +59,9 @@ def command(
 ) -> None:
     """Reproduce a trial from its key and judge every reported number.
 
-    Decisions: bit-equal; within rerun noise; consistent with a new replicate (weak, its width is
-    printed); not reproduced, naming what differs; not judged, naming what is missing. Exit 0 for
-    the first three, 1, 3.
+    Decisions: bit-equal; as recorded (nothing was computed); within rerun noise; consistent with a
+    new replicate (weak, its width is printed); not reproduced, naming what differs; not judged,
+    naming what is missing. Exit 0 for all but the last two, 1, 3.
 
     Example: stillhouse reproduce 1f9c2a7b --level train
 

@@ -60,7 +60,7 @@ def command(
     Example: stillhouse run studies/quickstart/study.yaml
     """
     from harness import study as studies
-    from harness.program import program
+    from harness.program import typed, without_password
     from harness.run import run
     from harness.running import summary
     from harness.running.shards import Shard
@@ -99,15 +99,18 @@ def command(
     expired = result.tally is not None and result.tally.expired
     stopped = result.exit_code > 128  # by a signal
     if expired or stopped:
-        again = f"{program()} run {study}" + (" --inline" if inline else "")
-        again += f" --workspace {workspace}" if workspace else ""
-        again += f" --ray-address {ray_address}" if ray_address else ""
-        again += f" --shard {share}" if share else ""
-        again += f" --hours {hours:g}" if hours is not None else ""
-        again += " --accept-stale" if accept_stale else ""
+        words = ["--inline"] if inline else []
+        words += ["--parallel", str(parallel)] if parallel else []
+        words += ["--ray-address", ray_address] if ray_address else []
+        words += ["--shard", str(share)] if share else []
+        words += ["--hours", f"{hours:g}"] if hours is not None else []
+        words += ["--mlflow", without_password(mlflow)] if mlflow else []
+        words += ["--no-mlflow"] if no_mlflow else []
+        words += ["--accept-stale"] if accept_stale else []
         # a shard has superseded its own stale trials only; other shards may not have begun
-        again += " --rerun-stale" if rerun_stale and share else ""
-        again += " --over-budget" if over_budget else ""
+        words += ["--rerun-stale"] if rerun_stale and share else []
+        words += ["--over-budget"] if over_budget else []
+        again = typed("run", *words, study=study, workspace=place)
         echo(f"{'interrupted' if stopped else 'deadline reached'}; continue with: {again}")
     if as_json:
         typer.echo(json.dumps(_content(result)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -55,11 +56,12 @@ def command(
     """
     from harness.batch.slurm_script import Request, script, write
     from harness.errors import HarnessError
-    from harness.program import executable
+    from harness.program import executable, path_word, typed
     from harness.study import load
     from harness.workspace import Workspace
 
     loaded = load(study)
+    place = Workspace.find(loaded.file, workspace)
     wanted = loaded.resources
     if not array and cpus is None and not wanted.gpus:
         raise HarnessError(
@@ -73,7 +75,7 @@ def command(
     request = Request(
         name=loaded.name,
         study=loaded.file.resolve(),
-        workspace=Workspace.find(loaded.file, workspace).root,
+        workspace=place.root,
         program=executable(),
         array=array or 0,
         nodes=1 if array else nodes,
@@ -94,12 +96,12 @@ def command(
     file = output or Path(f"{loaded.name}.sbatch")
     write(file, text)
     typer.echo(f"wrote {file}")
-    typer.echo(f"next  sbatch {file}")
-    typer.echo(f"then  stillhouse status {study}; stillhouse report {study}")
+    typer.echo(f"next  {shlex.join(['sbatch', path_word(file)])}")
+    watch, answer = (typed(w, study=study, workspace=place) for w in ("status", "report"))
+    typer.echo(f"then  {watch}; {answer}")
     if not mlflow:
-        typer.echo(
-            f"and   stillhouse sync {loaded.name} --mlflow ADDRESS, where MLflow is in reach"
-        )
+        again = typed("sync", loaded.name, workspace=place)
+        typer.echo(f"and   {again}  # --mlflow names a server in reach")
 
 
 def _whole(number: float) -> int:

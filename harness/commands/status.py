@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import AnyWorkspace, AsJson
-from harness.program import program
 
 if TYPE_CHECKING:
     from harness.journal import History
     from harness.running.standing import Standing
+    from harness.workspace import Workspace
 
 
 def command(
@@ -49,7 +49,8 @@ def command(
         return
     typer.echo(f"workspace {found.root}")
     for standing in standings:
-        for line in _lines(standing, str(file or standing.study_file), changed[standing.study]):
+        named = str(file or standing.study_file)
+        for line in _lines(standing, named, changed[standing.study], found):
             typer.echo(line)
     for warning in history.warnings:
         typer.echo(f"warning   {warning}")
@@ -84,30 +85,35 @@ def _changed(study: str, file: Path, history: History) -> str:
     return "" if same else "it is another than at the last run"
 
 
-def _lines(standing: Standing, study: str, changed: str) -> list[str]:
-    from harness.records import OVER
+def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> list[str]:
+    from harness.program import typed
+    from harness.words import last_words
 
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
-    lines = [f"{standing.study}  {total} trials: {counted}"]
+    left = f"; {standing.to_run} to run" if standing.to_run and not changed else ""
+    lines = [f"{standing.study}  {total} trials: {counted}{left}"]
     if standing.running_on:
         lines.append(f"  running now ({standing.running_on})")
     for state in ("interrupted", "failed", "diverged", "killed"):
         told = [t for t in standing.trials if t.state == state]
         for trial in told[:5]:
-            reason = f"  {trial.reason[:100]}" if trial.reason else ""
+            reason = f"  {last_words(trial.reason, 100)}" if trial.reason else ""
             lines.append(
-                f"  {state:<11} {trial.short}{reason}  -> {program()} logs {trial.key[:8]}"
+                f"  {state:<11} {trial.short}{reason}  -> "
+                + typed("logs", trial.key[:8], workspace=place)
             )
         if len(told) > 5:
             lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")
     if standing.report:
         lines.append(f"  report      {standing.report}")
-    missing = sum(count for state, count in standing.counts.items() if state not in OVER)
+    missing = standing.to_run
     if changed:
         lines.append(
-            f"  changed     {study}: {changed}; `{program()} plan {study}` says what is new"
+            f"  changed     {study}: {changed}; "
+            f"`{typed('plan', study=study, workspace=place)}` says what is new"
         )
     elif missing and not standing.running_on:
-        lines.append(f"  next        {program()} run {study or 'STUDY'}  ({missing} trials to run)")
+        again = typed("run", study=study, workspace=place) if study else "run its study file"
+        lines.append(f"  next        {again}  # {missing} trials to run")
     return lines

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.words import keeping_end
 
 KNOCK_SECONDS = 5.0
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -124,7 +125,7 @@ def breakdown(error: BaseException, *, told: bool) -> str:
     if out_of_memory(str(error)):
         return cause_of_death(str(error))
     kind = "" if told else f"{type(error).__name__}: "
-    return f"Ray broke down: {kind}{error}"[:300]
+    return keeping_end(f"Ray broke down: {kind}{error}", 300)
 
 
 def cause_of_death(told: str) -> str:

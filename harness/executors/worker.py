@@ -21,6 +21,7 @@ from harness.executors.deadline import Deadline, watch
 from harness.executors.trial_log import LogStream, TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
+from harness.words import keeping_end
 
 NO_OUTCOME = "ended without an outcome"
 SMOKE_OVER = "smoke"
@@ -90,7 +91,7 @@ def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
 
 def _failure(error: BaseException) -> Ended:
     text = str(error).strip() or "no message"
-    reason = f"{type(error).__name__}: {text}"[:500]
+    reason = keeping_end(f"{type(error).__name__}: {text}", 500)
     return Ended(
         state="failed", reason=reason, traceback="".join(traceback.format_exception(error))
     )

@@ -24,11 +24,12 @@ from harness.planning.fraction import NoFractionError
 from harness.planning.matching import match
 from harness.planning.trial_order import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
 from harness.planning.variants import variants
+from harness.program import typed
 from harness.study import Study
 from harness.study_file.nearest import nearest
 from harness.study_file.where import WhereError
 from harness.trial import Arm
-from harness.workspace import project_of
+from harness.workspace import Workspace, project_of
 
 MOST_ARMS = 2_000
 MOST_REPLICATES = 100
@@ -83,7 +84,9 @@ class Fit(BaseModel):
     )
 
 
-def fitting(study: Study, plan: Plan, history: History, limit: Limit) -> list[Fit]:
+def fitting(
+    study: Study, plan: Plan, history: History, limit: Limit, workspace: Workspace | None = None
+) -> list[Fit]:
     """The designs that fit, the study's own first; then those that do not.
 
     Args:
@@ -91,15 +94,17 @@ def fitting(study: Study, plan: Plan, history: History, limit: Limit) -> list[Fi
         plan: its plan: seconds a trial and parallelism come from there.
         history: what is recorded already.
         limit: what may be spent from now on.
+        workspace: named in the command that an error says, where it would not be found.
 
     Raises:
         HarnessError: if no trial was measured yet, or GPU-hours are asked of trials without GPUs.
     """
     seconds = plan.cost.seconds_per_trial
     if seconds is None:
+        again = typed("run", "--hours", 1, study=study.file, workspace=workspace)
         raise HarnessError(
             "no finished trial says what one costs, so nothing can be fitted. Run the study "
-            "for a while: `stillhouse run --hours 1`. (It freezes the replicates: to try "
+            f"for a while: `{again}`. (It freezes the replicates: to try "
             "fewer first, give that study a name of its own.)"
         )
     if limit.unit == "gpu_hours" and study.resources.gpus == 0:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from harness.plan import Cost, Plan, PlannedContrast
 from harness.planning.amendments import day
 from harness.planning.cost import ESTIMATED
 from harness.planning.expected import fitting
-from harness.program import program
+from harness.program import typed
+from harness.workspace import Workspace
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
@@ -18,13 +20,16 @@ SHOWN_MISSING = 24
 """Lines of what is not on this machine: a person has to act on each."""
 
 
-def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
+def lines_of(
+    plan: Plan, study_file: str, *, arms: bool = False, workspace: Workspace | None = None
+) -> list[str]:
     """Lines to print, aligned on the first column.
 
     Args:
         plan: what `make_plan` made.
         study_file: the study as the user named it, for the line to type next.
         arms: list every arm with the states of its trials.
+        workspace: named in that line where it would not be found.
     """
     rows: list[tuple[str, str]] = [(plan.study, _counts(plan))]
     rows += [("cost", _cost(plan.cost)), *_memory(plan.cost), ("order", _order(plan))]
@@ -51,7 +56,7 @@ def lines_of(plan: Plan, study_file: str, *, arms: bool = False) -> list[str]:
     if len(plan.not_here) > SHOWN_MISSING:
         unseen = len(plan.not_here) - SHOWN_MISSING
         rows.append(("not here yet", f"and {unseen} more (--json lists all)"))
-    rows.append(("next", _next(plan, study_file)))
+    rows.append(("next", _next(plan, study_file, workspace)))
     width = max(len(head) for head, _ in rows[1:]) + 2
     first = f"{rows[0][0]}  {rows[0][1]}"
     return [first, *(f"{head:<{width}}{text}" for head, text in rows[1:])]
@@ -222,13 +227,13 @@ def _contrast(
     return rows + [("", note) for note in notes]
 
 
-def _next(plan: Plan, study_file: str) -> str:
+def _next(plan: Plan, study_file: str, workspace: Workspace | None) -> str:
+    run = partial(typed, "run", study=study_file, workspace=workspace)
     if plan.not_here:
-        return f"bring what is not here yet, then {program()} run {study_file}"
+        return f"bring what is not here yet, then {run()}"
     if plan.count("stale"):
-        again = f"{program()} run {study_file} --rerun-stale"
-        return f"{again}   (or --accept-stale, to count old results)"
+        return f"{run('--rerun-stale')}  # or --accept-stale, to count old results"
     unrecorded = any(change.at is None for change in plan.amendments)
     if not plan.missing() and not plan.count("running") and not unrecorded:
-        return f"{program()} report {study_file}"
-    return f"{program()} run {study_file}"
+        return typed("report", study=study_file, workspace=workspace)
+    return run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from harness.analyse.contrasts import PAIRED_FROM
 from harness.analyse.observed import contributing
 from harness.journal import Attempt, History
 from harness.plan import Plan
-from harness.workspace import project_of
+from harness.program import NAME, path_word, typed
+from harness.workspace import FOLDER, Workspace, in_project, project_of
 
 
 def duration(seconds: float) -> str:
@@ -58,8 +60,14 @@ def _gpu(answer: Answer) -> str:
     return f"{answer.gpu_hours:.2f} GPU-hours" if answer.gpu_hours else "no GPU"
 
 
-def commands(answer: Answer, plan: Plan) -> list[tuple[str, str]]:
-    """(what it does, command line) for one trial and for the whole study."""
+def commands(
+    answer: Answer, plan: Plan, workspace: Workspace | None = None
+) -> list[tuple[str, str]]:
+    """(what it does, command line) for one trial and for the whole study.
+
+    To be typed in the project's folder. A workspace is named only where it is not the project's
+    own; None leaves it out, for pages that carry no path of a machine.
+    """
     rows = sorted(answer.arms, key=lambda r: (r.kind == "reference", not r.baseline))
     keys = [
         (row.arm, r, key)
@@ -68,22 +76,28 @@ def commands(answer: Answer, plan: Plan) -> list[tuple[str, str]]:
         if row.trial_states.get(r) == "done"
     ]
     found = []
+    given = Path(plan.study_file)
+    file = in_project(given) if given.is_absolute() else plan.study_file
+    known = workspace is not None and given.is_absolute()
+    place = _elsewhere(given, workspace) if known and workspace else []
     if keys:
         arm, replicate, key = keys[0]
-        found.append(
-            (f"one trial ({arm}, replicate {replicate})", f"stillhouse reproduce {key}"),
-        )
-    file = _in_project(plan.study_file)
-    found.append(("what is planned, done and missing", f"stillhouse plan {file}"))
-    found.append(("the whole study, only what is missing", f"stillhouse run {file}"))
-    found.append(("this page again", f"stillhouse report {file}"))
+        again = typed("reproduce", "--study", path_word(file), *place, key, name=NAME)
+        found.append((f"one trial ({arm}, replicate {replicate})", again))
+    for what, command in (
+        ("what is planned, done and missing", "plan"),
+        ("the whole study, only what is missing", "run"),
+        ("this page again", "report"),
+    ):
+        found.append((what, typed(command, *place, study=file, name=NAME)))
     return found
 
 
-def _in_project(file: str) -> str:
-    """The study file as one types it from its project: no page carries a machine's paths."""
-    path = Path(file)
-    return str(path.relative_to(project_of(path))) if path.is_absolute() else file
+def _elsewhere(file: Path, workspace: Workspace) -> list[str]:
+    """From the project's folder, whatever a variable says here: the page is read later."""
+    project = project_of(file)
+    usual = (project / FOLDER).resolve() == workspace.root
+    return [] if usual else ["--workspace", path_word(os.path.relpath(workspace.root, project))]
 
 
 def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str, list[str]]]:

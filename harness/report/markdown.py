@@ -7,10 +7,16 @@ from harness.analyse.answer import Answer
 from harness.journal import History
 from harness.plan import Plan
 from harness.report import facts
+from harness.workspace import Workspace
 
 
-def markdown(answer: Answer, plan: Plan, history: History) -> str:
-    """Question, verdicts in words, tables, compute, commands and fingerprints."""
+def markdown(
+    answer: Answer, plan: Plan, history: History, workspace: Workspace | None = None
+) -> str:
+    """Question, verdicts in words, tables, compute, commands and fingerprints.
+
+    `workspace` is named in the commands; see `facts.commands`.
+    """
     parts = [f"# {answer.question}", answer.headline]
     parts.append(f"Study `{answer.study}`{', ' + answer.scope if answer.scope else ''}.")
     declared = [v for v in answer.verdicts if v.declared]
@@ -30,8 +36,8 @@ def markdown(answer: Answer, plan: Plan, history: History) -> str:
     printed = [formats.to_markdown(t).rstrip() for t in tables.tables(answer) if t.printed_columns]
     parts += ["## Results", *printed]
     parts += ["## Compute", facts.compute(answer)]
-    lines = [f"- {what}: `{line}`" for what, line in facts.commands(answer, plan)]
-    parts += ["## Reproduce", "\n".join(lines)]
+    lines = [f"- {what}: `{line}`" for what, line in facts.commands(answer, plan, workspace)]
+    parts += ["## Reproduce", "In the folder of the project:", "\n".join(lines)]
     marks = facts.fingerprints(answer, plan, history)
     lines = [f"- {name}: `{' ; '.join(values)}`" for name, values in marks]
     parts += ["## Fingerprints", "\n".join(lines)]

@@ -36,7 +36,7 @@ def write_report(
     """Write report.html, report.md, tables/ and results/ into the study's folder.
 
     The same inputs give the same bytes. `results/` holds what `export` writes: the records from
-    which others reproduce a trial.
+    which others reproduce a trial; it stays as it is where the study file was edited and not run.
 
     The page loads nothing and needs no script, so it can be mailed, archived, or shown in MLflow's
     sandboxed frame.
@@ -53,25 +53,38 @@ def write_report(
     """
     folder = workspace.study(answer.study)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
+    latest = history.latest_plan(plan.study)
+    ran = latest is not None and latest.digest == plan.digest
     with suppress(NotJudgedError):  # nothing has a result yet
-        write_results(answer, plan, history, folder / FOLDER, with_tables=False)
-    for name, text in report_files(answer, plan, study, history, workspace).items():
+        if ran or not (folder / FOLDER).exists():  # of an edited file nothing is on record
+            write_results(answer, plan, history, folder / FOLDER, with_tables=False)
+    made = report_files(answer, plan, study, history, workspace)
+    for name, text in made.items():
         _write(folder / name, text)
     return folder / "report.html"
 
 
 def report_files(
-    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
+    answer: Answer,
+    plan: Plan,
+    study: Study,
+    history: History,
+    workspace: Workspace,
+    *,
+    portable: bool = False,
 ) -> dict[str, str]:
-    """Relative path to text of what `write_report` writes, the page last."""
+    """Relative path to text of what `write_report` writes, the page last.
+
+    Commands name the workspace where they need it; with `portable` no page names a folder.
+    """
     found = {}
     for table in tables.tables(answer):
         found[f"tables/{table.name}.csv"] = formats.to_csv(table)
         if table.printed_columns:
             found[f"tables/{table.name}.tex"] = formats.to_latex(table)
             found[f"tables/{table.name}.md"] = formats.to_markdown(table)
-    found["report.md"] = markdown(answer, plan, history)
-    found["report.html"] = render(answer, plan, study, history, workspace)
+    found["report.md"] = markdown(answer, plan, history, None if portable else workspace)
+    found["report.html"] = render(answer, plan, study, history, workspace, portable=portable)
     return found
 
 
@@ -81,8 +94,16 @@ def _write(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
-def render(answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace) -> str:
-    """The HTML page as text."""
+def render(
+    answer: Answer,
+    plan: Plan,
+    study: Study,
+    history: History,
+    workspace: Workspace,
+    *,
+    portable: bool = False,
+) -> str:
+    """The HTML page as text; see `report_files`."""
     import jinja2
     from markupsafe import Markup
 
@@ -94,6 +115,7 @@ def render(answer: Answer, plan: Plan, study: Study, history: History, workspace
         lstrip_blocks=True,
     )
     content = _content(answer, plan, study, history, workspace)
+    content["commands"] = facts.commands(answer, plan, None if portable else workspace)
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html.j2").render(**content, style=style)
 
@@ -141,7 +163,6 @@ def _content(
         "trials_cut": max(0, len(trials) - MOST_ROWS),
         "curves": curves(answer, plan, history),
         "compute": facts.compute(answer),
-        "commands": facts.commands(answer, plan),
         "fingerprints": facts.fingerprints(answer, plan, history),
         "environment": facts.environment(plan, history),
         "method": facts.method(answer),

@@ -14,14 +14,17 @@ from harness.reproducing.scales import FALSE_RATE, FEWEST_REPLICATES, level_for
 Decision = Literal[
     "bit-equal",
     "same digits",
+    "as recorded",
     "within rerun noise",
     "consistent with a new replicate",
     "not reproduced",
     "not judged",
 ]
+"""`as recorded`: nothing was computed, and what stands here is what ran."""
 ORDER: tuple[Decision, ...] = (
     "bit-equal",
     "same digits",
+    "as recorded",
     "within rerun noise",
     "consistent with a new replicate",
     "not judged",
@@ -31,6 +34,7 @@ ORDER: tuple[Decision, ...] = (
 EXIT_CODES: dict[Decision, int] = {
     "bit-equal": 0,
     "same digits": 0,
+    "as recorded": 0,
     "within rerun noise": 0,
     "consistent with a new replicate": 0,
     "not reproduced": 1,

@@ -141,7 +141,7 @@ def _record(here: surroundings.Now, recorded: Recorded, known: dict[str, Any]) -
     beside = [d for d in here.differences if d not in here.digests]
     told = f"; may change last digits: {'; '.join(beside)}" if beside else ""
     reason = f"recipe, code, data and protocol have the recorded digests{told}"
-    return Reproduction(**known, decision="bit-equal", reason=reason)
+    return Reproduction(**known, decision="as recorded", reason=reason)
 
 
 def _judged(

@@ -137,8 +137,8 @@ def given(source: str, workspace: Workspace, study: Path | None = None) -> Place
         folder = _unpacked(place, workspace)
     else:
         raise HarnessError(
-            f"--from {source!r} is not there: give a folder with records, a bundle made by "
-            "`stillhouse bundle`, or an MLflow address (http://host:port, sqlite:////path)"
+            f"--from {source!r} is not there: give a folder with records, a bundle that "
+            "`bundle` made, or an MLflow address (http://host:port, sqlite:////path)"
         )
     journals = list(_with_journals(folder))
     if not journals:

@@ -13,6 +13,7 @@ from harness.contract import Measurement
 from harness.errors import NotJudgedError
 from harness.journal import Attempt, History, MeasuredAt, Planned, TrialHistory
 from harness.reproducing.places import Places, around
+from harness.study_file.limited import limited_text
 from harness.subjects.settings import SubjectSpec, parsed
 from harness.trial import Trial, key_of
 from harness.workspace import Workspace
@@ -129,10 +130,10 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
     if not file.is_file():
         return
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(limited_text(file))
         names = ("recipe", "replicate", "data", "kind")
         stored_parts = (*(stored[name] for name in names), stored.get("rerun", 0))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotJudgedError(f"{file} cannot be read ({error!r}): not judged") from error
     _check_hash(key, stored_parts, str(file))
 

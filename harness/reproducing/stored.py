@@ -122,14 +122,27 @@ def recorded_answer(
                 )
                 continue
             history = History.read([folder])
-            planned = history.planned.get(study)
-            if planned:
-                return folder, answer, max(planned, key=lambda p: p.at), history
-            looked[folder] = f"an {ANSWER} without the journal it rests on"
+            planned = history.latest_plan(study)
+            if planned is None:
+                looked[folder] = f"an {ANSWER} without the journal it rests on"
+            elif not _is_of(answer, planned):
+                looked[folder] = (
+                    f"an {ANSWER} of a study file that was edited since the last run: `run` "
+                    "records it"
+                )
+            else:
+                return folder, answer, planned, history
     told = "; ".join(f"{folder} ({what})" for folder, what in looked.items())
     raise NotJudgedError(
         f"no recorded answer of study {recorded.study!r} to compare with. Looked in {told}"
     )
+
+
+def _is_of(answer: Answer, planned: Planned) -> bool:
+    """Whether an answer is about the trials of a plan, under the names that they have there."""
+    said = {(r.arm, n): key for r in answer.arms if r.kind == "arm" for n, key in r.keys.items()}
+    trials = [t for t in planned.trials if t.kind == "trial"]
+    return said == {(t.arm, t.replicate): t.key for t in trials}
 
 
 def _answer_in(folder: Path) -> Answer | None:
@@ -160,10 +173,10 @@ def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], l
 
 
 def _verdict(then: Verdict, now: Verdict) -> Iterator[Compared]:
-    for name in NUMBERS:
-        yield _compared(f"{then.id} {name}", getattr(then, name), getattr(now, name))
+    for name in NUMBERS if then.n or now.n else ():
+        yield from _known(f"{then.id} {name}", getattr(then, name), getattr(now, name))
     for replicate, value in then.per_replicate.items():
-        yield _compared(f"{then.id} r{replicate}", value, now.per_replicate.get(replicate))
+        yield from _known(f"{then.id} r{replicate}", value, now.per_replicate.get(replicate))
 
 
 def _cells(then: Answer, now: Answer) -> Iterator[Compared]:
@@ -174,7 +187,13 @@ def _cells(then: Answer, now: Answer) -> Iterator[Compared]:
             other = again.cells.get(metric) if again is not None else None
             for name in ("mean", "lo", "hi"):
                 now_value = getattr(other, name) if other is not None else None
-                yield _compared(f"{row.arm} {metric} {name}", getattr(cell, name), now_value)
+                yield from _known(f"{row.arm} {metric} {name}", getattr(cell, name), now_value)
+
+
+def _known(name: str, then: float | None, now: float | None) -> Iterator[Compared]:
+    """The comparison; nothing where there is no number on either side to be equal."""
+    if then is not None or now is not None:
+        yield _compared(name, then, now)
 
 
 def _compared(name: str, then: float | None, now: float | None, step: int = 0) -> Compared:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.reproducing.places import Places
+from harness.study_file.limited import UnreadableError, limited_text
 from harness.subjects.settings import MEASURED_BY, CommandSettings, SubjectSpec, imported_by
 
 OWN = "harness."
 _NAMED = re.compile(r"""^\s*(?:subject|measured_by):\s*["']?([A-Za-z_][\w.]*(?::[\w.]+)?)""", re.M)
-_MOST_BYTES = 2_000_000
 
 
 def why_not(spec: SubjectSpec, places: Places) -> str:
@@ -52,7 +52,6 @@ def _files(places: Places) -> Iterator[Path]:
 
 def _named(file: Path) -> list[str]:
     try:
-        with file.open(encoding="utf-8") as stream:
-            return _NAMED.findall(stream.read(_MOST_BYTES))
-    except (OSError, UnicodeDecodeError):
+        return _NAMED.findall(limited_text(file))
+    except UnreadableError:
         return []

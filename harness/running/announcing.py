@@ -10,6 +10,7 @@ from harness.journal import History, Journal, Planned, Superseded
 from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import content_of, frozen_with
 from harness.study import Study
+from harness.workspace import in_project
 
 
 def is_announced(plan: Plan, history: History) -> bool:
@@ -34,7 +35,6 @@ def announce_new(
     plan: Plan,
     journal: Journal,
     history: History,
-    project: Path,
     *,
     again: bool = False,
 ) -> bool:
@@ -45,13 +45,12 @@ def announce_new(
     """
     if is_announced(plan, history) and not again:
         return False
-    file = study.file.resolve()
     record = Planned(
         at=history.now(study.name),
         study=study.name,
         digest=plan.digest,
         study_json=content_of(study),
-        study_file=str(file.relative_to(project)) if file.is_relative_to(project) else file.name,
+        study_file=in_project(study.file),
         trials=[t.trial for t in plan.trials],
         frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
     )

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import ClaimedError
+from harness.program import typed
 from harness.running import environment
 from harness.workspace import Workspace
 
@@ -72,12 +73,13 @@ def try_claim(path: Path, what: str = "") -> Claim | None:
     return Claim(path, lock)
 
 
-def claimed_error(path: Path, study: str) -> ClaimedError:
+def claimed_error(path: Path, study: str, workspace: Workspace | None = None) -> ClaimedError:
     """The error for a study that another driver runs."""
+    follow = typed("status", study, workspace=workspace)
     who = holder(path)
     return ClaimedError(
         f"study {study!r} is being run by another process ({who or 'holder unknown'}). "
-        "Nothing was changed. Wait for it, follow it with `stillhouse status`, or stop it first."
+        f"Nothing was changed. Wait for it, follow it with `{follow}`, or stop it first."
     )
 
 

@@ -11,9 +11,12 @@ from harness.contract import Report
 from harness.executors.base import Job
 from harness.journal import Closed, History
 from harness.plan import Plan
+from harness.program import typed
 from harness.records import OVER
 from harness.running.outlook import Outlook
 from harness.trial import Trial
+from harness.words import last_words
+from harness.workspace import Workspace
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +28,9 @@ QUIET = 15.0
 
 class Display:
     """Plain lines: one per finished trial. Also keeps the counts that the live view shows."""
+
+    workspace: Workspace | None = None
+    """Named in commands that would not find it."""
 
     def __init__(self, plan: Plan, to_run: int, echo: Echo) -> None:
         self.plan = plan
@@ -98,7 +104,7 @@ class Display:
         if closed.state in OVER:
             self.durations.append(closed.seconds)
         if closed.state == "failed" or again:
-            self.last_failure = f"{job.short} {closed.reason[:80]} -> stillhouse logs {job.key[:8]}"
+            self.last_failure = f"{job.short} {last_words(closed.reason, 80)} -> {self._logs(job)}"
         if not again:
             self.counts[closed.state] += 1
         self._tell(self._line(job, closed, again), closed)
@@ -111,10 +117,13 @@ class Display:
         state = "retry" if again else closed.state
         text = f"{state:<7} {job.short}  {closed.seconds:.1f} s  {finished}/{self.to_run}"
         if closed.state != "done" and closed.reason:
-            text += f"  {closed.reason[:160]}"
+            text += f"  {last_words(closed.reason, 160)}"
         if closed.state == "failed" and not again:
-            text += f"  -> stillhouse logs {job.key[:8]}"
+            text += f"  -> {self._logs(job)}"
         return text
+
+    def _logs(self, job: Job) -> str:
+        return typed("logs", job.key[:8], workspace=self.workspace)
 
     def left(self) -> tuple[float, float] | None:
         """Expected seconds left and half their spread, or None before anything finished."""
@@ -218,6 +227,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def make(plan: Plan, to_run: int, echo: Echo, history: History, *, live: bool) -> Display:
+def make(
+    plan: Plan,
+    to_run: int,
+    echo: Echo,
+    history: History,
+    *,
+    live: bool,
+    workspace: Workspace | None = None,
+) -> Display:
     """The live view where `live` (a terminal), plain lines otherwise."""
-    return LiveDisplay(plan, to_run, echo, history) if live else Display(plan, to_run, echo)
+    made = LiveDisplay(plan, to_run, echo, history) if live else Display(plan, to_run, echo)
+    made.workspace = workspace
+    return made

@@ -78,7 +78,7 @@ def refuse_claimed(workspace: Workspace, study: str, shard: Shard | None) -> Non
     """
     own = lock_of(workspace, study, shard)
     if claims.is_claimed(own):
-        raise claims.claimed_error(own, study)
+        raise claims.claimed_error(own, study, workspace)
     _refuse_others(workspace, study, shard)
 
 
@@ -91,7 +91,7 @@ def claim_run(workspace: Workspace, study: str, shard: Shard | None) -> Claim:
     own = lock_of(workspace, study, shard)
     claim = claims.try_claim(own, what=study)
     if claim is None:
-        raise claims.claimed_error(own, study)
+        raise claims.claimed_error(own, study, workspace)
     try:
         _refuse_others(workspace, study, shard)  # after our claim: of two at once, none slips by
     except ClaimedError:
@@ -136,7 +136,7 @@ def _refuse_others(workspace: Workspace, study: str, shard: Shard | None) -> Non
     whole = claims.study_lock(workspace, study)
     if shard is not None:
         if claims.is_claimed(whole):
-            raise claims.claimed_error(whole, study)
+            raise claims.claimed_error(whole, study, workspace)
         return
     if any(claims.is_claimed(lock) for lock in _shard_locks(workspace, study)):
         raise ClaimedError(

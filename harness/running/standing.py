@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import HarnessError
 from harness.journal import History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial
+from harness.program import typed
 from harness.records import OVER
 from harness.running import claims, shards
+from harness.study_file.name import name_in
 from harness.trial import Trial
-from harness.workspace import Workspace
+from harness.workspace import Workspace, project_of
 
 Stands = Literal["pending", "running", "interrupted", "done", "failed", "diverged", "killed"]
 ORDER: tuple[Stands, ...] = (
@@ -56,6 +58,7 @@ class Standing(BaseModel):
     workspace: str
     running_on: str = Field("", description="Driver that runs it now, if any.")
     counts: dict[str, int]
+    to_run: int = Field(0, description="Trials without a result: what the next `run` runs.")
     trials: list[TrialStanding]
     report: str = ""
 
@@ -81,18 +84,20 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
         workspace=str(workspace.root),
         running_on=shards.holders(workspace, study),
         counts={state: counts[state] for state in ORDER if counts[state]},
+        to_run=sum(t.state not in OVER for t in trials),
         trials=trials,
         report=str(page) if page.is_file() else "",
     )
 
 
 def _file_of(planned: Planned, workspace: Workspace) -> str:
-    """The study's file as one would type it, where the workspace lies in its project."""
-    file = workspace.root.parent / planned.study_file
-    if not planned.study_file or not file.is_file():
-        return ""
+    """The study's file as one would type it, where it is in the project at hand."""
     here = Path.cwd()
-    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+    for project in (workspace.root.parent, project_of(here / "x")):
+        file = project / planned.study_file
+        if planned.study_file and file.is_file() and name_in(file) == planned.study:
+            return str(file.relative_to(here) if file.is_relative_to(here) else file)
+    return ""
 
 
 def left_by_others(
@@ -139,8 +144,9 @@ def only_key(history: History, prefix: str, workspace: Workspace) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
+        listing = typed("status", "--json", workspace=workspace)
         raise HarnessError(
-            f"no trial {prefix!r} in workspace {workspace.root}. `stillhouse status --json` lists "
+            f"no trial {prefix!r} in workspace {workspace.root}. `{listing}` lists "
             "the keys; another workspace is named with --workspace."
         )
     raise HarnessError(f"{prefix!r} is ambiguous: {', '.join(found[:5])}. Give more digits.")
@@ -154,8 +160,11 @@ def place(workspace: Path | None, study: Path | None = None) -> Workspace:
     """
     found = Workspace.find(study, workspace)
     if not found.journal.is_dir():
+        start = "`run` and a study file"
+        if study is not None:
+            start = f"`{typed('run', study=study, workspace=found)}`"
         raise HarnessError(
-            f"nothing ran yet in workspace {found.root}. Start with `stillhouse run STUDY`, or "
+            f"nothing ran yet in workspace {found.root}. Start with {start}, or "
             "name another workspace with --workspace."
         )
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness.analyse.answer import Answer, ArmRow, Cell
-from harness.program import program
+from harness.program import typed, typed_reproduce
 from harness.run import RunResult
 from harness.workspace import Workspace
 
@@ -19,8 +21,6 @@ def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str
         tracked: whether MLflow was filled.
         workspace: named in the commands printed where they would not find it by themselves.
     """
-    elsewhere = Workspace.find().root != workspace.root
-    place = f" --workspace {workspace.root}" if elsewhere else ""
     found: list[str] = []
     if result.answer is not None:
         found += ["", *table(result.answer, result.headline), ""]
@@ -42,7 +42,7 @@ def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str
         counted = ", ".join(f"{tally.count(s)} {s}" for s in states if tally.count(s))
         found += ["", f"this run   {counted}"]
         failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
-        found += [f"failed     {program()} logs {key[:8]}{place}" for key in failed[:3]]
+        found += [f"failed     {typed('logs', key[:8], workspace=workspace)}" for key in failed[:3]]
     if result.left:
         counted = ", ".join(f"{count} {state}" for state, count in result.left.items())
         found.append(
@@ -53,9 +53,9 @@ def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str
         found.append(f"report     {result.report}")
     key = _example(result)
     if key:
-        found.append(f"reproduce  {program()} reproduce {key}{place}")
+        found.append(f"reproduce  {typed_reproduce(key, workspace, Path(result.plan.study_file))}")
     if tracked and result.report is not None:
-        found.append(f"mlflow     {program()} ui{place}")
+        found.append(f"mlflow     {typed('ui', workspace=workspace)}")
     found += [f"warning    {text}" for text in result.warnings]
     return found
 

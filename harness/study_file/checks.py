@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.contract import Subject
 from harness.design import ArmsError, Layout, baseline_of, combinations, layout
-from harness.errors import StudyError
+from harness.errors import Problem, StudyError
 from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
 from harness.study import Study
@@ -38,11 +38,17 @@ def checked_study(file: Path) -> Study:
     document = read(file)
     shape = shape_of(document)
     if shape is None:
-        raise StudyError(file, document.problems)
+        raise StudyError(file, _news(document.problems))
     study = _Checks(file, document, shape).run()
     if document.problems:
-        raise StudyError(file, document.problems)
+        raise StudyError(file, _news(document.problems))
     return study
+
+
+def _news(problems: list[Problem]) -> list[Problem]:
+    """Without what is said of values that could not be read: the text's mistake says it all."""
+    unread = {(p.file, p.line, p.column) for p in problems if p.of_text}
+    return [p for p in problems if p.of_text or (p.file, p.line, p.column) not in unread]
 
 
 class _Checks:

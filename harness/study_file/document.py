@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,22 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from harness.errors import Problem
+from harness.study_file.limited import UnreadableError, limited_text
 
 MAX_INTEGER = 2**53
-MAX_BYTES = 2_000_000
-"""Longest file read: 30,000 lines, which takes seconds."""
 MAX_NODES = 200_000
 """Most values of one file, aliases counted every time: nine of nine of nine ... is a bomb."""
 MAX_DEPTH = 60
 Loc = tuple[str | int, ...]
 
+_MERGE, _DATE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:timestamp"
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
+_PLAIN: dict[type[Node], str] = {
+    MappingNode: "tag:yaml.org,2002:map",
+    SequenceNode: "tag:yaml.org,2002:seq",
+}
+_ONCE_TRUTH = {w for word in ("on", "off", "yes", "no") for w in (word, word.title(), word.upper())}
+"""Words that YAML 1.1 read as true and false, and YAML 1.2 reads as text."""
 
 
 @dataclass
@@ -39,6 +45,8 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     """Mistakes of the text itself: syntax, duplicate keys, tags, numbers that are not finite."""
     root: Node | None = None
+    once_truth: list[tuple[Loc, str]] = field(default_factory=list)
+    """Where words such as `on` stand without quotes, which earlier YAML took for true or false."""
 
     def problem(self, message: str, loc: Iterable[str | int] = (), *, key: bool = False) -> Problem:
         """A problem placed at the value (or, with `key`, at the key) that `loc` names."""
@@ -50,6 +58,16 @@ class Document:
     def fail(self, message: str, *loc: str | int, key: bool = False) -> None:
         """Note a problem at `loc`; see `problem`."""
         self.problems.append(self.problem(message, loc, key=key))
+
+    def refuse_words(self, *below: str) -> None:
+        """Refuse words that were true or false once: nothing below these keys says what is meant.
+
+        Without a key, nothing in the whole file does.
+        """
+        for loc, word in self.once_truth:
+            if not below or loc[:1] in {(key,) for key in below}:
+                said = f'{word} is text in YAML 1.2: write true or false, or "{word}" for the text'
+                self.problems.append(replace(self.problem(said, loc), of_text=True))
 
     def position(self, loc: Loc, *, key: bool = False) -> tuple[int, int]:
         """1-based line and column. Parts that are not in the text are skipped.
@@ -74,10 +92,11 @@ def read_text(file: Path, text: str) -> Document:
     """Parse YAML 1.2; mistakes are collected in `problems`, the rest of the data is still there."""
     document = Document(file)
     yaml = YAML(typ="safe", pure=True)
-    if len(text) > MAX_BYTES:
-        said = f"{len(text)} characters; a file of at most {MAX_BYTES} is read"
-        document.problems.append(Problem(said, 1, 1, "", str(file)))
-        return document
+    for at, head in enumerate(text.split("\n---", 1)[0].split("\n"), 1):
+        if head.startswith("%YAML") and head.split()[1:2] != ["1.2"]:
+            said = f"{head[:20]!r}: study files are YAML 1.2, in which 9:1 is no number"
+            document.problems.append(Problem(said, at, 1, "", str(file)))
+            return document
     try:
         document.root = yaml.compose(text)
     except RecursionError:
@@ -102,10 +121,9 @@ def read_text(file: Path, text: str) -> Document:
 def read(file: Path) -> Document:
     """Read a file. A missing or unreadable file is a problem of the document, not an exception."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 ({error.reason})"
-        problem = Problem(f"cannot be read: {reason}", 1, 1, "", str(file))
+        text = limited_text(file)
+    except UnreadableError as error:
+        problem = Problem(f"cannot be read: {error}", 1, 1, "", str(file))
         return Document(file, problems=[problem])
     return read_text(file, text)
 
@@ -143,6 +161,8 @@ class _Reader:
         if id(node) in self.open:
             self._note(node, "an alias may not contain itself", loc)
             return None
+        if str(node.tag) != _PLAIN.get(type(node), str(node.tag)):
+            self._tagged(node, loc)  # what it holds is read all the same: it has mistakes, too
         self.open.add(id(node))
         try:
             if isinstance(node, MappingNode):
@@ -161,7 +181,12 @@ class _Reader:
             if not isinstance(key, ScalarNode):
                 self._note(key, "a key must be a word, not a list or a mapping", loc)
                 continue
-            name = str(key.value)
+            if str(key.tag) not in {*_SCALARS, _MERGE, _DATE}:
+                self._tagged(key, loc)
+                continue
+            name = self._letters(key, loc)
+            if name is None:
+                continue
             if name == "<<":
                 self._note(key, "merge keys (<<) are not supported; write the keys out", loc)
             elif name in found:
@@ -173,11 +198,13 @@ class _Reader:
 
     def _scalar(self, node: ScalarNode, loc: Loc) -> Any:
         tag = str(node.tag)
-        if tag == "tag:yaml.org,2002:timestamp":
+        if tag == _DATE:
             return node.value  # a date is text here: JSON has no dates
         if tag not in _SCALARS:
-            self._note(node, f"tag {tag} is not supported; use plain YAML values", loc)
+            self._tagged(node, loc)
             return None
+        if tag == "tag:yaml.org,2002:str":
+            return self._text(node, loc)
         try:
             value = self.constructor.construct_object(node)
         except ValueError:  # more digits than Python converts, or none
@@ -191,9 +218,27 @@ class _Reader:
             return None
         return value
 
+    def _text(self, node: ScalarNode, loc: Loc) -> str | None:
+        if node.style is None and node.value in _ONCE_TRUTH:
+            self.document.once_truth.append((loc, str(node.value)))
+        return self._letters(node, loc)
+
+    def _letters(self, node: ScalarNode, loc: Loc) -> str | None:
+        """The text, escaped pairs (`\\ud83d\\ude00`) as the letters they stand for."""
+        text = str(node.value)
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            said = "half of a surrogate pair is no letter; write both halves, or the letter"
+            self._note(node, f"{text[:60]!a}: {said}", loc)
+            return None
+
+    def _tagged(self, node: Node, loc: Loc) -> None:
+        self._note(node, f"tag {node.tag} is not supported; use plain YAML values", loc)
+
     def _note(self, node: Node, message: str, loc: Loc) -> None:
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         dotted = ".".join(str(part) for part in loc)
         self.document.problems.append(
-            Problem(message, line, column, dotted, str(self.document.file))
+            Problem(message, line, column, dotted, str(self.document.file), of_text=True)
         )

@@ -15,11 +15,8 @@ def file_of(path: Path) -> Path:
 
 def name_in(file: Path) -> str:
     """The study's name; the file's own where it gives none or is no YAML."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from harness.study_file.document import read  # slow to import
 
-    try:
-        content = YAML(typ="safe").load(file)
-    except (YAMLError, OSError, UnicodeDecodeError):
-        return file.stem
-    return str(content.get("name", file.stem)) if isinstance(content, dict) else file.stem
+    content = read(file).data
+    name = content.get("name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else file.stem

@@ -25,6 +25,7 @@ class RecipeChecks:
         self.shape = shape
         self.base: dict[str, Any] = {}
         """The base recipe's data as written."""
+        self._recipe: Document | None = None
 
     def run(self, subject: Subject) -> Resolver | None:
         """A resolver on base and `set`, without their faulty parts; None if that cannot be made."""
@@ -37,6 +38,12 @@ class RecipeChecks:
         except HarnessError as error:  # only a schema that a command names can be at fault
             self.document.fail(str(error), "subject", "recipe_schema")
             return None
+        if getattr(model, "only_shown", False):
+            self.document.refuse_words("recipe", "set", "factors")
+            if self._recipe is not None:
+                told = len(self._recipe.problems)
+                self._recipe.refuse_words()
+                self.document.problems += self._recipe.problems[told:]
         resolver, faults = resolver_of(model, self.base)
         self.document.problems += [place(fault) for fault in faults]
         return self._with_set(resolver) if resolver is not None else None
@@ -59,7 +66,7 @@ class RecipeChecks:
             others = [name for name in beside if name != self.file.name]
             self.document.fail(f"no recipe file {given!r}{nearest(path.name, others)}", "recipe")
             return None
-        recipe = read(path)
+        recipe = self._recipe = read(path)
         if not recipe.problems and not isinstance(recipe.data, dict):
             recipe.fail("a recipe must be a mapping")
         self.document.problems += recipe.problems

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from harness.errors import HarnessError
+from harness.study_file.limited import UnreadableError, limited_text
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -24,6 +25,9 @@ class AnyRecipe(BaseModel):
     """A YAML mapping as a recipe. Values keep their types."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+    only_shown: ClassVar[bool] = False
+    """Whether nothing but the base recipe says if a word such as `on` is meant as text."""
 
     @classmethod
     def model_validate_json(cls, json_data: Any, **options: Any) -> Self:
@@ -49,11 +53,15 @@ class AnyRecipe(BaseModel):
         return False
 
 
-def by_example(base: Mapping[str, Any]) -> type[AnyRecipe]:
-    """A recipe whose values have the types that the base recipe shows."""
+def by_example(base: Mapping[str, Any], *, words: bool = False) -> type[AnyRecipe]:
+    """A recipe whose values have the types that the base recipe shows.
+
+    With `words`, `on` and `off` are known to be text.
+    """
     example = copy.deepcopy(dict(base))
 
     class Exemplified(AnyRecipe):
+        only_shown: ClassVar[bool] = not words
         shown: ClassVar[dict[str, Any]] = example
 
         @classmethod
@@ -72,12 +80,12 @@ def by_schema(file: Path) -> type[AnyRecipe]:
     import jsonschema  # slow to import, and few studies name a schema
 
     try:
-        schema = json.loads(file.read_text(encoding="utf-8"))
+        schema = json.loads(limited_text(file))
         kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
         kind.check_schema(schema)
-    except OSError as error:
-        raise HarnessError(f"recipe_schema {file}: {error.strerror or error}") from error
-    except (ValueError, jsonschema.SchemaError) as error:
+    except UnreadableError as error:
+        raise HarnessError(f"recipe_schema {file}: {error}") from error
+    except (ValueError, jsonschema.SchemaError, RecursionError) as error:
         said = str(error).strip().splitlines()[0]
         raise HarnessError(f"recipe_schema {file} is no JSON Schema: {said}") from error
     return described_by(schema, kind(schema))

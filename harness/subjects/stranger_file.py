@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from harness.errors import HarnessError
 from harness.study import load
+from harness.study_file.limited import UnreadableError, limited_text
 from harness.subjects.stranger_study import Stranger, numbered, place, study_of
 from harness.subjects.students import content_digest
 from harness.workspace import project_of
@@ -38,9 +39,9 @@ class StrangerFile:
         if not file.exists():
             return
         try:
-            self.content = self._yaml.load(file.read_text(encoding="utf-8"))
+            self.content = self._yaml.load(limited_text(file))
             list(self.content["subject"]["students"])
-        except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError) as error:
+        except (UnreadableError, YAMLError, KeyError, TypeError, RecursionError) as error:
             raise HarnessError(
                 f"{file} exists and is no study of checkpoints; name another file with --study"
             ) from error

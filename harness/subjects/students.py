@@ -43,7 +43,7 @@ class StudentsSubject(MeasuredElsewhere):
 
     def recipe_model(self, base: Mapping[str, Any]) -> type[AnyRecipe]:
         """Labels, with the types the base shows."""
-        return by_example(base)
+        return by_example(base, words=True)
 
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         """Digests of the measuring subject: reference rows are shared with other studies.

@@ -60,5 +60,5 @@ class GuardedTracker(Tracker):
             self._tracker = NullTracker()
             self.warnings.append(
                 f"tracking stopped ({type(error).__name__}: {error}); nothing is lost: "
-                "`stillhouse sync` replays the journal"
+                "`sync` replays the journal"
             )

@@ -86,6 +86,6 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         seen = "; ".join(bare) or "no study's run"
         raise NotJudgedError(
             f"no records on {address} ({seen}): a study's run carries them once its report was "
-            "made; `stillhouse report STUDY` and `stillhouse sync` on the machine where it ran"
+            "made; `report` and `sync` write it, on the machine where it ran"
         )
     return found

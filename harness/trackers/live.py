@@ -15,9 +15,11 @@ from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
+from harness.program import NAME, typed, without_password
 from harness.records import OVER
 from harness.running import claims, shards
 from harness.subjects import load
+from harness.trackers.address import tracking_uri
 from harness.trackers.background import Background
 from harness.trackers.interim import Interim
 from harness.trackers.notes import note
@@ -170,7 +172,8 @@ class LiveTracker:
             self._scratch.cleanup()
         if warnings and projection is not None:
             study = projection.plan.study
-            warnings.append(f"The journal has everything: stillhouse sync {study} writes the rest")
+            again = typed("sync", study, *self._address(), workspace=self._workspace)
+            warnings.append(f"The journal has everything: {again} writes the rest")
         return warnings
 
     def links(self) -> dict[str, str]:
@@ -180,7 +183,16 @@ class LiveTracker:
         return {v.name: link(self._store.uri, self._store.experiment_id, v) for v in VIEWS}
 
     def _links_hint(self) -> str:
-        return "" if self._store.uri.startswith("http") else "stillhouse ui"
+        if self._store.uri.startswith("http"):
+            return ""
+        return typed("ui", workspace=self._workspace, name=NAME)
+
+    def _address(self) -> list[str]:
+        """How `sync` is told of the store, where it would write into another; no password in it."""
+        uri = self._store.uri
+        if uri == tracking_uri(self._workspace):
+            return []
+        return ["--mlflow", without_password(uri)]
 
     def _past(self, key: str, history: History) -> Past | None:
         trial = history.trials.get(key)

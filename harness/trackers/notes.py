@@ -42,7 +42,7 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
         "- *Training*: curves over cycles.",
         "",
         f"The full report is the artifact `report.html` of the run `{plan.study}`. A run's "
-        "`stillhouse.key` tag reproduces it: `stillhouse reproduce KEY`. Metrics of one checkpoint "
+        "`stillhouse.key` tag is what `reproduce` takes. Metrics of one checkpoint "
         "are compared within one protocol only: see the tag `stillhouse.protocol`.",
     ]
     if command:

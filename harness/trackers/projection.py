@@ -19,6 +19,8 @@ from harness.plan import Plan
 from harness.trackers.provenance import git_commit, user_name
 from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
 from harness.trial import Trial, identity
+from harness.words import keeping_end
+from harness.workspace import in_project
 
 KEPT_PREFIXES = ("oracle/", "train/", "cost/")
 STATUS: dict[str, Status] = {
@@ -55,8 +57,7 @@ class Projection:
         self._commit = git_commit(project)
         self._user = user_name()
         file = Path(plan.study_file)
-        inside = file.is_relative_to(project)
-        self._source = file.relative_to(project).as_posix() if inside else plan.study_file
+        self._source = in_project(file) if file.is_absolute() else plan.study_file
         arms = [a.name for a in plan.arms]
         self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(arms)}
         self._trials = {t.trial.key: t.trial for t in plan.trials}
@@ -110,7 +111,7 @@ class Projection:
             if value is not None and math.isfinite(value)
         ]
         tags: dict[str, str] = {TAG + "state": record.state}
-        tags[TAG + "reason"] = shorten(record.reason, 500)
+        tags[TAG + "reason"] = keeping_end(record.reason, 500)
         info = sorted(record.info.items())
         tags |= {f"{TAG}info.{_word(name)}": shorten(text, 500) for name, text in info[:20]}
         return RunWrite(

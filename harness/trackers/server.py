@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.program import typed
 from harness.trackers.rows import TAG
 from harness.trackers.views import VIEWS, link
 from harness.workspace import Workspace
@@ -51,7 +52,7 @@ def serve(workspace: Workspace, port: int, echo: Callable[[str], None]) -> int:
         raise HarnessError(
             f"{workspace.database} does not exist: no study was recorded in this workspace. "
             "Run one first, name its workspace with --workspace, or replay the journal with "
-            "`stillhouse sync`."
+            f"`{typed('sync', workspace=workspace)}`."
         )
     port = _free_port(port)
     log = workspace.root / "mlflow-server.log"

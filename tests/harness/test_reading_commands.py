@@ -103,7 +103,7 @@ def test_status_says_how_it_stands_and_what_to_type(ran, file: Path):
     assert call(status.command, str(file.parent)).stdout == found.stdout, "its folder will do"
     assert "demo  4 trials: 2 done, 2 failed" in found.stdout
     assert "the stub was asked to raise" in found.stdout
-    assert f"stillhouse run {file}  (2 trials to run)" in found.stdout
+    assert f"stillhouse run {file}  # 2 trials to run" in found.stdout
     assert before == sorted(f for f in file.parent.rglob("*")), "it never writes"
 
 
@@ -151,7 +151,7 @@ def test_status_by_name_from_any_folder(ran, file: Path, monkeypatch: pytest.Mon
     place = str(file.parent / "stillhouse-workspace")
     told = call(status.command, "demo", "--workspace", place).stdout
     assert "4 trials" in told
-    assert f"run {file.relative_to('/')}  (2 trials to run)" in told, "a name alone cannot be run"
+    assert f"run {file.relative_to('/')}  # 2 trials to run" in told, "a name alone cannot be run"
     found = call(status.command, "other", "--workspace", place)
     assert isinstance(found.exception, HarnessError)
     assert "studies there: demo" in str(found.exception)

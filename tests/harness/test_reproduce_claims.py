@@ -38,7 +38,7 @@ def test_a_claim_that_rests_on_later_replicates_takes_more(lab):
     lab.move({lab.key_at(1.0, 0): -0.5, lab.key_at(1.0, 1): -0.5, lab.key_at(1.0, 2): -0.45})
     found = lab.again("record", "", contrast="H1")
     assert len(found.parts) > 4
-    assert found.decision == "bit-equal"
+    assert found.decision == "as recorded"
 
 
 def test_a_claim_whose_verdict_comes_out_otherwise_is_not_reproduced(lab):
@@ -123,7 +123,7 @@ def test_a_claim_of_an_unfinished_study_rests_on_what_is_done(what, missing, lab
     lab.forget([lab.key_at(x, r) for x, r in missing])
     said: list[str] = []
     found = lab.again("record", "", contrast="H1", echo=said.append)
-    assert found.decision == "bit-equal", found.reason
+    assert found.decision == "as recorded", found.reason
     keys = {p.key for p in found.parts}
     assert keys <= set(lab.history.trials)
     assert {t.trial.recipe["part"]["x"] for t in _opened(lab, keys)} == {0.0, 1.0}
@@ -155,7 +155,7 @@ def test_a_trial_that_failed_is_left_out_and_told(lab):
     lab.edit_journal(fail)
     said: list[str] = []
     found = lab.again("record", "", contrast="H1", echo=said.append)
-    assert found.decision == "bit-equal", found.reason
+    assert found.decision == "as recorded", found.reason
     assert key not in {p.key for p in found.parts}
 
 

@@ -57,7 +57,7 @@ def test_gpu_hours_are_priced_and_a_missing_gpu_is_no_mere_failure(lab):
 
 def test_the_record_alone_is_compared_by_hashes(ran, monkeypatch):
     found = ran.again("record")
-    assert (found.decision, found.exit_code, found.folder) == ("bit-equal", 0, "")
+    assert (found.decision, found.exit_code, found.folder) == ("as recorded", 0, "")
     monkeypatch.setenv("STUB_CODE", "newer")
     found = ran.again("record")
     assert (found.decision, found.exit_code) == ("not reproduced", 1)
@@ -71,7 +71,7 @@ def test_another_device_or_version_does_not_fail_the_record_but_is_told(lab):
 
     lab.edit_journal(change)
     found = lab.again("record")
-    assert found.decision == "bit-equal"
+    assert found.decision == "as recorded"
     assert "abacus" in found.reason
 
 
