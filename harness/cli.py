@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from harness import terminal
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def _register() -> None:
 
 def main() -> None:
     """Entry point: user errors are printed without a traceback, with their exit code."""
+    terminal.guard()
     _register()
     try:
         app()
