@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from harness import printable
 from harness.bundling import archive as reading
 from harness.bundling import recomputed, verifier
 from harness.bundling.archive import Archive, Bad
@@ -100,7 +101,8 @@ def _members(made: Answered, kinds: Sequence[ArtifactKind], blind: bool) -> Memb
 
 def verifier_source() -> str:
     """`verify.py`: the verifier's modules as one file that imports the standard library only."""
-    *parts, (head, body) = [_parts(inspect.getsource(m)) for m in (reading, recomputed, verifier)]
+    modules = (printable, reading, recomputed, verifier)
+    *parts, (head, body) = [_parts(inspect.getsource(m)) for m in modules]
     imports = sorted({line for h, _ in parts for line in h.split("\n") if _is_import(line)})
     lines = [line for line in head.split("\n") if not line.startswith("from harness")]
     missing = [line for line in imports if line not in lines]

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from harness import terminal
 from harness.errors import UNEXPECTED, HarnessError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def _register() -> None:
 
 def main() -> None:
     """Entry point: errors are printed without a traceback; what nobody foresaw goes to a file."""
+    terminal.guard()
     try:
         _register()
         app()

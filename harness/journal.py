@@ -19,6 +19,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from harness.errors import WorkspaceError
+from harness.identifiers import refusal
 from harness.records import (
     OVER,
     Closed,
@@ -195,8 +196,8 @@ class History:
                     history.add(adapter.validate_json(line))
                 except ValidationError as error:
                     if number < len(lines):  # a torn last line is what a crash leaves; expected
-                        kind = type(error).__name__
-                        history.warnings.append(f"{file}:{number}: unreadable record ({kind})")
+                        why = refusal(error)
+                        history.warnings.append(f"{file}:{number}: unreadable record ({why})")
         return history
 
     def add(self, record: Record) -> None:

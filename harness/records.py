@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Artifact, Estimate
+from harness.identifiers import Name
 from harness.trial import Trial
 
 State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
@@ -36,7 +37,7 @@ class Planned(_Record):
 
     type: Literal["planned"] = "planned"
     at: float = Field(description="Unix time, seconds.")
-    study: str
+    study: Name
     digest: str = Field(description="sha256 of the study's canonical JSON.")
     study_json: dict[str, Any]
     study_file: str = Field("", description="Path relative to the project.")
@@ -51,10 +52,10 @@ class Opened(_Record):
 
     type: Literal["opened"] = "opened"
     at: float
-    key: str
+    key: Name
     attempt: int = Field(ge=1)
-    nonce: str
-    study: str
+    nonce: Name
+    study: Name
     mode: Literal["train", "measure"] = "train"
     trial: Trial
     protocol: str = Field(description="Protocol fingerprint.")
@@ -87,9 +88,9 @@ class Closed(_Record):
 
     type: Literal["closed"] = "closed"
     at: float
-    key: str
+    key: Name
     attempt: int
-    nonce: str
+    nonce: Name
     state: Literal["done", "failed", "diverged", "killed"]
     reason: str = ""
     seconds: float = Field(0.0, description="Wall time of the attempt.")
@@ -114,7 +115,7 @@ class Superseded(_Record):
 
     type: Literal["superseded"] = "superseded"
     at: float
-    key: str
+    key: Name
     attempt: int
     reason: str = ""
 

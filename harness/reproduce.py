@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.confidential import without_credentials
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal import History
 from harness.reproducing.claim import reproduce_claim
@@ -114,7 +115,8 @@ def _with_server(
     address = os.environ.get(TRACKING, "")
     if not address or history.find(prefix.rpartition("-")[2]):
         return places, history
-    echo(f"looking     on {address} ({TRACKING}), as no journal here holds {prefix}")
+    shown = without_credentials(address)
+    echo(f"looking     on {shown} ({TRACKING}), as no journal here holds {prefix}")
     try:
         further = given(address, workspace)
     except HarnessError as error:
@@ -125,6 +127,7 @@ def _with_server(
         [*places.roots, *further.roots],
         [*places.projects],
         further.names,
+        trusted=further.trusted,
         foreign=True,
     )
     return both, both.read()

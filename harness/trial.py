@@ -10,6 +10,8 @@ from typing import Any, Literal
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from harness.identifiers import Name
+
 KEY_SCHEMA = 1
 """Raised when the meaning of the key changes; old records are still read (tests/compat)."""
 
@@ -42,7 +44,7 @@ class Trial(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str = Field(description="16 hex digits; identity for life.")
+    key: Name = Field(description="16 hex digits; identity for life.")
     kind: Kind = Field(
         "trial",
         description="`trial`; `reference` for reference rows; `rerun` for a trial run once more "

@@ -7,14 +7,16 @@ import io
 from collections.abc import Sequence
 
 from harness.analyse.tables import Table
+from harness.printable import csv_cell, latex, markdown, printable
+
+RULE = "---"
 
 
 def to_csv(table: Table) -> str:
     """Raw values at full precision; empty where there is none."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([["" if v is None else v for v in row] for row in table.rows])
+    writer.writerows([[csv_cell(v) for v in row] for row in (table.columns, *table.rows)])
     return out.getvalue()
 
 
@@ -22,39 +24,16 @@ def to_markdown(table: Table) -> str:
     """The printed form as a Markdown table, title first; empty where a table is not printed."""
     if not table.printed_columns:
         return ""
-    lines = [f"**{table.title}**", ""]
+    lines = [f"**{markdown(table.title)}**", ""]
     lines += [
         _markdown_row(table.printed_columns),
-        _markdown_row(["---"] * len(table.printed_columns)),
+        _markdown_row([RULE] * len(table.printed_columns)),
     ]
     return "\n".join([*lines, *(_markdown_row(row) for row in table.printed)]) + "\n"
 
 
 def _markdown_row(values: Sequence[str]) -> str:
-    return "| " + " | ".join(v.replace("|", "\\|") for v in values) + " |"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "\u2191": r"$\uparrow$",
-    "\u2193": r"$\downarrow$",
-}
-
-
-def latex_text(text: str) -> str:
-    """Escape a string for LaTeX."""
-    return "".join(_LATEX.get(c, c) for c in text)
+    return "| " + " | ".join(v if v == RULE else markdown(v) for v in values) + " |"
 
 
 def to_latex(table: Table) -> str:
@@ -66,17 +45,17 @@ def to_latex(table: Table) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(table.title)}.}}",
+        rf"\caption{{{latex(table.title)}.}}",
         rf"\begin{{tabular}}{{{'l' * len(heads)}}}",
         r"\toprule",
-        " & ".join(latex_text(h) for h in heads) + r" \\",
+        " & ".join(latex(h) for h in heads) + r" \\",
         r"\midrule",
     ]
     for row in table.printed:
-        cells = [latex_text(v) for v in row]
+        cells = [latex(v) for v in row]
         if keyed:
             cells[-1] = rf"\texttt{{{row[-1].split(' ')[0]}}}"
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    lines += [f"% {comment}" for comment in table.comments]
+    lines += [f"% {printable(comment)}" for comment in table.comments]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.analyse.answer import Verdict
 from harness.bundling.source import OWN, TRAINER, code_files, digested, study_path
+from harness.printable import markdown
 from harness.program import NAME, path_word, typed
 from harness.report import facts
 from harness.report.results import counting
@@ -28,9 +29,10 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
     lines = [
         f"# Artifact of the study {answer.study}",
         "",
-        f"{answer.question} Scope of every claim: {answer.scope or 'as the study says'}.",
+        f"{markdown(answer.question)} Scope of every claim: "
+        f"{markdown(answer.scope) or 'as the study says'}.",
         "",
-        f"State: {answer.headline}",
+        f"State: {markdown(answer.headline)}",
         "",
         *_holds(made, kinds, blind),
         "",
@@ -106,12 +108,12 @@ def _claims(made: Answered) -> list[str]:
         keys = " ".join(v.keys[:MOST_KEYS])
         more = f" and {len(v.keys) - MOST_KEYS} more" if len(v.keys) > MOST_KEYS else ""
         lines += [
-            f"### {v.id}: {v.claim or v.metric}",
+            f"### {v.id}: {markdown(v.claim or v.metric)}",
             "",
-            f"- expected line: {v.words}",
+            f"- expected line: {markdown(v.words)}",
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
             *_again(made, v),
-            f"- hardware: {', '.join(devices) or 'not recorded'}",
+            f"- hardware: {markdown(', '.join(devices)) or 'not recorded'}",
             f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
             f"{hours:.2f} GPU-hours",
             "",
@@ -190,15 +192,21 @@ def _rungs(made: Answered, kinds: list[str]) -> list[str]:
     table = ["| rung | price | command |", "|---|---|---|"]
     table += [f"| {a} | {b} | {c} |" for a, b, c in rows]
     told = (
-        f"Any key will do. Prices are what the records took, on {device}; other hardware differs."
+        f"Any key will do. Prices are what the records took, on {markdown(device)}; other "
+        "hardware differs."
     )
-    return ["## What each rung costs", "", *table, "", told, "", facts.compute(answer), ""]
+    compute = markdown(facts.compute(answer))
+    return ["## What each rung costs", "", *table, "", told, "", compute, ""]
 
 
 def _surroundings(made: Answered) -> list[str]:
     answer = made.answer
     names = facts.fingerprints(answer, made.plan, made.history)
-    lines = ["## Fingerprints", "", *(f"- {name}: {', '.join(values)}" for name, values in names)]
+    lines = [
+        "## Fingerprints",
+        "",
+        *(f"- {markdown(name)}: {markdown(', '.join(values))}" for name, values in names),
+    ]
     now = made.plan.fingerprints
     for digest, files in code_files(made).items():
         if digest != now.code:
@@ -211,5 +219,10 @@ def _surroundings(made: Answered) -> list[str]:
                 f"{what or 'no listing of its files was kept'}"
             )
     if answer.warnings:
-        lines += ["", "## Warnings of the report", "", *(f"- {w}" for w in answer.warnings)]
+        lines += [
+            "",
+            "## Warnings of the report",
+            "",
+            *(f"- {markdown(w)}" for w in answer.warnings),
+        ]
     return lines

@@ -8,6 +8,7 @@ import statistics
 from typing import Any
 
 from harness.bundling.archive import Bad
+from harness.printable import markdown
 
 ANSWER, READ_ME = "results/answer.json", "ARTIFACT.md"
 PAIRED_FROM = 6
@@ -66,7 +67,7 @@ def verdicts(
         near(v["difference"], mean, where, "difference")
         if mean is not None:
             _interval(v, arms, list(seen.values()), mean, (values, most), spreads, where)
-        if v["words"] not in read_me:
+        if v["words"] not in read_me and markdown(v["words"]) not in read_me:
             raise Bad(f"{where}: its line is not the answer's", READ_ME)
     for v, p in zip(planned, adjusted):  # noqa: B905 - Python 3.9
         where = f"contrast {v['id']}"

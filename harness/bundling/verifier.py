@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.bundling.archive import Archive, Bad
 from harness.bundling.recomputed import ANSWER, READ_ME, Values, near, verdicts, whole, wrong
+from harness.printable import csv_cell
 
 MANIFEST, CHECKSUMS, JOURNAL = "bundle.json", "CHECKSUMS", "results/journal.jsonl"
 REPORT = "report/report.html"
@@ -216,11 +217,13 @@ def _rows(bundle: Archive, table: str, columns: tuple[str, ...], expected: list[
     except csv.Error as error:
         raise Bad(f"it is no table ({error})", name) from error
     heads = {head: i for i, head in enumerate(rows[0])} if rows else {}
+    columns = tuple(c if c in heads else csv_cell(c) for c in columns)
     if len(rows) != len(expected) + 1 or any(c not in heads for c in columns):
         raise Bad("its rows or columns are not the answer's", name)
     for number, (row, values) in enumerate(zip(rows[1:], expected), 2):  # noqa: B905
         said = [row[heads[c]] for c in columns]
-        if said != ["" if v is None else str(v) for v in values]:
+        plain = ["" if v is None else str(v) for v in values]
+        if said not in (plain, [str(csv_cell(v)) for v in values]):
             raise Bad("a row is not the answer's", name, number)
     copy = f"report/tables/{table}.csv"
     if copy in bundle.members and bundle.digest(copy) != bundle.digest(name):

@@ -6,6 +6,8 @@ from harness.analyse import formats, tables, words
 from harness.analyse.answer import Answer
 from harness.journal import History
 from harness.plan import Plan
+from harness.printable import code
+from harness.printable import markdown as plain
 from harness.report import facts
 from harness.workspace import Workspace
 
@@ -17,29 +19,30 @@ def markdown(
 
     `workspace` is named in the commands; see `facts.commands`.
     """
-    parts = [f"# {answer.question}", answer.headline]
-    parts.append(f"Study `{answer.study}`{', ' + answer.scope if answer.scope else ''}.")
+    parts = [f"# {plain(answer.question)}", plain(answer.headline)]
+    parts.append(f"Study `{answer.study}`{', ' + plain(answer.scope) if answer.scope else ''}.")
     declared = [v for v in answer.verdicts if v.declared]
     if declared:
         lines = []
         for v in declared:
-            lines.append(
-                f"- {words.SYMBOLS[v.verdict]} **{v.id}** ({v.claim or v.metric}): {v.words}"
-            )
-            lines += [f"  - {note}" for note in v.notes]
+            claim = plain(v.claim or v.metric)
+            lines.append(f"- {words.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)}")
+            lines += [f"  - {plain(note)}" for note in v.notes]
         parts += ["## Answer", "\n".join(lines)]
     if answer.amendments:
-        lines = [f"- {amendment.words}" for amendment in answer.amendments]
+        lines = [f"- {plain(amendment.words)}" for amendment in answer.amendments]
         parts += ["## Changes of the study file since its first run", "\n".join(lines)]
     if answer.warnings:
-        parts += ["## Warnings", "\n".join(f"- {w}" for w in answer.warnings)]
+        parts += ["## Warnings", "\n".join(f"- {plain(w)}" for w in answer.warnings)]
     printed = [formats.to_markdown(t).rstrip() for t in tables.tables(answer) if t.printed_columns]
     parts += ["## Results", *printed]
-    parts += ["## Compute", facts.compute(answer)]
-    lines = [f"- {what}: `{line}`" for what, line in facts.commands(answer, plan, workspace)]
+    parts += ["## Compute", plain(facts.compute(answer))]
+    lines = [
+        f"- {plain(what)}: {code(line)}" for what, line in facts.commands(answer, plan, workspace)
+    ]
     parts += ["## Reproduce", "In the folder of the project:", "\n".join(lines)]
     marks = facts.fingerprints(answer, plan, history)
-    lines = [f"- {name}: `{' ; '.join(values)}`" for name, values in marks]
+    lines = [f"- {plain(name)}: {code(' ; '.join(values))}" for name, values in marks]
     parts += ["## Fingerprints", "\n".join(lines)]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in facts.method(answer))]
     return "\n\n".join(parts) + "\n"

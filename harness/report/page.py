@@ -14,6 +14,7 @@ from harness.errors import NotJudgedError
 from harness.journal import History
 from harness.plan import Plan
 from harness.planning.amendments import day
+from harness.printable import shown
 from harness.report import facts, panels, plots
 from harness.report.curves import curves
 from harness.report.markdown import markdown
@@ -113,6 +114,7 @@ def render(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda word: shown(word) if type(word) is str else word,
     )
     content = _content(answer, plan, study, history, workspace)
     content["commands"] = facts.commands(answer, plan, None if portable else workspace)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError, NotJudgedError
+from harness.identifiers import NO_NAME, ForeignError
 from harness.journal import History, Planned
+from harness.reproducing import trust
 from harness.running.standing import only_key
 from harness.study_file.name import STUDY_FILE, name_in
 from harness.workspace import FOLDER, Workspace, project_of
@@ -29,8 +31,8 @@ class Places:
     """What to call a folder that only holds a copy, e.g. of an MLflow run's files."""
     study: Path | None = None
     """The study file or folder that was named, if any."""
-    own_study: Path | None = None
-    """A study file or folder of the reader's beside `--from`: what it names may be imported."""
+    trusted: frozenset[str] = frozenset()
+    """Modules that the reader's own study files named before anything was fetched or unpacked."""
     foreign: bool = False
     """Whether records come from a bundle or a server: what they name is not started."""
 
@@ -47,8 +49,16 @@ class Places:
         return folder in files or planned.study in {folder.name, folder.parent.name, *names}
 
     def read(self) -> History:
-        """All records, merged."""
-        return History.read(self.journals)
+        """All records, merged.
+
+        Raises:
+            ForeignError: if a record of somebody else gives a key or the like that is none.
+        """
+        history = History.read(self.journals)
+        odd = [w for w in history.warnings if NO_NAME in w]
+        if self.foreign and odd:
+            raise ForeignError(f"{odd[0]}: nothing of these records was used")
+        return history
 
     def key(self, history: History, prefix: str, workspace: Workspace) -> str:
         """The one key that starts with `prefix`; a short name is fine too.
@@ -123,13 +133,14 @@ def given(source: str, workspace: Workspace, study: Path | None = None) -> Place
         HarnessError: if it is none of these.
         NotJudgedError: if nothing is recorded there.
     """
+    projects = _projects(workspace, study)
+    trusted = trust.named_by(projects, study)  # before anything of a stranger's is on this disk
     if "://" in source or source.startswith("sqlite:"):
         from harness.trackers.kept_records import fetch
 
         workspace.ensure_usable()
         copies = fetch(source, workspace)
-        projects = _projects(workspace, study)
-        return Places([*copies], [], projects, copies, own_study=study, foreign=True)
+        return Places([*copies], [], projects, copies, trusted=trusted, foreign=True)
     place = Path(source)
     if place.is_dir():
         folder = place
@@ -149,8 +160,7 @@ def given(source: str, workspace: Workspace, study: Path | None = None) -> Place
     roots = [folder, folder / FOLDER, folder.parent, *(j.parent for j in journals)]
     # Nothing is imported from a stranger's bundle: only a folder the user chose may be a project.
     own = [project_of(folder.resolve() / "x")] if place.is_dir() else []
-    projects = [*own, *_projects(workspace, study)]
-    return Places(journals, roots, projects, own_study=study, foreign=place.is_file())
+    return Places(journals, roots, [*own, *projects], trusted=trusted, foreign=place.is_file())
 
 
 def _with_journals(folder: Path) -> Iterable[Path]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.reproducing.places import Places
 from harness.study_file.limited import UnreadableError, limited_text
 from harness.subjects.settings import MEASURED_BY, CommandSettings, SubjectSpec, imported_by
+
+if TYPE_CHECKING:
+    from harness.reproducing.places import Places
 
 OWN = "harness."
 _NAMED = re.compile(r"""^\s*(?:subject|measured_by):\s*["']?([A-Za-z_][\w.]*(?::[\w.]+)?)""", re.M)
@@ -28,7 +31,7 @@ def why_not(spec: SubjectSpec, places: Places) -> str:
             "from a bundle's or a server's word: unpack it, read it, and give the folder"
         )
     module = imported_by(spec)
-    if not module or module == MEASURED_BY or module.startswith(OWN) or module in _ours(places):
+    if not module or module == MEASURED_BY or module.startswith(OWN) or module in places.trusted:
         return ""
     return (
         f"the record names subject {module!r}, which none of your studies names; nothing is "
@@ -37,15 +40,20 @@ def why_not(spec: SubjectSpec, places: Places) -> str:
     )
 
 
-def _ours(places: Places) -> set[str]:
-    return {name for file in _files(places) for name in _named(file)}
+def named_by(projects: Sequence[Path], study: Path | None) -> frozenset[str]:
+    """Modules that the reader's study files name. Asked before anything of a stranger is here.
+
+    Args:
+        projects: projects of the reader.
+        study: a study file, or a folder of them, that the reader named.
+    """
+    return frozenset(name for file in _files(projects, study) for name in _named(file))
 
 
-def _files(places: Places) -> Iterator[Path]:
-    for study in (places.study, places.own_study):
-        if study is not None:
-            yield from sorted(study.glob("*.yaml")) if study.is_dir() else [study]
-    for project in places.projects:
+def _files(projects: Sequence[Path], study: Path | None) -> Iterator[Path]:
+    if study is not None:
+        yield from sorted(study.glob("*.yaml")) if study.is_dir() else [study]
+    for project in projects:
         yield from sorted(project.glob("*.yaml"))
         yield from sorted(project.glob("studies/*/*.yaml"))
 

@@ -11,9 +11,11 @@ from harness.contract import Report
 from harness.executors.base import Job
 from harness.journal import Closed, History
 from harness.plan import Plan
+from harness.printable import printable, shown
 from harness.program import typed
 from harness.records import OVER
 from harness.running.outlook import Outlook
+from harness.terminal import drawing
 from harness.trial import Trial
 from harness.words import last_words
 from harness.workspace import Workspace
@@ -149,7 +151,7 @@ class LiveDisplay(Display):
         from rich.live import Live
 
         # bound to the terminal now: the inline executor lends sys.stdout to the trial's log
-        self._console = Console(file=sys.stdout, highlight=False)
+        self._console = Console(file=drawing(sys.stdout), highlight=False)
         self._live = Live(
             get_renderable=self.render,
             console=self._console,
@@ -168,7 +170,7 @@ class LiveDisplay(Display):
 
     def say(self, text: str) -> None:
         """Print a line above the live view."""
-        self._console.print(text, markup=False)
+        self._console.print(shown(text), markup=False)
 
     def _tell(self, line: str, closed: Closed) -> None:
         self._outlook.add(closed)
@@ -183,7 +185,7 @@ class LiveDisplay(Display):
         from rich.text import Text
 
         width = self._console.width
-        return Text("\n".join(line[: width - 1] for line in self.lines()))
+        return Text("\n".join(printable(line)[: width - 1] for line in self.lines()))
 
     def lines(self) -> list[str]:
         """Counts and time left; what each worker does; interim contrasts; the last failure."""

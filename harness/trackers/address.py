@@ -6,16 +6,21 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import psutil
 
+from harness.confidential import without_credentials
 from harness.errors import HarnessError
+from harness.identifiers import ForeignError
+from harness.printable import printable
 from harness.workspace import Workspace
 
 VARIABLE = "MLFLOW_TRACKING_URI"
+ARTIFACTS = "STILLHOUSE_ARTIFACTS"
+"""A folder that an MLflow server shares with this machine for the files of runs."""
 NETWORK_FILESYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "9p", "fuse")
 
 
@@ -29,7 +34,8 @@ def tracking_uri(workspace: Workspace, given: str | None = None) -> str:
     scheme = urlparse(uri).scheme
     if scheme in ("", "file") and not uri.startswith("databricks"):
         raise HarnessError(
-            f"MLflow address {uri!r} is a file store, which MLflow 3.13 and later do not write. "
+            f"MLflow address {without_credentials(uri)!r} is a file store, which MLflow 3.13 "
+            "and later do not write. "
             "Give http(s)://host:port or sqlite:////absolute/path.db, or leave it out for "
             f"sqlite:///{workspace.database}. To keep old runs: "
             "mlflow migrate-filestore --source OLD_FOLDER --target sqlite:////absolute/path.db"
@@ -45,12 +51,42 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix("sqlite:///"))).expanduser().resolve()
 
 
-@contextlib.contextmanager
-def folder_for(artifact_uri: str) -> Iterator[tuple[Path, bool]]:
-    """Where files go: the run's own folder if it is local, else a temporary one to upload."""
+def local_folder(artifact_uri: str) -> Path | None:
+    """The folder that an artifact address names, or None where it is no local one."""
     parsed = urlparse(artifact_uri)
-    if parsed.scheme in ("", "file"):
-        folder = Path(unquote(parsed.path))
+    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None
+
+
+def artifact_homes(workspace: Workspace, uri: str) -> list[Path] | None:
+    """Folders of this machine that runs' files may be written to; None for any."""
+    if sqlite_file(uri) is not None:
+        return None
+    shared = os.environ.get(ARTIFACTS)
+    return [workspace.artifacts, *([Path(shared).expanduser()] if shared else [])]
+
+
+@contextlib.contextmanager
+def folder_for(artifact_uri: str, homes: Collection[Path] | None) -> Iterator[tuple[Path, bool]]:
+    """Where files go: the run's own folder if it is local, else a temporary one to upload.
+
+    Args:
+        artifact_uri: as the server, or the database, says.
+        homes: folders that a local one must lie in, as a server's word alone makes none here; None
+            where a database of this machine says it.
+
+    Raises:
+        ForeignError: if it lies in none of them.
+    """
+    folder = local_folder(artifact_uri)
+    if folder is not None:
+        real = folder.resolve()
+        if homes is not None and not any(real.is_relative_to(home.resolve()) for home in homes):
+            raise ForeignError(
+                f"files of a run belong in {printable(str(folder))[:200]}, says MLflow: refused, "
+                "as it is not the workspace's own folder. Start the server with "
+                "--serve-artifacts, so that files go through it; or, where the folder is shared, "
+                f"name it in {ARTIFACTS}"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         yield folder, False
         return

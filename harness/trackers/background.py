@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from harness.identifiers import ForeignError
 from harness.running import collector
 from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, is_trial, remember
 from harness.trackers.store import RefusedError, Store
@@ -55,6 +56,7 @@ class Background:
         self._points = 0
         self._replaying: RunWrite | None = None
         self._problem = ""
+        self._no_files = False
         self._thread = threading.Thread(target=self._run, name="stillhouse-mlflow", daemon=True)
         self._started = False
 
@@ -235,12 +237,21 @@ class Background:
             known.params.update(params)
             known.tags.update(tags)
         if write.files or write.pictures:
-            self.store.put(known, write)
+            self._put(known, write)
         if write.status is not None and write.status != known.status:
             self.store.set_status(known.run_id, write.status, write.end_ms)
             known.status = write.status
         if known.ended and is_trial(write.ident):
             self._forget(write.ident)
+
+    def _put(self, known: Known, write: RunWrite) -> None:
+        """Store files; that none may go where the server says is told once, the rest goes on."""
+        try:
+            self.store.put(known, write)
+        except ForeignError as error:
+            if not self._no_files:
+                self.warnings.append(f"MLflow: {error}")
+            self._no_files = True
 
     def _forget(self, ident: str) -> None:
         """Let go of what is known of a trial that ended; should more come, the server is asked."""

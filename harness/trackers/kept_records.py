@@ -1,22 +1,33 @@
 """Records that MLflow keeps with each study's run: written by the report, fetched by `reproduce`.
 
 The files under `results/` of a study's run are what `export` writes: a compact journal and the
-answer. They are enough to reproduce any trial of the study on another machine.
+answer. They are enough to reproduce any trial of the study on another machine. Whatever a server or
+a database says is data: run ids and file names are checked before they become paths.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from harness.confidential import without_credentials
 from harness.errors import HarnessError, NotJudgedError
-from harness.trackers.address import sqlite_file, tracking_uri
+from harness.identifiers import ForeignError, identifier, inside
+from harness.printable import printable
+from harness.trackers.address import local_folder, sqlite_file, tracking_uri
 from harness.trackers.mlflow_runs import MlflowStore
 from harness.trackers.projection import RECORDS
+from harness.trackers.remote import MOST_FILE_BYTES, Remote
 from harness.trackers.rows import TAG
 from harness.workspace import Workspace
+
+MOST_RUNS, MOST_FILES = 10_000, 100
+KINDS = (".json", ".jsonl")
+STUDIES = f"tags.`{TAG}kind` = 'study'"
 
 
 class StudyRun(NamedTuple):
@@ -26,23 +37,97 @@ class StudyRun(NamedTuple):
     study: str
 
 
-class RecordStore(MlflowStore):
-    """A server read for the records that its studies' runs carry."""
+class Keeper(Protocol):
+    """Where studies' runs and their records are."""
+
+    def study_runs(self) -> Iterator[StudyRun]:
+        """The runs of all studies."""
+
+    def download(self, run_id: str, target: Path) -> bool:
+        """Copy a run's records into an empty folder; False if it has none."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class ServerKeeper:
+    """A server that is asked over HTTP: its word is worth nothing here, nor are its addresses."""
+
+    def __init__(self, address: str) -> None:
+        self._remote = Remote(address)
 
     def study_runs(self) -> Iterator[StudyRun]:
         """The runs of all studies on the server."""
+        for experiment in self._remote.experiments():
+            for run in self._remote.runs(experiment.experiment_id, STUDIES):
+                yield StudyRun(run.info.run_id, run.tag(TAG + "study"))
+
+    def download(self, run_id: str, target: Path) -> bool:
+        """Copy a run's records into an empty folder; False if it has none."""
+        listed = [f for f in self._remote.files(run_id, RECORDS) if not f.is_dir]
+        for name, file in _chosen([(f.path, f) for f in listed]):
+            self._remote.download(run_id, file, inside(target, "file", name))
+        return any(target.iterdir())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class RecordStore(MlflowStore):
+    """A database read for the records that its studies' runs carry."""
+
+    def study_runs(self) -> Iterator[StudyRun]:
+        """The runs of all studies in the database."""
         self._open()
         for experiment in self._client.search_experiments():
             self.experiment_id = experiment.experiment_id
-            for run in self._search(f"tags.`{TAG}kind` = 'study'"):
+            for run in self._search(STUDIES):
                 yield StudyRun(run.info.run_id, run.data.tags.get(TAG + "study", ""))
 
-    def download(self, run_id: str, folder: str, target: Path) -> bool:
-        """Copy a folder of a run's files below `target`; False if the run has none of that name."""
-        if not self._client.list_artifacts(run_id, folder):
-            return False
-        self._client.download_artifacts(run_id, folder, str(target))
-        return True
+    def download(self, run_id: str, target: Path) -> bool:
+        """Copy a run's records into an empty folder; False if it has none."""
+        folder = local_folder(self._client.get_run(run_id).info.artifact_uri)
+        if folder is not None:
+            self._copy(folder / RECORDS, target)
+            return any(target.iterdir())
+        listed = [f for f in self._client.list_artifacts(run_id, RECORDS) if not f.is_dir]
+        for name, file in _chosen([(f.path, f) for f in listed]):
+            if (file.file_size or 0) > MOST_FILE_BYTES:
+                raise ForeignError(f"{name} of run {run_id} is larger than {MOST_FILE_BYTES:,} B")
+            with tempfile.TemporaryDirectory(dir=target.parent) as beside:
+                made = self._client.download_artifacts(run_id, f"{RECORDS}/{name}", beside)
+                shutil.move(made, inside(target, "file", name))
+        return any(target.iterdir())
+
+    def _copy(self, folder: Path, target: Path) -> None:
+        """From a folder of this machine; another machine's database names none of ours."""
+        home = self._workspace.artifacts.resolve()
+        if sqlite_file(self.uri) is None and not folder.resolve().is_relative_to(home):
+            raise ForeignError(
+                f"a run's files lie in {printable(str(folder))}, a folder of the server's own: "
+                "not read. Give the server's http address, or a copy of the folder"
+            )
+        names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
+        for name, _ in _chosen([(f"{RECORDS}/{n}", None) for n in names]):
+            file = inside(folder, "file", name)
+            if file.is_file():
+                if file.stat().st_size > MOST_FILE_BYTES:
+                    raise ForeignError(f"{file} is larger than {MOST_FILE_BYTES // 2**20} MiB")
+                shutil.copyfile(file, inside(target, "file", name))
+
+
+def _chosen(listed: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Names of records among listed paths, each of them an identifier."""
+    if len(listed) > MOST_FILES:
+        raise ForeignError(f"a run has {len(listed):,} records, more than {MOST_FILES}")
+    found = []
+    for path, file in listed:
+        if not path.startswith(RECORDS + "/"):
+            raise ForeignError(f"file {ascii(path)[:80]} is refused: it is not in {RECORDS}/")
+        name = identifier("file", path.removeprefix(RECORDS + "/"))
+        if name.endswith(KINDS):
+            found.append((name, file))
+    return found
 
 
 def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
@@ -56,36 +141,57 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         folder -> what it is a copy of; one for each study that has records.
 
     Raises:
-        HarnessError: if the server cannot be reached.
+        HarnessError: if the server cannot be reached, or says what cannot be.
         NotJudgedError: if no run there carries records.
     """
     address = tracking_uri(workspace, uri)
+    shown = without_credentials(address)
     mark = hashlib.sha256(address.encode()).hexdigest()[:12]
     file = sqlite_file(address)
     if file is not None and not file.is_file():
         raise HarnessError(f"MLflow's database {file} is not there")
-    store = RecordStore(workspace, address)
+    home = workspace.cache / "mlflow-records" / mark
     found, bare = {}, []
+    over_http = address.startswith(("http://", "https://"))
+    store: Keeper = ServerKeeper(address) if over_http else RecordStore(workspace, address)
     try:
-        for run in store.study_runs():
-            target = workspace.cache / "mlflow-records" / mark / run.run_id
-            target.mkdir(parents=True, exist_ok=True)
-            name = f"{address}, study {run.study}, run {run.run_id}"
-            if store.download(run.run_id, RECORDS, target):
+        for count, run in enumerate(store.study_runs()):
+            if count >= MOST_RUNS:
+                raise ForeignError(f"MLflow at {shown} has more than {MOST_RUNS:,} studies")
+            target = inside(home, "run", run.run_id)
+            name = f"{shown}, study {printable(run.study)[:100]}, run {run.run_id}"
+            if _fresh(store, run.run_id, target):
                 found[target / RECORDS] = name
             else:
                 bare.append(name)
+    except HarnessError:
+        raise
     except Exception as error:  # a server may fail in any way
+        said = str(error).splitlines()[0] if str(error) else ""
         raise HarnessError(
-            f"MLflow at {address} cannot be read: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}"
+            f"MLflow at {shown} cannot be read: {type(error).__name__}: "
+            f"{printable(without_credentials(said))[:400]}"
         ) from error
     finally:
         store.close()
     if not found:
         seen = "; ".join(bare) or "no study's run"
         raise NotJudgedError(
-            f"no records on {address} ({seen}): a study's run carries them once its report was "
+            f"no records on {shown} ({seen}): a study's run carries them once its report was "
             "made; `report` and `sync` write it, on the machine where it ran"
         )
     return found
+
+
+def _fresh(store: Keeper, run_id: str, target: Path) -> bool:
+    """Copy a run's records, in the place of an earlier copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
+    try:
+        (made / RECORDS).mkdir()
+        there = store.download(run_id, made / RECORDS)
+        shutil.rmtree(target, ignore_errors=True)
+        made.replace(target)
+        return there
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.trackers import database, rows
-from harness.trackers.address import folder_for, sqlite_file, tracking_uri
+from harness.trackers.address import artifact_homes, folder_for, sqlite_file, tracking_uri
 from harness.trackers.live import LiveTracker
 from harness.trackers.pictures import write_pictures
 from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status
@@ -26,6 +26,7 @@ from harness.workspace import Workspace
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # we retry, and say so
 PAGE = 1000
+MOST_PAGES = 1000
 POINTS_PER_CALL = 1000  # the server's own limit; the client would split, too, but not retry parts
 LOCK_SECONDS = 60.0
 # Ours to retry: MLflow's own defaults wait minutes for an absent server, and truncate in silence.
@@ -37,6 +38,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # what the user named is where it goes
 }
 REFUSED: tuple[str, ...] = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 REFUSED += ("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_DOES_NOT_EXIST")
@@ -156,7 +158,8 @@ class MlflowStore:
 
     def put(self, known: Known, write: RunWrite) -> None:
         """Store files and pictures; what is there already is replaced, never doubled."""
-        with _translated(), folder_for(known.artifact_uri) as (folder, uploads):
+        homes = artifact_homes(self._workspace, self.uri)
+        with _translated(), folder_for(known.artifact_uri, homes) as (folder, uploads):
             for name, content in write.files.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +221,7 @@ class MlflowStore:
 
     def _search(self, wanted: str) -> Iterator[Any]:
         token = None
-        while True:
+        for _ in range(MOST_PAGES):
             page = self._client.search_runs(
                 [self.experiment_id],
                 filter_string=wanted,
@@ -227,9 +230,12 @@ class MlflowStore:
                 page_token=token,
             )
             yield from page
-            token = page.token
-            if not token:
+            if not page.token:
                 return
+            if page.token == token:
+                break
+            token = page.token
+        raise RefusedError(f"its pages of runs have no end (more than {MOST_PAGES}, or one twice)")
 
     def _create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
         with _translated():

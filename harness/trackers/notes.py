@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.analyse.answer import Answer
 from harness.plan import Plan
+from harness.printable import code, markdown
 from harness.trackers.rows import shorten
 
 NOTE_LIMIT = 16_000
@@ -19,19 +20,26 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
         command: what opens these pages, if no server is running; may be empty.
     """
     declared = [v for v in answer.verdicts if v.declared] if answer else []
-    lines = [answer.headline if answer else f"Not analysed yet: {len(plan.trials)} trials planned."]
-    lines += ["", f"**{plan.question}**", ""]
+    lines = [
+        markdown(answer.headline)
+        if answer
+        else f"Not analysed yet: {len(plan.trials)} trials planned."
+    ]
+    lines += ["", f"**{markdown(plan.question)}**", ""]
     for verdict in declared:
         symbol = SYMBOLS.get(verdict.verdict.split(" (")[0], "?")
-        lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {verdict.words}")
+        lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {markdown(verdict.words)}")
         if verdict.amended:
-            lines.append(f"  Exploratory: {verdict.amended}.")
+            lines.append(f"  Exploratory: {markdown(verdict.amended)}.")
     if plan.scope:
-        lines += ["", f"Scope: {plan.scope}."]
+        lines += ["", f"Scope: {markdown(plan.scope)}."]
     if answer and answer.amendments:
-        lines += ["", *(f"- Amended: {amendment.words}" for amendment in answer.amendments[:10])]
+        lines += [
+            "",
+            *(f"- Amended: {markdown(amendment.words)}" for amendment in answer.amendments[:10]),
+        ]
     if answer and answer.warnings:
-        lines += ["", *(f"- Warning: {text}" for text in answer.warnings[:10])]
+        lines += ["", *(f"- Warning: {markdown(text)}" for text in answer.warnings[:10])]
     lines += [
         "",
         "How to read this page: open **Views** and choose",
@@ -46,5 +54,5 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
         "are compared within one protocol only: see the tag `stillhouse.protocol`.",
     ]
     if command:
-        lines += ["", f"These pages: `{command}`."]
+        lines += ["", f"These pages: {code(command)}."]
     return shorten("\n".join(lines), NOTE_LIMIT)

@@ -14,6 +14,7 @@ from harness.analyse import formats, tables
 from harness.analyse.answer import Answer
 from harness.analyse.answers import answer
 from harness.journal import Closed, History, MeasuredAt, Opened
+from harness.printable import latex
 from harness.testing.made_up import METRICS, MadeUp, Options, make_up
 
 BASE, LITTLE, NONE, MUCH = (f"portrait-e{share}-g2" for share in ("0.5", "0.1", "0", "0.7"))
@@ -221,7 +222,7 @@ def test_latex_escapes_and_keeps_all_keys_in_comments(tmp_path):
     text = formats.to_latex(tables.verdict_table(found))
     assert r"edit\_share=0.5" in text
     assert all(key in text for key in verdict(found, "H12").keys)
-    assert formats.latex_text("50 % & {a_b} <x> ~") == (
+    assert latex("50 % & {a_b} <x> ~") == (
         r"50 \% \& \{a\_b\} \textless{}x\textgreater{} \textasciitilde{}"
     )
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
