@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import HarnessError, NotJudgedError
+from harness.program import NAME, typed
 from harness.trackers.address import sqlite_file, tracking_uri
 from harness.trackers.mlflow_runs import MlflowStore
 from harness.trackers.projection import RECORDS
@@ -66,6 +67,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         raise HarnessError(f"MLflow's database {file} is not there")
     store = RecordStore(workspace, address)
     found, bare = {}, []
+    studies: list[str] = []
     try:
         for run in store.study_runs():
             target = workspace.cache / "mlflow-records" / mark / run.run_id
@@ -75,6 +77,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
                 found[target / RECORDS] = name
             else:
                 bare.append(name)
+                studies.append(run.study)
     except Exception as error:  # a server may fail in any way
         raise HarnessError(
             f"MLflow at {address} cannot be read: {type(error).__name__}: "
@@ -86,6 +89,6 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         seen = "; ".join(bare) or "no study's run"
         raise NotJudgedError(
             f"no records on {address} ({seen}): a study's run carries them once its report was "
-            "made; `report` and `sync` write it, on the machine where it ran"
+            f"made. Where it ran, `{typed('sync', *studies[:1], name=NAME)}` writes them"
         )
     return found
