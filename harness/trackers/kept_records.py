@@ -17,6 +17,7 @@ from harness.trackers.address import sqlite_file, tracking_uri
 from harness.trackers.mlflow_runs import MlflowStore
 from harness.trackers.projection import RECORDS
 from harness.trackers.rows import TAG
+from harness.words import last_words
 from harness.workspace import Workspace
 
 
@@ -81,7 +82,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
     except Exception as error:  # a server may fail in any way
         raise HarnessError(
             f"MLflow at {address} cannot be read: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}"
+            f"{last_words(str(error), 300)}"
         ) from error
     finally:
         store.close()
