@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -38,6 +41,19 @@ COMMANDS = (
 )
 
 
+PLACES = {
+    errno.EROFS: "It is read-only: name another place with --workspace or --output.",
+    errno.EACCES: "Ask for the permission, or name another place.",
+    errno.EPERM: "Ask for the permission, or name another place.",
+    errno.ENOSPC: "Free some space, then type the same command again.",
+    errno.EDQUOT: "Free some space, then type the same command again.",
+    errno.ENOTDIR: "A file stands where a folder is needed.",
+    errno.EISDIR: "A folder stands where a file is needed.",
+    errno.ENAMETOOLONG: "Give a shorter name.",
+}
+"""Errors of a file system that people mend, and how."""
+
+
 def _register() -> None:
     for name in COMMANDS:
         module = importlib.import_module(f"harness.commands.{name}")
@@ -53,11 +69,20 @@ def main() -> None:
     except HarnessError as error:
         typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        _end(error, str(error.filename or ""), PLACES.get(error.errno or 0, ""))
     except Exception as error:  # a bug, or a machine that fails in a way that nobody foresaw
-        from harness.unexpected import told
+        _end(error)
 
-        typer.echo(told(error), err=True)
-        sys.exit(UNEXPECTED)
+
+def _end(error: Exception, place: str = "", remedy: str = "") -> NoReturn:
+    if place and remedy:
+        typer.echo(f"{place}: {os.strerror(getattr(error, 'errno', 0))}. {remedy}", err=True)
+        sys.exit(HarnessError.exit_code)
+    from harness.unexpected import told
+
+    typer.echo(told(error), err=True)
+    sys.exit(UNEXPECTED)
 
 
 if __name__ == "__main__":

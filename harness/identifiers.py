@@ -47,8 +47,10 @@ def inside(folder: Path, kind: str, *parts: str) -> Path:
     return path
 
 
-def refusal(error: ValidationError) -> str:
+def refusal(error: ValueError) -> str:
     """Why a record cannot be read: the identifier that is none, or the kind of error."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     for found in error.errors(include_url=False):
         if found["type"] == "string_pattern_mismatch":
             place = found["loc"][-1] if found["loc"] else "identifier"

@@ -7,6 +7,8 @@ Closing records are fsynced. Records of an attempt that is not the trial's lates
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import secrets
 import socket
@@ -16,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from harness.errors import WorkspaceError
 from harness.identifiers import refusal
@@ -50,6 +52,7 @@ __all__ = [
     "TrialHistory",
 ]
 
+_CONSTANTS = (b"NaN", b"Infinity")
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
 
 
@@ -161,6 +164,30 @@ class TrialHistory:
         return sum(a.closed.seconds for a in self.ordered if a.closed)
 
 
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:  # what it holds would be run again as if it had never been
+        raise WorkspaceError(
+            f"journal {file} cannot be read: {error.strerror or error}. Mend that, or move it away."
+        ) from error
+
+
+def _refuse_constants(line: bytes) -> None:
+    """Refuse NaN and Infinity, which are no JSON; numbers that were not finite are null here.
+
+    Raises:
+        ValueError: with the constant.
+    """
+    if any(word in line for word in _CONSTANTS):
+        with contextlib.suppress(json.JSONDecodeError, RecursionError, UnicodeDecodeError):
+            json.loads(line, parse_constant=_no_number)
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
 def _place(attempt: Attempt) -> tuple[int, bool, float, str]:
     complete = attempt.closed is not None and attempt.closed.state in OVER
     return attempt.opened.attempt, complete, attempt.opened.at, attempt.opened.nonce
@@ -188,13 +215,14 @@ class History:
         adapter = _ADAPTER if numbers else _glancing()
         files = [f for folder in folders if folder.is_dir() for f in sorted(folder.glob("*.jsonl"))]
         for file in files:
-            lines = file.read_bytes().split(b"\n")  # not splitlines: strings may hold U+2028
+            lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028
             for number, line in enumerate(lines, 1):
                 if not line:
                     continue
                 try:
+                    _refuse_constants(line)
                     history.add(adapter.validate_json(line))
-                except ValidationError as error:
+                except ValueError as error:
                     if number < len(lines):  # a torn last line is what a crash leaves; expected
                         why = refusal(error)
                         history.warnings.append(f"{file}:{number}: unreadable record ({why})")

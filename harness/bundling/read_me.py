@@ -38,8 +38,8 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
         "",
         "## Kick the tires: 30 minutes",
         "",
-        "1. Check the bundle with nothing but Python (3.9 or later), a few seconds. Of the bundle "
-        "only `verify.py` is run; who has Stillhouse already need not even run that: "
+        f"1. Check the bundle, called {FILE} here, with nothing but Python (3.9 or later), a few "
+        "seconds. Only its `verify.py` is run; who has Stillhouse need not run even that: "
         f"`stillhouse bundle --verify {FILE}` checks the same and more.",
         "",
         f"       unzip -p {FILE} verify.py > verify.py && python verify.py {FILE}",

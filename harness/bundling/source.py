@@ -24,6 +24,7 @@ ROOT_FILES = ("pyproject.toml", LOCK, "Makefile", "README.md", "LICENSE", "CONTR
 _SOURCE = (".py", ".yaml", ".yml", ".toml", ".j2", ".css")
 TRAINER = "trainer"
 """Folder of the bundle for a command's code that lies outside the study's project."""
+BUNDLE = "-bundle.zip"
 _PASSED_OVER = ("__pycache__", ".git")
 
 
@@ -154,6 +155,7 @@ def _below(prefix: str, root: Path, places: Iterable[Path]) -> Members:
     files: list[Path] = []
     for place in places:
         inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+        inside = [f for f in inside if not f.name.endswith(BUNDLE)]  # one of before
         files += [f for f in inside if not tracked or f in tracked]
     return _named(prefix, root, files)
 

@@ -67,6 +67,7 @@ def _findings(
 ) -> Iterator[Finding]:
     from harness.checkup import machine, services, storage
     from harness.subjects.settings import MEASURED_BY, imported_by
+    from harness.trackers.address import sqlite_uri
 
     # our own subject needs the packages of the extra `distill`, also where it measures only
     distill = study is None or imported_by(study.subject) == MEASURED_BY
@@ -83,7 +84,7 @@ def _findings(
     yield usable
     recorded = services.mlflow(workspace, mlflow)
     if usable.state == "ok":
-        local = any(f"sqlite:///{workspace.root}" in f.found for f in recorded)
+        local = any(sqlite_uri(workspace.root) in f.found for f in recorded)
         yield storage.disk(workspace.root)
         yield storage.filesystem(workspace.root, sqlite=local)
         yield storage.locking(workspace.root)

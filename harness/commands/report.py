@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.options import StudyWorkspace
+
+if TYPE_CHECKING:
+    from harness.analyse.answer import Answer
 
 
 def command(
@@ -23,7 +26,7 @@ def command(
     Example: stillhouse report studies/quickstart/study.yaml
     """
     from harness.commands.answered import answered
-    from harness.errors import HarnessError
+    from harness.errors import HarnessError, WorkspaceError
     from harness.report.page import write_report
 
     made = answered(study, workspace)
@@ -33,10 +36,23 @@ def command(
             "there is nothing to answer from"
         )
     found = made.answer
-    page = write_report(found, made.plan, made.study, made.history, made.workspace)
+    page, unwritten = None, None
+    try:
+        page = write_report(found, made.plan, made.study, made.history, made.workspace)
+    except WorkspaceError as error:  # a workspace that is read-only answers all the same
+        unwritten = error
     if as_json:
-        typer.echo(json.dumps({"report": str(page), **found.model_dump(mode="json")}))
-        return
+        said = {"report": str(page) if page else None, **found.model_dump(mode="json")}
+        typer.echo(json.dumps(said))
+    else:
+        _tell(found)
+    if unwritten is not None:
+        raise unwritten
+    if not as_json:
+        typer.echo(f"report   {page}")
+
+
+def _tell(found: Answer) -> None:
     typer.echo(found.headline)
     for verdict in found.verdicts:
         if verdict.declared:
@@ -47,4 +63,3 @@ def command(
         typer.echo(f"amended  {amendment.words}")
     for warning in found.warnings:
         typer.echo(f"warning  {warning}")
-    typer.echo(f"report   {page}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analyse import formats, tables, words
 from harness.analyse.answer import Answer, ArmRow, Interaction, Verdict
-from harness.errors import NotJudgedError
+from harness.errors import NotJudgedError, WorkspaceError
 from harness.journal import History
 from harness.plan import Plan
 from harness.planning.amendments import day
@@ -51,8 +51,23 @@ def write_report(
 
     Returns:
         the path of report.html.
+
+    Raises:
+        WorkspaceError: if it cannot be written there.
     """
     folder = workspace.study(answer.study)
+    try:
+        return _written(answer, plan, study, history, workspace, folder)
+    except OSError as error:
+        raise WorkspaceError(
+            f"the report cannot be written: {error.filename or folder}: {error.strerror or error}. "
+            "A copy of the workspace that can be written, named with --workspace, will do"
+        ) from error
+
+
+def _written(
+    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace, folder: Path
+) -> Path:
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     latest = history.latest_plan(plan.study)
     ran = latest is not None and latest.digest == plan.digest

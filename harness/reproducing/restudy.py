@@ -19,6 +19,7 @@ from harness.reproducing.places import Places
 from harness.study import Study
 from harness.study_file.name import STUDY_FILE
 from harness.trial import Trial
+from harness.words import last_words
 from harness.workspace import Workspace
 
 Numbers = Mapping[str, Mapping[str, float | None]]
@@ -104,7 +105,7 @@ def restudy(
         plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=subject)
     except (HarnessError, ValueError) as error:
         raise NotJudgedError(
-            f"study {planned.study!r} cannot be answered again: {str(error).splitlines()[0]}"
+            f"study {planned.study!r} cannot be answered again: {last_words(str(error), 300)}"
         ) from error
     there = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
     if there != {t.key for t in planned.trials if t.kind == "trial"}:

@@ -81,6 +81,7 @@ def by_schema(file: Path) -> type[AnyRecipe]:
 
     try:
         schema = json.loads(limited_text(file))
+        json.dumps(schema, ensure_ascii=False).encode()  # half a surrogate pair is no letter
         kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
         kind.check_schema(schema)
     except UnreadableError as error:

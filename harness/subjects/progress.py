@@ -13,6 +13,8 @@ LONGEST_LINE = 2**20
 """Bytes without a line end after which what was read is given up."""
 READ_AT_ONCE = 2**22
 
+_SURROGATE = b"\\ud"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -75,6 +77,8 @@ class ProgressFile:
             return None
         try:
             content = json.loads(raw)
+            if _SURROGATE in raw.lower():
+                json.dumps(content, ensure_ascii=False).encode()  # half a pair is no letter
         except (ValueError, RecursionError):
             self._ignore(raw, "not JSON")
             return None

@@ -30,18 +30,33 @@ def tracking_uri(workspace: Workspace, given: str | None = None) -> str:
     Raises:
         HarnessError: for file stores, with the way to migrate one.
     """
-    uri = given or os.environ.get(VARIABLE) or f"sqlite:///{workspace.database}"
+    uri = given or os.environ.get(VARIABLE) or sqlite_uri(workspace.database)
     scheme = urlparse(uri).scheme
     if scheme in ("", "file") and not uri.startswith("databricks"):
         raise HarnessError(
             f"MLflow address {without_credentials(uri)!r} is a file store, which MLflow 3.13 "
             "and later do not write. "
             "Give http(s)://host:port or sqlite:////absolute/path.db, or leave it out for "
-            f"sqlite:///{workspace.database}. To keep old runs: "
+            f"{sqlite_uri(workspace.database)}. To keep old runs: "
             "mlflow migrate-filestore --source OLD_FOLDER --target sqlite:////absolute/path.db"
         )
     file = sqlite_file(uri)
-    return f"sqlite:///{file}" if file is not None else uri
+    if file is None:
+        return uri
+    if "?" in uri:
+        raise HarnessError(
+            f"MLflow address {uri!r} holds a question mark, after which a URL has options, and "
+            "none is supported: write %3F where the path has one"
+        )
+    return sqlite_uri(file)
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of a SQLite file; what means something in a URL is escaped, nothing else."""
+    text = str(file)
+    for letter in "%?#":  # the percent sign first
+        text = text.replace(letter, f"%{ord(letter):02X}")
+    return f"sqlite:///{text}"
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.trackers.address import on_network, quiet
+from harness.trackers.address import on_network, quiet, sqlite_uri
 
 
 def prepared(file: Path, engine_of: Callable[[str], Any]) -> Any:
@@ -29,16 +29,29 @@ def prepared(file: Path, engine_of: Callable[[str], Any]) -> Any:
             left_over.unlink()
         temporary = file.with_name(f".{file.name}-making")
         with quiet():
-            made = engine_of(f"sqlite:///{temporary}")
+            made = engine_of(sqlite_uri(temporary))
         made.dispose()
         if not on_network(file.parent):  # write-ahead logs need memory shared by all readers
             with contextlib.closing(sqlite3.connect(temporary)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         temporary.replace(file)
-    engine = engine_of(f"sqlite:///{file}")
+    engine = engine_of(sqlite_uri(file))
     sqlalchemy.event.listen(engine, "connect", _relax)
     engine.dispose()
     return engine
+
+
+@contextlib.contextmanager
+def no_strays(file: Path) -> Iterator[None]:
+    """MLflow makes the folders of an address, not of the file: none is left of an escaped one."""
+    written = Path(sqlite_uri(file).removeprefix("sqlite:///")).parent
+    missing = [folder for folder in (written, *written.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in missing if written != file.parent else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _relax(connection: Any, _record: object) -> None:

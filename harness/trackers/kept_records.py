@@ -18,11 +18,13 @@ from harness.confidential import without_credentials
 from harness.errors import HarnessError, NotJudgedError
 from harness.identifiers import ForeignError, identifier, inside
 from harness.printable import printable
+from harness.program import NAME, typed
 from harness.trackers.address import local_folder, sqlite_file, tracking_uri
 from harness.trackers.mlflow_runs import MlflowStore
 from harness.trackers.projection import RECORDS
 from harness.trackers.remote import MOST_FILE_BYTES, Remote
 from harness.trackers.rows import TAG
+from harness.words import last_words
 from harness.workspace import Workspace
 
 MOST_RUNS, MOST_FILES = 10_000, 100
@@ -154,6 +156,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
     found, bare = {}, []
     over_http = address.startswith(("http://", "https://"))
     store: Keeper = ServerKeeper(address) if over_http else RecordStore(workspace, address)
+    studies: list[str] = []
     try:
         for count, run in enumerate(store.study_runs()):
             if count >= MOST_RUNS:
@@ -164,13 +167,13 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
                 found[target / RECORDS] = name
             else:
                 bare.append(name)
+                studies.append(run.study)
     except HarnessError:
         raise
     except Exception as error:  # a server may fail in any way
-        said = str(error).splitlines()[0] if str(error) else ""
         raise HarnessError(
             f"MLflow at {shown} cannot be read: {type(error).__name__}: "
-            f"{printable(without_credentials(said))[:400]}"
+            f"{printable(without_credentials(last_words(str(error), 300)))}"
         ) from error
     finally:
         store.close()
@@ -178,7 +181,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         seen = "; ".join(bare) or "no study's run"
         raise NotJudgedError(
             f"no records on {shown} ({seen}): a study's run carries them once its report was "
-            "made; `report` and `sync` write it, on the machine where it ran"
+            f"made. Where it ran, `{typed('sync', *studies[:1], name=NAME)}` writes them"
         )
     return found
 

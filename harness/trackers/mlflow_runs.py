@@ -204,8 +204,10 @@ class MlflowStore:
 
         file = sqlite_file(self.uri)
         if file is not None:
-            with self._lock:
+            with self._lock, database.no_strays(file):
                 self._engine = _prepare_sqlite(file, self._workspace.artifacts)
+                self._client = MlflowClient(self.uri)
+            return
         self._client = MlflowClient(self.uri)
 
     def _ensure_experiment(self) -> None:

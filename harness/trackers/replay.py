@@ -14,6 +14,7 @@ from harness.reproducing.places import history_folders
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trial import Arm
+from harness.words import last_words
 from harness.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _analysed(
             raise HarnessError("the subject resolves this study to other trials now")
         return plan, answer(plan, study, history), ""
     except Exception as error:  # the subject may be gone, or changed in any way
-        reason = str(error).splitlines()[0] if str(error) else ""
+        reason = last_words(str(error), 300)
         text = (
             f"{planned.study}: trials only, arms without means ({type(error).__name__}: {reason})"
         )

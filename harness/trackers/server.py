@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, WorkspaceError
 from harness.program import typed
+from harness.trackers.address import sqlite_uri
+from harness.trackers.database import no_strays
 from harness.trackers.rows import TAG
 from harness.trackers.views import VIEWS, link
 from harness.workspace import Workspace
@@ -36,7 +38,7 @@ def server_command(workspace: Workspace, port: int) -> list[str]:
     """Command line of MLflow's server on the workspace's database and artifacts."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", f"sqlite:///{workspace.database}"),
+        *("--backend-store-uri", sqlite_uri(workspace.database)),
         *("--default-artifact-root", workspace.artifacts.as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
     ]
@@ -62,7 +64,8 @@ def serve(workspace: Workspace, port: int, echo: Callable[[str], None]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not outlive us
     try:
         address = f"http://{HOST}:{port}"
-        wait_for(server, address, log)
+        with no_strays(workspace.database):
+            wait_for(server, address, log)
         echo(f"MLflow    {address}   (Ctrl-C stops it)")
         for line in links(address):
             echo(line)
@@ -75,7 +78,14 @@ def serve(workspace: Workspace, port: int, echo: Callable[[str], None]) -> int:
 
 def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a server in its own process group, its output in a file."""
-    with log.open("wb") as output:
+    try:
+        stream = log.open("wb")
+    except OSError as error:
+        raise WorkspaceError(
+            f"{log} cannot be written: {error.strerror or error}. MLflow writes where it shows: "
+            "copy the workspace to where that may be, and name the copy with --workspace."
+        ) from error
+    with stream as output:
         return subprocess.Popen(
             command,
             env=os.environ | ENVIRONMENT,

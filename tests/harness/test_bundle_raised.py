@@ -70,3 +70,15 @@ def test_report_and_bundle_through_links_and_dots(way: str, tmp_path: Path):
     one = small(made, tmp_path / "one.zip").read_bytes()
     assert one == small(direct, tmp_path / "two.zip").read_bytes()
     assert page.is_file()
+
+
+def test_a_bundle_holds_no_earlier_bundle_that_lies_beside_the_study(tmp_path: Path):
+    place = Place(tmp_path / "p")
+    folder = place.folder / "sub"
+    folder.mkdir()
+    file = folder / "study.yaml"
+    file.write_text(place.study(STUDY, "{}").file.read_text())
+    place.run(load(file))
+    made = answered(file, place.workspace.root)
+    first = small(made, folder / "demo-bundle.zip").read_bytes()
+    assert small(made, tmp_path / "again.zip").read_bytes() == first

@@ -67,7 +67,7 @@ def test_flat_lines_and_what_is_no_number(file: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     ["epoch 1", "[1]", "{}", '{"step": -1}', '{"step": 1.5}', '{"step": true}', '{"step": "1"}',
-     "[" * 100_000, b"\xff\xfe"],
+     "[" * 100_000, b"\xff\xfe", '{"step": 2, "diverged": "\\ud800"}', '{"step": 2, "\\uDfff": 1}'],
 )  # fmt: skip
 def test_odd_lines_are_counted_and_passed_over(file: Path, line: str | bytes) -> None:
     _append(file, line)

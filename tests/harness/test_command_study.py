@@ -107,7 +107,7 @@ def test_mistakes_have_a_place_and_a_remedy(
 
 
 def test_any_key_and_type_of_yaml_is_a_recipe(tmp_path: Path) -> None:
-    odd = {"_target_": "a.B", "model_config": 1, "copy": [1, 2], "x-y": {"1": "on"}, "lr": 1e-4}
+    odd = {"_target_": "a.B", "model_config": 1, "copy": [1, 2], "x-y": {"1": "on "}, "lr": 1e-4}
     file = _write(tmp_path, recipe={**STUDY["recipe"], **odd})
     study = load(file)
     plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))

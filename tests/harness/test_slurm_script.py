@@ -122,3 +122,21 @@ def test_only_scripts_of_ours_are_written_over(tmp_path: Path):
     assert file.read_text() == "mine"
     with pytest.raises(HarnessError, match="cannot write"):
         write(tmp_path / "no" / "x.sbatch", "text")
+
+
+@pytest.mark.parametrize(
+    ("ended", "requeued"), [(0, False), (1, False), (2, False), (4, True), (70, False), (138, True)]
+)
+def test_a_job_puts_itself_back_where_trials_are_left(ended: int, requeued: bool, tmp_path: Path):
+    """The script really runs, with a program that ends so, and a stand-in for scontrol."""
+    program = tmp_path / "stillhouse"
+    program.write_text(f"#!/bin/sh\nexit {ended}\n")
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    for file in (program, tmp_path / "scontrol"):
+        file.chmod(0o755)
+    file = tmp_path / "job.sbatch"
+    file.write_text(script(request(array=2, program=program)))
+    variables = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["bash", str(file)], env=variables, check=False)
+    assert (tmp_path / "asked").exists() == requeued
+    assert done.returncode == (0 if requeued else ended)

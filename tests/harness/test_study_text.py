@@ -180,3 +180,10 @@ def test_status_of_a_deep_file_is_no_traceback(tmp_path: Path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "never ran" in done.stderr
+
+
+def test_a_schema_whose_defaults_no_record_can_hold(tmp_path: Path):
+    file = tmp_path / "recipe.schema.json"
+    file.write_text('{"properties": {"mode": {"default": "\\ud800"}}}')
+    with pytest.raises(HarnessError, match="no JSON Schema"):
+        by_schema(file)
