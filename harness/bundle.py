@@ -68,9 +68,10 @@ def write(
         BundleError: with `blind`, if anything is left of it, naming member and offset.
     """
     from harness.bundling import blinding, scan
+    from harness.bundling.withheld import withheld
     from harness.bundling.writing import digest, write_archive
 
-    members = _members(made, kinds, blind is not None)
+    members = withheld(_members(made, kinds, blind is not None), made.study)
     if blind is not None:
         members = blinding.scrubbed(members, blind)
         scan.refuse(members, blind)

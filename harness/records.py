@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness.confidential import public
 from harness.contract import Artifact, Estimate
 from harness.identifiers import Name
 from harness.trial import Trial
@@ -17,12 +19,26 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # later versions may add fields
 
 
+def _without_secrets(study: dict[str, Any]) -> dict[str, Any]:
+    """As it is written today: earlier versions recorded secrets of a command's `env`."""
+    subject = study.get("subject")
+    env = subject.get("env") if isinstance(subject, Mapping) else None
+    if not isinstance(subject, Mapping) or not isinstance(env, Mapping) or not env:
+        return study
+    if not all(isinstance(value, str) for value in env.values()):
+        return study
+    return {**study, "subject": {**subject, "env": public(env)}}
+
+
+_StudyJson = Annotated[dict[str, Any], AfterValidator(_without_secrets)]
+
+
 class Frozen(_Record):
     """What a study said when it was first run: the rest is judged against this for good."""
 
     at: float = Field(description="Unix time of the first run, seconds.")
     digest: str
-    study_json: dict[str, Any]
+    study_json: _StudyJson
     arms: list[str] = Field(default_factory=list, description="Names of the arms planned then.")
     cells: dict[str, str] = Field(
         default_factory=dict, description="Contrast -> digest of the arms it compares."
@@ -39,7 +55,7 @@ class Planned(_Record):
     at: float = Field(description="Unix time, seconds.")
     study: Name
     digest: str = Field(description="sha256 of the study's canonical JSON.")
-    study_json: dict[str, Any]
+    study_json: _StudyJson
     study_file: str = Field("", description="Path relative to the project.")
     trials: list[Trial]
     frozen: Frozen | None = Field(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.confidential import without_credentials
 from harness.errors import HarnessError
 
 MARK = "# Written by `stillhouse slurm`"
@@ -96,9 +97,17 @@ def _directives(request: Request) -> list[str]:
 
 
 def _head(request: Request) -> list[str]:
+    bare = without_credentials(request.mlflow)
+    needs = [
+        "# The address came with a user and a password, which are not written down: before sbatch,",
+        "# export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (sbatch hands them on).",
+        ': "${MLFLOW_TRACKING_USERNAME:?export it before sbatch}"',
+        ': "${MLFLOW_TRACKING_PASSWORD:?export it before sbatch}"',
+    ]
     return [
         f"{MARK}; sbatch it from anywhere.",
         "set -uo pipefail",
+        *(needs if bare != request.mlflow and request.mlflow.startswith("http") else []),
         *request.setup,
         f"export PATH={shlex.quote(str(request.program.parent))}:$PATH",
         f"study={shlex.quote(str(request.study))}",
@@ -106,7 +115,7 @@ def _head(request: Request) -> list[str]:
         "run=(",
         f'  {shlex.quote(str(request.program))} run "$study"',
         f"  --workspace {shlex.quote(str(request.workspace))}",
-        f"  --mlflow {shlex.quote(request.mlflow)}" if request.mlflow else "  --no-mlflow",
+        f"  --mlflow {shlex.quote(bare)}" if request.mlflow else "  --no-mlflow",
         ")",
         "",
     ]

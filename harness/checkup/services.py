@@ -12,9 +12,11 @@ from importlib import metadata
 
 from harness.checkup.finding import Finding, ProbeError, fail, ok, probe
 from harness.checkup.storage import skewed
+from harness.confidential import without_credentials
 from harness.errors import HarnessError
 from harness.executors import ray_environment
 from harness.trackers.address import sqlite_file, tracking_uri
+from harness.trackers.remote import authorization
 from harness.workspace import Workspace
 
 RAY_SECONDS = 180.0
@@ -65,21 +67,22 @@ def mlflow(workspace: Workspace, given: str | None) -> list[Finding]:
     except HarnessError as error:
         return [fail("mlflow", *_split(str(error)))]
     if uri.startswith(("http://", "https://")):
-        return _server(uri)
+        return _server(without_credentials(uri), authorization(uri))
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         return [ok("mlflow", f"{uri} will be made by the first run")]
     return [_schema(uri)]
 
 
-def _server(uri: str) -> list[Finding]:
+def _server(uri: str, headers: dict[str, str]) -> list[Finding]:
     fix = (
         "start it (`mlflow server --backend-store-uri ...`), give its address with --mlflow or "
         "MLFLOW_TRACKING_URI, or run with --no-mlflow and use `sync` later"
     )
     try:
         asked = time.time()
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=REACH_SECONDS) as answer:
+        asking = urllib.request.Request(f"{uri.rstrip('/')}/version", headers=headers)
+        with urllib.request.urlopen(asking, timeout=REACH_SECONDS) as answer:
             version = answer.read(100).decode(errors="replace").strip()
             date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
@@ -105,7 +108,7 @@ def _server(uri: str) -> list[Finding]:
 
 
 def _schema(uri: str) -> Finding:
-    shown = uri if sqlite_file(uri) is not None else uri.rpartition("@")[2]
+    shown = uri if sqlite_file(uri) is not None else without_credentials(uri)
     try:
         there, newest = json.loads(probe(SCHEMA, uri, seconds=MLFLOW_SECONDS))
     except ProbeError as error:

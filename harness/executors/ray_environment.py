@@ -18,6 +18,7 @@ KNOCK_SECONDS = 5.0
 OBJECT_STORE_BYTES = 128 * 2**20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # where "disabled" would be reported to
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_worker_niceness": "0",  # Ray's default, 15, starves trials beside anything else

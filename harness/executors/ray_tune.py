@@ -12,7 +12,7 @@ import gc
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ class RayExecutor(Executor):
         else:
             options = ray_environment.alone(cpus, self._parallel)
         try:
-            with ray_environment.starting(threads):
+            with ray_environment.starting(threads), _without_usage_process():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_environment.start_error(self._address, error) from error
@@ -150,6 +150,22 @@ class RayExecutor(Executor):
             shutil.rmtree(self._scratch, ignore_errors=True)
         jobs.finish()
         gc.collect()  # a Tuner and its trials are one great cycle; the collector runs rarely here
+
+
+@contextlib.contextmanager
+def _without_usage_process() -> Iterator[None]:
+    """Start Ray without the process that it has for usage statistics, though they are off.
+
+    With no dashboard asked for it does nothing else, and it asks the cloud's metadata address
+    where it runs before it looks whether anybody wants to know; no setting stops that.
+    """
+    services = ray._private.services
+    real = services.start_api_server
+    services.start_api_server = lambda *_, **__: (None, None)  # as where it does not come up
+    try:
+        yield
+    finally:
+        services.start_api_server = real
 
 
 def _resources_of_nodes() -> list[dict[str, float]]:

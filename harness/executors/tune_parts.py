@@ -18,6 +18,7 @@ from harness.contract import Report
 from harness.executors import ray_environment
 from harness.executors.base import Ended
 from harness.executors.hand_out import HandOut
+from harness.executors.handed_over import hand_over
 from harness.executors.worker import execute_file
 
 FLUSH_SECONDS = 0.5
@@ -38,7 +39,7 @@ class Search(Searcher):  # type: ignore[misc]
         if job is None:
             return None if self._handed.full else str(Searcher.FINISHED)
         file = job.folder / JOB_FILE
-        file.write_text(job.model_dump_json())
+        hand_over(job, file)
         return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
 
     def on_trial_complete(self, trial_id: str, *args: Any, **details: Any) -> None:

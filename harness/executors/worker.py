@@ -18,6 +18,7 @@ from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
 from harness.executors.base import DEADLINE, Ended, Job
 from harness.executors.deadline import Deadline, watch
+from harness.executors.handed_over import taken
 from harness.executors.trial_log import LogStream, TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
@@ -70,7 +71,7 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
 def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
     """Execute the job in a JSON file; meanwhile this process's output goes to the trial's log."""
     try:
-        job = Job.model_validate_json(file.read_text())
+        job = taken(file)
     except (OSError, ValueError) as error:
         reason = f"the worker cannot read its job: {error}; is the workspace on shared storage?"
         yield time.time(), Ended(state="failed", reason=reason)

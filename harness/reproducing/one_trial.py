@@ -17,6 +17,7 @@ from harness.reproducing.judging import Judgement, judge
 from harness.reproducing.ladder import Level, Rung
 from harness.reproducing.recorded import Recorded
 from harness.reproducing.restudy import changes, restudy
+from harness.subjects.settings import CommandSettings
 from harness.workspace import Workspace
 
 
@@ -113,6 +114,12 @@ def refuse(recorded: Recorded, here: surroundings.Now, rung: Rung) -> None:
         raise NotJudgedError(
             f"protocol {name} is not what it was (see what differs), so new numbers would not be "
             "comparable: restore the recorded protocol first"
+        )
+    lacking = recorded.subject.unset() if isinstance(recorded.subject, CommandSettings) else []
+    if rung == "train" and lacking:
+        raise NotJudgedError(
+            f"the trainer needs {', '.join(lacking)} in the environment, whose value no record "
+            "holds: set it and type the same again"
         )
     if rung == "train" and not here.same_data(recorded):
         raise NotJudgedError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from harness.confidential import public
 from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcome, Report, Subject
 from harness.errors import SubjectError
 from harness.subjects.any_recipe import AnyRecipe, by_example, by_schema
@@ -50,13 +51,17 @@ class CommandSubject:
         words = self.settings.words
         given = [PurePath(words[0]).name, *words[1:], self.settings.student_settings]
         declared = {name: spec.model_dump() for name, spec in self.settings.metrics.items()}
-        env = digest_of(self.settings.env)
+        env = digest_of(public(self.settings.env))
         return Fingerprints(
             data=digest_of({"command": given, "files": data}),
             protocol=digest_of(declared),
             code=digest_of([code, env]),
             code_files=code | {"environment variables": env},
         )
+
+    def missing(self, recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
+        """Variables that the trainer gets from outside and that are not set."""
+        return tuple(f"environment variable {name}: set it" for name in self.settings.unset())
 
     def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
         """What a verdict is about."""

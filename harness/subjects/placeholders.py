@@ -19,6 +19,9 @@ SEED_BELOW = 2**31
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]+")
+OUTSIDE = "env:"
+"""`{env:NAME}`: a variable of the process that started the trial, in `env` only."""
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 
 
 class PlaceholderError(ValueError):
@@ -98,6 +101,8 @@ def _checked(placeholder: Placeholder, text: str) -> Placeholder:
     if placeholder.name in PLAIN or (space == "recipe" and rest):
         return placeholder
     if space == "seed" and _STREAM.fullmatch(rest):
+        return placeholder
+    if _VARIABLE.fullmatch(placeholder.name):
         return placeholder
     known = [*PLAIN, "recipe.<path>", "seed.<stream>"]
     said = f"unknown placeholder {{{placeholder.name}}} at column {placeholder.column} of "

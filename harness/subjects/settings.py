@@ -14,12 +14,14 @@ from pydantic import (
     Field,
     Tag,
     TypeAdapter,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
+from harness.confidential import public, unset
 from harness.contract import MetricSpec
-from harness.subjects.placeholders import placeholders
+from harness.subjects.placeholders import OUTSIDE, placeholders
 
 MEASURED_BY = "recipes.subject"
 INSIDE = "{attempt}/"
@@ -81,7 +83,10 @@ class CommandSettings(_Strict):
         "`--resume {resume}`. Without one, {resume} is empty.",
     )
     env: dict[str, str] = Field(
-        default_factory=dict, description="Environment variables, on top of those there are."
+        default_factory=dict,
+        description="Environment variables, on top of those there are. Where the name says TOKEN, "
+        "KEY, SECRET, PASS or CREDENTIAL, no record holds the value; {env:NAME} is taken from the "
+        "environment of `run`.",
     )
     recipe_schema: str | None = Field(
         None,
@@ -104,8 +109,17 @@ class CommandSettings(_Strict):
     @classmethod
     def _environment(cls, value: dict[str, str]) -> dict[str, str]:
         for text in value.values():
-            _refuse_others(text, _EVERYTHING | {"resume"})
+            _refuse_others(text, _EVERYTHING | {"resume", OUTSIDE})
         return value
+
+    @field_serializer("env", when_used="json")
+    def _recorded(self, value: dict[str, str]) -> dict[str, str]:
+        """Secrets are in no record and no digest."""
+        return public(value)
+
+    def unset(self) -> list[str]:
+        """Variables that `env` takes from outside and that are not set here."""
+        return unset(self.env.values())
 
     @field_validator("progress", "student", "checkpoint")
     @classmethod
@@ -185,7 +199,8 @@ def relative(path: str, folder: Path, project: Path) -> str:
 
 def _refuse_others(text: str, known: set[str]) -> None:
     for placeholder in placeholders(text):
-        if placeholder.name.partition(".")[0] not in known:
+        space = OUTSIDE if placeholder.name.startswith(OUTSIDE) else placeholder.name
+        if space.partition(".")[0] not in known:
             raise ValueError(f"{{{placeholder.name}}} has no meaning here, only in the command")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Report
 from harness.running import attempts
 from harness.subjects import warden
-from harness.subjects.placeholders import SEED_BELOW, at_path, filled, text_of
+from harness.subjects.placeholders import OUTSIDE, SEED_BELOW, at_path, filled, text_of
 from harness.subjects.progress import Line, ProgressFile
 from harness.subjects.settings import CommandSettings
 
@@ -99,6 +99,8 @@ class Trainer:
     def _prepare(self) -> None:
         if not self.root.is_dir():
             raise TrainerError(f"cwd {self.root} is not a folder on this machine")
+        if lacking := self.settings.unset():
+            raise TrainerError(f"`env` needs {', '.join(lacking)} in this machine's environment")
         folder = self.context.folder
         (folder / RECIPE_FILE).write_text(json.dumps(self.recipe, indent=1) + "\n")
         for template in (self.settings.progress, self.settings.student, self.settings.checkpoint):
@@ -191,6 +193,8 @@ class Trainer:
 
     def _value(self, name: str) -> str:
         context = self.context
+        if name.startswith(OUTSIDE):
+            return os.environ[name.removeprefix(OUTSIDE)]
         space, _, rest = name.partition(".")
         if space == "recipe":
             return text_of(at_path(self.recipe, rest))

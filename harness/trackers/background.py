@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from harness.confidential import without_credentials
 from harness.identifiers import ForeignError
 from harness.running import collector
 from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, is_trial, remember
@@ -291,5 +292,5 @@ class Background:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip()
+    text = without_credentials(str(error).strip())
     return text.splitlines()[0][:200] if text else ""

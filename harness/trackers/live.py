@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from harness.analyse.answer import Answer
+from harness.confidential import without_credentials
 from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
@@ -180,7 +181,10 @@ class LiveTracker:
         """Name of each saved view to its address; empty where no server is running (see `ui`)."""
         if not self._store.uri.startswith("http") or not self._store.experiment_id:
             return {}
-        return {v.name: link(self._store.uri, self._store.experiment_id, v) for v in VIEWS}
+        return {
+            v.name: link(without_credentials(self._store.uri), self._store.experiment_id, v)
+            for v in VIEWS
+        }
 
     def _links_hint(self) -> str:
         if self._store.uri.startswith("http"):

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from harness.confidential import without_credentials
 from harness.trackers import database, rows
 from harness.trackers.address import artifact_homes, folder_for, sqlite_file, tracking_uri
 from harness.trackers.live import LiveTracker
@@ -266,7 +267,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = str(error).strip()
+        text = without_credentials(str(error).strip())
         if "out-of-date database schema" in text:
             raise RefusedError(text.splitlines()[0]) from error
         if getattr(error, "error_code", "") in REFUSED:

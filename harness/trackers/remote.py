@@ -98,7 +98,7 @@ class Remote:
         host = parts.netloc.rpartition("@")[2]
         self.shown = without_credentials(address)
         self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
-        self._headers = {"Content-Type": "application/json", **_authorization(address)}
+        self._headers = {"Content-Type": "application/json", **authorization(address)}
         self._opener = urllib.request.build_opener(
             _StayHere, urllib.request.HTTPSHandler(context=_trusted())
         )
@@ -227,7 +227,7 @@ class Remote:
         raise ForeignError(f"MLflow at {self.shown} cannot be read: {printable(why)[:400]}")
 
 
-def _authorization(address: str) -> dict[str, str]:
+def authorization(address: str) -> dict[str, str]:
     """As MLflow's own client; what is set for one server is not sent to another."""
     parts = urlsplit(address)
     if parts.username is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.confidential import without_credentials
 from harness.contract import Fingerprints
 from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
@@ -61,7 +62,7 @@ def _sync_one(
     history = History.read([workspace.journal, file.parent / "results"])
     plan, answer, problem = _analysed(planned, file, history, workspace)
     tracker = MlflowTracker(workspace, uri)
-    echo(f"{planned.study}: {len(plan.trials)} trials -> {tracker.uri}")
+    echo(f"{planned.study}: {len(plan.trials)} trials -> {without_credentials(tracker.uri)}")
     tracker.start(plan, history)
     if answer is not None:
         page = workspace.study(planned.study) / "report.html"

@@ -1,0 +1,39 @@
+"""Secrets of a command's `env` that stand in the study file: no bundle holds them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from harness.bundling.contents import Members
+from harness.confidential import secrets_of
+from harness.study import Study
+from harness.subjects.settings import CommandSettings
+
+MOST_BYTES = 2**26
+SHORTEST = 6
+"""Characters from which a value is looked for everywhere; shorter ones only beside their name."""
+
+
+def withheld(members: Members, study: Study) -> Members:
+    """The members with `{env:NAME}` in the place of each secret: what a reader has to set."""
+    if not isinstance(study.subject, CommandSettings):
+        return members
+    secrets = secrets_of(study.subject.env)
+    if not secrets:
+        return members
+    return {name: _without(content, secrets) for name, content in members.items()}
+
+
+def _without(content: bytes | Path, secrets: dict[str, str]) -> bytes | Path:
+    if isinstance(content, Path) and content.stat().st_size > MOST_BYTES:
+        return content  # weights
+    there = content.read_bytes() if isinstance(content, Path) else content
+    made = there
+    for name, value in secrets.items():
+        beside = rf"(\b{re.escape(name)}['\"]?\s*:\s*)(['\"]?){re.escape(value)}\2(?=[\s,}}]|$)"
+        made = re.sub(beside.encode(), rf'\g<1>"{{env:{name}}}"'.encode(), made)
+    for name, value in secrets.items():
+        if len(value) >= SHORTEST:
+            made = made.replace(value.encode(), f"{{env:{name}}}".encode())
+    return content if made == there else made
