@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from harness.study_file.name import file_of
 
@@ -65,8 +65,7 @@ def path_word(path: Path | str) -> str:
 
 def without_password(address: str) -> str:
     """An address as it may be shown; user and password come from the environment instead."""
-    whole = urlsplit(address)
-    return whole._replace(netloc=whole.netloc.rpartition("@")[2]).geturl()
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", address)
 
 
 def typed_reproduce(key: str, workspace: Workspace, study: Path) -> str:

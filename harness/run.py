@@ -152,7 +152,7 @@ def run(
         if announcing.announce_new(study, plan, journal, history, again=bool(todo)):
             plan = as_recorded(plan, study, history)
         made = make()
-        tell = GuardedTracker(tracker)
+        tell = GuardedTracker(tracker, workspace)
         tell.start(plan, history)
         result, answered = RunResult(0, plan, headline=headline), False
         try:

@@ -94,7 +94,7 @@ def command(
         accept_stale=True,  # what is left of them cannot be measured again
     )
     measured = _measured(loaded, place, result)
-    for line in summary.lines(result, tracked=not no_mlflow, workspace=place):
+    for line in summary.lines(result, tracked=not no_mlflow, workspace=place, mlflow=mlflow):
         echo(line)
     echo("each checkpoint, with its interval over items:")
     for row in measured:

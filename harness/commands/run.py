@@ -94,7 +94,7 @@ def command(
         deadline=None if hours is None else began + 3600 * hours,
         live=sys.stdout.isatty() and not as_json,
     )
-    for line in summary.lines(result, tracked=not no_mlflow, workspace=place):
+    for line in summary.lines(result, tracked=not no_mlflow, workspace=place, mlflow=mlflow):
         echo(line)
     expired = result.tally is not None and result.tally.expired
     stopped = result.exit_code > 128  # by a signal

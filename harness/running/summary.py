@@ -5,21 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.analyse.answer import Answer, ArmRow, Cell
-from harness.program import typed, typed_reproduce
+from harness.program import typed, typed_reproduce, without_password
 from harness.run import RunResult
+from harness.trackers.address import sqlite_uri, tracking_uri
 from harness.workspace import Workspace
 
 CAUTIONS = 4
 """What may make the comparisons unfair, shown before the rest is only counted."""
 
 
-def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str]:
+def lines(
+    result: RunResult, *, tracked: bool, workspace: Workspace, mlflow: str | None = None
+) -> list[str]:
     """The end of a run, line by line.
 
     Args:
         result: what the run left behind.
         tracked: whether MLflow was filled.
         workspace: named in the commands printed where they would not find it by themselves.
+        mlflow: its address as given, if it was.
     """
     found: list[str] = []
     if result.answer is not None:
@@ -55,7 +59,10 @@ def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str
     if key:
         found.append(f"reproduce  {typed_reproduce(key, workspace, Path(result.plan.study_file))}")
     if tracked and result.report is not None:
-        found.append(f"mlflow     {typed('ui', workspace=workspace)}")
+        uri = tracking_uri(workspace, mlflow)
+        own = uri == sqlite_uri(workspace.database)  # `ui` shows no other
+        shown = typed("ui", workspace=workspace) if own else without_password(uri)
+        found.append(f"mlflow     {shown}")
     found += [f"warning    {text}" for text in result.warnings]
     return found
 

@@ -9,14 +9,21 @@ from harness.analyse.answer import Answer
 from harness.contract import Report
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
+from harness.program import typed
 from harness.trackers.base import NullTracker, Tracker
+from harness.workspace import Workspace
 
 
 class GuardedTracker(Tracker):
     """Passes every call on. The tracker may be given as a function that makes it at `start`."""
 
-    def __init__(self, tracker: Tracker | Callable[[], Tracker] | None) -> None:
+    def __init__(
+        self,
+        tracker: Tracker | Callable[[], Tracker] | None,
+        workspace: Workspace | None = None,
+    ) -> None:
         self._wanted = tracker
+        self._workspace = workspace
         self._tracker: Tracker = NullTracker()
         self.warnings: list[str] = []
 
@@ -60,5 +67,5 @@ class GuardedTracker(Tracker):
             self._tracker = NullTracker()
             self.warnings.append(
                 f"tracking stopped ({type(error).__name__}: {error}); nothing is lost: "
-                "`sync` replays the journal"
+                f"`{typed('sync', workspace=self._workspace)}` replays the journal"
             )

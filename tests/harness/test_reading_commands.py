@@ -200,3 +200,22 @@ def test_show_identity_attempts_metrics(ran, tmp_path: Path):
     assert "not closed" not in text
     short = call(show.command, content["short"], "--workspace", place, "--json")
     assert json.loads(short.stdout)["key"] == key
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "stillhouse ui"),
+        ("http://ana:secret@lab:5000", "http://lab:5000"),
+        ("sqlite:////elsewhere/x.db", "sqlite:////elsewhere/x.db"),
+    ],
+)
+def test_where_mlflow_is_seen_is_where_it_was_written(given, shown, tmp_path: Path, monkeypatch):
+    """`ui` shows the workspace's own database and no other."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = Place(tmp_path)
+    result = place.run(place.study(STUB))
+    told = summary.lines(result, tracked=True, workspace=place.workspace, mlflow=given)
+    (line,) = [line for line in told if line.startswith("mlflow")]
+    assert line.removeprefix("mlflow     ").startswith(shown)
+    assert "secret" not in line

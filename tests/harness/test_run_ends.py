@@ -53,7 +53,7 @@ def test_a_deadline_ends_trials_at_a_checkpoint_and_the_next_run_continues_them(
     text = place.study(recipe="{cycles: 20, seconds: 0.05}")
     whole = finished_elsewhere(place, recipe="{cycles: 20, seconds: 0.05}")
     result = place.run(text, deadline=time.time() + 0.4)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert result.tally is not None
     assert result.tally.expired
     (cut,) = place.trials()
@@ -77,6 +77,6 @@ def test_a_deadline_ends_trials_at_a_checkpoint_and_the_next_run_continues_them(
 
 def test_past_the_deadline_nothing_starts(place: Place):
     result = place.run(place.study(), deadline=time.time() - 1)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert place.trials() == []
     assert not list(place.workspace.root.glob("trials/*/attempts/*"))
