@@ -399,3 +399,17 @@ def test_a_place_for_files_that_is_refused_is_told_once(mine: Workspace) -> None
         background._write(RunWrite(ident=f"r{n}", files={"a": b""}, status="FINISHED"))
     assert put == ["r0", "r1", "r2"]
     assert background.warnings == ["MLflow: refused"]
+
+
+@pytest.mark.parametrize("how", [bad.trickle, bad.trickling_head, bad.flood, "redirect"])
+def test_doctor_waits_for_no_trickle(how, server: Hostile, mine: Workspace, monkeypatch) -> None:
+    from harness.checkup import services
+
+    monkeypatch.setattr(remote, "REQUEST_SECONDS", 0.6)
+    monkeypatch.setattr(remote, "MOST_ANSWER_BYTES", 2**22)
+    hook = bad.redirect("http://ada:hunter2@elsewhere/") if how == "redirect" else how
+    server.hooks["version"] = hook
+    (found,) = services.mlflow(mine, server.address)
+    assert found.state == "fail"
+    assert any(w in found.found for w in ("did not finish", "larger than", "redirects"))
+    assert "hunter2" not in found.found
