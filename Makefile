@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV := 0.13.9
 STAMP := $(VENV)/.stillhouse-env
 export OMP_NUM_THREADS ?= 1
 
@@ -9,15 +10,17 @@ export OMP_NUM_THREADS ?= 1
 
 env: $(STAMP)
 
-# uv makes the environment in under a minute; it is fetched with pip where it is missing.
+# uv makes the environment in under a minute; the version that is pinned here, fetched with pip. It
+# takes nothing whose hash is not in the lock. To make that again after a change of pyproject.toml:
+# uv pip compile --all-extras --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed; give it with: make PYTHON=python3.12 env"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@UV=$$(command -v uv || echo $(BIN)/uv); \
-	  $$UV pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
-	  $$UV pip install --quiet --python $(BIN)/python --no-deps -e .
+	@$(BIN)/uv --version 2>/dev/null | grep -q "^uv $(UV)\b" || $(BIN)/python -m pip install --quiet uv==$(UV)
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+	  --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 demo: env

@@ -26,6 +26,7 @@ from harness.printable import csv_cell
 MANIFEST, CHECKSUMS, JOURNAL = "bundle.json", "CHECKSUMS", "results/journal.jsonl"
 REPORT = "report/report.html"
 SCHEMA = 1
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 SHORTEST = 16
 """Hex digits of a file's sha256 that are enough to call it the same."""
 NEEDED = (MANIFEST, CHECKSUMS, JOURNAL, ANSWER, REPORT, READ_ME)
@@ -118,6 +119,8 @@ def _trials(bundle: Archive) -> dict[str, Record]:
                 first = trials.setdefault(key, Record(trial))
                 if trial["key"] != key or not _same(_identity(trial), _identity(first.trial)):
                     raise Bad("trial and key do not belong together", JOURNAL, number)
+                if not all(re.fullmatch(NAME, str(part)) for part in (key, record["nonce"])):
+                    raise Bad("its key or nonce is no identifier", JOURNAL, number)
                 content = {"mode": "train", **record}
                 first.opened[_number(record["attempt"]), str(record["nonce"])] = content
             elif kind == "closed":

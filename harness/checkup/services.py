@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 
@@ -15,13 +13,13 @@ from harness.checkup.storage import skewed
 from harness.confidential import without_credentials
 from harness.errors import HarnessError
 from harness.executors import ray_environment
+from harness.identifiers import ForeignError
 from harness.trackers.address import sqlite_file, tracking_uri
-from harness.trackers.remote import authorization
+from harness.trackers.remote import Remote
 from harness.workspace import Workspace
 
 RAY_SECONDS = 180.0
 MLFLOW_SECONDS = 60.0
-REACH_SECONDS = 10.0
 RAY = """
 import json, sys
 from pathlib import Path
@@ -67,43 +65,40 @@ def mlflow(workspace: Workspace, given: str | None) -> list[Finding]:
     except HarnessError as error:
         return [fail("mlflow", *_split(str(error)))]
     if uri.startswith(("http://", "https://")):
-        return _server(without_credentials(uri), authorization(uri))
+        return _server(uri)
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         return [ok("mlflow", f"{uri} will be made by the first run")]
     return [_schema(uri)]
 
 
-def _server(uri: str, headers: dict[str, str]) -> list[Finding]:
+def _server(uri: str) -> list[Finding]:
+    shown = without_credentials(uri)
     fix = (
         "start it (`mlflow server --backend-store-uri ...`), give its address with --mlflow or "
         "MLFLOW_TRACKING_URI, or run with --no-mlflow and use `sync` later"
     )
+    asked = time.time()
     try:
-        asked = time.time()
-        asking = urllib.request.Request(f"{uri.rstrip('/')}/version", headers=headers)
-        with urllib.request.urlopen(asking, timeout=REACH_SECONDS) as answer:
-            version = answer.read(100).decode(errors="replace").strip()
-            date = answer.headers.get("Date")
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
+        version, date = Remote(uri).version()
+    except ForeignError as error:
+        said = str(error).partition(" cannot be read: it ")[2] or str(error)
+        if said.startswith(("answers 401", "answers 403")):
             fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token"
-        return [fail("mlflow", f"{uri} answers {error.code} {error.reason}", fix)]
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        return [fail("mlflow", f"{uri} does not answer: {reason}", fix)]
+        return [fail("mlflow", f"{shown} {said}", fix)]
     ours = metadata.version("mlflow")
     if version.split(".")[:1] != ours.split(".")[:1]:
         state = fail(
             "mlflow",
-            f"{uri} says it is version {version!r}; ours is {ours}",
+            f"{shown} says it is version {version!r}; ours is {ours}",
             "is that an MLflow server? If so, bring both to the same major version",
         )
     else:
-        state = ok("mlflow", f"{uri}, version {version}")
-    if date is None:
+        state = ok("mlflow", f"{shown}, version {version}")
+    try:
+        skew = parsedate_to_datetime(date or "").timestamp() - asked
+    except (ValueError, TypeError, OverflowError):  # none, or none that can be read
         return [state]
-    skew = parsedate_to_datetime(date).timestamp() - asked
     return [state, skewed("mlflow clock", skew, "the MLflow server")]
 
 

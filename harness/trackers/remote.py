@@ -105,6 +105,16 @@ class Remote:
         self._end = time.monotonic() + ALL_SECONDS
         self._left = MOST_BYTES
 
+    def version(self) -> tuple[str, str | None]:
+        """What the server says it is, and the date it has."""
+
+        def take(answer: Any) -> tuple[str, str | None]:
+            pieces = self._pieces(answer, MOST_ANSWER_BYTES, "its answer", REQUEST_SECONDS)
+            return b"".join(pieces)[:100].decode(errors="replace"), answer.headers.get("Date")
+
+        said, date = self._asked("version", None, take, REQUEST_SECONDS)
+        return printable(said.strip()), date
+
     def experiments(self) -> Iterator[Experiment]:
         """All that are not deleted."""
         for page in self._pages("experiments/search", {}):
@@ -221,10 +231,11 @@ class Remote:
         if isinstance(error, TimeoutError):
             self._refuse(f"it did not answer within {seconds:.0f} s")
         reason = getattr(error, "reason", None) or error
-        self._refuse(f"{type(reason).__name__}: {reason}")
+        self._refuse(f"it does not answer: {type(reason).__name__}: {reason}")
 
     def _refuse(self, why: str) -> NoReturn:
-        raise ForeignError(f"MLflow at {self.shown} cannot be read: {printable(why)[:400]}")
+        said = printable(without_credentials(why))[:400]
+        raise ForeignError(f"MLflow at {self.shown} cannot be read: {said}")
 
 
 def authorization(address: str) -> dict[str, str]:

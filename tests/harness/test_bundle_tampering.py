@@ -129,6 +129,10 @@ CASES = {
     "no report": (lambda held: {"report/report.html": None}, "report/report.html"),
     "an unknown record": (lambda h: {JOURNAL: h[JOURNAL] + b'{"type":"x"}\n'}, JOURNAL),
     "a cut journal": (lambda h: {JOURNAL: h[JOURNAL][:-9]}, JOURNAL),
+    "a nonce that leads out": (
+        lambda h: {JOURNAL: h[JOURNAL].replace(b'"nonce":"', b'"nonce":"../../')},
+        JOURNAL,
+    ),
     "another schema": (_text("bundle.json", '"schema": 1', '"schema": 2'), "bundle.json"),
 }
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,8 +16,10 @@ from harness.errors import HarnessError
 from harness.identifiers import ForeignError, identifier, inside
 from harness.reproducing import places
 from harness.trackers import remote
+from harness.trackers.background import Background
 from harness.trackers.kept_records import fetch
 from harness.trackers.rows import Known, RunWrite
+from harness.trackers.store import RefusedError
 from harness.workspace import Workspace
 from tests.harness import hostile_server as bad
 from tests.harness.hostile_server import Hostile
@@ -354,3 +357,59 @@ def test_the_reader_of_places_asks_for_trust_first(mine: Workspace, tmp_path: Pa
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").touch()
     assert places.given(str(folder), mine).trusted == {"my_lab.own"}
+
+
+@pytest.mark.parametrize("token", [lambda n: "same", str])
+def test_pages_end_where_a_server_is_written_to(token, mine: Workspace, monkeypatch) -> None:
+    from harness.trackers import mlflow_runs
+
+    class Page(list[object]):
+        token = ""
+
+    class Client:
+        count = 0
+
+        def search_runs(self, *_: object, **__: object) -> Page:
+            self.count += 1
+            page = Page()
+            page.token = token(self.count)
+            return page
+
+    monkeypatch.setattr(mlflow_runs, "MOST_PAGES", 50)
+    store = mlflow_runs.MlflowStore(mine, "http://127.0.0.1:9")
+    store._client = Client()
+    with pytest.raises(RefusedError, match="no end"):
+        list(store._search(""))
+    assert store._client.count <= 50
+
+
+def test_a_place_for_files_that_is_refused_is_told_once(mine: Workspace) -> None:
+    """The rest of the runs goes on."""
+    store, put = SimpleNamespace(log=lambda *_: None, set_status=lambda *_: None), []
+
+    def refuse(known: Known, write: RunWrite) -> None:
+        put.append(known.run_id)
+        raise ForeignError("refused")
+
+    store.put = refuse
+    background = Background(store)  # type: ignore[arg-type]
+    background.known = {}
+    for n in range(3):
+        background.known[f"r{n}"] = Known(f"r{n}", "RUNNING", "file:///x", {}, {}, {})
+        background._write(RunWrite(ident=f"r{n}", files={"a": b""}, status="FINISHED"))
+    assert put == ["r0", "r1", "r2"]
+    assert background.warnings == ["MLflow: refused"]
+
+
+@pytest.mark.parametrize("how", [bad.trickle, bad.trickling_head, bad.flood, "redirect"])
+def test_doctor_waits_for_no_trickle(how, server: Hostile, mine: Workspace, monkeypatch) -> None:
+    from harness.checkup import services
+
+    monkeypatch.setattr(remote, "REQUEST_SECONDS", 0.6)
+    monkeypatch.setattr(remote, "MOST_ANSWER_BYTES", 2**22)
+    hook = bad.redirect("http://ada:hunter2@elsewhere/") if how == "redirect" else how
+    server.hooks["version"] = hook
+    (found,) = services.mlflow(mine, server.address)
+    assert found.state == "fail"
+    assert any(w in found.found for w in ("did not finish", "larger than", "redirects"))
+    assert "hunter2" not in found.found
