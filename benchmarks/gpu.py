@@ -41,7 +41,7 @@ PARTS = {
     "measuring": 55,
     "sharing": 45,
 }
-"""Seconds that each part may take of eight minutes; other `--minutes` stretch them alike."""
+"""Seconds kept for each part out of eight minutes; other `--minutes` stretch them alike."""
 PACKAGES = (
     "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "peft", "pydantic",
     "numpy",
@@ -52,8 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the parts; exit code."""
     given = _arguments(arguments)
     sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-    # Whether there is a card is asked of its driver, so that processes may still be forked.
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
         unpack(given.wheels, Path(scratch) / "site")
@@ -68,8 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         done = {}
         try:
             for part in given.only:
-                limit = PARTS[part] * given.minutes / 8
-                done[part] = _run(part, device, given.tiny, limit, ends, Path(scratch))
+                done[part] = _run(
+                    part, device, given.tiny, limit_of(part, given.only, ends, given.minutes),
+                    ends, Path(scratch),
+                )  # fmt: skip
         except KeyboardInterrupt:
             print("interrupted: what was seen so far follows", flush=True)
     record = _record(done, device, tiny=given.tiny, seconds=time.monotonic() - began)
@@ -144,9 +144,27 @@ def _import_classes() -> None:
 
 
 def _device() -> str:
-    import torch
+    """Asked in a process of its own: whoever asks may start CUDA, and could not be forked then."""
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    def ask(answer: Any) -> None:
+        import torch
+
+        answer.send("cuda" if torch.cuda.is_available() else "cpu")
+
+    context = get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=ask, args=(theirs,))
+    process.start()
+    process.join(60)
+    told = ours.recv() if ours.poll() else "cpu"
+    return str(told)
+
+
+def limit_of(part: str, chosen: list[str], ends: float, minutes: float) -> float:
+    """Seconds a part may take: its own, and what those before it left over."""
+    after = chosen[chosen.index(part) + 1 :]
+    kept = sum(PARTS[name] for name in after) * minutes / 8
+    return max(PARTS[part] * minutes / 8, ends - time.monotonic() - kept)
 
 
 def _run(
@@ -190,12 +208,16 @@ def _complete(file: Path) -> list[str]:
 
 
 def _end(process: Any) -> None:
-    """Kill a part and the processes it started, which are of its group."""
+    """Kill a part and the processes it started, which are of its group.
+
+    Waits a moment: the card frees the memory of those that nobody waits for.
+    """
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         process.kill()
     process.join()
+    time.sleep(1)
 
 
 def _child(part: str, device: str, tiny: bool, ends: float, home: Path, file: Path) -> None:
@@ -205,6 +227,8 @@ def _child(part: str, device: str, tiny: bool, ends: float, home: Path, file: Pa
 
     if tiny:
         torch.set_num_threads(1)
+    # Some images switch it on for everything; float32 is compared with the CPU's here.
+    torch.backends.cuda.matmul.allow_tf32 = False
     try:
         module = importlib.import_module(f"gpu_parts.{part}")
         module.measure(Setup(device, tiny, ends, home), Log(part, file))

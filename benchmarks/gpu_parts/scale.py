@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,8 +38,8 @@ from recipes.rollout import sample
 PIXELS = 1024
 CYCLES = {"t2i": 2, "edit": 1}
 """Measured cycles; an edit's takes some two and a half times as long."""
-NEEDED = 25.0
-"""Seconds that must be left to begin with another measurement."""
+NEEDED = {"t2i": 32.0, "edit": 45.0}
+"""Seconds that must be left to begin with another measurement of a task."""
 SPARE = 8 * GB
 """Left free when layers are chosen, for what the estimate does not know."""
 
@@ -64,14 +65,12 @@ def measure(setup: Setup, log: Log) -> None:
             family = _family(plan, setup)
             for task in ("t2i", "edit"):
                 where = f"{family.title} {task}, adapters {str(dtype)[6:]}"
-                if setup.left < NEEDED and not setup.tiny:
+                if setup.left < NEEDED[task] and not setup.tiny:
                     log.row(f"{where}: no time left", "-")
                     continue
-                try:
-                    _task(setup, log, plan, family, task, dtype, yardstick)
-                except torch.OutOfMemoryError as error:
-                    log.row(f"{where}: out of memory", "-", note=str(error).split(".")[0][:80])
-                setup.fresh_peak()
+                log.guarded(
+                    where, setup, partial(_task, setup, log, plan, family, task, dtype, yardstick)
+                )
 
 
 def _plan(name: str, setup: Setup) -> Plan:
@@ -143,14 +142,15 @@ def _task(
     middle = sum(cycles) / count
     rate = operations * (useful + again) / middle
     log.row(f"{where}: seconds a cycle", middle, "s", note=f"{useful + again:g} F")
-    log.row(f"{where}: of the bfloat16 rate, recomputed counted", rate / yardstick)
+    log.row(f"{where}: of the bfloat16 rate, base alone, recomputed too", rate / yardstick)
     counted = operations * useful / middle / yardstick
-    log.row(f"{where}: of the bfloat16 rate, recomputed left out", counted)
+    log.row(f"{where}: of the bfloat16 rate, base alone", counted)
     peak, expected = setup.peak, _expected(plan, task, setup)
     note = "" if expected is None else (
         f"plan expects {expected / GB:.3g} without the encoder: {peak / expected:.2f} of it"
     )  # fmt: skip
-    log.row(f"{where}: peak of a cycle", peak / GB, "GB", note=note)
+    log.row(f"{where}: peak of a cycle, held by tensors", peak / GB, "GB", note=note)
+    log.row(f"{where}: peak of a cycle, reserved", setup.reserved / GB, "GB")
     drawn = _sampling(setup, log, family, trial, where)
     log.cost(
         family=plan.name,
@@ -171,7 +171,7 @@ def _task(
         peak_bytes=None if math.isnan(peak) else peak,
     )
     lighter = plan.name == "qwen-image-2.1" and task == "t2i" and dtype == torch.float32
-    if lighter and (setup.left > 2 * NEEDED or setup.tiny):
+    if lighter and (setup.left > 2 * NEEDED["edit"] or setup.tiny):
         _checkpoint(setup, log, trial, family.title)
 
 
@@ -214,7 +214,7 @@ def _sampling(
         def kept() -> Tensor:
             return drawn(cache=family.caches())
 
-        seconds = setup.median(kept, times=2, warm=0)
+        seconds = setup.median(kept, times=2, warm=1)  # nothing before had its shapes
         note = f"{seconds / plain:.2f} of it"
         log.row(f"{where}: the same, its prefix kept", seconds, "s", note=note)
         log.row(f"{where}: difference that makes", apart(kept(), drawn()), most=2e-2)

@@ -76,6 +76,11 @@ class Setup:
         return float(torch.cuda.max_memory_allocated()) if self.cuda else math.nan
 
     @property
+    def reserved(self) -> float:
+        """Most bytes that torch took of the card since then, its CUDA context apart."""
+        return float(torch.cuda.max_memory_reserved()) if self.cuda else math.nan
+
+    @property
     def held(self) -> float:
         """Bytes that tensors hold now; NaN without a card."""
         return float(torch.cuda.memory_allocated()) if self.cuda else math.nan
@@ -114,6 +119,28 @@ class Log:
     def cost(self, **fields: Any) -> None:
         """What a cycle or a sample cost, for `plan`."""
         self._write("cost", fields)
+
+    def guarded(self, where: str, setup: Setup, work: Callable[[], None]) -> None:
+        """Do one measurement; a device's refusal fails a row, and the others go on.
+
+        What is no lack of memory is tried once more without cuDNN's attention, which takes some
+        masks on some cards only.
+        """
+        for attempt in ("first", "without cuDNN's attention"):
+            try:
+                if setup.cuda:
+                    torch.backends.cuda.enable_cudnn_sdp(attempt == "first")
+                work()
+                break
+            except RuntimeError as error:
+                told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                self.row(f"{where}: failed, {attempt}", math.nan, most=0.0, note=told[:160])
+                if not setup.cuda or isinstance(error, torch.OutOfMemoryError):
+                    break
+            finally:
+                setup.fresh_peak()
+        if setup.cuda:
+            torch.backends.cuda.enable_cudnn_sdp(True)
 
     def say(self, text: str) -> None:
         """A line about what is going on."""

@@ -20,9 +20,10 @@ from harness.seeds import stream_for
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 
-LAYERS, PIXELS, CYCLES = 8, 1024, 6
-LEFT = 0.05
-"""Largest share of a trial's peak that may be held after it."""
+LAYERS, PIXELS, CYCLES = 8, 1024, 3
+LEFT, LOSS = 0.05, 1e-2
+"""Largest share of a trial's peak held after it, and largest relative distance of a loss: attention
+in bfloat16 adds up in another order each time; another seed or a leftover is far more."""
 
 
 def measure(setup: Setup, log: Log) -> None:
@@ -32,7 +33,7 @@ def measure(setup: Setup, log: Log) -> None:
     (turn,) = _processes(setup, "turn", [[0, 1]])
     log.row("second trial in a warm process: seconds a cycle", turn[1]["seconds"], "s")
     error = abs(turn[1]["loss"] - alone[0]["loss"]) / abs(alone[0]["loss"])
-    log.row("its loss against a fresh process's", error, most=0.0 if not setup.cuda else 1e-3)
+    log.row("its loss against a fresh process's", error, most=LOSS if setup.cuda else 0.0)
     if setup.cuda:
         log.row("held after the first trial", turn[0]["held"] / GB, "GB")
         share = turn[0]["held"] / turn[0]["peak"]
@@ -41,9 +42,10 @@ def measure(setup: Setup, log: Log) -> None:
     both = _processes(setup, "both", [[0], [1]], half=True)
     slowest = max(found[0]["seconds"] for found in both)
     log.row("two at once, half a card each: seconds a cycle", slowest, "s")
-    log.row("of two cards' work, done by the one", 2 * alone[0]["seconds"] / slowest)
+    done = 2 * alone[0]["seconds"] / slowest
+    log.row("work done by two, where one trial alone does 1", done)
     error = abs(both[1][0]["loss"] - alone[0]["loss"]) / abs(alone[0]["loss"])
-    log.row("loss beside another against alone", error, most=0.0 if not setup.cuda else 1e-3)
+    log.row("loss beside another against alone", error, most=LOSS if setup.cuda else 0.0)
 
 
 def _processes(
@@ -97,7 +99,7 @@ def _trial(setup: Setup, replicate: int, gate: Any) -> dict[str, float]:
     trial = Distillation(recipe, family, draws)
     trial.cycle()
     setup.synchronize()
-    gate.wait(max(1.0, setup.left))
+    gate.wait(max(1.0, min(30.0, setup.left)))  # the other may have died on its way here
     cycles = 1 if setup.tiny else CYCLES
     began = time.perf_counter()
     for _ in range(cycles):

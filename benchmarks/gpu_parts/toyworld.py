@@ -116,7 +116,7 @@ def run(
         replicate=0,
         seed=stream_for(0),
         folder=folder,
-        cache=setup.scratch / f"cache-{device}",
+        cache=setup.scratch.parent / "cache",  # of what measures, which is the CPU for all
         device="cpu",  # of what measures; the transformers are where `on` puts them
         measurement=Measurement(protocol=protocol(setup)),
         resume_from=resume,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,33 +53,43 @@ class Seen:
 
 
 def measure(setup: Setup, log: Log) -> None:
-    """Both families, both tasks."""
+    """Both families, both tasks: first the reference, then what is compared with it."""
+    places = (
+        ("cpu", torch.float32),
+        (setup.device, torch.float32),
+        (setup.device, torch.bfloat16),
+    )
     for name in FAMILIES:
-        reference, network = None, None
-        for device, dtype in (
-            ("cpu", torch.float32),
-            (setup.device, torch.float32),
-            (setup.device, torch.bfloat16),
-        ):
-            family = _family(name, setup, device, dtype)
-            if network is None:
-                network = fill(skeleton(family, torch.device("cpu"), torch.float32))
-            # Cast by parameter, as loading does: frequencies in buffers stay in float32.
-            family.kept = skeleton(family, torch.device(device), dtype)
-            family.kept.load_state_dict(network.state_dict())
-            log.say(f"{family.title}, two layers, {device} {str(dtype)[6:]}")
-            seen = {task: _seen(family, task, setup) for task in ("t2i", "edit")}
-            if reference is None:
-                reference = seen
-                for task, found in seen.items():
-                    log.row(f"{family.title} {task}: gap of fake score and teacher", found.gap)
-                continue
-            for task, found in seen.items():
-                _compare(log, f"{family.title} {task}", found, reference[task], dtype)
-            if dtype == torch.bfloat16:
-                _rounded_times(family, setup, log)
-            del family
-            setup.fresh_peak()
+        first = _family(name, setup, *places[0])
+        network = fill(skeleton(first, torch.device("cpu"), torch.float32))
+        reference: dict[str, Seen] = {}
+        for device, dtype in places:
+            family = _family(name, setup, device, dtype) if reference else first
+            where = f"{family.title}, two layers, {device} {str(dtype)[6:]}"
+            log.say(where)
+            log.guarded(where, setup, partial(_place, setup, log, family, network, reference))
+
+
+def _place(
+    setup: Setup, log: Log, family: MadeQwenImage, network: nn.Module, reference: dict[str, Seen]
+) -> None:
+    """One family in one place and precision; the first becomes the reference."""
+    if not reference:
+        family.kept = network
+    else:
+        # Cast by parameter, as loading does: frequencies in buffers stay in float32.
+        family.kept = skeleton(family, family.device, family.dtype)
+        family.kept.load_state_dict(network.state_dict())
+    seen = {task: _seen(family, task, setup) for task in ("t2i", "edit")}
+    if not reference:
+        reference |= seen
+        for task, found in seen.items():
+            log.row(f"{family.title} {task}: gap of fake score and teacher", found.gap)
+        return
+    for task, found in seen.items():
+        _compare(log, f"{family.title} {task}", found, reference[task], family.dtype)
+    if family.dtype == torch.bfloat16:
+        _rounded_times(family, setup, log)
 
 
 def _family(name: str, setup: Setup, device: str, dtype: torch.dtype) -> MadeQwenImage:

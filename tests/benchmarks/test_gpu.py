@@ -170,6 +170,33 @@ def test_a_check_fails_above_its_limit_and_for_no_number(part):
     assert gpu._failures({"rows": rows, "parts": {}}) == 2
 
 
+def test_a_device_that_refuses_one_measurement_does_the_next(part):
+    def measure(setup, log):
+        def refused():
+            raise RuntimeError("CUDA error: no execution plan\nlong explanation")
+
+        log.guarded("first", setup, refused)
+        log.guarded("second", setup, lambda: log.row("measured", 1.0))
+
+    found = part(measure)
+    assert found["state"] == "done"
+    failed, measured = (line["row"] for line in found["lines"])
+    assert failed["ok"] is False
+    assert failed["note"] == "RuntimeError: CUDA error: no execution plan"
+    assert measured["what"] == "measured"
+
+
+def test_a_part_may_take_what_those_before_it_left():
+    now = time.monotonic()
+    chosen = ["card", "toyworld", "width"]
+    rest = gpu.PARTS["toyworld"] + gpu.PARTS["width"]
+    late = gpu.limit_of("card", chosen, now + gpu.PARTS["card"] + rest, 8)
+    assert late == pytest.approx(gpu.PARTS["card"], abs=1)
+    early = gpu.limit_of("toyworld", chosen, now + rest + 15, 8)
+    assert early == pytest.approx(gpu.PARTS["toyworld"] + 15, abs=1)
+    assert gpu.limit_of("width", chosen, now, 16) == 2 * gpu.PARTS["width"]
+
+
 def test_unknown_parts_are_refused_by_name():
     with pytest.raises(SystemExit) as refused:
         gpu.main(["--only", "card,sclae"])
