@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from harness.errors import Problem
-from harness.study_file.limited import UnreadableError, limited_text
+from harness.study_file.limited import MAX_BYTES, UnreadableError, limited_text
 
 MAX_INTEGER = 2**53
 MAX_NODES = 200_000
@@ -92,6 +92,10 @@ def read_text(file: Path, text: str) -> Document:
     """Parse YAML 1.2; mistakes are collected in `problems`, the rest of the data is still there."""
     document = Document(file)
     yaml = YAML(typ="safe", pure=True)
+    if len(text) > MAX_BYTES:
+        said = f"{len(text)} characters; a text of at most {MAX_BYTES} is read"
+        document.problems.append(Problem(said, 1, 1, "", str(file)))
+        return document
     for at, head in enumerate(text.split("\n---", 1)[0].split("\n"), 1):
         if head.startswith("%YAML") and head.split()[1:2] != ["1.2"]:
             said = f"{head[:20]!r}: study files are YAML 1.2, in which 9:1 is no number"

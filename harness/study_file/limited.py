@@ -33,7 +33,7 @@ def limited_text(file: Path, most: int = MAX_BYTES) -> str:
             raise
         raise UnreadableError(f"no file can have this name ({error})") from error
     if len(content) > most:
-        raise UnreadableError(f"longer than {most} bytes, which is the most that is read")
+        raise UnreadableError(f"too long; a file of at most {most} bytes is read")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

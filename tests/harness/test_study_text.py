@@ -163,7 +163,7 @@ def test_the_reader_reads_so_much_and_no_more(tmp_path: Path):
     file = tmp_path / "text"
     file.write_text("ab")
     assert limited_text(file, 2) == "ab"
-    with pytest.raises(UnreadableError, match="longer than 1 byte"):
+    with pytest.raises(UnreadableError, match="at most 1 bytes"):
         limited_text(file, 1)
     with pytest.raises(UnreadableError, match="No such file"):
         limited_text(tmp_path / "gone")
