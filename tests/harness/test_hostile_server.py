@@ -413,3 +413,31 @@ def test_doctor_waits_for_no_trickle(how, server: Hostile, mine: Workspace, monk
     assert found.state == "fail"
     assert any(w in found.found for w in ("did not finish", "larger than", "redirects"))
     assert "hunter2" not in found.found
+
+
+@pytest.mark.parametrize("run_id", ["../../../../studies/planted", "/tmp/planted", ".."])
+def test_a_database_of_somebody_else_is_no_better(
+    run_id: str, mine: Workspace, tmp_path: Path
+) -> None:
+    """Its rows name runs and folders, too."""
+    import sqlite3
+
+    from harness.trackers.mlflow_runs import MlflowStore
+
+    file = tmp_path / "theirs.db"
+    theirs = Workspace(tmp_path / "theirs")
+    theirs.ensure_usable()
+    store = MlflowStore(theirs, f"sqlite:///{file}")
+    store.experiment_name = "again"
+    store.connect()
+    made = store.create(RunWrite(ident="STUDY", name="again"), {"stillhouse.kind": "study"})
+    store.close()
+    with sqlite3.connect(file) as rows:
+        for table in ("runs", "tags"):
+            rows.execute(f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = ?",
+                         (run_id, made.run_id))  # fmt: skip
+    before = around(mine)
+    with pytest.raises(ForeignError, match="refused"):
+        fetch(f"sqlite:///{file}", mine)
+    made_here = [p.name for p in around(mine) - before if p.is_file()]
+    assert made_here in ([], ["mlflow.lock"])

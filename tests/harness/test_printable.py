@@ -222,3 +222,33 @@ def test_a_stream_shows_effects() -> None:
     below = io.StringIO()
     Terminal(below).write("a\x1b[0m\r\nb http://ada:hunter2@h/\n")
     assert below.getvalue() == "a\\u001b[0m\nb http://h/\n"
+
+
+def test_the_live_view_of_a_terminal_obeys_no_trainer(lab: Path, tmp_path: Path) -> None:
+    """A terminal of its own; the trial that fails says its words there."""
+    import pty
+
+    place = str(tmp_path / "w")
+    words = ["run", str(lab), "--inline", "--no-mlflow", "--workspace", place]
+    reader, writer = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", *words],
+        stdin=writer, stdout=writer, stderr=writer, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(writer)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(reader, 2**16)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(reader)
+    assert process.wait() == 1, seen
+    assert b"failed" in seen
+    assert b"\x1b[?25l" in seen, "the view is live: it hides the cursor"
+    assert b"\x1b]0;" not in seen
+    assert b"\x1b[2J" not in seen
+    assert "\u202e".encode() not in seen
