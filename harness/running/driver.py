@@ -81,7 +81,6 @@ class Driver:
     ) -> None:
         self.settings = settings
         self.workspace = workspace
-        self.history = read_history()
         self.tally = Tally()
         self._journal = journal
         self._read_history = read_history
@@ -93,8 +92,8 @@ class Driver:
         self._running: dict[str, _Running] = {}
         self._retried: dict[str, int] = {}
         self._whole_gpu: set[str] = set()
-        self._seen = self._journal_sizes()
-        self._refreshed = False
+        self._seen: dict[str, int] = {}
+        self._read()
         self._full: WorkspaceError | None = None
 
     def run(self, executor: Executor) -> None:
@@ -242,15 +241,9 @@ class Driver:
                 self._tracker.closed(closed, folder)
 
     def _as_it_stands(self, planned: PlannedTrial) -> PlannedTrial:
-        """The trial, as what another driver meanwhile recorded of it leaves it to be done."""
-        if not self._refreshed:
-            return planned
-        settings = self.settings
-        recorded = Recorded(
-            self.history, self.workspace, settings.measures, settings.measurement.at
-        )
-        prints = planned.fingerprints or settings.fingerprints
-        judged = recorded.judge(planned.trial, prints)
+        """The trial, as what another driver recorded of it since the plan leaves it to be done."""
+        prints = planned.fingerprints or self.settings.fingerprints
+        judged = self._recorded.judge(planned.trial, prints)
         # stale: made by other code or data than this run's, which is to run it all the same
         return judged if judged.state in ("reuse", "measure") else planned
 
@@ -277,13 +270,19 @@ class Driver:
         found = self.workspace.journal.glob("*.jsonl")
         return {f.name: f.stat().st_size for f in found if f.name != own}
 
+    def _read(self) -> None:
+        """Read the history; sizes first, so that what is written meanwhile is seen next time."""
+        self._seen = self._journal_sizes()
+        self.history = self._read_history()
+        settings = self.settings
+        self._recorded = Recorded(
+            self.history, self.workspace, settings.measures, settings.measurement.at
+        )
+
     def _refresh(self) -> None:
         """Read the history again if another driver wrote some of it."""
-        sizes = self._journal_sizes()
-        if sizes != self._seen:
-            self._seen = sizes
-            self._refreshed = True
-            self.history = self._read_history()
+        if self._journal_sizes() != self._seen:
+            self._read()
 
     def _let_go(self, running: _Running) -> None:
         """Undo a preparation that never started; an attempt that cannot be closed stays open."""
