@@ -21,6 +21,7 @@ from harness.running import attempts, claims, closing, opening
 from harness.running.claims import Claim
 from harness.running.display import Display
 from harness.running.opening import Settings
+from harness.subjects.settings import CommandSettings
 from harness.trackers.base import Tracker
 from harness.trial import Trial
 from harness.workspace import Workspace
@@ -178,7 +179,7 @@ class Driver:
                 self._tracker.report(job.key, job.attempt, line.report, job.folder, line.at)
         del self._running[job.key]
         if closed.state in OVER:
-            attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})
+            self._thin(job, lines)
         running.claim.release()
         self._tracker.closed(closed, job.folder)
         self.tally.ended[job.key] = ended
@@ -187,6 +188,14 @@ class Driver:
             self._retried[job.key] = self._retried.get(job.key, 0) + 1
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
+
+    def _thin(self, job: Job, lines: list[attempts.Line]) -> None:
+        """Let go of a finished trial's resume points; what a trainer wrote only where told to."""
+        root, spec = self.workspace.trial(job.key), self.settings.subject
+        if not isinstance(spec, CommandSettings):
+            attempts.drop_checkpoints(root, {job.folder: lines})
+        elif spec.keep is not None:
+            attempts.drop_earlier_checkpoints(root, job.folder)
 
     def _after_others(self, job: Job, at: float) -> float:
         """Not before earlier attempts of the trial ended, though a clock was set back."""

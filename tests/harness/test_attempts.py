@@ -190,6 +190,21 @@ def test_checkpoints_go_when_done_and_the_rest_stays(tmp_path: Path):
     assert [a.path for a in kept] == ["p2", "cfolder/inside"]
 
 
+def test_the_newest_checkpoint_stays_where_there_is_no_student(tmp_path: Path):
+    root = tmp_path / "trial"
+    for number in (9, 10):
+        folder = root / "attempts" / f"{number}-a"
+        record(folder, report(number, f"c{number}"), report(number, f"cc{number}"))
+    (folder / "s").mkdir()
+    attempts.drop_checkpoints(root)
+    left = sorted(p.name for p in root.rglob("c*"))
+    assert left == ["cc10"], "of one step the one that was reported last"
+    student = Report(step=10, artifacts=(Artifact(kind="student", path="s"),))
+    attempts.append_report(folder, 1.0, student)
+    attempts.drop_checkpoints(root)
+    assert not list(root.rglob("c*"))
+
+
 def test_rewind_keeps_the_checkpoint_that_is_continued_from(tmp_path: Path):
     """A trainer that says first of all where it continues from must not lose it by that."""
     (tmp_path / "c2").write_text("weights")
