@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,6 @@ from harness.commands.options import AsJsonAtEnd, Mlflow, NoMlflow, StudyWorkspa
 
 if TYPE_CHECKING:
     from harness.run import RunResult
-    from harness.trackers.base import Tracker
-    from harness.workspace import Workspace
 
 
 def command(
@@ -64,15 +61,16 @@ def command(
     from harness.run import run
     from harness.running import summary
     from harness.running.shards import Shard
-    from harness.trackers.address import tracking_uri
+    from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
     began = time.time()
     share = Shard.parse(shard) if shard is not None else None
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
+    tracked = None
     if not (no_mlflow or smoke):
-        tracking_uri(place, mlflow)  # refuses an address that cannot work before anything runs
+        tracked = MlflowPlace(place, mlflow)  # refuses an address that cannot work
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
@@ -82,7 +80,7 @@ def command(
         loaded,
         workspace=place,
         executor="inline" if inline else "ray",
-        tracker=None if no_mlflow or smoke else mlflow_tracker(place, mlflow),
+        tracker=tracked,
         accept_stale=accept_stale,
         rerun_stale=rerun_stale,
         over_budget=over_budget,
@@ -112,17 +110,6 @@ def command(
     if as_json:
         typer.echo(json.dumps(_content(result)))
     raise typer.Exit(result.exit_code)
-
-
-def mlflow_tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
-    """How to make the tracker, once there is something to track."""
-
-    def make() -> Tracker:
-        from harness.trackers.mlflow_runs import MlflowTracker
-
-        return MlflowTracker(workspace, uri)
-
-    return make
 
 
 def _content(result: RunResult) -> dict[str, object]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from harness.running import collector
 from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, is_trial, remember
 from harness.trackers.store import RefusedError, Store
+from harness.trackers.written import WRITTEN
 
 LINGER_SECONDS = 0.5
 """How long news may wait for more news about the same runs."""
@@ -38,6 +39,8 @@ class Background:
         self.pending: dict[str, RunWrite] = {}
         self.experiment_tags: dict[str, str] = {}
         self.experiment_defaults: dict[str, str] = {}
+        self.stamp = ""
+        """Left on the experiment at the end, if everything could be written."""
         self.known: dict[str, Known] | None = None
         self.replays: Iterator[RunWrite] = iter(())
         """What the journal holds and the server may lack; written before anything newer."""
@@ -145,6 +148,9 @@ class Background:
                 collector.settle()
                 self._reached, self._moved_at = True, time.monotonic()
             self._write_all()
+            if self._closing.is_set() and self.stamp and not self.warnings:
+                self.experiment_tags[WRITTEN] = self.stamp
+                self.stamp = ""
             if self.experiment_tags:
                 self.store.experiment(self.experiment_tags, self.experiment_defaults)
                 self.experiment_tags = {}

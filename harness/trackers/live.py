@@ -26,6 +26,7 @@ from harness.trackers.projection import Projection, study_files
 from harness.trackers.rows import ORPHAN, STUDY, TAG, RunWrite
 from harness.trackers.store import Store
 from harness.trackers.views import VIEWS, link, saved_views
+from harness.trackers.written import sync_command
 from harness.workspace import Workspace, project_of
 
 KNOWN_HEADLINES = ["t2i/fid", "t2i/kd", "t2i/clip"]
@@ -64,6 +65,8 @@ class LiveTracker:
         self._history: History | None = None
         self._started = 0.0
         self._closed: dict[str, tuple[Closed, Path]] = {}
+        self._told: set[tuple[str, str]] = set()
+        """Key and nonce of every attempt whose end was passed on."""
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, plan: Plan, history: History) -> None:
@@ -74,6 +77,7 @@ class LiveTracker:
         self._history = history
         self._store.experiment_name = plan.study
         past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
+        self._told.update((p.key, o.nonce) for p in past for o, c in p.attempts if c is not None)
         self._interim = Interim(projection, [closed for closed, _ in self._closed.values()])
         starts = [p.attempts[0][0].at for p in past]
         starts += [record.at for record in history.planned.get(plan.study, ())]
@@ -117,6 +121,7 @@ class LiveTracker:
         projection, interim = self._projection, self._interim
         assert projection is not None, "start() comes first"
         self._closed[record.key] = (record, folder)
+        self._told.add((record.key, record.nonce))
         arms = interim.add(record) if interim else ()
         self._background.put(lambda b: b.add(projection.closed(record, folder), *arms))
 
@@ -149,6 +154,29 @@ class LiveTracker:
 
         self._background.put(action)
 
+    def complete(self, history: History, stamp: str) -> None:
+        """All of the history is told with this, and the stamp is left once it is written.
+
+        Left out while other drivers run the study: what they record, they write themselves.
+        """
+        projection = self._projection
+        assert projection is not None, "start() comes first"
+        if shards.others_live(self._workspace, projection.plan.study):
+            return
+        past = [self._past(t.trial.key, history) for t in projection.plan.trials]
+        late = [
+            self._replay(p, projection)
+            for p in past
+            if p and any(c and (p.key, o.nonce) not in self._told for o, c in p.attempts)
+        ]
+
+        def action(background: Background) -> None:
+            background.look_for(write.ident for write in late)
+            background.add(*late)
+            background.stamp = stamp
+
+        self._background.put(action)
+
     def close(self, timeout: float = 60.0) -> list[str]:
         """Flush and stop; returns warnings: what could not be written, and `sync` as the remedy."""
         projection = self._projection
@@ -169,8 +197,8 @@ class LiveTracker:
         if self._scratch is not None:
             self._scratch.cleanup()
         if warnings and projection is not None:
-            study = projection.plan.study
-            warnings.append(f"The journal has everything: stillhouse sync {study} writes the rest")
+            command = sync_command(self._workspace, projection.plan.study, self._store.uri)
+            warnings.append(f"the journal has everything; the rest is written by: {command}")
         return warnings
 
     def links(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from harness.plan import Cost, Plan, PlannedTrial
 from harness.reproducing.places import history_folders
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
+from harness.trackers.written import stamp
 from harness.trial import Arm
 from harness.workspace import Workspace
 
@@ -65,6 +66,7 @@ def _sync_one(
     if answer is not None:
         page = workspace.study(planned.study) / "report.html"
         tracker.answer(answer, page if page.is_file() else None)
+        tracker.complete(history, stamp(plan, history, page))
     warnings = tracker.close(PATIENCE_SECONDS)
     for view, address in tracker.links().items():
         echo(f"  {view:9} {address}")
