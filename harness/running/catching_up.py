@@ -10,6 +10,7 @@ from harness.journal import History
 from harness.plan import Plan
 from harness.running import shards
 from harness.trackers.guarded import GuardedTracker
+from harness.trackers.names import Remark
 from harness.trackers.written import AwayError, MlflowPlace, shown, stamp
 from harness.workspace import Workspace
 
@@ -72,4 +73,4 @@ def _write(
         tell.start(plan, history)
         tell.answer(answer(plan, study, history), page)
         tell.complete(history, wanted)
-        return tell.close(PATIENCE_SECONDS)
+        return [text for text in tell.close(PATIENCE_SECONDS) if not isinstance(text, Remark)]

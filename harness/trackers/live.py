@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from harness.running import claims, shards
 from harness.subjects import load
 from harness.trackers.background import Background
 from harness.trackers.interim import Interim
+from harness.trackers.names import MOST_NAMES, Remark, for_mlflow, renamed
 from harness.trackers.notes import note
 from harness.trackers.pictures import TABLE_TAG, items_table
 from harness.trackers.projection import Projection, study_files
@@ -65,6 +66,8 @@ class LiveTracker:
         self._history: History | None = None
         self._started = 0.0
         self._closed: dict[str, tuple[Closed, Path]] = {}
+        self._names: set[str] = set()
+        self._renamed: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
         """Key and nonce of every attempt whose end was passed on."""
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -72,8 +75,8 @@ class LiveTracker:
     def start(self, plan: Plan, history: History) -> None:
         """A run of the study begins (or `sync`): make sure everything recorded is there."""
         project = _project(self._workspace, plan)
-        headline = _headline(plan, project)
-        projection = self._projection = Projection(plan, headline, project)
+        headline, declared = _metrics(plan, project)
+        projection = self._projection = Projection(plan, headline, project, declared)
         self._history = history
         self._store.experiment_name = plan.study
         past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
@@ -86,7 +89,7 @@ class LiveTracker:
             TAG + "study": plan.study,
             TAG + "question": plan.question[:5000],
             "mlflow.experimentKind": "custom_model_development",
-            **saved_views(plan, headline),
+            **saved_views(plan, [projection.metric(name) for name in headline]),
         }
         first_note = note(plan, None, self._links_hint())
         racing = shards.others_live(self._workspace, plan.study)
@@ -113,6 +116,7 @@ class LiveTracker:
         """A report arrived from the attempt in `folder` at Unix time `at`."""
         projection = self._projection
         assert projection is not None, "start() comes first"
+        self._note_names(report.metrics)
         write = projection.report(key, report, folder, at)  # smaller than the report, if it waits
         self._background.put(lambda b: b.add(write))
 
@@ -122,6 +126,8 @@ class LiveTracker:
         assert projection is not None, "start() comes first"
         self._closed[record.key] = (record, folder)
         self._told.add((record.key, record.nonce))
+        for measured in record.measurements:
+            self._note_names(measured.metrics)
         arms = interim.add(record) if interim else ()
         self._background.put(lambda b: b.add(projection.closed(record, folder), *arms))
 
@@ -199,13 +205,22 @@ class LiveTracker:
         if warnings and projection is not None:
             command = sync_command(self._workspace, projection.plan.study, self._store.uri)
             warnings.append(f"the journal has everything; the rest is written by: {command}")
-        return warnings
+        remarks = [*self._background.remarks, renamed(self._renamed)]
+        return [*warnings, *(Remark(text) for text in remarks if text)]
 
     def links(self) -> dict[str, str]:
         """Name of each saved view to its address; empty where no server is running (see `ui`)."""
         if not self._store.uri.startswith("http") or not self._store.experiment_id:
             return {}
         return {v.name: link(self._store.uri, self._store.experiment_id, v) for v in VIEWS}
+
+    def _note_names(self, names: Iterable[str]) -> None:
+        """Remember those that MLflow shows differently; new ones only, for speed."""
+        for name in names if len(self._names) < MOST_NAMES else ():
+            if name not in self._names:
+                self._names.add(name)
+                if (there := for_mlflow(name)) != name:
+                    self._renamed[name] = there
 
     def _links_hint(self) -> str:
         return "" if self._store.uri.startswith("http") else "stillhouse ui"
@@ -312,13 +327,14 @@ def _panels(
     return []
 
 
-def _headline(plan: Plan, project: Path) -> list[str]:
+def _metrics(plan: Plan, project: Path) -> tuple[list[str], list[str] | None]:
+    """Metrics of the first table and all declared ones; None where the subject is not at hand."""
     try:
         specs = load(plan.subject, project=project).metrics
-        return [name for name, spec in specs.items() if spec.headline]
+        return [name for name, spec in specs.items() if spec.headline], list(specs)
     except HarnessError:
         named = [plan.primary, *(c.metric for c in plan.contrasts)]
-        return list(dict.fromkeys([n for n in named if n] + KNOWN_HEADLINES))
+        return list(dict.fromkeys([n for n in named if n] + KNOWN_HEADLINES)), None
 
 
 def _project(workspace: Workspace, plan: Plan) -> Path:
