@@ -15,7 +15,10 @@ def program() -> str:
     started = Path(sys.argv[0])
     if shutil.which(NAME) or started.name != NAME:
         return NAME
-    return min(os.path.relpath(started), str(started.absolute()), key=len)
+    try:
+        return min(os.path.relpath(started), str(started.absolute()), key=len)
+    except FileNotFoundError:  # the current folder was deleted
+        return str(executable()) if started.name == NAME else NAME
 
 
 def executable() -> Path:

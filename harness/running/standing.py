@@ -91,7 +91,10 @@ def _file_of(planned: Planned, workspace: Workspace) -> str:
     file = workspace.root.parent / planned.study_file
     if not planned.study_file or not file.is_file():
         return ""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        return str(file)
     return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 

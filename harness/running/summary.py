@@ -19,8 +19,7 @@ def lines(result: RunResult, *, tracked: bool, workspace: Workspace) -> list[str
         tracked: whether MLflow was filled.
         workspace: named in the commands printed where they would not find it by themselves.
     """
-    elsewhere = Workspace.find().root != workspace.root
-    place = f" --workspace {workspace.root}" if elsewhere else ""
+    place = "" if workspace.is_found_here() else f" --workspace {workspace.root}"
     found: list[str] = []
     if result.answer is not None:
         found += ["", *table(result.answer, result.headline), ""]
