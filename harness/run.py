@@ -21,7 +21,7 @@ from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
-from harness.running import announcing, catching_up, collector, display, refusals, shards
+from harness.running import announcing, catching_up, collector, display, leftovers, refusals, shards
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
@@ -144,6 +144,7 @@ def run(
         Interrupts(ends.give_notice) as stop,
         calm,
     ):
+        leftovers.sweep(workspace)
         journal = Journal(workspace.journal)
         history, plan = planned()  # nobody else changes it any more
         if rerun_stale and announcing.supersede(mine(plan), journal, history):

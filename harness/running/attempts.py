@@ -20,6 +20,8 @@ from harness.workspace import Workspace
 
 REPORTS = "reports.jsonl"
 LOG = "log.txt"
+PREPARED = ".prepared"
+"""In an attempt's folder until its worker begins: all that is in it are copies."""
 SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError", "TimeoutError")
 """Errors of the machine rather than of the trial, as they open a failure's reason."""
 
@@ -67,11 +69,31 @@ def write_trial_json(file: Path, trial: Trial) -> None:
 
 
 def next_number(workspace: Workspace, history: TrialHistory | None, key: str) -> int:
-    """One above every attempt recorded or found on disk."""
-    numbers = [a.opened.attempt for a in history.ordered] if history else []
+    """One above every attempt recorded or found on disk; under the trial's claim.
+
+    Folders that a driver made and did not live to use count as little as they hold: they go.
+    """
+    known = history.ordered if history else []
+    numbers, recorded = [a.opened.attempt for a in known], {a.folder_name for a in known}
     for folder in (workspace.trial(key) / "attempts").glob("*-*"):
-        numbers.append(_number_of(folder))
+        if folder.name in recorded or not _never_begun(folder):
+            numbers.append(_number_of(folder))
+        else:
+            remove(folder)
     return max(numbers, default=0) + 1
+
+
+def _never_begun(folder: Path) -> bool:
+    try:
+        return (folder / PREPARED).exists() or not any(folder.iterdir())
+    except OSError:
+        return False
+
+
+def begin(folder: Path) -> None:
+    """The worker begins: from now on the folder holds what it writes."""
+    with contextlib.suppress(OSError):
+        (folder / PREPARED).unlink(missing_ok=True)
 
 
 def append_report(folder: Path, at: float, report: Report) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 import psutil
 
 from harness.errors import HarnessError
+from harness.running import leftovers
 from harness.workspace import Workspace
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -54,7 +55,7 @@ def folder_for(artifact_uri: str) -> Iterator[tuple[Path, bool]]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder, False
         return
-    with tempfile.TemporaryDirectory(prefix="stillhouse-") as temporary:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix("upload")) as temporary:
         yield Path(temporary), True
 
 

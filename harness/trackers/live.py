@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
 from harness.records import OVER
-from harness.running import claims, shards
+from harness.running import claims, leftovers, shards
 from harness.subjects import load
 from harness.trackers.background import Background
 from harness.trackers.interim import Interim
@@ -139,7 +139,7 @@ class LiveTracker:
         elsewhere = [self._replay(p, projection) for p in self._finished_elsewhere(projection.plan)]
         closed = dict(self._closed)
         at = max((c.at for c, _ in closed.values()), default=self._started)
-        self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-tables-")
+        self._scratch = tempfile.TemporaryDirectory(prefix=leftovers.prefix("tables"))
         scratch = Path(self._scratch.name)
         files = study_files(report_html)
         text = note(projection.plan, answer, self._links_hint())
