@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -23,7 +22,10 @@ def program() -> str:
     started = Path(sys.argv[0])
     if shutil.which(NAME) or started.name != NAME:
         return NAME
-    return min(os.path.relpath(started), str(started.absolute()), key=len)
+    try:
+        return min(os.path.relpath(started), str(started.absolute()), key=len)
+    except FileNotFoundError:  # the current folder was deleted
+        return str(executable()) if started.name == NAME else NAME
 
 
 def executable() -> Path:
@@ -61,11 +63,6 @@ def path_word(path: Path | str) -> str:
     """A path that no command takes for an option."""
     text = str(path)
     return f"./{text}" if text.startswith("-") else text
-
-
-def without_password(address: str) -> str:
-    """An address as it may be shown; user and password come from the environment instead."""
-    return re.sub(r"(?<=://)[^/?#\s]*@", "", address)
 
 
 def typed_reproduce(key: str, workspace: Workspace, study: Path) -> str:

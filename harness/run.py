@@ -23,7 +23,7 @@ from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
 from harness.program import typed
-from harness.running import announcing, collector, display, refusals, shards
+from harness.running import announcing, catching_up, collector, display, leftovers, refusals, shards
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
@@ -31,6 +31,7 @@ from harness.running.shards import Shard
 from harness.running.standing import left_by_others
 from harness.trackers.base import Tracker
 from harness.trackers.guarded import GuardedTracker
+from harness.trackers.written import MlflowPlace, stamp
 from harness.workspace import Workspace, project_of
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def run(
     refusals.refuse_over_budget(
         study, subject, plan, mine(plan), history, at_once, rerun_stale, over_budget
     )
-    idle = None if rerun_stale else _nothing_to_run(plan, mine(plan), history, workspace, echo)
+    idle = None
+    if not rerun_stale:
+        idle = _nothing_to_run(study, plan, mine(plan), history, workspace, tracker, echo)
     if idle is not None:
         return replace(idle, headline=headline)
 
@@ -143,6 +146,7 @@ def run(
         Interrupts(ends.give_notice) as stop,
         calm,
     ):
+        leftovers.sweep(workspace)
         journal = Journal(workspace.journal)
         history, plan = planned()  # nobody else changes it any more
         if rerun_stale and announcing.supersede(mine(plan), journal, history):
@@ -152,7 +156,7 @@ def run(
         if announcing.announce_new(study, plan, journal, history, again=bool(todo)):
             plan = as_recorded(plan, study, history)
         made = make()
-        tell = GuardedTracker(tracker, workspace)
+        tell = GuardedTracker(tracker, _remedy(tracker, study.name, workspace))
         tell.start(plan, history)
         result, answered = RunResult(0, plan, headline=headline), False
         try:
@@ -205,9 +209,18 @@ def _warn(study: Study, plan: Plan, shard: Shard | None, echo: Echo) -> None:
 
 
 def _nothing_to_run(
-    plan: Plan, mine: list[PlannedTrial], history: History, workspace: Workspace, echo: Echo
+    study: Study,
+    plan: Plan,
+    mine: list[PlannedTrial],
+    history: History,
+    workspace: Workspace,
+    tracker: Tracker | Callable[[], Tracker] | None,
+    echo: Echo,
 ) -> RunResult | None:
-    """The result where neither a trial nor the report is missing; None where something is."""
+    """The result where neither a trial nor the report is missing; None where something is.
+
+    What MLflow lacks is written, if it can be, before it is said that all is there.
+    """
     page = workspace.study(plan.study) / "report.html"
     if _to_run(mine):
         return None
@@ -216,8 +229,19 @@ def _nothing_to_run(
         return RunResult(0, plan)
     if not announcing.is_current(page, plan, history):
         return None
-    echo(f"nothing to run: all {len(plan.trials)} trials are there")
-    return RunResult(0, plan, report=page)
+    lacking = ""
+    if isinstance(tracker, MlflowPlace) and not shards.others_live(workspace, plan.study):
+        lacking = catching_up.catch_up(study, plan, history, workspace, page, tracker, echo)
+    echo(f"nothing to run: all {len(plan.trials)} trials {'ended' if lacking else 'are there'}")
+    return RunResult(0, plan, report=page, warnings=[lacking] if lacking else [])
+
+
+def _remedy(tracker: object, study: str, workspace: Workspace) -> str:
+    if isinstance(tracker, MlflowPlace):
+        command = tracker.sync(study)
+    else:
+        command = typed("sync", study, workspace=workspace)
+    return f"nothing is lost: `{command}` replays the journal"
 
 
 def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
@@ -274,6 +298,7 @@ def _counted(plan: Plan, shard: Shard | None, todo: list[PlannedTrial]) -> str:
 
 def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tracker) -> None:
     """Answer and report. A failure here never loses the run: it becomes a warning."""
+    wanted: tuple[History, str] | None = None
     try:
         from harness.analyse.answers import answer
         from harness.report.page import write_report
@@ -281,6 +306,7 @@ def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tr
         history = history_of(study, workspace)
         result.answer = answer(result.plan, study, history)
         result.report = write_report(result.answer, result.plan, study, history, workspace)
+        wanted = history, stamp(result.plan, history, result.report)
     except Exception as error:  # analysis of odd results may fail in any way
         result.warnings.append(
             f"the report could not be made ({type(error).__name__}: {error}); "
@@ -288,3 +314,5 @@ def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tr
         )
     if result.answer is not None:
         tracker.answer(result.answer, result.report)
+        if wanted is not None:
+            tracker.complete(*wanted)

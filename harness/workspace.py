@@ -14,6 +14,21 @@ MARKERS = ("pyproject.toml", ".git")
 MIN_FREE_BYTES = 64 * 2**20
 
 
+def here() -> Path:
+    """The current folder.
+
+    Raises:
+        WorkspaceError: if it was deleted meanwhile.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise WorkspaceError(
+            "the current folder does not exist any more: change to one that does, and name the "
+            "study by its path or the workspace with --workspace"
+        ) from error
+
+
 def project_of(study_file: Path) -> Path:
     """Nearest folder above the study file with a project marker; else the file's own folder."""
     start = study_file.resolve().parent
@@ -41,8 +56,15 @@ class Workspace:
             return cls(Path(given))
         if os.environ.get(VARIABLE):
             return cls(Path(os.environ[VARIABLE]))
-        anchor = study_file if study_file is not None else Path.cwd() / "x"
+        anchor = study_file if study_file is not None else here() / "x"
         return cls(project_of(anchor) / FOLDER)
+
+    def is_found_here(self) -> bool:
+        """True if commands typed in the current folder find it without being told."""
+        try:
+            return Workspace.find().root == self.root
+        except WorkspaceError:
+            return False
 
     @property
     def journal(self) -> Path:

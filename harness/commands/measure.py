@@ -60,13 +60,13 @@ def command(
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
     from harness import study as studies
-    from harness.commands.run import mlflow_tracker
     from harness.errors import HarnessError
     from harness.run import run
     from harness.running import summary
     from harness.running.outdated import outdated
     from harness.subjects.stranger_study import labels_of, strangers_of
     from harness.trackers.address import tracking_uri
+    from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
     place = Workspace.find(study, workspace)
@@ -89,7 +89,7 @@ def command(
         loaded,
         workspace=place,
         executor="inline",
-        tracker=None if no_mlflow else mlflow_tracker(place, mlflow),
+        tracker=None if no_mlflow else MlflowPlace(place, mlflow),
         echo=echo,
         accept_stale=True,  # what is left of them cannot be measured again
     )

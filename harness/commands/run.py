@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,6 @@ from harness.commands.options import AsJsonAtEnd, Mlflow, NoMlflow, StudyWorkspa
 
 if TYPE_CHECKING:
     from harness.run import RunResult
-    from harness.trackers.base import Tracker
-    from harness.workspace import Workspace
 
 
 def command(
@@ -60,19 +57,21 @@ def command(
     Example: stillhouse run studies/quickstart/study.yaml
     """
     from harness import study as studies
-    from harness.program import typed, without_password
+    from harness.confidential import without_credentials
+    from harness.program import typed
     from harness.run import run
     from harness.running import summary
     from harness.running.shards import Shard
-    from harness.trackers.address import tracking_uri
+    from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
     began = time.time()
     share = Shard.parse(shard) if shard is not None else None
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
+    tracked = None
     if not (no_mlflow or smoke):
-        tracking_uri(place, mlflow)  # refuses an address that cannot work before anything runs
+        tracked = MlflowPlace(place, mlflow)  # refuses an address that cannot work
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
@@ -82,7 +81,7 @@ def command(
         loaded,
         workspace=place,
         executor="inline" if inline else "ray",
-        tracker=None if no_mlflow or smoke else mlflow_tracker(place, mlflow),
+        tracker=tracked,
         accept_stale=accept_stale,
         rerun_stale=rerun_stale,
         over_budget=over_budget,
@@ -104,7 +103,7 @@ def command(
         words += ["--ray-address", ray_address] if ray_address else []
         words += ["--shard", str(share)] if share else []
         words += ["--hours", f"{hours:g}"] if hours is not None else []
-        words += ["--mlflow", without_password(mlflow)] if mlflow else []
+        words += ["--mlflow", without_credentials(mlflow)] if mlflow else []
         words += ["--no-mlflow"] if no_mlflow else []
         words += ["--accept-stale"] if accept_stale else []
         # a shard has superseded its own stale trials only; other shards may not have begun
@@ -115,17 +114,6 @@ def command(
     if as_json:
         typer.echo(json.dumps(_content(result)))
     raise typer.Exit(result.exit_code)
-
-
-def mlflow_tracker(workspace: Workspace, uri: str | None) -> Callable[[], Tracker]:
-    """How to make the tracker, once there is something to track."""
-
-    def make() -> Tracker:
-        from harness.trackers.mlflow_runs import MlflowTracker
-
-        return MlflowTracker(workspace, uri)
-
-    return make
 
 
 def _content(result: RunResult) -> dict[str, object]:

@@ -6,6 +6,7 @@ import secrets
 from typing import Literal
 
 from harness.executors.base import Executor
+from harness.running import leftovers
 from harness.study import Resources
 from harness.workspace import Workspace
 
@@ -35,7 +36,7 @@ def chosen(
     if wanted == "ray":
         from harness.executors.ray_tune import RayExecutor
 
-        scratch = workspace.cache / "ray" / secrets.token_hex(4)
+        scratch = workspace.cache / "ray" / (leftovers.prefix() + secrets.token_hex(4))
         return RayExecutor(scratch, parallel=parallel, address=address)
     return wanted
 

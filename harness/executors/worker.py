@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
+from harness.errors import SubjectError
 from harness.executors.base import DEADLINE, Ended, Job
 from harness.executors.deadline import Deadline, watch
 from harness.executors.handed_over import taken
@@ -24,6 +27,7 @@ from harness.running import attempts, environment
 from harness.seeds import stream_for
 from harness.words import keeping_end
 
+_OVER = object()
 NO_OUTCOME = "ended without an outcome"
 SMOKE_OVER = "smoke"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -47,6 +51,7 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     began = time.monotonic()  # a clock may be set back meanwhile
     device = environment.device_model(job.gpus > 0)
     deadline = Deadline(job.notice, job.deadline)
+    attempts.begin(job.folder)
     with LogStream(job.log) as log:
         told = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)
@@ -91,11 +96,65 @@ def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
 
 
 def _failure(error: BaseException) -> Ended:
-    text = str(error).strip() or "no message"
-    reason = keeping_end(f"{type(error).__name__}: {text}", 500)
-    return Ended(
-        state="failed", reason=reason, traceback="".join(traceback.format_exception(error))
-    )
+    reason = keeping_end(f"{type(error).__name__}: {_said_by(error)}", 500)
+    try:
+        told = "".join(traceback.format_exception(error))
+    except Exception as unprintable:  # of its cause, its notes, its source
+        told = f"{reason}\n(its traceback cannot be printed: {type(unprintable).__name__})\n"
+    return Ended(state="failed", reason=_clean(reason), traceback=_clean(told))
+
+
+def _said_by(error: BaseException) -> str:
+    """An exception's own words; whatever its `__str__` does, there are some."""
+    try:
+        return str(error).strip() or "no message"
+    except Exception as unprintable:
+        return f"its message cannot be printed ({type(unprintable).__name__})"
+
+
+def _clean(text: str) -> str:
+    """Text that a journal takes: half a surrogate pair is none."""
+    return str(text).encode(errors="backslashreplace").decode()
+
+
+def _next(running: Iterator[object]) -> object:
+    """What a subject yields next; `_OVER` at its end.
+
+    Raises:
+        SubjectError: for what no `except Exception` would stop, as GeneratorExit: told like others.
+    """
+    try:
+        return next(running, _OVER)
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise SubjectError(
+            f"the subject raised {type(error).__name__}: {_said_by(error)}"
+        ) from error
+
+
+def _checked(found: object) -> Report:
+    """A report that keeps the contract, also where it was made past its own checks.
+
+    Raises:
+        SubjectError: says what was yielded instead, or what is wrong with it.
+    """
+    if not isinstance(found, Report):
+        raise SubjectError(
+            f"the subject yielded {_kind(found)}; `run`, `measure` and `reference` yield "
+            "harness.contract.Report(step=..., metrics={...}), nothing else"
+        )
+    try:
+        return Report.model_validate(dict(found.__dict__))
+    except ValidationError as error:
+        places = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3]
+        )
+        raise SubjectError(f"the subject yielded a Report that is none: {places}") from error
+
+
+def _kind(found: object) -> str:
+    return "None" if found is None else f"a {type(found).__name__}"
 
 
 def _reports(
@@ -115,9 +174,10 @@ def _reports(
         try:
             while True:
                 with redirect_stdout(log), redirect_stderr(log):
-                    report = next(running, None)
-                if report is None:
+                    found = _next(running)
+                if found is _OVER:
                     return
+                report = _checked(found)
                 at = time.time()
                 if first:
                     report = _first(job, candidate, index, report)
@@ -136,7 +196,15 @@ def _reports(
             close = getattr(running, "close", None)
             if close is not None:
                 with redirect_stdout(log), redirect_stderr(log):
-                    close()
+                    _closed(close)
+
+
+def _closed(close: Callable[[], None]) -> None:
+    """Close a subject's generator; what it raises then is told in its log and changes nothing."""
+    try:
+        close()
+    except Exception as error:
+        print(f"closing the subject raised {type(error).__name__}: {_said_by(error)}")
 
 
 def _first(job: Job, candidate: Path | None, index: int, report: Report) -> Report:
@@ -179,7 +247,14 @@ def _start(
     )
     context = watch(context, deadline)
     if job.mode == "measure":
-        return iter(subject.measure(job.student, job.measurement.protocol, context))
-    if job.mode == "reference":
-        return iter(subject.reference(job.recipe, context))
-    return iter(subject.run(job.recipe, context))
+        given = subject.measure(job.student, job.measurement.protocol, context)
+    elif job.mode == "reference":
+        given = subject.reference(job.recipe, context)
+    else:
+        given = subject.run(job.recipe, context)
+    if not isinstance(given, Iterable):
+        name = "run" if job.mode == "train" else job.mode
+        raise SubjectError(
+            f"the subject's `{name}` gave {_kind(given)}, not an iterator of Reports"
+        )
+    return iter(given)

@@ -13,7 +13,7 @@ from harness.journal import History, Planned
 from harness.reproducing import trust
 from harness.running.standing import only_key
 from harness.study_file.name import STUDY_FILE, name_in
-from harness.workspace import FOLDER, Workspace, project_of
+from harness.workspace import FOLDER, Workspace, here, project_of
 
 RESULTS = "results"
 JOURNALS = "*.jsonl"
@@ -114,7 +114,7 @@ def around(workspace: Workspace, study: Path | None = None) -> Places:
 def _projects(workspace: Workspace, study: Path | None) -> list[Path]:
     """The study's project, and that of the workspace, or the one that one is in."""
     own = workspace.root.name == FOLDER
-    found = [workspace.root.parent if own else project_of(Path.cwd() / "x")]
+    found = [workspace.root.parent if own else project_of(here() / "x")]
     if study is not None:
         folder = study if study.is_dir() else study.parent
         found.insert(0, project_of(folder.resolve() / "x"))

@@ -22,12 +22,20 @@ def is_announced(plan: Plan, history: History) -> bool:
 
 
 def is_current(page: Path, plan: Plan, history: History) -> bool:
-    """True if the report is of this study and was written after the last attempt ended."""
-    if not page.is_file() or not is_announced(plan, history):
+    """True if the report is of this study and was written after the last attempt ended.
+
+    With what lies beside it: the same report as text, and the records from which others reproduce.
+    """
+    beside = (page.with_suffix(".md"), page.parent / "results")
+    if not page.is_file() or not is_announced(plan, history) or not all(map(_is_there, beside)):
         return False
     known = (history.trials.get(t.trial.key) for t in plan.trials)
     ends = [a.closed.at for h in known if h for a in h.ordered if a.closed]
     return page.stat().st_mtime >= max(ends, default=0.0)
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def announce_new(

@@ -20,6 +20,8 @@ from harness.workspace import Workspace
 
 REPORTS = "reports.jsonl"
 LOG = "log.txt"
+PREPARED = ".prepared"
+"""In an attempt's folder until its worker begins: all that is in it are copies."""
 SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError", "TimeoutError")
 """Errors of the machine rather than of the trial, as they open a failure's reason."""
 
@@ -67,12 +69,31 @@ def write_trial_json(file: Path, trial: Trial) -> None:
 
 
 def next_number(workspace: Workspace, history: TrialHistory | None, key: str) -> int:
-    """One above every attempt recorded or found on disk."""
-    numbers = [a.opened.attempt for a in history.ordered] if history else []
+    """One above every attempt recorded or found on disk; under the trial's claim.
+
+    Folders that a driver made and did not live to use count as little as they hold: they go.
+    """
+    known = history.ordered if history else []
+    numbers, recorded = [a.opened.attempt for a in known], {a.folder_name for a in known}
     for folder in (workspace.trial(key) / "attempts").glob("*-*"):
-        head = folder.name.partition("-")[0]
-        numbers.append(int(head) if head.isdigit() else 0)
+        if folder.name in recorded or not _never_begun(folder):
+            numbers.append(_number_of(folder))
+        else:
+            remove(folder)
     return max(numbers, default=0) + 1
+
+
+def _never_begun(folder: Path) -> bool:
+    try:
+        return (folder / PREPARED).exists() or not any(folder.iterdir())
+    except OSError:
+        return False
+
+
+def begin(folder: Path) -> None:
+    """The worker begins: from now on the folder holds what it writes."""
+    with contextlib.suppress(OSError):
+        (folder / PREPARED).unlink(missing_ok=True)
 
 
 def append_report(folder: Path, at: float, report: Report) -> None:
@@ -149,7 +170,8 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
             path = folder / artifact.path
             if artifact.kind == "checkpoint" and path.exists():
                 found[artifact.path] = Checkpoint(path, line.report.step)
-    return sorted(found.values(), key=lambda c: c.step, reverse=True)
+    latest_first = reversed(found.values())  # two may be of one step
+    return sorted(latest_first, key=lambda c: c.step, reverse=True)
 
 
 def resumable(history: TrialHistory | None, code: str, protocol: str) -> Attempt | None:
@@ -213,7 +235,7 @@ def _copied(source: Path, target: Path) -> bool:
             raise  # the disk's fault
         same = False
     if not same:
-        _remove(target)
+        remove(target)
     return same
 
 
@@ -227,7 +249,8 @@ def _parts(path: Path) -> dict[Path, tuple[int, int]]:
     return found
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file or a folder; harmless where it is gone."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -245,18 +268,45 @@ def _copy(source: Path, target: Path) -> None:
 def drop_checkpoints(root: Path, read: Mapping[Path, list[Line]] | None = None) -> None:
     """Delete the checkpoints of a finished trial: needed until it is done, and large.
 
+    Where no student was left, the newest one stays: it is all there is of what was trained.
+
     Args:
         root: folder of the trial.
         read: reports that were read already, by attempt folder; long ones take a while.
     """
-    for folder in sorted((root / "attempts").glob("*-*")):
-        lines = (read or {}).get(folder) or read_reports(folder)
-        artifacts = [a for line in lines for a in line.report.artifacts]
+    folders = sorted((root / "attempts").glob("*-*"), key=_number_of)
+    told = {f: (read or {}).get(f) or read_reports(f) for f in folders}
+    listed = {f: [a for line in told[f] for a in line.report.artifacts] for f in folders}
+    kept = _newest(folders) if not any(_has_student(f, listed[f]) for f in folders) else None
+    for folder, artifacts in listed.items():
         others = [folder / a.path for a in artifacts if a.kind != "checkpoint"]
-        for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"}:
+        for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"} - {kept}:
             if any(path == other or path in other.parents for other in others):
                 continue  # the same folder holds something to keep
-            _remove(path)
+            remove(path)
+
+
+def drop_earlier_checkpoints(root: Path, last: Path) -> None:
+    """Delete those of a finished trial's attempts before the last, if that has one itself."""
+    if checkpoints(last):
+        for folder in (root / "attempts").glob("*-*"):
+            for checkpoint in checkpoints(folder) if folder != last else ():
+                remove(checkpoint.path)
+
+
+def _has_student(folder: Path, artifacts: Iterable[Artifact]) -> bool:
+    return any(a.kind == "student" and (folder / a.path).exists() for a in artifacts)
+
+
+def _newest(folders: Iterable[Path]) -> Path | None:
+    """The newest checkpoint of the last attempt that has any."""
+    found = [points[0].path for f in folders if (points := checkpoints(f))]
+    return found[-1] if found else None
+
+
+def _number_of(folder: Path) -> int:
+    head = folder.name.partition("-")[0]
+    return int(head) if head.isdigit() else 0
 
 
 def measurements(lines: Iterable[Line]) -> list[MeasuredAt]:

@@ -21,6 +21,7 @@ from harness.running import attempts, claims, closing, opening
 from harness.running.claims import Claim
 from harness.running.display import Display
 from harness.running.opening import Settings
+from harness.subjects.settings import CommandSettings
 from harness.trackers.base import Tracker
 from harness.trial import Trial
 from harness.workspace import Workspace
@@ -81,7 +82,6 @@ class Driver:
     ) -> None:
         self.settings = settings
         self.workspace = workspace
-        self.history = read_history()
         self.tally = Tally()
         self._journal = journal
         self._read_history = read_history
@@ -93,8 +93,8 @@ class Driver:
         self._running: dict[str, _Running] = {}
         self._retried: dict[str, int] = {}
         self._whole_gpu: set[str] = set()
-        self._seen = self._journal_sizes()
-        self._refreshed = False
+        self._seen: dict[str, int] = {}
+        self._read()
         self._full: WorkspaceError | None = None
 
     def run(self, executor: Executor) -> None:
@@ -179,7 +179,7 @@ class Driver:
                 self._tracker.report(job.key, job.attempt, line.report, job.folder, line.at)
         del self._running[job.key]
         if closed.state in OVER:
-            attempts.drop_checkpoints(self.workspace.trial(job.key), {job.folder: lines})
+            self._thin(job, lines)
         running.claim.release()
         self._tracker.closed(closed, job.folder)
         self.tally.ended[job.key] = ended
@@ -188,6 +188,14 @@ class Driver:
             self._retried[job.key] = self._retried.get(job.key, 0) + 1
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
+
+    def _thin(self, job: Job, lines: list[attempts.Line]) -> None:
+        """Let go of a finished trial's resume points; what a trainer wrote only where told to."""
+        root, spec = self.workspace.trial(job.key), self.settings.subject
+        if not isinstance(spec, CommandSettings):
+            attempts.drop_checkpoints(root, {job.folder: lines})
+        elif spec.keep is not None:
+            attempts.drop_earlier_checkpoints(root, job.folder)
 
     def _after_others(self, job: Job, at: float) -> float:
         """Not before earlier attempts of the trial ended, though a clock was set back."""
@@ -242,15 +250,9 @@ class Driver:
                 self._tracker.closed(closed, folder)
 
     def _as_it_stands(self, planned: PlannedTrial) -> PlannedTrial:
-        """The trial, as what another driver meanwhile recorded of it leaves it to be done."""
-        if not self._refreshed:
-            return planned
-        settings = self.settings
-        recorded = Recorded(
-            self.history, self.workspace, settings.measures, settings.measurement.at
-        )
-        prints = planned.fingerprints or settings.fingerprints
-        judged = recorded.judge(planned.trial, prints)
+        """The trial, as what another driver recorded of it since the plan leaves it to be done."""
+        prints = planned.fingerprints or self.settings.fingerprints
+        judged = self._recorded.judge(planned.trial, prints)
         # stale: made by other code or data than this run's, which is to run it all the same
         return judged if judged.state in ("reuse", "measure") else planned
 
@@ -277,13 +279,19 @@ class Driver:
         found = self.workspace.journal.glob("*.jsonl")
         return {f.name: f.stat().st_size for f in found if f.name != own}
 
+    def _read(self) -> None:
+        """Read the history; sizes first, so that what is written meanwhile is seen next time."""
+        self._seen = self._journal_sizes()
+        self.history = self._read_history()
+        settings = self.settings
+        self._recorded = Recorded(
+            self.history, self.workspace, settings.measures, settings.measurement.at
+        )
+
     def _refresh(self) -> None:
         """Read the history again if another driver wrote some of it."""
-        sizes = self._journal_sizes()
-        if sizes != self._seen:
-            self._seen = sizes
-            self._refreshed = True
-            self.history = self._read_history()
+        if self._journal_sizes() != self._seen:
+            self._read()
 
     def _let_go(self, running: _Running) -> None:
         """Undo a preparation that never started; an attempt that cannot be closed stays open."""

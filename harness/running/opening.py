@@ -70,6 +70,7 @@ def prepare(
         previous = attempts.resumable(past, fingerprints.code, fingerprints.protocol)
     if previous is not None:
         try:
+            (folder / attempts.PREPARED).touch()
             copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
         except OSError:  # half a copy only takes space
             attempts.remove_unstarted(folder)

@@ -92,11 +92,17 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
 
 def _file_of(planned: Planned, workspace: Workspace) -> str:
     """The study's file as one would type it, where it is in the project at hand."""
-    here = Path.cwd()
-    for project in (workspace.root.parent, project_of(here / "x")):
+    try:
+        here: Path | None = Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        here = None
+    projects = (workspace.root.parent, *([] if here is None else [project_of(here / "x")]))
+    for project in projects:
         file = project / planned.study_file
         if planned.study_file and file.is_file() and name_in(file) == planned.study:
-            return str(file.relative_to(here) if file.is_relative_to(here) else file)
+            if here is not None and file.is_relative_to(here):
+                file = file.relative_to(here)
+            return str(file)
     return ""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.analyse.answer import Answer, ArmRow, Cell
-from harness.program import typed, typed_reproduce, without_password
+from harness.confidential import without_credentials
+from harness.program import typed, typed_reproduce
 from harness.run import RunResult
 from harness.trackers.address import sqlite_uri, tracking_uri
 from harness.workspace import Workspace
@@ -61,7 +62,7 @@ def lines(
     if tracked and result.report is not None:
         uri = tracking_uri(workspace, mlflow)
         own = uri == sqlite_uri(workspace.database)  # `ui` shows no other
-        shown = typed("ui", workspace=workspace) if own else without_password(uri)
+        shown = typed("ui", workspace=workspace) if own else without_credentials(uri)
         found.append(f"mlflow     {shown}")
     found += [f"warning    {text}" for text in result.warnings]
     return found

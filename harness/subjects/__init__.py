@@ -110,7 +110,10 @@ def _problems(found: object) -> list[str]:
         problems.append("`metrics` must be a mapping with at least one metric")
     else:
         bad = [str(k) for k, v in metrics.items() if not isinstance(v, MetricSpec)]
-        if bad:
+        unnamed = [repr(k) for k in metrics if not isinstance(k, str)]
+        if unnamed:
+            problems.append(f"names in `metrics` must be text: {', '.join(unnamed)}")
+        elif bad:
             problems.append(f"`metrics` of {', '.join(bad)} must be MetricSpec")
         elif not any(spec.headline for spec in metrics.values()):
             problems.append("`metrics` marks none as headline")

@@ -77,6 +77,7 @@ class CommandSubject:
         trainer = Trainer(self.settings, self.root, dict(recipe), context)
         diverged = yield from trainer.reports()
         if diverged is None and not trainer.stopped:
+            trainer.thin()
             yield from self._measured(trainer)
 
     def _measured(self, trainer: Trainer) -> Iterator[Report]:

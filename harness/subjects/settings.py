@@ -12,10 +12,12 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -77,6 +79,12 @@ class CommandSettings(_Strict):
         description="Pattern of complete checkpoints, e.g. `{attempt}/checkpoint-*`; the one with "
         "the largest numbers in its name is the newest.",
     )
+    keep: int | None = Field(
+        None,
+        ge=1,
+        description="How many checkpoints, the newest ones, are left of a trial that is over. "
+        "Without it nothing that the trainer wrote is deleted.",
+    )
     resume: str = Field(
         "",
         description="Further arguments where there is a checkpoint to continue from, e.g. "
@@ -134,12 +142,24 @@ class CommandSettings(_Strict):
             )
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_keep(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Not said is left out: studies recorded before there was `keep` are the same studies."""
+        made: dict[str, Any] = plain(self)
+        if self.keep is None:
+            made.pop("keep", None)
+        return made
+
     @model_validator(mode="after")
     def _measures_something(self) -> CommandSettings:
         if self.student is None and not self.metrics:
             raise ValueError(
                 "nothing would be measured: give `student` (a folder the protocol measures), or "
                 "`metrics` (numbers the trainer reports itself), or both"
+            )
+        if self.keep is not None and not self.checkpoint:
+            raise ValueError(
+                "`keep` counts checkpoints: say with `checkpoint` which files they are"
             )
         if self.student is None and not any(m.headline for m in self.metrics.values()):
             raise ValueError("`metrics` marks none as headline: true; the study needs one to judge")

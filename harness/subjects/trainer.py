@@ -168,14 +168,30 @@ class Trainer:
         """The newest checkpoint, if it was not there before."""
         if not self.settings.checkpoint:
             return
-        inside = Path(self.text(self.settings.checkpoint)).relative_to(self.context.folder)
-        found = sorted(self.context.folder.glob(str(inside)), key=_numbered)
+        found = self._saved()
         if found and str(found[-1]) not in self._known:
             self._known.add(str(found[-1]))
             path = found[-1].relative_to(self.context.folder).as_posix()
             kept = Artifact(kind="checkpoint", path=path, step=self.step)
             told = {REPORTED: json.dumps(self.own)} if self.own else {}
             yield self._report(artifacts=(kept,), info=told)
+
+    def _saved(self) -> list[Path]:
+        """Every checkpoint in the attempt's folder, the newest last."""
+        inside = Path(self.text(self.settings.checkpoint)).relative_to(self.context.folder)
+        return sorted(self.context.folder.glob(str(inside)), key=_numbered)
+
+    def thin(self) -> None:
+        """Delete all checkpoints but the newest `keep` of them, once it ended well.
+
+        One that holds the student is no resume point alone.
+        """
+        if self.settings.keep is None:
+            return
+        student = Path(self.text(self.settings.student)) if self.settings.student else None
+        for path in self._saved()[: -self.settings.keep]:
+            if student is None or not (path == student or path in student.parents):
+                attempts.remove(path)
 
     def _keep_last_checkpoint(self) -> None:
         """What it saved when told to stop: nobody takes reports any more, so on disk only."""

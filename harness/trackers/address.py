@@ -16,6 +16,7 @@ from harness.confidential import without_credentials
 from harness.errors import HarnessError
 from harness.identifiers import ForeignError
 from harness.printable import printable
+from harness.running import leftovers
 from harness.workspace import Workspace
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -105,7 +106,7 @@ def folder_for(artifact_uri: str, homes: Collection[Path] | None) -> Iterator[tu
         folder.mkdir(parents=True, exist_ok=True)
         yield folder, False
         return
-    with tempfile.TemporaryDirectory(prefix="stillhouse-") as temporary:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix("upload")) as temporary:
         yield Path(temporary), True
 
 

@@ -10,18 +10,32 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from harness.confidential import without_credentials
 from harness.identifiers import ForeignError
 from harness.running import collector
-from harness.trackers.rows import STUDY, TAG, Known, RunWrite, fresh_points, is_trial, remember
+from harness.trackers.names import MOST_NAMES
+from harness.trackers.rows import (
+    STUDY,
+    TAG,
+    Known,
+    Point,
+    RunWrite,
+    fresh_points,
+    is_trial,
+    remember,
+)
 from harness.trackers.store import RefusedError, Store
+from harness.trackers.written import WRITTEN
 
 LINGER_SECONDS = 0.5
 """How long news may wait for more news about the same runs."""
 FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
 """Seconds between attempts to reach the server; doubled after each failure."""
+MOST_REFUSALS = 20
+"""Single values a server may refuse of a run before the rest of them is given up."""
 MAX_WAITING_POINTS = 500_000
 """Beyond this, points wait in the journal only; such runs are marked for `sync`."""
 CLOSING_GRACE, ABSENT_GRACE = 10.0, 2.0
@@ -40,10 +54,13 @@ class Background:
         self.pending: dict[str, RunWrite] = {}
         self.experiment_tags: dict[str, str] = {}
         self.experiment_defaults: dict[str, str] = {}
+        self.stamp = ""
+        """Left on the experiment at the end, if everything could be written."""
         self.known: dict[str, Known] | None = None
         self.replays: Iterator[RunWrite] = iter(())
         """What the journal holds and the server may lack; written before anything newer."""
         self.warnings: list[str] = []
+        self.remarks: list[str] = []
         self._queue: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._reached = False
@@ -55,6 +72,7 @@ class Background:
         self._doubtful: set[str] = set()
         self._refused: dict[str, RunWrite] = {}
         self._points = 0
+        self._short = False
         self._replaying: RunWrite | None = None
         self._problem = ""
         self._no_files = False
@@ -77,6 +95,7 @@ class Background:
             if self._points > MAX_WAITING_POINTS and write.points:
                 write.points = [p for p in write.points if p.measured]
                 write.tags[TAG + "attempt"] = "incomplete"
+                self._short = True
             if write.ident in self.pending:
                 self.pending[write.ident].merge(write)
             else:
@@ -148,6 +167,9 @@ class Background:
                 collector.settle()
                 self._reached, self._moved_at = True, time.monotonic()
             self._write_all()
+            if self._closing.is_set() and self.stamp and not (self.warnings or self._short):
+                self.experiment_tags[WRITTEN] = self.stamp
+                self.stamp = ""
             if self.experiment_tags:
                 self.store.experiment(self.experiment_tags, self.experiment_defaults)
                 self.experiment_tags = {}
@@ -186,7 +208,7 @@ class Background:
             ident = next(iter(self._refused))
             write = self._refused[ident]
             try:
-                self._write(write)
+                self._write(write, piecewise=True)
             except RefusedError as error:
                 self.warnings.append(f"MLflow refused run {write.name or write.ident}: {error}")
             del self._refused[ident]
@@ -216,7 +238,8 @@ class Background:
         """Search these on the server before making them: another driver may have made them."""
         self._uncertain.update(idents)
 
-    def _write(self, write: RunWrite) -> None:
+    def _write(self, write: RunWrite, *, piecewise: bool = False) -> None:
+        """Write what the server lacks; `piecewise` leaves out what it refuses, and says so."""
         assert self.known is not None
         known = self.known.get(write.ident)
         if known is None and write.ident in self._uncertain:
@@ -224,6 +247,7 @@ class Background:
         if known is None:
             known = self._create(write)
         self.known[write.ident] = known
+        self._cut_names(write, known)
         self._learn_steps(write, known)
         attempted = known.tags.get(TAG + "attempt") != write.tags.get(TAG + "attempt")
         if known.ended and write.status and (write.status == "RUNNING" or attempted):
@@ -233,7 +257,10 @@ class Background:
         params = {k: v for k, v in write.params.items() if k not in known.params}
         tags = {k: v for k, v in write.tags.items() if known.tags.get(k, "") != v}
         if points or params or tags:
-            self.store.log(known.run_id, points, params, tags)
+            if piecewise:
+                points, params, tags = self._taken(write, known, points, params, tags)
+            else:
+                self.store.log(known.run_id, points, params, tags)
             remember(known, points)
             known.params.update(params)
             known.tags.update(tags)
@@ -253,6 +280,70 @@ class Background:
             if not self._no_files:
                 self.warnings.append(f"MLflow: {error}")
             self._no_files = True
+
+    def _taken(
+        self,
+        write: RunWrite,
+        known: Known,
+        points: list[Point],
+        params: dict[str, str],
+        tags: dict[str, str],
+    ) -> tuple[list[Point], dict[str, str], dict[str, str]]:
+        """Write what the server takes of it; the run is marked, so that it is offered again."""
+        lost: list[str] = []
+        why = ""
+        parts = deque([points[i : i + 1000] for i in range(0, len(points), 1000)])
+        written: list[Point] = []
+        while parts:
+            part = parts.popleft()
+            if len(lost) >= MOST_REFUSALS:
+                lost += [p.name for p in part]
+                continue
+            try:
+                self.store.log(known.run_id, part, {}, {})
+                written += part
+            except RefusedError as error:
+                why = str(error)
+                half = len(part) // 2
+                parts.extendleft([part[half:], part[:half]] if half else [])
+                lost += [] if half else [part[0].name]
+        kept: list[dict[str, str]] = [{}, {}]
+        for number, given in enumerate((params, tags)):
+            for name, value in given.items():
+                one = {name: value}
+                try:
+                    self.store.log(known.run_id, (), *((one, {}) if not number else ({}, one)))
+                    kept[number] |= one
+                except RefusedError as error:
+                    why = str(error)
+                    lost.append(name)
+        if lost:
+            names = ", ".join(repr(name) for name in dict.fromkeys(lost[:5]))
+            run = write.name or write.ident
+            self.warnings.append(f"MLflow refused {len(lost)} values of {run} ({names}): {why}")
+            if is_trial(write.ident):
+                mark = {TAG + "attempt": "incomplete"}
+                self.store.log(known.run_id, (), {}, mark)
+                kept[1] |= mark
+        return written, kept[0], kept[1]
+
+    def _cut_names(self, write: RunWrite, known: Known) -> None:
+        """Of names without end only so many get into a run: measured ones first."""
+        fresh = {p.name: p.measured for p in write.points if p.name not in known.latest}
+        room = MOST_NAMES - len(known.latest)
+        if len(fresh) <= room:
+            return
+        measured = {name for name, is_measured in fresh.items() if is_measured}
+        others = sorted(fresh.keys() - measured)
+        kept = measured | set(others[: max(0, room - len(measured))])
+        if len(measured) > MOST_NAMES:
+            kept = set(sorted(measured)[:MOST_NAMES])
+        write.points = [p for p in write.points if p.name in known.latest or p.name in kept]
+        if not self.remarks:
+            self.remarks.append(
+                f"MLflow: {write.name or write.ident} reports more names than the {MOST_NAMES} "
+                "that one run shows there; the others are in its reports.jsonl"
+            )
 
     def _forget(self, ident: str) -> None:
         """Let go of what is known of a trial that ended; should more come, the server is asked."""

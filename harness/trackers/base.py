@@ -29,6 +29,9 @@ class Tracker(Protocol):
     def answer(self, answer: Answer, report_html: Path | None) -> None:
         """The study was analysed; replaces what was said before."""
 
+    def complete(self, history: History, stamp: str) -> None:
+        """All of the history is told with this, and the stamp is left once it is written."""
+
     def close(self, timeout: float = 60.0) -> list[str]:
         """Flush and stop; returns warnings: what could not be written, and `sync` as the remedy."""
 
@@ -49,6 +52,9 @@ class NullTracker:
         """Do nothing."""
 
     def answer(self, answer: Answer, report_html: Path | None) -> None:
+        """Do nothing."""
+
+    def complete(self, history: History, stamp: str) -> None:
         """Do nothing."""
 
     def close(self, timeout: float = 60.0) -> list[str]:

@@ -9,9 +9,7 @@ from harness.analyse.answer import Answer
 from harness.contract import Report
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
-from harness.program import typed
 from harness.trackers.base import NullTracker, Tracker
-from harness.workspace import Workspace
 
 
 class GuardedTracker(Tracker):
@@ -20,10 +18,11 @@ class GuardedTracker(Tracker):
     def __init__(
         self,
         tracker: Tracker | Callable[[], Tracker] | None,
-        workspace: Workspace | None = None,
+        remedy: str = "",
     ) -> None:
+        """Take the tracker, and what to say beside the exception that switches it off."""
         self._wanted = tracker
-        self._workspace = workspace
+        self._remedy = remedy
         self._tracker: Tracker = NullTracker()
         self.warnings: list[str] = []
 
@@ -54,6 +53,10 @@ class GuardedTracker(Tracker):
         """See `Tracker.answer`."""
         self._guard(lambda: self._tracker.answer(answer, report_html))
 
+    def complete(self, history: History, stamp: str) -> None:
+        """See `Tracker.complete`."""
+        self._guard(lambda: self._tracker.complete(history, stamp))
+
     def close(self, timeout: float = 60.0) -> list[str]:
         """See `Tracker.close`; adds what went wrong before."""
         tracker, self._tracker = self._tracker, NullTracker()
@@ -66,6 +69,6 @@ class GuardedTracker(Tracker):
         except Exception as error:  # whatever a tracker does, the trials go on
             self._tracker = NullTracker()
             self.warnings.append(
-                f"tracking stopped ({type(error).__name__}: {error}); nothing is lost: "
-                f"`{typed('sync', workspace=self._workspace)}` replays the journal"
+                f"tracking stopped ({type(error).__name__}: {error})"
+                + (f"; {self._remedy}" if self._remedy else "")
             )

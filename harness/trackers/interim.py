@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from harness.journal import Closed
-from harness.trackers.projection import Projection, metric_name
+from harness.trackers.projection import Projection
 from harness.trackers.rows import TAG, Point, RunWrite
 
 EVERY_SECONDS = 30.0
@@ -63,7 +63,7 @@ class Interim:
         planned = self._planned[arm]
         points = [
             Point(
-                metric_name(name, self._projection.headline),
+                self._projection.metric(name),
                 sum(found) / len(found),
                 len(done),
                 at_ms,

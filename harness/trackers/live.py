@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,19 +16,20 @@ from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
-from harness.program import NAME, typed, without_password
+from harness.program import NAME, typed
 from harness.records import OVER
-from harness.running import claims, shards
+from harness.running import claims, leftovers, shards
 from harness.subjects import load
-from harness.trackers.address import tracking_uri
 from harness.trackers.background import Background
 from harness.trackers.interim import Interim
+from harness.trackers.names import MOST_NAMES, Remark, for_mlflow, renamed
 from harness.trackers.notes import note
 from harness.trackers.pictures import TABLE_TAG, items_table
 from harness.trackers.projection import Projection, study_files
 from harness.trackers.rows import ORPHAN, STUDY, TAG, RunWrite
 from harness.trackers.store import Store
 from harness.trackers.views import VIEWS, link, saved_views
+from harness.trackers.written import sync_command
 from harness.workspace import Workspace, project_of
 
 KNOWN_HEADLINES = ["t2i/fid", "t2i/kd", "t2i/clip"]
@@ -67,16 +68,21 @@ class LiveTracker:
         self._history: History | None = None
         self._started = 0.0
         self._closed: dict[str, tuple[Closed, Path]] = {}
+        self._names: set[str] = set()
+        self._renamed: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
+        """Key and nonce of every attempt whose end was passed on."""
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, plan: Plan, history: History) -> None:
         """A run of the study begins (or `sync`): make sure everything recorded is there."""
         project = _project(self._workspace, plan)
-        headline = _headline(plan, project)
-        projection = self._projection = Projection(plan, headline, project)
+        headline, declared = _metrics(plan, project)
+        projection = self._projection = Projection(plan, headline, project, declared)
         self._history = history
         self._store.experiment_name = plan.study
         past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
+        self._told.update((p.key, o.nonce) for p in past for o, c in p.attempts if c is not None)
         self._interim = Interim(projection, [closed for closed, _ in self._closed.values()])
         starts = [p.attempts[0][0].at for p in past]
         starts += [record.at for record in history.planned.get(plan.study, ())]
@@ -85,7 +91,7 @@ class LiveTracker:
             TAG + "study": plan.study,
             TAG + "question": plan.question[:5000],
             "mlflow.experimentKind": "custom_model_development",
-            **saved_views(plan, headline),
+            **saved_views(plan, [projection.metric(name) for name in headline]),
         }
         first_note = note(plan, None, self._links_hint())
         racing = shards.others_live(self._workspace, plan.study)
@@ -112,6 +118,7 @@ class LiveTracker:
         """A report arrived from the attempt in `folder` at Unix time `at`."""
         projection = self._projection
         assert projection is not None, "start() comes first"
+        self._note_names(report.metrics)
         write = projection.report(key, report, folder, at)  # smaller than the report, if it waits
         self._background.put(lambda b: b.add(write))
 
@@ -120,6 +127,9 @@ class LiveTracker:
         projection, interim = self._projection, self._interim
         assert projection is not None, "start() comes first"
         self._closed[record.key] = (record, folder)
+        self._told.add((record.key, record.nonce))
+        for measured in record.measurements:
+            self._note_names(measured.metrics)
         arms = interim.add(record) if interim else ()
         self._background.put(lambda b: b.add(projection.closed(record, folder), *arms))
 
@@ -131,7 +141,7 @@ class LiveTracker:
         elsewhere = [self._replay(p, projection) for p in self._finished_elsewhere(projection.plan)]
         closed = dict(self._closed)
         at = max((c.at for c, _ in closed.values()), default=self._started)
-        self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-tables-")
+        self._scratch = tempfile.TemporaryDirectory(prefix=leftovers.prefix("tables"))
         scratch = Path(self._scratch.name)
         files = study_files(report_html)
         text = note(projection.plan, answer, self._links_hint())
@@ -149,6 +159,29 @@ class LiveTracker:
             tags = {TAG + "verdict": projection.verdict_line(answer), TAG + "scope": answer.scope}
             background.add(RunWrite(STUDY, tags={k: v for k, v in tags.items() if v}, files=files))
             background.experiment_tags["mlflow.note.content"] = text
+
+        self._background.put(action)
+
+    def complete(self, history: History, stamp: str) -> None:
+        """All of the history is told with this, and the stamp is left once it is written.
+
+        Left out while other drivers run the study: what they record, they write themselves.
+        """
+        projection = self._projection
+        assert projection is not None, "start() comes first"
+        if shards.others_live(self._workspace, projection.plan.study):
+            return
+        past = [self._past(t.trial.key, history) for t in projection.plan.trials]
+        late = [
+            self._replay(p, projection)
+            for p in past
+            if p and any(c and (p.key, o.nonce) not in self._told for o, c in p.attempts)
+        ]
+
+        def action(background: Background) -> None:
+            background.look_for(write.ident for write in late)
+            background.add(*late)
+            background.stamp = stamp
 
         self._background.put(action)
 
@@ -172,10 +205,10 @@ class LiveTracker:
         if self._scratch is not None:
             self._scratch.cleanup()
         if warnings and projection is not None:
-            study = projection.plan.study
-            again = typed("sync", study, *self._address(), workspace=self._workspace)
-            warnings.append(f"The journal has everything: {again} writes the rest")
-        return warnings
+            command = sync_command(self._workspace, projection.plan.study, self._store.uri)
+            warnings.append(f"The journal has everything: {command} writes the rest")
+        remarks = [*self._background.remarks, renamed(self._renamed)]
+        return [*warnings, *(Remark(text) for text in remarks if text)]
 
     def links(self) -> dict[str, str]:
         """Name of each saved view to its address; empty where no server is running (see `ui`)."""
@@ -186,17 +219,18 @@ class LiveTracker:
             for v in VIEWS
         }
 
+    def _note_names(self, names: Iterable[str]) -> None:
+        """Remember those that MLflow shows differently; new ones only, for speed."""
+        for name in names if len(self._names) < MOST_NAMES else ():
+            if name not in self._names:
+                self._names.add(name)
+                if (there := for_mlflow(name)) != name:
+                    self._renamed[name] = there
+
     def _links_hint(self) -> str:
         if self._store.uri.startswith("http"):
             return ""
         return typed("ui", workspace=self._workspace, name=NAME)
-
-    def _address(self) -> list[str]:
-        """How `sync` is told of the store, where it would write into another; no password in it."""
-        uri = self._store.uri
-        if uri == tracking_uri(self._workspace):
-            return []
-        return ["--mlflow", without_password(uri)]
 
     def _past(self, key: str, history: History) -> Past | None:
         trial = history.trials.get(key)
@@ -300,13 +334,14 @@ def _panels(
     return []
 
 
-def _headline(plan: Plan, project: Path) -> list[str]:
+def _metrics(plan: Plan, project: Path) -> tuple[list[str], list[str] | None]:
+    """Metrics of the first table and all declared ones; None where the subject is not at hand."""
     try:
         specs = load(plan.subject, project=project).metrics
-        return [name for name, spec in specs.items() if spec.headline]
+        return [name for name, spec in specs.items() if spec.headline], list(specs)
     except HarnessError:
         named = [plan.primary, *(c.metric for c in plan.contrasts)]
-        return list(dict.fromkeys([n for n in named if n] + KNOWN_HEADLINES))
+        return list(dict.fromkeys([n for n in named if n] + KNOWN_HEADLINES)), None
 
 
 def _project(workspace: Workspace, plan: Plan) -> Path:

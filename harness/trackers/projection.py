@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from harness.analyse.answer import Answer, ArmRow, Verdict
 from harness.contract import Artifact, Report
 from harness.journal import Closed, Opened
 from harness.plan import Plan
+from harness.trackers.names import MOST_NAMES, for_mlflow
 from harness.trackers.provenance import git_commit, user_name
 from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
 from harness.trial import Trial, identity
@@ -23,6 +24,7 @@ from harness.words import keeping_end
 from harness.workspace import in_project
 
 KEPT_PREFIXES = ("oracle/", "train/", "cost/")
+MORE = "more/"
 STATUS: dict[str, Status] = {
     "done": "FINISHED",
     "diverged": "FINISHED",
@@ -41,19 +43,22 @@ REFERENCE_COLOUR = "#777777"
 STUDY_COLOUR = "#222222"
 
 
-def metric_name(name: str, headline: Collection[str]) -> str:
-    """Headline and log metrics keep their name; the others go under `more/`."""
-    clean = re.sub(r"[^\w\-. /:]", "_", name)
-    kept = name in headline or name.startswith((*KEPT_PREFIXES, "more/"))
-    return clean if kept else "more/" + clean
-
-
 class Projection:
     """Maps the records of one study to runs. Pure, apart from reading files when asked to write."""
 
-    def __init__(self, plan: Plan, headline: Collection[str], project: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        headline: Collection[str],
+        project: Path,
+        declared: Collection[str] | None = None,
+    ) -> None:
+        """Take the metrics of the first table and all that are declared, where they are known."""
         self.plan = plan
         self.headline = tuple(headline)
+        self._declared = None if declared is None else frozenset(declared)
+        self._taken = {"n_done", "n_planned"}  # by what is written of an arm
+        self._taken |= {name + end for name in headline for end in (".lo", ".hi", ".n")}
         self._commit = git_commit(project)
         self._user = user_name()
         file = Path(plan.study_file)
@@ -61,6 +66,31 @@ class Projection:
         arms = [a.name for a in plan.arms]
         self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(arms)}
         self._trials = {t.trial.key: t.trial for t in plan.trials}
+
+    def metric(self, name: str) -> str:
+        """As MLflow shows it: headline and log metrics under their name, others under `more/`."""
+        shown = for_mlflow(name)
+        own = name.startswith(MORE) and (self._declared is None or name in self._declared)
+        kept = (name in self.headline and name not in self._taken) or own
+        if kept or name.startswith(KEPT_PREFIXES):
+            return shown
+        if MORE + name in (self._declared or ()):  # that name is given already
+            return f"{MORE}:more:{shown}"
+        return MORE + shown
+
+    def points(
+        self, metrics: Mapping[str, float | None], step: int, at: float, *, measured: bool
+    ) -> list[Point]:
+        """Points of finite numbers; of a monstrous report the headline and the first by name."""
+        names = [n for n, value in metrics.items() if value is not None and math.isfinite(value)]
+        if len(names) > MOST_NAMES:
+            names = sorted(names, key=lambda n: (n not in self.headline, n))[:MOST_NAMES]
+        ms = _ms(at)
+        return [
+            Point(self.metric(n), value, step, ms, measured)
+            for n in names
+            if (value := metrics[n]) is not None
+        ]
 
     def opened(self, record: Opened, *, live: bool = True, rerun: bool = False) -> RunWrite:
         """An attempt began: the run exists, is running, and says what it is."""
@@ -93,11 +123,7 @@ class Projection:
     def report(self, key: str, report: Report, folder: Path, at: float) -> RunWrite:
         """Metrics at their step; pictures only of measurements."""
         write = RunWrite(ident=key)
-        write.points = [
-            Point(metric_name(name, self.headline), value, report.step, _ms(at), report.measured)
-            for name, value in report.metrics.items()
-            if math.isfinite(value)
-        ]
+        write.points = self.points(report.metrics, report.step, at, measured=report.measured)
         if report.measured:
             write.pictures = _pictures(report.artifacts, folder, report.step, at)
         return write
@@ -105,15 +131,14 @@ class Projection:
     def closed(self, record: Closed, folder: Path) -> RunWrite:
         """The attempt ended: final values, pictures, state."""
         points = [
-            Point(metric_name(name, self.headline), value, m.step, _ms(record.at), True)
+            point
             for m in record.measurements
-            for name, value in m.metrics.items()
-            if value is not None and math.isfinite(value)
+            for point in self.points(m.metrics, m.step, record.at, measured=True)
         ]
         tags: dict[str, str] = {TAG + "state": record.state}
         tags[TAG + "reason"] = keeping_end(record.reason, 500)
         info = sorted(record.info.items())
-        tags |= {f"{TAG}info.{_word(name)}": shorten(text, 500) for name, text in info[:20]}
+        tags |= {f"{TAG}info.{for_mlflow(name)}": shorten(text, 500) for name, text in info[:20]}
         return RunWrite(
             ident=record.key,
             tags=tags,
@@ -150,7 +175,7 @@ class Projection:
         """
         at_ms, points, words = _ms(at), [], []
         for name, cell in row.cells.items():
-            shown = metric_name(name, self.headline)
+            shown = self.metric(name)
             values = {"": cell.mean, ".lo": cell.lo, ".hi": cell.hi, ".n": float(cell.n)}
             if name not in self.headline:
                 values = {"": cell.mean}
@@ -263,7 +288,7 @@ def _pictures(artifacts: Collection[Artifact], folder: Path, step: int, at: floa
     for panel in artifacts:
         if panel.kind != "panel":
             continue
-        name = re.sub(r"[^\w\-. ]+", "_", panel.item or Path(panel.path).stem)
+        name = for_mlflow(panel.item or Path(panel.path).stem)
         name += f" draw {panel.draw}" if panel.draw else ""
         where = step if panel.step is None else panel.step
         found.append(Picture("panels/" + name, folder / panel.path, where, _ms(at)))

@@ -14,6 +14,8 @@ from harness.plan import Cost, Plan, PlannedTrial
 from harness.reproducing.places import history_folders
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
+from harness.trackers.names import Remark
+from harness.trackers.written import stamp
 from harness.trial import Arm
 from harness.words import last_words
 from harness.workspace import Workspace
@@ -67,7 +69,11 @@ def _sync_one(
     if answer is not None:
         page = workspace.study(planned.study) / "report.html"
         tracker.answer(answer, page if page.is_file() else None)
+        tracker.complete(history, stamp(plan, history, page))
     warnings = tracker.close(PATIENCE_SECONDS)
+    for remark in [text for text in warnings if isinstance(text, Remark)]:
+        echo(f"  {remark}")
+    warnings = [text for text in warnings if not isinstance(text, Remark)]
     for view, address in tracker.links().items():
         echo(f"  {view:9} {address}")
     return [problem, *warnings] if problem else warnings

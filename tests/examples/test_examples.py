@@ -65,7 +65,7 @@ def test_the_diffusers_script_runs_and_continues(tmp_path: Path) -> None:
     attempts = list((tmp_path / "w").glob("trials/*/attempts/*"))
     assert len(attempts) == 4
     assert all((a / "student" / "model_index.json").is_file() for a in attempts)
-    assert not list((tmp_path / "w").rglob("checkpoint-*")), "checkpoints go when a trial is done"
+    assert len(list((tmp_path / "w").rglob("checkpoint-*"))) >= 4, "nothing said `keep`"
 
 
 @pytest.mark.slow

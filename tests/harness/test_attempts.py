@@ -63,7 +63,6 @@ def test_folder_is_new_and_identity_is_kept(tmp_path: Path, trial: Trial):
     known = {k: content[k] for k in identity(RECIPE, 2, "d")}
     assert key_of(known["recipe"], known["replicate"], known["data"]) == trial.key
     assert (content["arm"], content["levels"]) == ("a", {"x": "0"})
-    assert attempts.next_number(workspace, None, trial.key) == 2
     assert attempts.next_number(workspace, history(trial, None, None, None), trial.key) == 4
 
 
@@ -188,6 +187,40 @@ def test_checkpoints_go_when_done_and_the_rest_stays(tmp_path: Path):
     assert (folder / "inside").exists(), "a checkpoint folder that holds the student is kept"
     kept = attempts.kept_artifacts(attempts.read_reports(root / "attempts" / "2-b"))
     assert [a.path for a in kept] == ["p2", "cfolder/inside"]
+
+
+def test_the_newest_checkpoint_stays_where_there_is_no_student(tmp_path: Path):
+    root = tmp_path / "trial"
+    for number in (9, 10):
+        folder = root / "attempts" / f"{number}-a"
+        record(folder, report(number, f"c{number}"), report(number, f"cc{number}"))
+    (folder / "s").mkdir()
+    attempts.drop_checkpoints(root)
+    left = sorted(p.name for p in root.rglob("c*"))
+    assert left == ["cc10"], "of one step the one that was reported last"
+    student = Report(step=10, artifacts=(Artifact(kind="student", path="s"),))
+    attempts.append_report(folder, 1.0, student)
+    attempts.drop_checkpoints(root)
+    assert not list(root.rglob("c*"))
+
+
+def test_folders_of_kills_before_the_start_raise_no_number_and_go(tmp_path: Path, trial: Trial):
+    """A driver that is killed between making the folder and starting the worker, each time."""
+    workspace = Workspace(tmp_path / "w")
+    for _ in range(5):
+        number = attempts.next_number(workspace, None, trial.key)
+        assert number == 1
+        _, folder = attempts.make_folder(workspace, trial, number)
+        (folder / attempts.PREPARED).touch()
+        (folder / "c1").write_text("a copy of a checkpoint")
+    (folder.parent / "7-empty").mkdir()
+    assert attempts.next_number(workspace, None, trial.key) == 1
+    assert list(folder.parent.iterdir()) == []
+    _, folder = attempts.make_folder(workspace, trial, 1)
+    attempts.begin(folder)
+    (folder / "weights").write_text("by a worker whose driver did not live to record it")
+    assert attempts.next_number(workspace, None, trial.key) == 2
+    assert (folder / "weights").exists()
 
 
 def test_rewind_keeps_the_checkpoint_that_is_continued_from(tmp_path: Path):

@@ -11,17 +11,20 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from harness.contract import Artifact, Report
 from harness.executors.base import Executor
 from harness.executors.inline import InlineExecutor
 from harness.plan import make_plan
 from harness.reproduce import Level, reproduction
 from harness.run import history_of, run
+from harness.running import attempts
 from harness.study import Study, load
 from harness.subjects.settings import CommandSettings
 from harness.workspace import Workspace
 from tests.harness.study_files import mistakes
 from tests.harness.trainers import COMMAND, OWN, TRAINER
 
+MEASURES = "harness.testing.stub_measured"
 STUDY: dict[str, Any] = {
     "name": "theirs",
     "question": "Do more steps help?",
@@ -188,6 +191,54 @@ def test_failures_and_divergence_are_of_their_trial_only(tmp_path: Path) -> None
     assert failed.closed is not None
     assert "code 3" in failed.closed.reason
     assert "shapes do not match" in failed.closed.reason
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"keep": 1}, [4]),
+        ({"keep": 3}, [2, 3, 4]),
+        ({"keep": 2, "student": "{attempt}/student", "measured_by": MEASURES}, [3, 4]),
+        ({"student": "{attempt}/student", "measured_by": MEASURES}, [1, 2, 3, 4]),
+    ],
+)
+def test_what_a_trainer_wrote_goes_only_where_the_study_says_so(
+    tmp_path: Path, keep: dict[str, Any], left: list[int]
+) -> None:
+    """Its final weights above all: without `student` the last checkpoint is all there is."""
+    recipe = {"mode": "slow", "train": {"steps": 4}}  # slow: each checkpoint is seen
+    file = _write(tmp_path, subject=keep, recipe=recipe, factors={"mode": ["slow"]},
+                  contrasts=[], replicates=1)  # fmt: skip
+    study = load(file)
+    assert _run(study) == 0
+    (attempt,) = {p.parent for p in _place(study).root.glob("trials/*/attempts/*/checkpoint-*")}
+    assert sorted(int(p.name.partition("-")[2]) for p in attempt.glob("checkpoint-*")) == left
+    assert (attempt / "student" / "weights.json").exists(), "not a checkpoint"
+    assert (attempt / "progress.jsonl").exists()
+
+
+def test_keep_thins_what_earlier_attempts_left_too(tmp_path: Path) -> None:
+    old, last = tmp_path / "attempts" / "1-a", tmp_path / "attempts" / "2-b"
+    for folder, step in ((old, 1), (last, 2)):
+        folder.mkdir(parents=True)
+        (folder / f"c{step}").write_text("weights")
+        made = Artifact(kind="checkpoint", path=f"c{step}")
+        attempts.append_report(folder, 1.0, Report(step=step, artifacts=(made,)))
+    attempts.drop_earlier_checkpoints(tmp_path, last)
+    assert [p.name for p in tmp_path.rglob("c*")] == ["c2"]
+    (last / "c2").unlink()
+    (old / "c1").write_text("all there is")
+    attempts.drop_earlier_checkpoints(tmp_path, last)
+    assert [p.name for p in tmp_path.rglob("c*")] == ["c1"]
+
+
+def test_keep_needs_checkpoints_and_is_no_other_study_where_it_is_not_said(tmp_path: Path) -> None:
+    found = mistakes(_write(tmp_path, subject={"checkpoint": "", "resume": "", "keep": 1}))
+    assert "`keep` counts checkpoints" in str(found)
+    made = load(_write(tmp_path))
+    assert "keep" not in made.model_dump(mode="json")["subject"]
+    assert load(_write(tmp_path, subject={"keep": 2})).digest() != made.digest()
 
 
 INTERRUPT = """

@@ -52,7 +52,7 @@ def test_closing_record_holds_everything(place: Place):
     assert done.closed.info["device"] == done.opened.device
     folder = place.workspace.trial(trial.key)
     assert json.loads((folder / "trial.json").read_text())["arm"] == done.opened.trial.arm
-    assert not list(folder.rglob("checkpoint.json")), "checkpoints go when a trial is done"
+    assert len(list(folder.rglob("checkpoint.json"))) == 1, "no student: it is all there is"
     assert (folder / "attempts" / done.folder_name / "items.csv").exists()
 
 
