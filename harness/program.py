@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import WorkspaceError
 from harness.study_file.name import file_of
 
 if TYPE_CHECKING:
@@ -67,17 +68,29 @@ def path_word(path: Path | str) -> str:
 
 def typed_reproduce(key: str, workspace: Workspace, study: Path) -> str:
     """The command that reproduces a trial; names its study where nothing else says the project."""
-    from harness.workspace import FOLDER, project_of
-
     words = [key]
-    if workspace.root.name != FOLDER and project_of(Path.cwd() / "x") != project_of(study):
+    if not _says_project(workspace, study):
         words += ["--study", path_word(study)]
     return shlex.join([program(), "reproduce", *words, *_elsewhere(workspace, None)])
+
+
+def _says_project(workspace: Workspace, study: Path) -> bool:
+    from harness.workspace import FOLDER, here, project_of
+
+    if workspace.root.name == FOLDER:
+        return True
+    try:
+        return project_of(here() / "x") == project_of(study)
+    except WorkspaceError:  # the current folder was deleted
+        return False
 
 
 def _elsewhere(workspace: Workspace, study: Path | str | None) -> list[str]:
     from harness.workspace import Workspace
 
     file = file_of(Path(study)) if study is not None else None
-    found = Workspace.find(file).root == workspace.root
+    try:
+        found = Workspace.find(file).root == workspace.root
+    except WorkspaceError:  # the current folder was deleted
+        found = False
     return [] if found else ["--workspace", path_word(workspace.root)]

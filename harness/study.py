@@ -25,6 +25,7 @@ from harness.study_file.name import STUDY_FILE, file_of
 from harness.study_file.nearest import nearest
 from harness.subjects.settings import SubjectSpec
 from harness.trial import canonical
+from harness.workspace import here
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -275,7 +276,7 @@ def load(path: Path) -> Study:
 def _is_text(file: Path) -> bool:
     """Whether a record can hold the path: names of other encodings come as half surrogates."""
     try:
-        str(file.absolute()).encode()
+        str(here() / file).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -59,13 +59,6 @@ class Workspace:
         anchor = study_file if study_file is not None else here() / "x"
         return cls(project_of(anchor) / FOLDER)
 
-    def is_found_here(self) -> bool:
-        """True if commands typed in the current folder find it without being told."""
-        try:
-            return Workspace.find().root == self.root
-        except WorkspaceError:
-            return False
-
     @property
     def journal(self) -> Path:
         """Folder of journal files, one per driver process."""

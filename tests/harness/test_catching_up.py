@@ -137,7 +137,7 @@ def _one_line(place: Place, result: RunResult, uri: str) -> list[str]:
     assert "\n" not in line
     assert place.said[-1] == "nothing to run: all 4 trials ended"
     words = shlex.split(line.partition("written by: ")[2])
-    assert words[1:] == ["sync", "demo", "--workspace", str(place.workspace.root), "--mlflow", uri]
+    assert words[1:] == ["sync", "demo", "--mlflow", uri, "--workspace", str(place.workspace.root)]
     return words[1:]
 
 

@@ -71,6 +71,7 @@ def strangers(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.backend
 def test_a_run_with_ray_contacts_nobody(tmp_path: Path, watched: dict[str, str]) -> None:
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "study.yaml").write_text(STUDY.replace("cycles: 2", "cycles: 6, seconds: 6.0"))
