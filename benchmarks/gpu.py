@@ -42,6 +42,14 @@ PARTS = {
     "sharing": 45,
 }
 """Seconds kept for each part out of eight minutes; other `--minutes` stretch them alike."""
+INTERRUPTED = "interrupted"
+HEAVY = (
+    "diffusers.models.transformers.transformer_qwenimage",
+    "diffusers.models.transformers.transformer_qwenimage21",
+    "open_clip",
+    "recipes.subject.training",
+    "torchvision.models",
+)
 PACKAGES = (
     "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "peft", "pydantic",
     "numpy",
@@ -55,29 +63,23 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
         unpack(given.wheels, Path(scratch) / "site")
-        for part in given.only:
-            importlib.import_module(f"gpu_parts.{part}")  # once, before any process is forked
-        _import_classes()
+        _import(given.only)
         device = given.device or _device()
         if device == "cpu" and not (given.tiny or given.device):
             raise SystemExit("no card here: add --tiny for the path alone, or --device cpu")
         print(f"device {device}; imported in {time.monotonic() - began:.0f} s", flush=True)
         ends = began + 60 * given.minutes
-        done = {}
-        try:
-            for part in given.only:
-                done[part] = _run(
-                    part, device, given.tiny, limit_of(part, given.only, ends, given.minutes),
-                    ends, Path(scratch),
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            print("interrupted: what was seen so far follows", flush=True)
-    record = _record(done, device, tiny=given.tiny, seconds=time.monotonic() - began)
+        done: dict[str, dict[str, Any]] = {}
+        for part in given.only:
+            limit = limit_of(part, given.only, ends, given.minutes)
+            done[part] = _run(part, device, given.tiny, limit, ends, Path(scratch))
+            record = _record(done, device, tiny=given.tiny, seconds=time.monotonic() - began)
+            # After every part: whoever stops the whole keeps what there is.
+            out = _written(record, given.out or _place(record))
+            if done[part]["state"] == INTERRUPTED:
+                break
     _show(record)
-    out = given.out or _place(record)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n")
         print(f"written to {out}")
     return int(len(done) < len(given.only) or _failures(record) > 0)
 
@@ -131,16 +133,13 @@ def unpack(wheels: Path, site: Path) -> None:
         print(f"from {wheels.name}/: {', '.join(added)}", flush=True)
 
 
-def _import_classes() -> None:
-    """What parts would import each for itself."""
-    import open_clip  # noqa: F401
-    import torchvision.models  # noqa: F401
-    from diffusers import (  # noqa: F401
-        QwenImage21Transformer2DModel,
-        QwenImageTransformer2DModel,
-    )
-
-    import recipes.subject.training  # noqa: F401
+def _import(parts: list[str]) -> None:
+    """What the parts would import each for itself; what fails here fails the parts that need it."""
+    for name in (*(f"gpu_parts.{part}" for part in parts), *HEAVY):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            print(f"{name} cannot be imported: {type(error).__name__}: {error}", flush=True)
 
 
 def _device() -> str:
@@ -183,16 +182,20 @@ def _run(
         target=_child, args=(part, device, tiny, began + limit, home, file)
     )
     process.start()
+    interrupted = False
     try:
         process.join(limit)
-    finally:
-        stopped = process.exitcode is None
-        if stopped:
-            _end(process)
+    except KeyboardInterrupt:
+        interrupted = True
+    stopped = process.exitcode is None
+    if stopped:
+        _end(process)
     seconds = time.monotonic() - began
     lines = [json.loads(line) for line in _complete(file)]
     state, reason = "done", ""
-    if stopped:
+    if interrupted:
+        state = INTERRUPTED
+    elif stopped:
         state, reason = "stopped", f"at its limit of {limit:.0f} s"
     elif process.exitcode:
         told = [line["failed"] for line in lines if "failed" in line]
@@ -244,7 +247,8 @@ def _child(part: str, device: str, tiny: bool, ends: float, home: Path, file: Pa
 
 
 def _record(done: dict[str, Any], device: str, *, tiny: bool, seconds: float) -> dict[str, Any]:
-    lines = {part: found.pop("lines") for part, found in done.items()}
+    lines = {part: found["lines"] for part, found in done.items()}
+    told = {part: {k: v for k, v in found.items() if k != "lines"} for part, found in done.items()}
     rows = [line["row"] for found in lines.values() for line in found if "row" in line]
     card = {row["what"]: row["value"] for row in rows if row["part"] == "card" and not row["unit"]}
     return {
@@ -255,10 +259,20 @@ def _record(done: dict[str, Any], device: str, *, tiny: bool, seconds: float) ->
         "card": card,
         "versions": {name: _version(name) for name in PACKAGES},
         "seconds": round(seconds, 1),
-        "parts": done,
+        "parts": told,
         "rows": rows,
         "costs": [line["cost"] for found in lines.values() for line in found if "cost" in line],
     }
+
+
+def _written(record: dict[str, Any], out: Path | None) -> Path | None:
+    """Keep the record as it stands; returns where."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(out.name + ".part")
+        part.write_text(json.dumps(record, indent=1) + "\n")
+        part.replace(out)
+    return out
 
 
 def _version(name: str) -> str:

@@ -154,6 +154,40 @@ def test_a_part_that_is_killed_is_told_apart_from_one_that_raised(part):
     assert len(found["lines"]) == 1
 
 
+def test_an_interrupted_part_leaves_what_it_saw_and_ends_the_run(part):
+    def measure(setup, log):
+        log.row("seen", 1.0)
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(600)
+
+    found = part(measure)
+    assert found["state"] == gpu.INTERRUPTED
+    assert len(found["lines"]) == 1
+
+
+def test_what_cannot_be_imported_fails_the_parts_that_need_it(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "HEAVY", ("surely_nobody_has_this_either", "json"))
+    gpu._import([])
+    assert "surely_nobody_has_this_either cannot be imported" in capsys.readouterr().out
+
+
+def test_the_record_is_kept_after_every_part(tmp_path, monkeypatch):
+    out, seen = tmp_path / "new" / "record.json", []
+
+    def run(part, *_):
+        seen.append(json.loads(out.read_text()) if out.exists() else None)
+        return {"state": "done", "reason": "", "seconds": 0.0, "lines": []}
+
+    monkeypatch.setattr(gpu, "_run", run)
+    monkeypatch.setattr(gpu, "_import", lambda parts: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arguments = ["--only", "card,width", "--tiny", "--device", "cpu", "--out", str(out)]
+    assert gpu.main(arguments) == 0
+    assert seen[0] is None
+    assert set(seen[1]["parts"]) == {"card"}
+    assert set(json.loads(out.read_text())["parts"]) == {"card", "width"}
+
+
 def test_a_part_without_time_left_is_left_out(part):
     assert part(lambda setup, log: None, limit=0.5)["state"] == "left out"
 
