@@ -48,8 +48,8 @@ bench: env
 	$(BIN)/python benchmarks/cycle.py
 
 # What a machine with a GPU and no way out lacks, collected here into wheels/.
-gpu-wheels: env
-	$(BIN)/python benchmarks/gpu_wheels.py
+gpu-wheels:
+	$(PYTHON) benchmarks/gpu_wheels.py
 
 # On that machine: nothing is installed, not even .venv; `make gpu-check PYTHON=python3`.
 gpu-check:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -43,6 +44,8 @@ PARTS = {
 }
 """Seconds kept for each part out of eight minutes; other `--minutes` stretch them alike."""
 INTERRUPTED = "interrupted"
+_ask_cuda: Any = None
+"""Torch's own count of the cards, while imports are given another's."""
 HEAVY = (
     "diffusers.models.transformers.transformer_qwenimage",
     "diffusers.models.transformers.transformer_qwenimage21",
@@ -59,14 +62,24 @@ PACKAGES = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts; exit code."""
     given = _arguments(arguments)
+    for needed in ("torch", "packaging"):
+        if importlib.util.find_spec(needed) is None:
+            raise SystemExit(f"{sys.executable} has no {needed}: give a Python that has torch")
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asks the driver, not CUDA
     sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     began = time.monotonic()
+    cards = _cards()
+    device = given.device or ("cuda" if cards else "cpu")
+    if device == "cuda" and not cards:
+        raise SystemExit("torch sees no card here; --tiny runs the path alone, on the CPU")
+    if device == "cpu" and not (given.tiny or given.device):
+        raise SystemExit("no card here: add --tiny for the path alone, or --device cpu")
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
         unpack(given.wheels, Path(scratch) / "site")
-        _import(given.only)
-        device = given.device or _device()
-        if device == "cpu" and not (given.tiny or given.device):
-            raise SystemExit("no card here: add --tiny for the path alone, or --device cpu")
+        _import(given.only, cards)
+        if given.tiny:
+            print("tiny: sizes in the names of rows are a card's, not these networks'")
         print(f"device {device}; imported in {time.monotonic() - began:.0f} s", flush=True)
         ends = began + 60 * given.minutes
         done: dict[str, dict[str, Any]] = {}
@@ -79,8 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
             if done[part]["state"] == INTERRUPTED:
                 break
     _show(record)
-    if out is not None:
-        print(f"written to {out}")
+    print(f"written to {out}" if out is not None else "kept nowhere: no card's, and no --out")
+    if done[part]["state"] == INTERRUPTED:
+        return 130
     return int(len(done) < len(given.only) or _failures(record) > 0)
 
 
@@ -89,20 +103,31 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         description=(__doc__ or "").split("\n")[0],
         epilog="example: python benchmarks/gpu.py --only card,scale --minutes 4",
     )
-    parser.add_argument("--only", type=_parts, default=list(PARTS), help="parts, by comma")
+    names = ", ".join(PARTS)
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {names}")
     parser.add_argument("--minutes", type=float, default=8.0, help="limit of the whole")
     parser.add_argument("--tiny", action="store_true", help="tiny networks: proves the path only")
-    parser.add_argument("--device", default="", help="cuda or cpu; default cuda where there is one")
+    parser.add_argument(
+        "--device", default="", choices=("cuda", "cpu", "card"),
+        help="default cuda where there is one, else cpu; card is the one that tests pretend",
+    )  # fmt: skip
     parser.add_argument("--wheels", type=Path, default=ROOT / "wheels", help="folder of wheels")
-    parser.add_argument("--out", type=Path, help="JSON file; default in benchmarks/results/")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--out", type=Path, help="JSON file; default in benchmarks/results/, for a card's numbers"
+    )
+    given = parser.parse_args(arguments)
+    if given.minutes <= 0:
+        parser.error(f"--minutes {given.minutes:g}: more than 0 are needed")
+    if given.out is not None and given.out.is_dir():
+        parser.error(f"--out {given.out} is a folder; name a file in it")
+    return given
 
 
 def _parts(text: str) -> list[str]:
     unknown = [name for name in text.split(",") if name not in PARTS]
     if unknown:
         raise argparse.ArgumentTypeError(f"no part {unknown[0]!r}; parts are {', '.join(PARTS)}")
-    return text.split(",")
+    return [name for name in PARTS if name in text.split(",")]  # in their order, each once
 
 
 def unpack(wheels: Path, site: Path) -> None:
@@ -123,7 +148,11 @@ def unpack(wheels: Path, site: Path) -> None:
         except importlib.metadata.PackageNotFoundError:
             pass
         if tags.isdisjoint(sys_tags()):
-            raise SystemExit(f"{wheel}: not for this Python; collect anew: make gpu-wheels")
+            version = ".".join(map(str, sys.version_info[:2]))
+            raise SystemExit(
+                f"{wheel}: not for this Python; collect where packages can be fetched: "
+                f"python benchmarks/gpu_wheels.py --python {version}"
+            )
         with zipfile.ZipFile(wheel) as held:
             held.extractall(site)
         added.append(f"{name} {version}")
@@ -133,8 +162,17 @@ def unpack(wheels: Path, site: Path) -> None:
         print(f"from {wheels.name}/: {', '.join(added)}", flush=True)
 
 
-def _import(parts: list[str]) -> None:
-    """What the parts would import each for itself; what fails here fails the parts that need it."""
+def _import(parts: list[str], cards: int) -> None:
+    """What the parts would import each for itself; what fails here fails the parts that need it.
+
+    Some libraries count the cards as they are imported, and a process that asked CUDA forks none
+    that can use it. So they are told the number that a process of its own has found.
+    """
+    import torch
+
+    global _ask_cuda
+    _ask_cuda = _ask_cuda or torch._C._cuda_getDeviceCount
+    torch._C._cuda_getDeviceCount = lambda: cards
     for name in (*(f"gpu_parts.{part}" for part in parts), *HEAVY):
         try:
             importlib.import_module(name)
@@ -142,21 +180,23 @@ def _import(parts: list[str]) -> None:
             print(f"{name} cannot be imported: {type(error).__name__}: {error}", flush=True)
 
 
-def _device() -> str:
-    """Asked in a process of its own: whoever asks may start CUDA, and could not be forked then."""
+def _cards() -> int:
+    """Cards that torch sees; 0 also where it cannot be imported.
+
+    Asked in a process of its own: whoever asks CUDA cannot fork processes that use it.
+    """
 
     def ask(answer: Any) -> None:
         import torch
 
-        answer.send("cuda" if torch.cuda.is_available() else "cpu")
+        answer.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=ask, args=(theirs,))
     process.start()
     process.join(60)
-    told = ours.recv() if ours.poll() else "cpu"
-    return str(told)
+    return int(ours.recv()) if ours.poll() else 0
 
 
 def limit_of(part: str, chosen: list[str], ends: float, minutes: float) -> float:
@@ -186,6 +226,7 @@ def _run(
     try:
         process.join(limit)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to keep what was seen
         interrupted = True
     stopped = process.exitcode is None
     if stopped:
@@ -226,6 +267,9 @@ def _end(process: Any) -> None:
 def _child(part: str, device: str, tiny: bool, ends: float, home: Path, file: Path) -> None:
     os.setsid()
     import torch
+
+    if _ask_cuda is not None:
+        torch._C._cuda_getDeviceCount = _ask_cuda
     from gpu_parts.setup import Log, Setup
 
     if tiny:

@@ -146,7 +146,7 @@ def _task(
     counted = operations * useful / middle / yardstick
     log.row(f"{where}: of the bfloat16 rate, base alone", counted)
     peak, expected = setup.peak, _expected(plan, task, setup)
-    note = "" if expected is None else (
+    note = "" if expected is None or math.isnan(peak) else (
         f"plan expects {expected / GB:.3g} without the encoder: {peak / expected:.2f} of it"
     )  # fmt: skip
     log.row(f"{where}: peak of a cycle, held by tensors", peak / GB, "GB", note=note)

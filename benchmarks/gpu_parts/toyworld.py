@@ -137,7 +137,7 @@ def numbers_of(reports: Sequence[Report]) -> dict[str, float]:
 def measure(setup: Setup, log: Log) -> None:
     """Two cycles and a measured student, on the CPU and on the device."""
     numbers, gradients = {}, {}
-    for place, device in (("cpu", "cpu"), ("device", setup.device)):
+    for place, device in (("reference", "cpu"), ("device", setup.device)):
         reports, times = [], [time.perf_counter()]
         with first_gradients() as gradients[place]:
             for report in run(setup, recipe(setup, cycles=2), device, setup.scratch / place):
@@ -146,11 +146,15 @@ def measure(setup: Setup, log: Log) -> None:
                 times.append(time.perf_counter())
         numbers[place] = numbers_of(reports)
         trained = next(i for i, r in enumerate(reports, 1) if r.step == 2 and r.metrics)
-        log.row(f"toy world on {device}: second cycle", times[trained] - times[trained - 1], "s")
-        log.row(f"toy world on {device}: measuring", times[-1] - times[trained], "s")
-    _compare(log, numbers["device"], numbers["cpu"])
+        log.row(
+            f"toy world, {place} ({device}): second cycle", times[trained] - times[trained - 1], "s"
+        )
+        log.row(
+            f"toy world, {place} ({device}): measuring, on the CPU", times[-1] - times[trained], "s"
+        )
+    _compare(log, numbers["device"], numbers["reference"])
     for role in ("student", "fake"):
-        error = apart(gradients["device"][role], gradients["cpu"][role])
+        error = apart(gradients["device"][role], gradients["reference"][role])
         log.row(f"toy world: first gradient of the {role} against CPU", error, most=MOST)
 
 

@@ -34,8 +34,8 @@ class Measured(BaseModel):
     rank: int
     adapters: str
     activation_checkpointing: bool
-    training_rate: float = Field(gt=0, allow_inf_nan=False)
-    sampling_rate: float = Field(gt=0, allow_inf_nan=False)
+    training_rate: float = Field(gt=0, lt=1e17, allow_inf_nan=False)
+    sampling_rate: float = Field(gt=0, lt=1e17, allow_inf_nan=False)
 
 
 class Record(BaseModel):
@@ -44,7 +44,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: Literal[1] = Field(alias="schema")
-    date: str
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
     device: Literal["cuda"]
     tiny: Literal[False]
     card: dict[str, str | float | bool | None]

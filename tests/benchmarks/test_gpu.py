@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
@@ -167,7 +168,8 @@ def test_an_interrupted_part_leaves_what_it_saw_and_ends_the_run(part):
 
 def test_what_cannot_be_imported_fails_the_parts_that_need_it(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "HEAVY", ("surely_nobody_has_this_either", "json"))
-    gpu._import([])
+    monkeypatch.setattr(torch._C, "_cuda_getDeviceCount", lambda: 0)
+    gpu._import([], 0)
     assert "surely_nobody_has_this_either cannot be imported" in capsys.readouterr().out
 
 
@@ -179,7 +181,9 @@ def test_the_record_is_kept_after_every_part(tmp_path, monkeypatch):
         return {"state": "done", "reason": "", "seconds": 0.0, "lines": []}
 
     monkeypatch.setattr(gpu, "_run", run)
-    monkeypatch.setattr(gpu, "_import", lambda parts: None)
+    monkeypatch.setattr(gpu, "_import", lambda parts, cards: None)
+    monkeypatch.setattr(gpu, "_cards", lambda: 0)
+    monkeypatch.setattr(gpu.signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     arguments = ["--only", "card,width", "--tiny", "--device", "cpu", "--out", str(out)]
     assert gpu.main(arguments) == 0
@@ -231,10 +235,50 @@ def test_a_part_may_take_what_those_before_it_left():
     assert gpu.limit_of("width", chosen, now, 16) == 2 * gpu.PARTS["width"]
 
 
-def test_unknown_parts_are_refused_by_name():
-    with pytest.raises(SystemExit) as refused:
-        gpu.main(["--only", "card,sclae"])
-    assert refused.value.code == 2
+def test_what_is_asked_for_is_checked_before_anything_is_imported(tmp_path, capsys):
+    for arguments, told in (
+        (["--only", "card,sclae"], "no part 'sclae'; parts are card, toyworld"),
+        (["--minutes", "0"], "more than 0"),
+        (["--out", str(tmp_path)], "is a folder"),
+        (["--device", "gpu"], "invalid choice"),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            gpu.main(arguments)
+        assert refused.value.code == 2
+        assert told in capsys.readouterr().err
+    assert gpu._parts("width,card,card") == ["card", "width"]
+
+
+def test_a_card_that_is_not_there_is_told_as_such(monkeypatch):
+    monkeypatch.setattr(gpu, "_cards", lambda: 0)
+    monkeypatch.setattr(gpu.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit, match="torch sees no card here"):
+        gpu.main(["--device", "cuda"])
+    with pytest.raises(SystemExit, match="add --tiny"):
+        gpu.main([])
+
+
+FORKED = """
+import os, runpy, sys
+gpu = runpy.run_path(sys.argv[1])
+sys.path[:0] = [str(gpu["ROOT"]), str(gpu["ROOT"] / "benchmarks")]
+gpu["_import"](list(gpu["PARTS"]), 1)
+import torch
+if os.fork() == 0:
+    torch.cuda.device_count()
+    print("poisoned", torch.cuda._is_in_bad_fork(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_imports_leave_cuda_to_the_parts():
+    """A process that asked CUDA for its cards, as some libraries do, forks none that can use it."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(SCRIPT)], capture_output=True, text=True, check=True
+    )
+    assert "poisoned False" in done.stdout
 
 
 def _wheel(folder: Path, name: str, tag: str) -> Path:
@@ -259,7 +303,7 @@ def test_a_missing_package_comes_from_its_wheel(tmp_path, monkeypatch):
 
 def test_a_wheel_for_another_python_is_refused_with_what_to_do(tmp_path):
     _wheel(tmp_path, "surely_nobody_has_that", "cp27-cp27m-manylinux1_x86_64")
-    with pytest.raises(SystemExit, match="make gpu-wheels"):
+    with pytest.raises(SystemExit, match=r"gpu_wheels.py --python \d"):
         gpu.unpack(tmp_path, tmp_path / "site")
 
 
