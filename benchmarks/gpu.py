@@ -148,10 +148,10 @@ def unpack(wheels: Path, site: Path) -> None:
         except importlib.metadata.PackageNotFoundError:
             pass
         if tags.isdisjoint(sys_tags()):
-            version = ".".join(map(str, sys.version_info[:2]))
+            python = ".".join(map(str, sys.version_info[:2]))
             raise SystemExit(
                 f"{wheel}: not for this Python; collect where packages can be fetched: "
-                f"python benchmarks/gpu_wheels.py --python {version}"
+                f"python benchmarks/gpu_wheels.py --python {python}"
             )
         with zipfile.ZipFile(wheel) as held:
             held.extractall(site)

@@ -5,35 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
+from harness.confidential import without_credentials
 from harness.running.environment import versions
-from harness.words import last_words
+from harness.words import last_words, said_by
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]+@")
 MOST_SHOWN = 300
 
 
 def told(error: Exception) -> str:
     """One line that names the error and the file its details were written to."""
-    said = f"unexpected: {type(error).__name__}: {_shown(error)}"
-    said = _CREDENTIALS.sub("", last_words(said, MOST_SHOWN))
+    said = f"unexpected: {type(error).__name__}: {said_by(error)}"
+    said = without_credentials(last_words(said, MOST_SHOWN))
     file = _written(error)
     if not file:
         return f"{said} (no folder for temporary files can be written, so its details are lost)"
     return f"{said} (details in {file}; nothing that was recorded is lost)"
-
-
-def _shown(error: BaseException) -> str:
-    try:
-        return str(error) or "no message"
-    except Exception:  # an exception's own text may fail
-        return "an error that cannot be printed"
 
 
 def _written(error: Exception) -> str:
@@ -46,7 +38,7 @@ def _written(error: Exception) -> str:
         "",
         *_trace(error),
     ]
-    text = _CREDENTIALS.sub("", "\n".join(lines))
+    text = without_credentials("\n".join(lines))
     with contextlib.suppress(OSError):
         number, name = tempfile.mkstemp(prefix="stillhouse-error-", suffix=".txt")
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as stream:

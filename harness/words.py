@@ -1,8 +1,16 @@
-"""Short forms of long texts."""
+"""Words of errors, and short forms of long texts."""
 
 from __future__ import annotations
 
 GAP = " ... "
+
+
+def said_by(error: BaseException) -> str:
+    """An exception's own words; whatever its `__str__` does, there are some."""
+    try:
+        return str(error).strip() or "no message"
+    except Exception as unprintable:
+        return f"its message cannot be printed ({type(unprintable).__name__})"
 
 
 def last_words(text: str, most: int) -> str:

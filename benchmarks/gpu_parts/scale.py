@@ -130,7 +130,7 @@ def _task(
         network.to(dtype)  # the factors alone: the base is no child of a role
     where = f"{family.title} {task}, adapters {str(dtype)[6:]}"
     log.say(f"{where}: made in {seconds:.1f} s")
-    operations = _operations(trial, family, task)
+    operations = _operations(trial, family)
     _warm(trial)
     trial.ledger.reset()
     setup.fresh_peak()
@@ -175,7 +175,7 @@ def _task(
         _checkpoint(setup, log, trial, family.title)
 
 
-def _operations(trial: Distillation, family: MadeQwenImage, task: str) -> float:
+def _operations(trial: Distillation, family: MadeQwenImage) -> float:
     """Of one forward on one row, by torch's counter."""
     batch = trial.draws.batch("student", 0, 0)
     asked = batch.condition

@@ -25,7 +25,7 @@ from harness.executors.handed_over import taken
 from harness.executors.trial_log import LogStream, TrialLog
 from harness.running import attempts, environment
 from harness.seeds import stream_for
-from harness.words import keeping_end
+from harness.words import keeping_end, said_by
 
 _OVER = object()
 NO_OUTCOME = "ended without an outcome"
@@ -96,20 +96,12 @@ def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
 
 
 def _failure(error: BaseException) -> Ended:
-    reason = keeping_end(f"{type(error).__name__}: {_said_by(error)}", 500)
+    reason = keeping_end(f"{type(error).__name__}: {said_by(error)}", 500)
     try:
         told = "".join(traceback.format_exception(error))
     except Exception as unprintable:  # of its cause, its notes, its source
         told = f"{reason}\n(its traceback cannot be printed: {type(unprintable).__name__})\n"
     return Ended(state="failed", reason=_clean(reason), traceback=_clean(told))
-
-
-def _said_by(error: BaseException) -> str:
-    """An exception's own words; whatever its `__str__` does, there are some."""
-    try:
-        return str(error).strip() or "no message"
-    except Exception as unprintable:
-        return f"its message cannot be printed ({type(unprintable).__name__})"
 
 
 def _clean(text: str) -> str:
@@ -129,7 +121,7 @@ def _next(running: Iterator[object]) -> object:
         raise
     except BaseException as error:
         raise SubjectError(
-            f"the subject raised {type(error).__name__}: {_said_by(error)}"
+            f"the subject raised {type(error).__name__}: {said_by(error)}"
         ) from error
 
 
@@ -204,7 +196,7 @@ def _closed(close: Callable[[], None]) -> None:
     try:
         close()
     except Exception as error:
-        print(f"closing the subject raised {type(error).__name__}: {_said_by(error)}")
+        print(f"closing the subject raised {type(error).__name__}: {said_by(error)}")
 
 
 def _first(job: Job, candidate: Path | None, index: int, report: Report) -> Report:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, WorkspaceError
 from harness.journal import History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial
 from harness.program import typed
@@ -17,7 +17,7 @@ from harness.records import OVER
 from harness.running import claims, shards
 from harness.study_file.name import name_in
 from harness.trial import Trial
-from harness.workspace import Workspace, project_of
+from harness.workspace import Workspace, here, project_of
 
 Stands = Literal["pending", "running", "interrupted", "done", "failed", "diverged", "killed"]
 ORDER: tuple[Stands, ...] = (
@@ -93,15 +93,15 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
 def _file_of(planned: Planned, workspace: Workspace) -> str:
     """The study's file as one would type it, where it is in the project at hand."""
     try:
-        here: Path | None = Path.cwd()
-    except FileNotFoundError:  # it was deleted
-        here = None
-    projects = (workspace.root.parent, *([] if here is None else [project_of(here / "x")]))
+        folder: Path | None = here()
+    except WorkspaceError:  # it was deleted
+        folder = None
+    projects = (workspace.root.parent, *([] if folder is None else [project_of(folder / "x")]))
     for project in projects:
         file = project / planned.study_file
         if planned.study_file and file.is_file() and name_in(file) == planned.study:
-            if here is not None and file.is_relative_to(here):
-                file = file.relative_to(here)
+            if folder is not None and file.is_relative_to(folder):
+                file = file.relative_to(folder)
             return str(file)
     return ""
 
