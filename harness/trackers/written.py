@@ -5,11 +5,9 @@ The look is for a `run` that has nothing to do: it imports no mlflow and never w
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
-import os
 import queue
 import threading
 import urllib.parse
@@ -139,17 +137,13 @@ def _on_server(uri: str, experiment: str) -> str | None:
     import urllib.error
     import urllib.request
 
-    class Stays(urllib.request.HTTPRedirectHandler):
-        """Credentials are for this server only; the client may follow."""
-
-        def redirect_request(self, *_: object) -> None:
-            return None
+    from harness.trackers.remote import authorization, opener
 
     query = urllib.parse.urlencode({"experiment_name": experiment})
     place = f"{without_credentials(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}"
-    request = urllib.request.Request(place, headers=_authorised(uri))
+    request = urllib.request.Request(place, headers=authorization(uri))
     try:
-        with urllib.request.build_opener(Stays).open(request, timeout=LOOK_SECONDS) as answer:
+        with opener().open(request, timeout=LOOK_SECONDS) as answer:
             content = json.loads(answer.read(MOST_BYTES))
     except urllib.error.HTTPError as error:
         return "" if error.code == 404 else None  # the client may know how to be let in
@@ -160,13 +154,3 @@ def _on_server(uri: str, experiment: str) -> str | None:
         return ""
     tags = found.get("tags", [])
     return next((str(t["value"]) for t in tags if t.get("key") == WRITTEN), "")
-
-
-def _authorised(uri: str) -> dict[str, str]:
-    parts = urllib.parse.urlsplit(uri)
-    user = urllib.parse.unquote(parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME", ""))
-    word = urllib.parse.unquote(parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN", "")
-    if user:
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{word}".encode()).decode()}
-    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import shlex
 import socket
 import sqlite3
@@ -207,3 +208,27 @@ def test_what_sync_could_not_write_is_no_word_that_all_is_there(place: Place, mo
         ).fetchall()
     assert _run(place).warnings == []
     assert _states(place) == WHOLE
+
+
+def test_the_look_sends_no_credentials_of_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-another")
+    try:
+        here = f"http://127.0.0.1:{server.server_port}"
+        for named in ("http://127.0.0.1:1", here):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+            assert written._in_time(here, "demo") == ""
+    finally:
+        server.shutdown()
+    assert seen == [None, "Bearer of-another"]
