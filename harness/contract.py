@@ -126,6 +126,14 @@ class Fingerprints(_Frozen):
     code_files: dict[str, str] = Field(
         default_factory=dict, description="Digest per source file, to say which one changed."
     )
+    data_files: dict[str, str] = Field(
+        default_factory=dict,
+        description="Digest per data file or source, to say which one changed; of many files one "
+        "for each folder.",
+    )
+    invocation: tuple[str, ...] = Field(
+        (), description="Words of a command, to say which one changed; part of the code digest."
+    )
 
 
 class Expected(_Frozen):
@@ -199,6 +207,11 @@ class Subject(Protocol):
 
 
 # Optional names of a subject; the harness asks with getattr:
+#   own_code_digest: bool
+#       True: `fingerprints` covers all source that a trial runs, so the harness adds nothing. By
+#       default it hashes the subject's module and what that imports of its project, by file.
+#   earlier_fingerprints(recipe: Mapping, protocol: str) -> Fingerprints
+#       As the previous version made them, so that its records can be compared for one release.
 #   recipe_model(base: Mapping) -> type[BaseModel]
 #       The model of recipes like this base, where `Recipe` alone does not say it.
 #   data_of(recipe: Mapping, replicate: int) -> str | None

@@ -3,30 +3,31 @@
 Each driver writes its own `journal/<started>-<host>-<pid>-<nonce>.jsonl`, so no two processes
 append to one file; a reader merges all files. A torn last line (crash while writing) is ignored.
 Closing records are fsynced. Records of an attempt that is not the trial's latest never count.
+
+A result is addressed by (key, protocol, code digest): studies may share a trial, and each reads the
+results of the code it was last planned with (`History.read_by`). What another study runs with other
+code, whatever its program is called, changes nothing for it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
+import copy
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel
 
 from harness.errors import WorkspaceError
 from harness.identifiers import refusal
+from harness.record_lines import Reader, lines_of
 from harness.records import (
     OVER,
     Closed,
     Frozen,
-    Glanced,
     MeasuredAt,
     Opened,
     Planned,
@@ -52,38 +53,35 @@ __all__ = [
     "TrialHistory",
 ]
 
-_CONSTANTS = (b"NaN", b"Infinity")
-_ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
-
-
-@cache
-def _glancing() -> TypeAdapter[Record]:
-    records = Planned | Opened | Glanced | Superseded
-    return TypeAdapter(Annotated[records, Field(discriminator="type")])
-
 
 class Journal:
     """Writer of one driver's journal file. The file appears with the first record."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, described: Collection[str] = ()) -> None:
+        """Take the folder of the journals, and the keys that a line in one of them describes."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         host = socket.gethostname().split(".")[0]
         self.file = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+        self._described = set(described)
 
     def append(self, record: Record) -> None:
         """Write one record, whole or not at all; all but openings are on disk when this returns.
 
+        Trials that it names and that no line describes yet are described before it.
+
         Raises:
             WorkspaceError: if it cannot be written (a full disk, most often).
         """
-        line = record.model_dump_json(exclude_defaults=False)
+        made = list(lines_of(record, self._described))
+        text = "\n".join(line for _, line in made)
         try:
-            append_line(self.file, line, sync=not isinstance(record, Opened))
+            append_line(self.file, text, sync=not isinstance(record, Opened))
         except OSError as error:
             raise WorkspaceError(
                 f"the journal {self.file} cannot be written any more: {error.strerror or error}. "
                 "What was recorded is safe: free some space, then run the same command again."
             ) from error
+        self._described.update(key for key, _ in made if key)
 
 
 class Attempt(BaseModel):
@@ -99,12 +97,42 @@ class Attempt(BaseModel):
 
 
 class TrialHistory:
-    """Everything recorded about one trial key."""
+    """What is recorded about one trial key: everything, or what one study reads of it."""
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.attempts: dict[tuple[int, str], Attempt] = {}
         self.superseded_to = 0
+        """Attempts up to this one count for nobody: a record of an earlier version says so."""
+        self.superseded: dict[str, set[str]] = {}
+        """Study -> codes whose results it no longer reads."""
+        self.replaces = False
+        """For what one study reads: it made results with other code, too."""
+
+    def read_by(self, study: str, code: str) -> TrialHistory:
+        """The trial as a study sees it that reads the results of one code.
+
+        That are the attempts with this code, whoever made them, and what the study measured later
+        of a student of theirs.
+        """
+        seen = TrialHistory(self.key)
+        seen.superseded, seen.superseded_to = self.superseded, self.superseded_to
+        made = {p: a for p, a in self.attempts.items() if a.opened.code == code}
+        students = {a.opened.nonce for a in made.values()} | {""}  # earlier versions named none
+        for place, attempt in self.attempts.items():
+            opened = attempt.opened
+            if place in made or opened.study != study:
+                continue
+            if made and opened.mode == "measure" and opened.student_of in students:
+                made[place] = attempt
+            else:
+                seen.replaces = True
+        seen.attempts = made
+        return seen
+
+    def results(self) -> list[Attempt]:
+        """Attempts that trained and came to a result that somebody may read, the newest last."""
+        return [a for a in self.ordered if a.opened.mode == "train" and self._counts(a)]
 
     @property
     def ordered(self) -> list[Attempt]:
@@ -173,21 +201,6 @@ def _content(file: Path) -> bytes:
         ) from error
 
 
-def _refuse_constants(line: bytes) -> None:
-    """Refuse NaN and Infinity, which are no JSON; numbers that were not finite are null here.
-
-    Raises:
-        ValueError: with the constant.
-    """
-    if any(word in line for word in _CONSTANTS):
-        with contextlib.suppress(json.JSONDecodeError, RecursionError, UnicodeDecodeError):
-            json.loads(line, parse_constant=_no_number)
-
-
-def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
-
-
 def _place(attempt: Attempt) -> tuple[int, bool, float, str]:
     complete = attempt.closed is not None and attempt.closed.state in OVER
     return attempt.opened.attempt, complete, attempt.opened.at, attempt.opened.nonce
@@ -200,8 +213,12 @@ class History:
         self.trials: dict[str, TrialHistory] = {}
         self.planned: dict[str, list[Planned]] = {}
         self.warnings: list[str] = []
+        self.described: dict[Path, set[str]] = {}
+        """Folder of journals -> keys that a line there describes."""
         self._early: dict[tuple[str, int, str], Closed] = {}
         self._code_files: dict[str, dict[str, str]] = {}
+        self._data_files: dict[str, dict[str, str]] = {}
+        self._seen_by: dict[str, History] = {}
         self._environment: dict[str, str] = {}
 
     @classmethod
@@ -212,30 +229,68 @@ class History:
         Without `numbers`, measurements and artifacts are left out: how things stand, sooner.
         """
         history = cls()
-        adapter = _ADAPTER if numbers else _glancing()
-        files = [f for folder in folders if folder.is_dir() for f in sorted(folder.glob("*.jsonl"))]
-        for file in files:
-            lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028
-            for number, line in enumerate(lines, 1):
-                if not line:
-                    continue
-                try:
-                    _refuse_constants(line)
-                    history.add(adapter.validate_json(line))
-                except ValueError as error:
-                    if number < len(lines):  # a torn last line is what a crash leaves; expected
-                        why = refusal(error)
-                        history.warnings.append(f"{file}:{number}: unreadable record ({why})")
+        reader = Reader(numbers=numbers)
+        for folder in folders:
+            known = len(reader.described)
+            for file in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
+                history._read_file(file, reader)
+            history.described[folder] = set(list(reader.described)[known:])
+        for place, record in reader.waiting():
+            if isinstance(record, ValueError):
+                history.warnings.append(f"{place}: unreadable record ({record})")
+            else:
+                history.add(record)
         return history
+
+    def _read_file(self, file: Path, reader: Reader) -> None:
+        lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028
+        for number, line in enumerate(lines, 1):
+            if not line:
+                continue
+            try:
+                record = reader.read(line, f"{file}:{number}")
+            except ValueError as error:
+                if number < len(lines):  # a torn last line is what a crash leaves; expected
+                    why = refusal(error)
+                    self.warnings.append(f"{file}:{number}: unreadable record ({why})")
+                continue
+            if record is not None:
+                self.add(record)
+
+    def read_by(self, study: str, reads: Mapping[str, str] | None = None) -> History:
+        """The history as a study sees it: of each trial the results of the code it reads.
+
+        Args:
+            study: name of the study.
+            reads: key -> code digest; default what its latest plan says. Of other trials, and of
+                those that nothing is said of, everything is seen.
+        """
+        if reads is None and study in self._seen_by:
+            return self._seen_by[study]
+        latest = self.latest_plan(study)
+        codes = reads if reads is not None else latest.reads() if latest else {}
+        seen = copy.copy(self)
+        seen._seen_by = {}
+        seen.trials = {
+            key: known.read_by(study, codes[key]) if key in codes else known
+            for key, known in self.trials.items()
+        }
+        if reads is None:
+            self._seen_by[study] = seen
+        return seen
 
     def add(self, record: Record) -> None:
         """Merge one record; a compact journal's never replaces the whole one it was made of."""
+        self._seen_by = {}
         if isinstance(record, Planned):
             self.planned.setdefault(record.study, []).append(record)
             return
         trial = self.trials.setdefault(record.key, TrialHistory(record.key))
         if isinstance(record, Superseded):
-            trial.superseded_to = max(trial.superseded_to, record.attempt)
+            if record.study:
+                trial.superseded.setdefault(record.study, set()).add(record.code)
+            else:
+                trial.superseded_to = max(trial.superseded_to, record.attempt)
         elif isinstance(record, Opened):
             record = self._shared(record)
             place = (record.attempt, record.nonce)
@@ -261,9 +316,11 @@ class History:
         """
         files = self._code_files.get(record.code) or record.code_files
         self._code_files[record.code] = files
+        data = self._data_files.get(record.trial.data) or record.data_files
+        self._data_files[record.trial.data] = data
         if record.environment != self._environment:
             self._environment = record.environment
-        shared = {"code_files": files, "environment": self._environment}
+        shared = {"code_files": files, "data_files": data, "environment": self._environment}
         return record.model_copy(update=shared)
 
     def latest_plan(self, study: str) -> Planned | None:

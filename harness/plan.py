@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -152,9 +153,9 @@ def make_plan(
     from harness.planning.attainable import planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
-    from harness.planning.reuse import Recorded, orphans
+    from harness.planning.reuse import Recorded, orphans, read_by_plan
     from harness.planning.spending import spent_gpu_hours
-    from harness.planning.trial_order import fingerprints_of, trials_of
+    from harness.planning.trial_order import earlier_fingerprints, fingerprints_of, trials_of
     from harness.workspace import project_of
 
     if gpus is not None:
@@ -165,13 +166,21 @@ def make_plan(
     made = layout(study, subject)
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
-    recorded = Recorded(history, workspace, hasattr(subject, "measure"), tuple(study.measure_at))
+    recorded = Recorded(
+        history,
+        workspace,
+        study.name,
+        hasattr(subject, "measure"),
+        tuple(study.measure_at),
+        partial(earlier_fingerprints, study, subject),
+    )
     planned, of_rows = trials_of(study, subject, made.arms, prints)
     own_prints = {**of_rows, **prints}
     trials = [recorded.judge(trial, own_prints[trial.arm]) for trial in planned]
     keys = {
         (t.trial.arm, t.trial.replicate): t.trial.key for t in trials if t.trial.kind != "rerun"
     }
+    seen = read_by_plan(study.name, own, trials, history)
     frozen = frozen_of(history, study.name)
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
@@ -180,7 +189,7 @@ def make_plan(
             study,
             contrast,
             match(study, made, contrast),
-            history,
+            seen,
             keys,
             recipes=recipes,
             mixtures=shares,
@@ -189,7 +198,7 @@ def make_plan(
         )
         for contrast in study.contrasts
     ]
-    gone = orphans(history, study.name, {t.key for t in planned} | set(keys.values()))
+    gone = orphans(history, study.name, {t.key for t in planned} | {t.trial.key for t in trials})
     known = {*gone, *(t.trial.key for t in trials)}
     spent = spent_gpu_hours(study.name, known, history, workspace)
     estimate = cost.cost_of(study, trials, history, parallel, subject, spent=spent)

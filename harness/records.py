@@ -16,7 +16,8 @@ State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # later versions may add fields
+    # later versions may add fields; `1e999` would be read as infinity
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 def _without_secrets(study: dict[str, Any]) -> dict[str, Any]:
@@ -58,9 +59,23 @@ class Planned(_Record):
     study_json: _StudyJson
     study_file: str = Field("", description="Path relative to the project.")
     trials: list[Trial]
+    codes: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Code digest -> arms and reference rows that the study reads results of it of.",
+    )
+    accepted: dict[Name, str] = Field(
+        default_factory=dict,
+        description="Key -> code digest of another result that the study reads (--accept-stale).",
+    )
     frozen: Frozen | None = Field(
         None, description="What the first run froze; every later record carries it along."
     )
+
+    def reads(self) -> dict[str, str]:
+        """Key -> digest of the code whose result the study reads; empty in old records."""
+        of_arm = {arm: code for code, arms in self.codes.items() for arm in arms}
+        found = {t.key: of_arm[t.arm] for t in self.trials if t.arm in of_arm}
+        return found | self.accepted
 
 
 class Opened(_Record):
@@ -78,6 +93,11 @@ class Opened(_Record):
     protocol_name: str = ""
     code: str = Field(description="Code digest.")
     code_files: dict[str, str] = Field(default_factory=dict)
+    data_files: dict[str, str] = Field(default_factory=dict)
+    invocation: tuple[str, ...] = Field((), description="Words of a command.")
+    student_of: str = Field(
+        "", description="Mode measure: nonce of the attempt whose student is measured."
+    )
     environment: dict[str, str] = Field(
         default_factory=dict, description="Python and package versions."
     )
@@ -127,12 +147,17 @@ class Glanced(Closed):
 
 
 class Superseded(_Record):
-    """Results of a trial's attempts up to `attempt` no longer count (`--rerun-stale`)."""
+    """A study no longer reads the results that some code made of a trial (`--rerun-stale`).
+
+    They stay, and other studies go on reading them.
+    """
 
     type: Literal["superseded"] = "superseded"
     at: float
     key: Name
-    attempt: int
+    attempt: int = Field(description="Their last attempt.")
+    study: str = Field("", description="Whose; in records of earlier versions all studies.")
+    code: str = Field("", description="Digest of the code that made them.")
     reason: str = ""
 
 

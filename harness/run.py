@@ -22,6 +22,7 @@ from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
+from harness.planning.reuse import as_answered
 from harness.program import typed
 from harness.running import announcing, catching_up, collector, display, leftovers, refusals, shards
 from harness.running.driver import Driver, Tally
@@ -147,9 +148,9 @@ def run(
         calm,
     ):
         leftovers.sweep(workspace)
-        journal = Journal(workspace.journal)
         history, plan = planned()  # nobody else changes it any more
-        if rerun_stale and announcing.supersede(mine(plan), journal, history):
+        journal = Journal(workspace.journal, history.described[workspace.journal])
+        if rerun_stale and announcing.supersede(study.name, mine(plan), journal, history):
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
@@ -157,13 +158,14 @@ def run(
             plan = as_recorded(plan, study, history)
         made = make()
         tell = GuardedTracker(tracker, _remedy(tracker, study.name, workspace))
-        tell.start(plan, history)
+        seen = as_answered(plan, history)
+        tell.start(plan, seen)
         result, answered = RunResult(0, plan, headline=headline), False
         try:
             if todo:
                 shown = plan.model_copy(update={"trials": mine(plan)})
                 with display.make(
-                    shown, len(todo), echo, history, live=live, workspace=workspace
+                    shown, len(todo), echo, seen, live=live, workspace=workspace
                 ) as view:
                     driver = Driver(
                         replace(_settings(study, plan, subject, project), deadline=ends),
@@ -190,7 +192,7 @@ def run(
                     tell.close()
                 if shard is not None:
                     own = mine(result.plan)
-                    now = history_of(study, workspace)
+                    now = as_answered(result.plan, history_of(study, workspace))
                     result.left = left_by_others(result.plan, own, now, workspace)
         finally:
             result.warnings += tell.close()
@@ -231,7 +233,8 @@ def _nothing_to_run(
         return None
     lacking = ""
     if isinstance(tracker, MlflowPlace) and not shards.others_live(workspace, plan.study):
-        lacking = catching_up.catch_up(study, plan, history, workspace, page, tracker, echo)
+        seen = as_answered(plan, history)
+        lacking = catching_up.catch_up(study, plan, seen, workspace, page, tracker, echo)
     echo(f"nothing to run: all {len(plan.trials)} trials {'ended' if lacking else 'are there'}")
     return RunResult(0, plan, report=page, warnings=[lacking] if lacking else [])
 
@@ -303,7 +306,7 @@ def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tr
         from harness.analyse.answers import answer
         from harness.report.page import write_report
 
-        history = history_of(study, workspace)
+        history = as_answered(result.plan, history_of(study, workspace))
         result.answer = answer(result.plan, study, history)
         result.report = write_report(result.answer, result.plan, study, history, workspace)
         wanted = history, stamp(result.plan, history, result.report)

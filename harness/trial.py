@@ -12,8 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from harness.identifiers import Name
 
-KEY_SCHEMA = 1
-"""Raised when the meaning of the key changes; old records are still read (tests/compat)."""
+KEY_SCHEMA = 2
+"""Raised when the meaning of the key changes; old records are still read (tests/compat).
+
+Keys of schema 1 were 16 hex digits and did not name the subject, so two programs with the same
+recipe shared them. A key starts with a letter that is no hex digit since: spreadsheets and readers
+of CSV take digits around an `e` for a number (`12e34567` becomes infinity).
+"""
+
+DIGITS = 15
+"""Hex digits of a key behind its letter."""
+
+OLD_DIGITS = 16
+
+SHORT = 9
+"""Characters of a key in a trial's readable name."""
 
 MAX_INTEGER = 2**53
 """JSON numbers are doubles: larger integers are not exact."""
@@ -44,7 +57,7 @@ class Trial(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: Name = Field(description="16 hex digits; identity for life.")
+    key: Name = Field(description="`k` and 15 hex digits; identity for life.")
     kind: Kind = Field(
         "trial",
         description="`trial`; `reference` for reference rows; `rerun` for a trial run once more "
@@ -56,12 +69,23 @@ class Trial(BaseModel):
     rerun: int = Field(0, ge=0, description="For kind `rerun`: which repetition, from 1.")
     recipe: dict[str, Any] = Field(description="Resolved recipe, or reference settings.")
     data: str = Field(description="Data fingerprint.")
+    subject: str = Field(
+        "",
+        description="Identity of what runs it (harness/subjects/identity.py); of a reference row, "
+        "of what makes it. Empty in records of key schema 1.",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """The JSON object that the key is the hash of."""
+        return identity(
+            self.recipe, self.replicate, self.data, self.kind, self.rerun, subject=self.subject
+        )
 
     @property
     def short(self) -> str:
         """Readable form, e.g. `portrait-e0.5-g2-r3-1f9c2a7b`."""
         again = f"-rerun{self.rerun}" if self.rerun else ""
-        return f"{self.arm}-r{self.replicate}{again}-{self.key[:8]}"
+        return f"{self.arm}-r{self.replicate}{again}-{self.key[:SHORT]}"
 
 
 def canonical(value: Any) -> bytes:
@@ -110,15 +134,23 @@ def _plain(value: Any) -> Any:
 
 
 def identity(
-    recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "trial", rerun: int = 0
+    recipe: Mapping[str, Any],
+    replicate: int,
+    data: str,
+    kind: Kind = "trial",
+    rerun: int = 0,
+    *,
+    subject: str,
 ) -> dict[str, Any]:
-    """The JSON object that a key is the hash of; stored beside every trial.
+    """The JSON object that a key is the hash of; stored once for every trial.
 
-    Only reruns name the repetition, so that all other keys stay what they were.
+    Only reruns name the repetition. Without a subject it is that of key schema 1.
     """
     made: dict[str, Any] = {"rerun": rerun} if kind == "rerun" else {}
+    if subject:
+        made["subject"] = subject
     return made | {
-        "key_schema": KEY_SCHEMA,
+        "key_schema": KEY_SCHEMA if subject else 1,
         "kind": kind,
         "recipe": dict(recipe),
         "replicate": replicate,
@@ -127,31 +159,44 @@ def identity(
 
 
 def key_of(
-    recipe: Mapping[str, Any], replicate: int, data: str, kind: Kind = "trial", rerun: int = 0
+    recipe: Mapping[str, Any],
+    replicate: int,
+    data: str,
+    kind: Kind = "trial",
+    rerun: int = 0,
+    *,
+    subject: str,
 ) -> str:
-    """Trial key: the first 16 hex digits of sha256 over the canonical identity."""
-    content = canonical(identity(recipe, replicate, data, kind, rerun))
-    return hashlib.sha256(content).hexdigest()[:16]
+    """Trial key: a letter and the first hex digits of sha256 over the canonical identity."""
+    content = canonical(identity(recipe, replicate, data, kind, rerun, subject=subject))
+    digest = hashlib.sha256(content).hexdigest()
+    return f"k{digest[:DIGITS]}" if subject else digest[:OLD_DIGITS]
+
+
+def is_of_schema_1(key: str) -> bool:
+    """Whether an earlier version made a key: 16 hex digits."""
+    return len(key) == OLD_DIGITS and not key.startswith("k")
 
 
 def keys_of(
-    recipe: bytes, replicates: Iterable[int], data: str, kind: Kind = "trial"
+    recipe: bytes, replicates: Iterable[int], data: str, kind: Kind = "trial", *, subject: str
 ) -> dict[int, str]:
     """Replicate -> trial key, exactly `key_of` for each; large plans have many of them.
 
     Args:
-        recipe: the recipe's canonical JSON. Canonical JSON sorts the keys of the identity, so the
-            recipe can be put in as it is, and the replicate comes last.
+        recipe: the recipe's canonical JSON. Canonical JSON sorts the members of the identity, so
+            the recipe can be put in as it is; only the replicate and what follows it differ.
         replicates: replicate indices.
         data: data fingerprint.
         kind: kind of the trials.
+        subject: identity of what runs them.
     """
-    head, tail = canonical(identity({}, 0, data, kind)).rsplit(b"{}", 1)
-    assert tail == b',"replicate":0}', "recipe and replicate must be the identity's last members"
-    start = hashlib.sha256(head + recipe + tail[: -len(b"0}")])
+    shell = canonical(identity({}, 0, data, kind, subject=subject))
+    head, recipe_to_end = shell.split(b'"recipe":{},"replicate":0', 1)
+    start = hashlib.sha256(head + b'"recipe":' + recipe + b',"replicate":')
     found = {}
     for replicate in replicates:
         digest = start.copy()
-        digest.update(str(replicate).encode() + b"}")
-        found[replicate] = digest.hexdigest()[:16]
+        digest.update(str(replicate).encode() + recipe_to_end)
+        found[replicate] = f"k{digest.hexdigest()[:DIGITS]}"
     return found

@@ -13,7 +13,7 @@ from harness.journal import Attempt
 from harness.report import facts
 from harness.report.page import report_files
 from harness.report.results import counting, result_files
-from harness.trial import canonical, identity
+from harness.trial import canonical
 
 if TYPE_CHECKING:
     from harness.commands.answered import Answered
@@ -58,8 +58,7 @@ def recorded(
     for planned in made.plan.trials:
         trial, record = planned.trial, made.history.trials.get(planned.trial.key)
         if record is not None and counting(record):
-            known = identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
-            found[f"recipes/{trial.key}.json"] = canonical(known)
+            found[f"recipes/{trial.key}.json"] = canonical(trial.identity())
     found["environment/versions.json"] = _json(
         {name: values for name, values in facts.environment(made.plan, made.history)}
     )

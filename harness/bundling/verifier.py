@@ -111,11 +111,15 @@ class Record:
 
 def _trials(bundle: Archive) -> dict[str, Record]:
     trials: dict[str, Record] = {}
+    described: dict[str, dict[str, Any]] = {}
     for number, record in bundle.lines(JOURNAL):
         kind = record.get("type")
         try:
-            if kind == "opened":
-                trial, key = record["trial"], record["key"]
+            if kind == "trial":
+                described[record["key"]] = dict(record["is"])
+            elif kind == "opened":
+                key = record["key"]
+                trial = {"key": key, **described.get(key, {}), **record["trial"]}
                 first = trials.setdefault(key, Record(trial))
                 if trial["key"] != key or not _same(_identity(trial), _identity(first.trial)):
                     raise Bad("trial and key do not belong together", JOURNAL, number)
@@ -136,7 +140,7 @@ def _trials(bundle: Archive) -> dict[str, Record]:
         raise Bad("it is stored without an attempt in the journal, or not stored", name)
     for key, known in trials.items():
         name = f"recipes/{key}.json"
-        if hashlib.sha256(bundle.read(name)).hexdigest()[:16] != key:
+        if _key(bundle.read(name), known.trial) != key:
             raise Bad(f"it does not hash to its key {key}", name)
         if not _same(bundle.json(name), _identity(known.trial)):
             raise Bad(f"the journal's recipe of trial {key} is another", name)
@@ -160,10 +164,17 @@ def _number(attempt: Any) -> int:
 
 
 def _identity(trial: dict[str, Any]) -> dict[str, Any]:
-    kind = trial.get("kind", "trial")
-    made = {"key_schema": 1, "kind": kind, "recipe": trial["recipe"]}
+    kind, subject = trial.get("kind", "trial"), trial.get("subject", "")
+    made = {"key_schema": 2 if subject else 1, "kind": kind, "recipe": trial["recipe"]}
     again = {"rerun": trial["rerun"]} if kind == "rerun" else {}
-    return {**made, "replicate": trial["replicate"], "data": trial["data"], **again}
+    who = {"subject": subject} if subject else {}
+    return {**made, "replicate": trial["replicate"], "data": trial["data"], **again, **who}
+
+
+def _key(content: bytes, trial: dict[str, Any]) -> str:
+    """Keys of schema 1 were hex digits alone and named no subject."""
+    digest = hashlib.sha256(content).hexdigest()
+    return f"k{digest[:15]}" if trial.get("subject") else digest[:16]
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answered:
-    """A study, where its records are, and what they say."""
+    """A study, where its records are, and what they say; the history as this study reads it."""
 
     study: Study
     workspace: Workspace
@@ -31,6 +31,7 @@ def answered(file: Path, workspace: Path | None) -> Answered:
     from harness import subjects
     from harness.analyse.answers import answer
     from harness.plan import make_plan
+    from harness.planning.reuse import as_answered
     from harness.run import history_of
     from harness.workspace import Workspace, project_of
 
@@ -38,6 +39,7 @@ def answered(file: Path, workspace: Path | None) -> Answered:
     place = Workspace.find(loaded.file, workspace)
     history = history_of(loaded, place)
     plan = make_plan(loaded, history, workspace=place)
+    history = as_answered(plan, history)
     metrics = subjects.load(loaded.subject, project=project_of(loaded.file)).metrics
     found = answer(plan, loaded, history, metrics=metrics)
     return Answered(loaded, place, history, plan, found)

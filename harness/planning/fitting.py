@@ -16,7 +16,7 @@ from harness import subjects
 from harness.contract import Subject
 from harness.design import ArmsError, baseline_of, layout, mixtures
 from harness.errors import HarnessError
-from harness.journal import History
+from harness.journal import History, TrialHistory
 from harness.plan import Plan, PlannedContrast
 from harness.planning.attainable import planned_contrast
 from harness.planning.enumeration import most_combinations
@@ -28,6 +28,7 @@ from harness.program import typed
 from harness.study import Study
 from harness.study_file.nearest import nearest
 from harness.study_file.where import WhereError
+from harness.subjects.identity import identity_of
 from harness.trial import Arm
 from harness.workspace import Workspace, project_of
 
@@ -178,32 +179,37 @@ def _fit(
     affordable: int,
 ) -> Fit:
     prints = fingerprints_of(study, subject, arms)
-    keyed = keyed_trials(subject, arms, prints, MOST_REPLICATES)
+    maker = identity_of(study.subject)
+    keyed = keyed_trials(subject, arms, prints, MOST_REPLICATES, maker)
     keys = {place: key for place, (key, _) in keyed.items()}
+    codes = {key: prints[arm].code for (arm, _), key in keys.items()}
     protocol = plan.fingerprints.protocol
     references = sum(t.trial.kind == "reference" and t.state != "reuse" for t in plan.trials)
 
-    def missing(found: Iterable[str]) -> int:
-        return sum(not _there(history, key, protocol) for key in found)
+    def missing(found: Iterable[str], code: str = "") -> int:
+        known = ((history.trials.get(key), codes.get(key, code)) for key in found)
+        return sum(not _there(t and t.read_by(study.name, c), protocol) for t, c in known)
 
     replicates = trials = 0
     once = references
     for r in range(1 + max((r for _, r in keys), default=0)):
         once += missing(keys[arm.name, r] for arm in arms if (arm.name, r) in keys)
-        again = rerun_keys(study.reruns, ordered_arms(arms)[0], keyed, r + 1)
-        total = once + missing(key for _, key in again)
+        first = ordered_arms(arms)[0]
+        again = rerun_keys(study.reruns, first, keyed, r + 1, maker)
+        total = once + missing((key for _, key in again), prints[first.name].code)
         if total > affordable and r >= FEWEST_REPLICATES:
             break
         replicates, trials = r + 1, total
     chosen = study.model_copy(update={"replicates": replicates})
     made = layout(chosen, subject)
     recipes = {arm.name: arm.recipe for arm in arms}
+    seen = history.read_by(study.name, codes)
     contrasts = [
         planned_contrast(
             chosen,
             contrast,
             match(chosen, made, contrast),
-            history,
+            seen,
             keys,
             recipes=recipes,
             mixtures=mixtures(chosen, subject),
@@ -227,8 +233,7 @@ def _fit(
     )
 
 
-def _there(history: History, key: str, protocol: str) -> bool:
-    known = history.trials.get(key)
+def _there(known: TrialHistory | None, protocol: str) -> bool:
     complete = known.complete if known else None
     if known is None or complete is None or complete.closed is None:
         return False

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.contract import Fingerprints
 from harness.trial import Trial
 
+INCOMPARABLE = "an earlier version's record: its code cannot be compared with today's"
+"""Why a result counts that nothing says to be of today's code."""
+
 PlanState = Literal["new", "measure", "reuse", "stale", "running"]
 
 
@@ -25,6 +28,9 @@ class PlannedTrial(_Frozen):
         description="new, measure, reuse, stale, or running (claimed elsewhere)."
     )
     why: str = Field("", description="For stale: what changed.")
+    code: str = Field(
+        "", description="Digest of the code that made the result there is; empty without one."
+    )
     fingerprints: Fingerprints | None = Field(
         None,
         exclude=True,
@@ -32,6 +38,11 @@ class PlannedTrial(_Frozen):
         description="Its own surroundings: arms may run different source files, and replicates may "
         "have different data. None: the plan's.",
     )
+
+    @property
+    def incomparable(self) -> bool:
+        """Whether nothing says if the result was made by the code of today."""
+        return self.state == "reuse" and self.why == INCOMPARABLE
 
 
 class PlannedContrast(_Frozen):

@@ -1,20 +1,36 @@
-"""How a planned trial stands against the history: new, measure, reuse, stale or running."""
+"""How a planned trial stands against the history: new, measure, reuse, stale or running.
+
+A result answers a trial if key, protocol and code are its own, whoever made it. One that this study
+made, or read, of the same recipe with other code, data or program is stale: the study has to say
+what becomes of it. What other studies made of other code is nothing to this one.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History, TrialHistory
-from harness.plan import PlannedTrial, PlanState
-from harness.trial import Trial
+from harness.plan import Plan, PlannedTrial, PlanState
+from harness.planning.planned import INCOMPARABLE
+from harness.subjects.identity import changed_words, identity_of, maker_of_references
+from harness.subjects.settings import parsed
+from harness.trial import Trial, is_of_schema_1, key_of
 from harness.workspace import Workspace
 
 MAX_FILES = 3
-Judged = tuple[Trial, PlanState, str]
-"""The trial that counts, its state, and the reason."""
+
+
+class Judged(NamedTuple):
+    """The trial that counts, its state, the reason, and the code that made its result."""
+
+    trial: Trial
+    state: PlanState
+    why: str = ""
+    code: str = ""
 
 
 @dataclass
@@ -22,60 +38,167 @@ class Recorded:
     """Judges planned trials against one history.
 
     Attributes:
+        study: name of the study that plans.
         measures: whether the subject can measure a kept student again.
         measure_at: cycles that must have been measured; empty for the end alone.
+        earlier: digests of a trial as the previous version made them, None where nothing says.
+            Without it records of earlier versions are not looked at.
     """
 
     history: History
     workspace: Workspace
+    study: str
     measures: bool = False
     measure_at: tuple[int, ...] = ()
-    _by_content: dict[str, list[Attempt]] | None = field(default=None, repr=False)
+    earlier: Callable[[Trial], Fingerprints | None] | None = None
+    _own: dict[str, list[Trial]] | None = field(default=None, repr=False)
+    _old_keys: bool | None = field(default=None, repr=False)
+    _read: dict[str, str] | None = field(default=None, repr=False)
+    _subjects: dict[str, str] = field(default_factory=dict, repr=False)
 
     def judge(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
         """The trial with its state and the reason for it.
 
-        Where the same recipe and replicate were recorded with other data, the trial of the result
-        is that recorded trial, so that accepting it finds its result under its own key; once it is
-        superseded, the next plan holds the trial with the data of today. The fingerprints say the
-        data of today in either case.
+        Where the study's result of the same recipe and replicate has another key (other data, an
+        earlier version), the trial of the result is that recorded trial, so that accepting it finds
+        its result; once it is superseded, the next plan holds the trial of today. The fingerprints
+        say the data of today in either case.
         """
         if prints.data != trial.data:  # which differs between the replicates of an arm
             prints = prints.model_copy(update={"data": trial.data})
-        counting, state, why = self._judged(trial, prints)
-        return PlannedTrial(trial=counting, state=state, why=why, fingerprints=prints)
+        made = self._judged(trial, prints)
+        return PlannedTrial(
+            trial=made.trial, state=made.state, why=made.why, code=made.code, fingerprints=prints
+        )
 
     def _judged(self, trial: Trial, prints: Fingerprints) -> Judged:
         known = self.history.trials.get(trial.key)
-        complete = known.complete_under(prints.protocol) if known else None
-        if known is not None and complete is not None:
-            return trial, *self._complete(trial, known, complete, prints)
-        if known is not None and known.state == "running" and self._claimed(trial.key):
-            return trial, "running", "another driver runs it"
-        other = self._other_data(trial)
-        if other is not None:
-            return other, "stale", f"data changed since it was recorded as {other.key}"
-        return trial, "new", _last_end(known)
+        seen = known.read_by(self.study, prints.code) if known else None
+        complete = seen.complete_under(prints.protocol) if seen else None
+        if seen is not None and complete is not None:
+            return self._complete(trial, seen, complete, prints)
+        if seen is not None and seen.state == "running" and self._claimed(trial.key):
+            return Judged(trial, "running", "another driver runs it")
+        return (
+            self._recorded_earlier(trial, prints)
+            or self._stale(trial, prints)
+            or Judged(trial, "new", _last_end(seen))
+        )
+
+    def _recorded_earlier(self, trial: Trial, prints: Fingerprints) -> Judged | None:
+        """The result that an earlier version recorded under its own key, if it is this trial's."""
+        if self._old_keys is None:
+            self._old_keys = any(is_of_schema_1(key) for key in self.history.trials)
+        if not self._old_keys or self.earlier is None:
+            return None
+        then = self.earlier(trial)
+        data = then.data if then is not None else trial.data
+        key = key_of(trial.recipe, trial.replicate, data, trial.kind, trial.rerun, subject="")
+        known = self.history.trials.get(key)
+        found = known.complete_under(prints.protocol) if known is not None else None
+        if known is None or found is None or self._maker(found) != trial.subject:
+            return None
+        old = trial.model_copy(update={"key": key, "data": data, "subject": ""})
+        if then is not None and then.code != found.opened.code:
+            return None  # stale, if it is this study's own
+        judged = self._complete(old, known, found, prints)
+        if then is None and judged.state == "reuse":
+            judged = judged._replace(why=INCOMPARABLE)
+        return judged if judged.state in ("reuse", "measure") else None
 
     def _complete(
-        self, trial: Trial, known: TrialHistory, complete: Attempt, prints: Fingerprints
-    ) -> tuple[PlanState, str]:
+        self, trial: Trial, seen: TrialHistory, complete: Attempt, prints: Fingerprints
+    ) -> Judged:
         assert complete.closed is not None
-        if complete.opened.code != prints.code:
-            changed = changed_files(complete.opened.code_files, prints.code_files)
-            return "stale", changed or "code changed"
+        code = complete.opened.code
         if complete.closed.state == "diverged":
-            return "reuse", "diverged"
+            return Judged(trial, "reuse", "diverged", code)
         last = complete.closed.step
-        steps = {m.step for m in known.measured(prints.protocol)}
+        steps = {m.step for m in seen.measured(prints.protocol)}
         lacking = [s for s in self.measure_at if s not in steps and s <= last]
         if steps and not lacking:
-            return "reuse", ""
+            return Judged(trial, "reuse", "", code)
         if any(step < last for step in lacking):  # only the student of the last cycle is kept
-            return "new", f"not measured at cycle {', '.join(str(s) for s in lacking)}"
+            why = f"not measured at cycle {', '.join(str(s) for s in lacking)}"
+            return Judged(trial, "new", why)
         if self.measures and trial.kind != "reference" and self._student_kept(complete):
-            return "measure", "protocol not yet run"
-        return "new", "protocol not yet run, student not kept"
+            return Judged(trial, "measure", "protocol not yet run", code)
+        return Judged(trial, "new", "protocol not yet run, student not kept")
+
+    def _stale(self, trial: Trial, prints: Fingerprints) -> Judged | None:
+        """The study's own result of the same recipe and replicate, made by something else."""
+        found = list(self._own_results(trial))
+        if not found:
+            return None
+        old, attempt = max(found, key=lambda pair: (pair[0].key == trial.key, pair[1].opened.at))
+        counting = old.model_copy(update={"arm": trial.arm, "levels": trial.levels})
+        why = self._change(old, attempt, trial, prints)
+        return Judged(counting, "stale", why, attempt.opened.code)
+
+    def _own_results(self, trial: Trial) -> Iterator[tuple[Trial, Attempt]]:
+        before = self._planned_before()
+        for old in before.get(_content(trial), ()) if before else ():
+            known = self.history.trials[old.key]
+            gone = known.superseded.get(self.study, set())
+            for attempt in known.results():
+                if attempt.opened.code not in gone and self._reads(old.key, attempt):
+                    yield old, attempt
+
+    def _reads(self, key: str, attempt: Attempt) -> bool:
+        """Whether the study made a result, or read it when it was last planned."""
+        if self._read is None:
+            latest = self.history.latest_plan(self.study)
+            self._read = latest.reads() if latest is not None else {}
+        return attempt.opened.study == self.study or self._read.get(key) == attempt.opened.code
+
+    def _planned_before(self) -> dict[str, list[Trial]]:
+        """Content -> trials that this study once planned or ran, and that have attempts."""
+        if self._own is None:
+            once = {t.key: t for p in self.history.planned.get(self.study, []) for t in p.trials}
+            for known in self.history.trials.values():
+                for attempt in known.attempts.values():
+                    if attempt.opened.study == self.study:
+                        once.setdefault(known.key, attempt.opened.trial)
+            self._own = {}
+            for trial in once.values():
+                if trial.key in self.history.trials:
+                    self._own.setdefault(_content(trial), []).append(trial)
+        return self._own
+
+    def _change(self, old: Trial, attempt: Attempt, trial: Trial, prints: Fingerprints) -> str:
+        """What is another now, in words."""
+        then = attempt.opened
+        maker = self._maker(attempt)
+        if maker != trial.subject:
+            return f"subject was {maker or 'not recorded'}"
+        earlier = self.earlier(trial) if self.earlier is not None and not old.subject else None
+        now = earlier or prints
+        if old.data != now.data:
+            files = changed_files(then.data_files, now.data_files)
+            named = f" ({files})" if files and then.data_files else ""
+            return f"data changed{named} since it was recorded as {old.key}"
+        words = changed_words(then.invocation, now.invocation) if then.invocation else ""
+        if words:
+            return f"command: {words}"
+        if not then.code_files:
+            return "code changed"
+        return changed_files(then.code_files, now.code_files) or "code changed"
+
+    def _maker(self, attempt: Attempt) -> str:
+        """Identity of what made a result: earlier versions left it to the study's plan."""
+        opened = attempt.opened
+        if opened.trial.subject:
+            return opened.trial.subject
+        place = f"{opened.study} {opened.trial.kind}"
+        if place not in self._subjects:
+            latest = self.history.latest_plan(opened.study)
+            try:
+                spec = parsed(latest.study_json.get("subject")) if latest is not None else None
+            except ValueError:  # no subject that this version knows
+                spec = None
+            of = maker_of_references if opened.trial.kind == "reference" else identity_of
+            self._subjects[place] = of(spec) if spec is not None else ""
+        return self._subjects[place]
 
     def _student_kept(self, attempt: Attempt) -> bool:
         assert attempt.closed is not None
@@ -91,26 +214,6 @@ class Recorded:
 
         return claims.is_claimed(claims.trial_lock(self.workspace, key))
 
-    def _other_data(self, trial: Trial) -> Trial | None:
-        """A complete trial of the same recipe and replicate on other data, the latest of them."""
-        if self._by_content is None:
-            self._by_content = {}
-            for known in self.history.trials.values():
-                if (attempt := known.complete) is not None:
-                    content = _content(attempt.opened.trial)
-                    self._by_content.setdefault(content, []).append(attempt)
-        if not self._by_content:
-            return None
-        found = [
-            attempt
-            for attempt in self._by_content.get(_content(trial), [])
-            if attempt.opened.trial.data != trial.data
-        ]
-        if not found:
-            return None
-        latest = max(found, key=lambda attempt: attempt.opened.at).opened.trial
-        return latest.model_copy(update={"arm": trial.arm, "levels": trial.levels})
-
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> str:
     """Which source files differ, e.g. `evaluation/edit.py, recipes/flow.py and 2 more`."""
@@ -119,10 +222,32 @@ def changed_files(before: dict[str, str], now: dict[str, str]) -> str:
     return ", ".join(names[:MAX_FILES]) + more
 
 
+def read_by_plan(
+    study: str, prints: Fingerprints, trials: Iterable[PlannedTrial], history: History
+) -> History:
+    """The history as a study reads it: results of the code that it planned with last.
+
+    Of a trial that no record of the study planned, of the code that this plan found or will run.
+    """
+    latest = history.latest_plan(study)
+    own = {t.trial.key: t.code or (t.fingerprints or prints).code for t in trials}
+    last = latest.reads() if latest is not None else {}
+    return history.read_by(study, own | {key: last[key] for key in own.keys() & last.keys()})
+
+
+def as_answered(plan: Plan, history: History) -> History:
+    """The history as the study of a plan reads it: every answer is made from it."""
+    return read_by_plan(plan.study, plan.fingerprints, plan.trials, history)
+
+
 def orphans(history: History, study: str, planned: set[str]) -> list[str]:
     """Keys this study once planned and recorded attempts of, but plans no longer."""
-    once = {trial.key for record in history.planned.get(study, []) for trial in record.trials}
-    return sorted(key for key in once - planned if key in history.trials)
+    once = {t.key: t for record in history.planned.get(study, []) for t in record.trials}
+    gone = [t for key, t in once.items() if key not in planned and key in history.trials]
+    if any(not t.subject for t in gone):  # an earlier version's key of a trial is no other trial
+        now = {_content(t) for key, t in once.items() if key in planned}
+        gone = [t for t in gone if t.subject or _content(t) not in now]
+    return sorted(t.key for t in gone)
 
 
 def _last_end(known: TrialHistory | None) -> str:

@@ -9,6 +9,7 @@ from harness.contract import Fingerprints, Subject
 from harness.errors import HarnessError
 from harness.study import Study
 from harness.subjects import data_of
+from harness.subjects.identity import identity_of, maker_of_references
 from harness.subjects.settings import name_of
 from harness.trial import Arm, Trial, canonical, key_of, keys_of
 
@@ -38,6 +39,21 @@ def _prints(study: Study, subject: Subject, name: str, settings: Mapping[str, An
     return selecting(prints, study.select)
 
 
+def earlier_fingerprints(study: Study, subject: Subject, trial: Trial) -> Fingerprints | None:
+    """Digests of a trial as the previous version made them; None where nothing says."""
+    before = getattr(subject, "earlier_fingerprints", subject.fingerprints)
+    try:
+        prints: Fingerprints | None = before(trial.recipe, study.protocol)
+        if prints is None:
+            return None
+        if trial.kind != "reference" and hasattr(subject, "data_of"):
+            data = data_of(subject, trial.recipe, trial.replicate, prints)
+            prints = prints.model_copy(update={"data": data or ""})
+    except (ValueError, OSError):  # what an earlier version recorded may not be here any more
+        return None
+    return selecting(prints, study.select)
+
+
 def selecting(prints: Fingerprints, select: str) -> Fingerprints:
     """Fingerprints whose protocol says which weights are measured, where not the default ones."""
     if select == "ema":
@@ -56,7 +72,8 @@ def trials_of(
         The trials, and the digests of each reference row by its name.
     """
     ordered = ordered_arms(arms)
-    keyed = keyed_trials(subject, arms, prints, study.replicates)
+    maker = identity_of(study.subject)
+    keyed = keyed_trials(subject, arms, prints, study.replicates, maker)
     rows, of_rows = _references(study, subject, ordered)
     trials = [
         Trial(
@@ -66,12 +83,13 @@ def trials_of(
             replicate=replicate,
             recipe=arm.recipe,
             data=keyed[arm.name, replicate][1],
+            subject=maker,
         )
         for replicate in range(study.replicates)
         for arm in ordered
         if (arm.name, replicate) in keyed
     ]
-    again = rerun_keys(study.reruns, ordered[0], keyed, study.replicates)
+    again = rerun_keys(study.reruns, ordered[0], keyed, study.replicates, maker)
     first = {t.replicate: t for t in trials if t.arm == ordered[0].name}
     reruns = [
         first[replicate].model_copy(update={"key": key, "kind": "rerun", "rerun": number})
@@ -86,20 +104,28 @@ def ordered_arms(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def keyed_trials(
-    subject: Subject, arms: Sequence[Arm], prints: Mapping[str, Fingerprints], replicates: int
+    subject: Subject,
+    arms: Sequence[Arm],
+    prints: Mapping[str, Fingerprints],
+    replicates: int,
+    maker: str,
 ) -> dict[tuple[str, int], tuple[str, str]]:
     """(arm name, replicate) -> key and data digest, of the trials there are: perhaps not all."""
     found = {}
     for arm in arms:
         recipe = arm.canonical_recipe()
         for digest, same in _replicates(replicates, subject, arm, prints[arm.name]).items():
-            for replicate, key in keys_of(recipe, same, digest).items():
+            for replicate, key in keys_of(recipe, same, digest, subject=maker).items():
                 found[arm.name, replicate] = key, digest
     return found
 
 
 def rerun_keys(
-    reruns: int, arm: Arm, keyed: Mapping[tuple[str, int], tuple[str, str]], replicates: int
+    reruns: int,
+    arm: Arm,
+    keyed: Mapping[tuple[str, int], tuple[str, str]],
+    replicates: int,
+    maker: str,
 ) -> list[tuple[int, str]]:
     """Replicate and key of each same-seed repetition, spread over the replicates of an arm.
 
@@ -108,10 +134,14 @@ def rerun_keys(
         arm: the baseline, else the first arm.
         keyed: from `keyed_trials`.
         replicates: how many replicates the study has.
+        maker: identity of the subject.
     """
     there = [r for r in range(replicates) if (arm.name, r) in keyed]
     spread = [(n, there[(n - 1) % len(there)]) for n in range(1, reruns + 1 if there else 1)]
-    return [(r, key_of(arm.recipe, r, keyed[arm.name, r][1], "rerun", n)) for n, r in spread]
+    return [
+        (r, key_of(arm.recipe, r, keyed[arm.name, r][1], "rerun", n, subject=maker))
+        for n, r in spread
+    ]
 
 
 def _replicates(
@@ -136,6 +166,7 @@ def _references(
     if offered is None:
         return [], {}
     of_rows: dict[str, Fingerprints] = {}
+    maker = maker_of_references(study.subject)
     found: dict[bytes, Trial] = {}
     taken: set[str] = {arm.name for arm in arms}
     for arm in arms:
@@ -145,8 +176,8 @@ def _references(
             if content in found:
                 continue
             prints = _prints(study, subject, f"reference row {name}", settings)
-            key = key_of(settings, 0, prints.data, kind="reference")
-            unique = name if name not in taken else f"{name}-{key[:4]}"
+            key = key_of(settings, 0, prints.data, "reference", subject=maker)
+            unique = name if name not in taken else f"{name}-{key[1:5]}"
             taken.add(unique)
             of_rows[unique] = prints
             found[content] = Trial(
@@ -156,5 +187,6 @@ def _references(
                 replicate=0,
                 recipe=dict(settings),
                 data=prints.data,
+                subject=maker,
             )
     return list(found.values()), of_rows

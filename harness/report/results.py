@@ -8,7 +8,7 @@ extra metrics, and the host's name; a listing of source files stands once for ea
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from harness.analyse import formats, tables
@@ -27,6 +27,7 @@ from harness.journal import (
 )
 from harness.plan import Plan
 from harness.planning.amendments import frozen_in
+from harness.record_lines import lines_of
 
 FOLDER = "results"
 JOURNAL = "journal.jsonl"
@@ -85,17 +86,21 @@ def result_files(
     records = list(_records(plan, history, headline, kept))
     if not any(isinstance(record, Closed) for record in records):
         raise NotJudgedError(f"study {plan.study!r} has no result yet; run it first")
-    lines = [record.model_dump_json(exclude_defaults=True, exclude={"type"}) for record in records]
-    kinds = [record.type for record in records]
     found = {
-        JOURNAL: "".join(
-            f'{{"type":"{kind}",{line[1:]}\n' for kind, line in zip(kinds, lines, strict=True)
-        ),
+        JOURNAL: "".join(f"{line}\n" for line in _lines(records)),
         "answer.json": answer.model_dump_json() + "\n",
     }
     for table in tables.tables(answer) if with_tables else ():
         found[f"{table.name}.csv"] = formats.to_csv(table)
     return found
+
+
+def _lines(records: Iterable[Record]) -> Iterator[str]:
+    described: set[str] = set()
+    for record in records:
+        for key, line in lines_of(record, described, exclude_defaults=True):
+            described.add(key)
+            yield line
 
 
 def _records(plan: Plan, history: History, headline: set[str], kept: Kept) -> Iterator[Record]:
@@ -115,9 +120,12 @@ def _announced(records: list[Planned]) -> Iterator[Planned]:
     ordered = sorted(records, key=lambda record: record.at)
     steps = [r for r, before in zip(ordered, [None, *ordered], strict=False) if _differs(r, before)]
     for record in steps[:-1]:
-        yield record.model_copy(update={"trials": [], "frozen": record.frozen or frozen_in(record)})
+        bare: dict[str, object] = {"trials": [], "codes": {}, "accepted": {}}
+        yield record.model_copy(update={**bare, "frozen": record.frozen or frozen_in(record)})
     if steps:
-        yield steps[-1].model_copy(update={"trials": ordered[-1].trials})
+        last = ordered[-1]
+        update = {"trials": last.trials, "codes": last.codes, "accepted": last.accepted}
+        yield steps[-1].model_copy(update=update)
 
 
 def _differs(record: Planned, before: Planned | None) -> bool:
@@ -150,7 +158,9 @@ def _opened(record: Opened, listed: set[str]) -> Opened:
     update: dict[str, object] = {"host": "", "resumed_from": None}
     if record.code in listed:
         update["code_files"] = {}
-    listed.add(record.code)
+    if record.trial.data in listed:
+        update["data_files"] = {}
+    listed |= {record.code, record.trial.data}
     return record.model_copy(update=update)
 
 

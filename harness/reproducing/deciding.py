@@ -37,6 +37,7 @@ def claim_of(
 ) -> Claim:
     """The contrast, its recorded verdict, and the smallest set of trials that gives it."""
     planned = _declaring(contrast, key, history, places)
+    history = history.read_by(planned.study)
     keys = {t.key for t in planned.trials}
     done = [h for h in history.trials.values() if h.key in keys and h.complete is not None]
     if not done:

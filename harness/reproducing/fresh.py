@@ -19,6 +19,7 @@ from harness.reproducing.one_trial import headline, loaded, opening, refuse, rep
 from harness.reproducing.recorded import Recorded
 from harness.reproducing.scales import FEWEST_REPLICATES, Band, level_for, replicate_band
 from harness.running.attempts import measurements
+from harness.subjects.identity import identity_of
 from harness.trial import Trial, key_of
 from harness.workspace import Workspace
 
@@ -89,11 +90,11 @@ def first_free(recorded: Recorded) -> int:
 def new_trials(recorded: Recorded, count: int, first: int) -> list[Trial]:
     """Trials of the same arm, as replicates `first` and following."""
     recipe = recorded.trial.recipe
+    data, subject = recorded.trial.data, recorded.trial.subject or identity_of(recorded.subject)
+    keys = {n: key_of(recipe, n, data, subject=subject) for n in range(first, first + count)}
     return [
-        recorded.trial.model_copy(
-            update={"replicate": number, "key": key_of(recipe, number, recorded.trial.data)}
-        )
-        for number in range(first, first + count)
+        recorded.trial.model_copy(update={"replicate": n, "key": key, "subject": subject})
+        for n, key in keys.items()
     ]
 
 

@@ -96,12 +96,14 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
     Raises:
         NotJudgedError: if the record was changed, is incomplete, or holds no result.
     """
+    everything = history.trials[key]
+    _verify(key, everything, workspace)
+    planned = _planned(history, key)
+    history = history.read_by(planned.study)
     record = history.trials[key]
     done = record.complete
     if done is None:
         raise NotJudgedError(f"{key} has no result to reproduce: its state is {record.state}")
-    _verify(key, record, workspace)
-    planned = _planned(history, key, done.opened.study)
     opened = done.opened
     measured_by = _measuring(record, done, str(planned.study_json.get("protocol", "")))
     return Recorded(
@@ -125,7 +127,7 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
     for attempt in record.ordered:
         trial = attempt.opened.trial
         parts = (trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
-        _check_hash(key, parts, "the journal")
+        _check_hash(key, parts, trial.subject, "the journal")
     file = workspace.trial(key) / "trial.json"
     if not file.is_file():
         return
@@ -133,14 +135,15 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
         stored = json.loads(limited_text(file))
         names = ("recipe", "replicate", "data", "kind")
         stored_parts = (*(stored[name] for name in names), stored.get("rerun", 0))
+        stored_subject = str(stored.get("subject", ""))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotJudgedError(f"{file} cannot be read ({error!r}): not judged") from error
-    _check_hash(key, stored_parts, str(file))
+    _check_hash(key, stored_parts, stored_subject, str(file))
 
 
-def _check_hash(key: str, parts: tuple[Any, ...], where: str) -> None:
+def _check_hash(key: str, parts: tuple[Any, ...], subject: str, where: str) -> None:
     try:
-        hashed = key_of(*parts)
+        hashed = key_of(*parts, subject=subject)
     except (TypeError, ValueError):
         hashed = "nothing"
     if hashed != key:
@@ -150,16 +153,23 @@ def _check_hash(key: str, parts: tuple[Any, ...], where: str) -> None:
         )
 
 
-def _planned(history: History, key: str, study: str) -> Planned:
-    """The latest plan that holds the trial, its own study's first."""
+def _planned(history: History, key: str) -> Planned:
+    """The latest plan that holds the trial: of a study that made its result, or else reads one."""
+    record = history.trials[key]
     plans = [p for listed in history.planned.values() for p in listed]
     holding = [p for p in plans if any(t.key == key for t in p.trials)]
     if not holding:
+        study = record.ordered[-1].opened.study if record.attempts else "?"
         raise NotJudgedError(
             f"no record says how study {study!r} ran trial {key} (subject, protocol): "
             "its journal lacks the planning record"
         )
-    return max(holding, key=lambda p: (p.study == study, p.at))
+
+    def rank(planned: Planned) -> tuple[bool, bool, float]:
+        done = history.read_by(planned.study).trials[key].complete
+        return done is not None, bool(done and done.opened.study == planned.study), planned.at
+
+    return max(holding, key=rank)
 
 
 def _measuring(record: TrialHistory, done: Attempt, protocol: str) -> Attempt:

@@ -18,7 +18,7 @@ from harness.reproducing.as_recorded import AsRecorded
 from harness.reproducing.places import Places
 from harness.study import Study
 from harness.study_file.name import STUDY_FILE
-from harness.trial import Trial
+from harness.trial import Trial, canonical
 from harness.words import last_words
 from harness.workspace import Workspace
 
@@ -96,6 +96,7 @@ def restudy(
     from harness.plan import make_plan
 
     file = project / (planned.study_file or STUDY_FILE)
+    history = history.read_by(planned.study)
     try:
         study = Study.model_validate({**planned.study_json, "file": file})
         if refused := trust.why_not(study.subject, places):
@@ -107,6 +108,7 @@ def restudy(
         raise NotJudgedError(
             f"study {planned.study!r} cannot be answered again: {last_words(str(error), 300)}"
         ) from error
+    plan = _under_their_keys(plan, planned)
     there = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
     if there != {t.key for t in planned.trials if t.kind == "trial"}:
         raise NotJudgedError(
@@ -115,6 +117,20 @@ def restudy(
         )
     prints = plan.fingerprints.model_copy(update={"protocol": protocol})
     return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history, subject)
+
+
+def _under_their_keys(plan: Plan, planned: Planned) -> Plan:
+    """The plan with the keys that an earlier version gave its trials, also those without result."""
+    old = {(t.kind, t.arm, t.replicate, t.rerun): t for t in planned.trials if not t.subject}
+    if not old:
+        return plan
+    trials = []
+    for made in plan.trials:
+        trial = made.trial
+        then = old.get((trial.kind, trial.arm, trial.replicate, trial.rerun))
+        same = then is not None and canonical(then.recipe) == canonical(trial.recipe)
+        trials.append(made.model_copy(update={"trial": then}) if same else made)
+    return plan.model_copy(update={"trials": trials})
 
 
 def with_replicates(

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.journal import History, Journal, Planned, Superseded
 from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import content_of, frozen_with
+from harness.planning.reuse import as_answered
 from harness.study import Study
 from harness.workspace import in_project
 
@@ -18,7 +19,10 @@ def is_announced(plan: Plan, history: History) -> bool:
     last = history.latest_plan(plan.study)
     if last is None or last.digest != plan.digest:
         return False
-    return {t.key for t in last.trials} == {t.trial.key for t in plan.trials}
+    if {t.key for t in last.trials} != {t.trial.key for t in plan.trials}:
+        return False
+    reads = last.reads()  # none in the records of earlier versions
+    return not reads or reads == _codes(plan)
 
 
 def is_current(page: Path, plan: Plan, history: History) -> bool:
@@ -29,7 +33,8 @@ def is_current(page: Path, plan: Plan, history: History) -> bool:
     beside = (page.with_suffix(".md"), page.parent / "results")
     if not page.is_file() or not is_announced(plan, history) or not all(map(_is_there, beside)):
         return False
-    known = (history.trials.get(t.trial.key) for t in plan.trials)
+    seen = as_answered(plan, history).trials
+    known = (seen.get(t.trial.key) for t in plan.trials)
     ends = [a.closed.at for h in known if h for a in h.ordered if a.closed]
     return page.stat().st_mtime >= max(ends, default=0.0)
 
@@ -53,6 +58,7 @@ def announce_new(
     """
     if is_announced(plan, history) and not again:
         return False
+    codes, accepted = _by_arm(plan)
     record = Planned(
         at=history.now(study.name),
         study=study.name,
@@ -60,6 +66,8 @@ def announce_new(
         study_json=content_of(study),
         study_file=in_project(study.file),
         trials=[t.trial for t in plan.trials],
+        codes=codes,
+        accepted=accepted,
         frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
     )
     journal.append(record)
@@ -67,13 +75,49 @@ def announce_new(
     return True
 
 
-def supersede(trials: Iterable[PlannedTrial], journal: Journal, history: History) -> int:
-    """Record that the results of the stale ones no longer count; how many there were."""
+def _codes(plan: Plan) -> dict[str, str]:
+    """Key -> digest of the code whose result the study reads from this plan on."""
+    return {t.trial.key: t.code or (t.fingerprints or plan.fingerprints).code for t in plan.trials}
+
+
+def _by_arm(plan: Plan) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Code digest -> arms and reference rows; key -> digest of the trials that read another."""
+    of_arm: dict[str, str] = {}
+    for planned in plan.trials:
+        own = (planned.fingerprints or plan.fingerprints).code
+        of_arm.setdefault(planned.trial.arm, own)
+    codes: dict[str, list[str]] = {}
+    for arm, code in of_arm.items():
+        codes.setdefault(code, []).append(arm)
+    arms = {t.trial.key: t.trial.arm for t in plan.trials}
+    return codes, {k: c for k, c in _codes(plan).items() if c != of_arm[arms[k]]}
+
+
+def supersede(
+    study: str, trials: Iterable[PlannedTrial], journal: Journal, history: History
+) -> int:
+    """Record that a study no longer reads the results of its stale trials; how many there were."""
     stale = [t for t in trials if t.state == "stale"]
     for planned in stale:
-        latest = history.trials[planned.trial.key].latest
-        number = latest.opened.attempt if latest else 0
-        journal.append(
-            Superseded(at=time.time(), key=planned.trial.key, attempt=number, reason=planned.why)
-        )
+        key = planned.trial.key
+        for code in _made_by(study, planned, history):
+            of_code = [a for a in history.trials[key].ordered if a.opened.code == code]
+            record = Superseded(
+                at=time.time(),
+                key=key,
+                attempt=of_code[-1].opened.attempt,
+                study=study,
+                code=code,
+                reason=planned.why,
+            )
+            journal.append(record)
+            history.add(record)
     return len(stale)
+
+
+def _made_by(study: str, planned: PlannedTrial, history: History) -> list[str]:
+    """Codes of the result that is stale, and of all others that the study itself made."""
+    known = history.trials[planned.trial.key].results()
+    return list(
+        dict.fromkeys([planned.code, *(a.opened.code for a in known if a.opened.study == study)])
+    )

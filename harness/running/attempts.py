@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from harness.contract import Artifact, Report
 from harness.journal import Attempt, MeasuredAt, TrialHistory
-from harness.trial import Trial, identity
+from harness.trial import Trial
 from harness.workspace import Workspace
 
 REPORTS = "reports.jsonl"
@@ -58,7 +58,7 @@ def write_trial_json(file: Path, trial: Trial) -> None:
     if file.exists():
         return
     content = {
-        **identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun),
+        **trial.identity(),
         "key": trial.key,
         "arm": trial.arm,
         "levels": trial.levels,

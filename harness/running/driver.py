@@ -285,7 +285,11 @@ class Driver:
         self.history = self._read_history()
         settings = self.settings
         self._recorded = Recorded(
-            self.history, self.workspace, settings.measures, settings.measurement.at
+            self.history,
+            self.workspace,
+            settings.study,
+            settings.measures,
+            settings.measurement.at,
         )
 
     def _refresh(self) -> None:

@@ -52,13 +52,21 @@ def prepare(
 ) -> Prepared:
     """Make the attempt folder, copy what it continues from, and describe the job.
 
+    Args:
+        planned: the trial as it stands.
+        past: all that is recorded of it, by whichever study.
+        settings: what is the same for every attempt.
+        workspace: where it goes.
+        gpus: that it takes.
+
     Raises:
         OSError: if the workspace cannot be written.
     """
     trial, fingerprints = planned.trial, planned.fingerprints or settings.fingerprints
     number = attempts.next_number(workspace, past, trial.key)
     nonce, folder = attempts.make_folder(workspace, trial, number)
-    student = _kept_student(planned, past, workspace)
+    seen = past.read_by(settings.study, planned.code or fingerprints.code) if past else None
+    measured, student = _kept_student(planned, seen, workspace)
     mode: Literal["train", "measure", "reference"] = "train"
     if trial.kind == "reference":
         mode = "reference"
@@ -67,7 +75,7 @@ def prepare(
     previous = None
     copies: list[attempts.Checkpoint] = []
     if mode == "train":
-        previous = attempts.resumable(past, fingerprints.code, fingerprints.protocol)
+        previous = attempts.resumable(seen, fingerprints.code, fingerprints.protocol)
     if previous is not None:
         try:
             (folder / attempts.PREPARED).touch()
@@ -110,6 +118,9 @@ def prepare(
         protocol_name=settings.measurement.protocol,
         code=fingerprints.code,
         code_files=fingerprints.code_files,
+        data_files=fingerprints.data_files,
+        invocation=fingerprints.invocation,
+        student_of=measured,
         environment=environment.versions(),
         device=environment.device_model(gpus > 0),
         gpus=gpus,
@@ -121,11 +132,11 @@ def prepare(
 
 def _kept_student(
     planned: PlannedTrial, past: TrialHistory | None, workspace: Workspace
-) -> Path | None:
-    """Kept student of a trial that only needs measuring, if it is still there."""
+) -> tuple[str, Path | None]:
+    """Nonce and kept student of a trial that only needs measuring, if it is still there."""
     done = past.complete if past else None
     if planned.state != "measure" or done is None or done.closed is None:
-        return None
+        return "", None
     folder = attempts.folder_of(workspace, done)
     kept = [folder / a.path for a in done.closed.artifacts if a.kind == "student"]
-    return kept[-1] if kept and kept[-1].exists() else None
+    return (done.opened.nonce, kept[-1]) if kept and kept[-1].exists() else ("", None)

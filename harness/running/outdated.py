@@ -35,7 +35,8 @@ def outdated(study: Study, workspace: Workspace, echo: Callable[[str], None]) ->
         plan = make_plan(study, history, workspace=workspace)
         stale = [t for t in plan.trials if t.state == "stale"]
         here = [t for t in stale if _is_here(t, study.subject, study)]
-        announcing.supersede(here, Journal(workspace.journal), history)
+        journal = Journal(workspace.journal, history.described[workspace.journal])
+        announcing.supersede(study.name, here, journal, history)
     left = [t for t in stale if t not in here]
     if left:
         why = "; ".join(sorted({t.why for t in left if t.why}))

@@ -75,7 +75,8 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
         raise HarnessError(
             f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
         )
-    trials = [trial_standing(t, history.trials.get(t.key), workspace) for t in latest.trials]
+    seen = history.read_by(study).trials
+    trials = [trial_standing(t, seen.get(t.key), workspace) for t in latest.trials]
     counts = Counter(t.state for t in trials)
     page = workspace.study(study) / "report.html"
     return Standing(

@@ -84,7 +84,11 @@ def _module(name: str, project: Path | None) -> Subject:
         raise SubjectError(
             f"subject {name!r} breaks the contract (harness/contract.py): " + "; ".join(problems)
         )
-    return cast(Subject, found)
+    if getattr(found, "own_code_digest", False):
+        return cast(Subject, found)
+    from harness.subjects.source import HashedSubject
+
+    return cast(Subject, HashedSubject(found, module_name, project))
 
 
 def put_on_path(folders: Iterable[Path | str]) -> None:

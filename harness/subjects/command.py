@@ -13,10 +13,13 @@ from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcom
 from harness.errors import SubjectError
 from harness.subjects.any_recipe import AnyRecipe, by_example, by_schema
 from harness.subjects.digests import digest_of, file_digests
+from harness.subjects.identity import invocation_of
 from harness.subjects.measured_elsewhere import MeasuredElsewhere
 from harness.subjects.settings import CommandSettings
 from harness.subjects.trainer import Trainer, TrainerError
 
+MOST_LISTED = 200
+"""Data files whose digests a record lists, to say which one changed."""
 OWN_PROTOCOL = "trainer"
 """Protocol of a study whose trainer measures itself."""
 
@@ -43,21 +46,40 @@ class CommandSubject:
         return by_schema(self.project / self.settings.recipe_schema)
 
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
-        """Digests. The command's arguments count as data, since they determine a student.
+        """Digests. The words of the command count like code; the folder of the program does not.
 
-        So two trainers never share a key. The folder of the program does not count.
+        So another option makes results stale, and they can be kept: only what the command is
+        called is in the key (harness/subjects/identity.py).
         """
         code, data = self._digests()
-        words = self.settings.words
-        given = [PurePath(words[0]).name, *words[1:], self.settings.student_settings]
-        declared = {name: spec.model_dump() for name, spec in self.settings.metrics.items()}
+        env = digest_of(public(self.settings.env))
+        listed = code | {"environment variables": env}
+        if self.settings.student_settings:
+            listed["student_settings"] = digest_of(self.settings.student_settings)
+        words = invocation_of(self.settings)
+        return Fingerprints(
+            data=digest_of(data),
+            protocol=self._declared(),
+            code=digest_of([listed, words]),
+            code_files=listed | {"command": digest_of(words)},
+            data_files=data if len(data) <= MOST_LISTED else {},
+            invocation=words,
+        )
+
+    def earlier_fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """As the previous version made them: the words of the command counted as data."""
+        code, data = self._digests()
+        given = [*invocation_of(self.settings), self.settings.student_settings]
         env = digest_of(public(self.settings.env))
         return Fingerprints(
             data=digest_of({"command": given, "files": data}),
-            protocol=digest_of(declared),
+            protocol=self._declared(),
             code=digest_of([code, env]),
             code_files=code | {"environment variables": env},
         )
+
+    def _declared(self) -> str:
+        return digest_of({name: spec.model_dump() for name, spec in self.settings.metrics.items()})
 
     def missing(self, recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
         """Variables that the trainer gets from outside and that are not set."""
@@ -123,14 +145,12 @@ class MeasuredCommandSubject(MeasuredElsewhere, CommandSubject):
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         """Those of the command, and how the student is measured."""
         own = super().fingerprints(recipe, protocol)
-        theirs = self.measuring_fingerprints(protocol)
-        return own.model_copy(
-            update={
-                "protocol": theirs.protocol,
-                "code": digest_of([own.code, theirs.code]),
-                "code_files": theirs.code_files | own.code_files,
-            }
-        )
+        return _measured_by(own, self.measuring_fingerprints(protocol))
+
+    def earlier_fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """As the previous version made them."""
+        own = super().earlier_fingerprints(recipe, protocol)
+        return _measured_by(own, self.measuring_fingerprints(protocol, earlier=True))
 
     def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
         """What a verdict is about."""
@@ -161,6 +181,16 @@ class MeasuredCommandSubject(MeasuredElsewhere, CommandSubject):
             if report.measured:
                 place["metrics"] = {**report.metrics, **trainer.own}
             yield report.model_copy(update=place)
+
+
+def _measured_by(own: Fingerprints, theirs: Fingerprints) -> Fingerprints:
+    return own.model_copy(
+        update={
+            "protocol": theirs.protocol,
+            "code": digest_of([own.code, theirs.code]),
+            "code_files": theirs.code_files | own.code_files,
+        }
+    )
 
 
 def _is_plain(word: str) -> bool:

@@ -39,15 +39,22 @@ class MeasuredElsewhere:
         """One reference row."""
         return iter(self.measuring.reference(settings, context))
 
-    def measuring_fingerprints(self, protocol: str) -> Fingerprints:
+    def measuring_fingerprints(self, protocol: str, *, earlier: bool = False) -> Fingerprints:
         """Digests of measuring alone: those of a reference row, which nothing is trained for.
 
         Without reference rows, those of the measuring subject's own default recipe.
+
+        Args:
+            protocol: name or path.
+            earlier: as the previous version made them, where the subject knows how.
         """
         settings = next(iter(self.references({}, protocol).values()), None)
         if settings is None:
             settings = self._usual_recipe() or {}
-        found: Fingerprints = self.measuring.fingerprints(settings, protocol)
+        prints = self.measuring.fingerprints
+        if earlier:
+            prints = getattr(self.measuring, "earlier_fingerprints", prints)
+        found: Fingerprints = prints(settings, protocol)
         return found
 
     def _usual_recipe(self) -> dict[str, Any] | None:

@@ -43,6 +43,13 @@ class CommandSettings(_Strict):
         "are filled in, so that no value can add an argument. {key} {replicate} {attempt} {gpus} "
         "{seed.<stream>} {recipe.<path>} {recipe_file} {resume}; {{ and }} for braces."
     )
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="What the trainer is called in the key of every trial. Default: its program "
+        "with the script or `-m module` that it starts; with a name, these may be renamed.",
+    )
     cwd: str = Field(".", description="Folder it is started in, relative to the study file.")
     code: list[_Text] = Field(
         min_length=1,
@@ -143,11 +150,12 @@ class CommandSettings(_Strict):
         return value
 
     @model_serializer(mode="wrap")
-    def _without_keep(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Not said is left out: studies recorded before there was `keep` are the same studies."""
+    def _without_later_fields(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Not said is left out: studies recorded before there was the field are the same."""
         made: dict[str, Any] = plain(self)
-        if self.keep is None:
-            made.pop("keep", None)
+        for name in ("keep", "name"):
+            if getattr(self, name) is None:
+                made.pop(name, None)
         return made
 
     @model_validator(mode="after")

@@ -52,6 +52,10 @@ class StudentsSubject(MeasuredElsewhere):
         """
         return self.measuring_fingerprints(protocol)
 
+    def earlier_fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """As the previous version made them."""
+        return self.measuring_fingerprints(protocol, earlier=True)
+
     def data_of(self, recipe: Mapping[str, Any], replicate: int) -> str | None:
         """Digest of a checkpoint and its settings; None where there is no such checkpoint."""
         student = self._by_place.get((self._labels(recipe), replicate))

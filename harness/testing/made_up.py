@@ -15,6 +15,7 @@ from harness.contract import Fingerprints
 from harness.journal import History, Planned, Record
 from harness.plan import Cost, Plan, PlannedContrast, PlannedTrial
 from harness.study import Study
+from harness.subjects.identity import identity_of
 from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
 from harness.trial import Arm, Trial, key_of
 from harness.workspace import Workspace
@@ -147,26 +148,28 @@ def _arm(levels: dict[str, str]) -> Arm:
 def _plan(study: Study, chosen: Options) -> Plan:
     arms = [_arm(levels) for levels in _levels(chosen.design)]
     arms.sort(key=lambda arm: not arm.baseline)
-    data = "d" * 64
+    data, maker = "d" * 64, identity_of(study.subject)
     trials = [
         Trial(
-            key=key_of({"row": name}, 0, data, "reference"),
+            key=key_of({"row": name}, 0, data, "reference", subject=maker),
             kind="reference",
             arm=name,
             replicate=0,
             recipe={"row": name},
             data=data,
+            subject=maker,
         )
         for name in REFERENCES
     ]
     trials += [
         Trial(
-            key=key_of(arm.recipe, r, data),
+            key=key_of(arm.recipe, r, data, subject=maker),
             arm=arm.name,
             levels=arm.levels,
             replicate=r,
             recipe=arm.recipe,
             data=data,
+            subject=maker,
         )
         for r in range(chosen.replicates)
         for arm in arms

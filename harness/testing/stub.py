@@ -46,6 +46,9 @@ class Recipe(BaseModel):
     )
 
 
+own_code_digest = True
+"""Recorded studies name this stub: its digests say what they said then, whatever its file does."""
+
 metrics: Mapping[str, MetricSpec] = {
     "score": MetricSpec(higher_is_better=True, headline=True, description="The stub's score."),
     "cost": MetricSpec(higher_is_better=False, headline=True, description="The stub's cost."),

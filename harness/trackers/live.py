@@ -16,6 +16,7 @@ from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
+from harness.planning.reuse import as_answered
 from harness.program import NAME, typed
 from harness.records import OVER
 from harness.running import claims, leftovers, shards
@@ -54,6 +55,8 @@ class Past(NamedTuple):
     superseded_to: int
     live: bool
     """Another driver is running it: its last attempt is left alone."""
+    replaces: bool = False
+    """The run showed results of other code before."""
 
 
 class LiveTracker:
@@ -111,7 +114,8 @@ class LiveTracker:
         assert projection is not None, "start() comes first"
         assert history is not None
         trial = history.trials.get(record.key)
-        rerun = trial is not None and 0 < trial.superseded_to < record.attempt
+        again = trial is not None and 0 < trial.superseded_to < record.attempt
+        rerun = again or (trial is not None and trial.replaces)
         self._background.put(lambda b: b.add(projection.opened(record, rerun=rerun)))
 
     def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None:
@@ -243,12 +247,12 @@ class LiveTracker:
             if counted.opened.attempt > trial.superseded_to:
                 self._closed[key] = (counted.closed, folder)
         live = attempts[-1][1] is None and claims.is_claimed(self._workspace.trial(key))
-        return Past(key, attempts, trial.superseded_to, live)
+        return Past(key, attempts, trial.superseded_to, live, trial.replaces)
 
     def _finished_elsewhere(self, plan: Plan) -> list[Past]:
         """Trials that another driver ran meanwhile (studies share trials): nobody told us."""
         missing = [t.trial.key for t in plan.trials if t.trial.key not in self._closed]
-        history = History.read([self._workspace.journal] if missing else [])
+        history = as_answered(plan, History.read([self._workspace.journal] if missing else []))
         past = [p for key in missing if (p := self._past(key, history))]
         alone = not shards.others_live(self._workspace, plan.study)  # live shards tell their own
         return [p for p in past if alone and p.key in self._closed]
@@ -276,7 +280,7 @@ class LiveTracker:
         write = RunWrite(ident=trial.key)
         for opened, closed in trial.attempts:
             folder, last = self._folder(opened), opened.at
-            rerun = 0 < trial.superseded_to < opened.attempt
+            rerun = trial.replaces or 0 < trial.superseded_to < opened.attempt
             write.merge(projection.opened(opened, live=False, rerun=rerun))
             for at, report in read_reports(folder / REPORTS):
                 write.merge(projection.report(trial.key, report, folder, at))

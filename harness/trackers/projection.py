@@ -19,7 +19,7 @@ from harness.plan import Plan
 from harness.trackers.names import MOST_NAMES, for_mlflow
 from harness.trackers.provenance import git_commit, user_name
 from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
-from harness.trial import Trial, identity
+from harness.trial import Trial
 from harness.words import keeping_end
 from harness.workspace import in_project
 
@@ -266,7 +266,7 @@ def _word(text: str) -> str:
 
 
 def _identity_json(trial: Trial) -> bytes:
-    value = identity(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
+    value = trial.identity()
     value |= {"key": trial.key, "arm": trial.arm, "levels": trial.levels}
     return json.dumps(value, indent=2, sort_keys=True).encode()
 

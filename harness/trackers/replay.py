@@ -62,7 +62,7 @@ def _sync_one(
 ) -> list[str]:
     file = workspace.root.parent / planned.study_file
     history = History.read([workspace.journal, file.parent / "results"])
-    plan, answer, problem = _analysed(planned, file, history, workspace)
+    plan, history, answer, problem = _analysed(planned, file, history, workspace)
     tracker = MlflowTracker(workspace, uri)
     echo(f"{planned.study}: {len(plan.trials)} trials -> {without_credentials(tracker.uri)}")
     tracker.start(plan, history)
@@ -81,24 +81,30 @@ def _sync_one(
 
 def _analysed(
     planned: Planned, file: Path, history: History, workspace: Workspace
-) -> tuple[Plan, Answer | None, str]:
-    """The plan and the answer; without the answer where the subject is not at hand."""
+) -> tuple[Plan, History, Answer | None, str]:
+    """The plan, the history as its study reads it, and the answer.
+
+    Without the answer where the subject is not at hand.
+    """
     from harness.analyse.answers import answer
     from harness.plan import make_plan
+    from harness.planning.reuse import as_answered
     from harness.study import Study
 
+    seen = history.read_by(planned.study)
     try:
         study = Study.model_validate({**planned.study_json, "file": file})
         plan = make_plan(study, history, workspace=workspace, check_devices=False)
+        seen = as_answered(plan, history)
         if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:
             raise HarnessError("the subject resolves this study to other trials now")
-        return plan, answer(plan, study, history), ""
+        return plan, seen, answer(plan, study, seen), ""
     except Exception as error:  # the subject may be gone, or changed in any way
         reason = last_words(str(error), 300)
         text = (
             f"{planned.study}: trials only, arms without means ({type(error).__name__}: {reason})"
         )
-        return plan_from_journal(planned, history), None, text
+        return plan_from_journal(planned, seen), seen, None, text
 
 
 def plan_from_journal(planned: Planned, history: History) -> Plan:

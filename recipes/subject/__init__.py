@@ -31,6 +31,7 @@ __all__ = [
     "measure",
     "metrics",
     "missing",
+    "own_code_digest",
     "protocols",
     "recompute",
     "reference",
@@ -42,6 +43,8 @@ __all__ = [
 PROTOCOL = "toyworld-v1"
 default_protocol = PROTOCOL
 protocols = available_protocols()
+own_code_digest = True
+"""`fingerprints` follows every definition that a trial runs: by file, dead code would count."""
 
 metrics: Mapping[str, MetricSpec] = {
     name: MetricSpec(

@@ -57,7 +57,8 @@ def test_keys_come_out_of_what_they_are_the_hash_of(folder: Path):
     for key, known in history(folder).trials.items():
         for attempt in known.ordered:
             trial = attempt.opened.trial
-            again = key_of(trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
+            parts = trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun
+            again = key_of(*parts, subject=trial.subject)
             assert key == trial.key == again
 
 
@@ -67,7 +68,7 @@ def test_identities_beside_trials_are_those_of_today(project: Path):
     for file in files:
         kept = json.loads(file.read_text())
         one = identity(kept["recipe"], kept["replicate"], kept["data"], kept["kind"],
-                       kept.get("rerun", 0))  # fmt: skip
+                       kept.get("rerun", 0), subject=kept.get("subject", ""))  # fmt: skip
         assert canonical(one) == canonical({name: kept[name] for name in one})
         assert kept["key"] == file.parent.name
 

@@ -113,7 +113,8 @@ def _trial(workspace: Workspace, trial: TrialHistory, expected: Told) -> Iterato
         if folder.name not in known and attempts.measurements(attempts.read_reports(folder)):
             yield f"{folder.name} holds a result that the journal does not know"
     content = json.loads((root / "trial.json").read_text())
-    if key_of(content["recipe"], content["replicate"], content["data"]) != trial.key:
+    parts = content["recipe"], content["replicate"], content["data"]
+    if key_of(*parts, subject=content["subject"]) != trial.key:
         yield "trial.json is of another trial"
     if claims.is_claimed(claims.trial_lock(workspace, trial.key)):
         yield "is still claimed"

@@ -25,15 +25,21 @@ def plan_of(arms: int = 2, replicates: int = 2, study: str = "demo") -> Plan:
         for i in range(arms)
     ]
     settings = {"row": "teacher"}
-    key = key_of(settings, 0, "stub-data", "reference")
+    key = key_of(settings, 0, "stub-data", "reference", subject="stub")
     trials = [
         Trial(
-            key=key, kind="reference", arm="teacher", replicate=0, recipe=settings, data="stub-data"
+            key=key,
+            kind="reference",
+            arm="teacher",
+            replicate=0,
+            recipe=settings,
+            data="stub-data",
+            subject="stub",
         )
     ]
     for replicate in range(replicates):
         for arm in made:
-            key = key_of(arm.recipe, replicate, "stub-data")
+            key = key_of(arm.recipe, replicate, "stub-data", subject="stub")
             trials.append(
                 Trial(
                     key=key,
@@ -42,6 +48,7 @@ def plan_of(arms: int = 2, replicates: int = 2, study: str = "demo") -> Plan:
                     replicate=replicate,
                     recipe=arm.recipe,
                     data="stub-data",
+                    subject="stub",
                 )
             )
     return Plan(

@@ -10,7 +10,7 @@ from harness.journal import Attempt as Recorded
 from harness.journal import Closed, Opened, TrialHistory
 from harness.running import attempts
 from harness.testing import stub
-from harness.trial import Trial, identity, key_of
+from harness.trial import Trial, key_of
 from harness.workspace import Workspace
 
 RECIPE = stub.Recipe().model_dump()
@@ -18,8 +18,10 @@ RECIPE = stub.Recipe().model_dump()
 
 @pytest.fixture
 def trial() -> Trial:
-    key = key_of(RECIPE, 2, "d")
-    return Trial(key=key, arm="a", levels={"x": "0"}, replicate=2, recipe=RECIPE, data="d")
+    key = key_of(RECIPE, 2, "d", subject="s")
+    return Trial(
+        key=key, arm="a", levels={"x": "0"}, replicate=2, recipe=RECIPE, data="d", subject="s"
+    )
 
 
 def report(step: int, *names: str, measured: bool = False, **metrics: float) -> Report:
@@ -60,8 +62,8 @@ def test_folder_is_new_and_identity_is_kept(tmp_path: Path, trial: Trial):
     assert folder == workspace.trial(trial.key) / "attempts" / f"1-{nonce}"
     assert list(folder.iterdir()) == []
     content = json.loads((workspace.trial(trial.key) / "trial.json").read_text())
-    known = {k: content[k] for k in identity(RECIPE, 2, "d")}
-    assert key_of(known["recipe"], known["replicate"], known["data"]) == trial.key
+    known = {k: content[k] for k in trial.identity()}
+    assert key_of(known["recipe"], known["replicate"], known["data"], subject="s") == trial.key
     assert (content["arm"], content["levels"]) == ("a", {"x": "0"})
     assert attempts.next_number(workspace, history(trial, None, None, None), trial.key) == 4
 

@@ -81,7 +81,7 @@ def _is_sound(folder: Path, number: int) -> None:
     for key, record in history.trials.items():
         for attempt in record.ordered:
             t = attempt.opened.trial
-            assert key_of(t.recipe, t.replicate, t.data, t.kind) == key, number
+            assert key_of(t.recipe, t.replicate, t.data, t.kind, subject=t.subject) == key, number
 
 
 def test_broken_bundles_are_refused(members, tmp_path: Path):

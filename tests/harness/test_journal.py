@@ -19,7 +19,8 @@ from harness.testing import stub
 from harness.trial import Trial, key_of
 
 RECIPE = stub.Recipe().model_dump()
-TRIAL = Trial(key=key_of(RECIPE, 0, "d"), arm="a", replicate=0, recipe=RECIPE, data="d")
+KEY = key_of(RECIPE, 0, "d", subject="s")
+TRIAL = Trial(key=KEY, arm="a", replicate=0, recipe=RECIPE, data="d", subject="s")
 
 
 def opened(number: int = 1, nonce: str = "n", protocol: str = "p", mode: str = "train") -> Opened:

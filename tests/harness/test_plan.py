@@ -59,7 +59,9 @@ def test_order_is_replicate_major_with_the_baseline_first(made: Study) -> None:
 def test_keys_are_those_of_the_recipe_replicate_and_data(made: Study) -> None:
     for item in plan(made).trials[:9]:
         trial = item.trial
-        assert trial.key == key_of(trial.recipe, trial.replicate, "stub-data")
+        assert trial.key == key_of(
+            trial.recipe, trial.replicate, "stub-data", subject=trial.subject
+        )
 
 
 def test_reusing_the_file_name_does_not_matter(tmp_path: Path, made: Study) -> None:
@@ -80,7 +82,9 @@ def test_references_come_first_once_each(made: Study, offer: Any) -> None:
     planned = plan(made)
     rows = [t.trial for t in planned.trials if t.trial.kind == "reference"]
     assert [t.trial.kind for t in planned.trials[: len(rows)]] == ["reference"] * len(rows)
-    assert rows[0].key == key_of({"steps": 20}, 0, "stub-data", kind="reference")
+    assert rows[0].key == key_of(
+        {"steps": 20}, 0, "stub-data", kind="reference", subject=rows[0].subject
+    )
     names = [row.arm for row in rows]
     assert names[:2] == ["teacher", "source"]
     assert len(names) == len(set(names)) == 5, "teacher and clash once, source for each x"

@@ -80,7 +80,9 @@ def test_fresh_seeds_are_new_trials_beyond_the_studys(ran):
     found = ran.again("auto", key, fresh_seeds=2)
     assert (found.decision, found.exit_code) == ("consistent with a new replicate", 0)
     trial = ran.history.trials[key].ordered[0].opened.trial
-    assert [p.key for p in found.parts] == [key_of(trial.recipe, r, trial.data) for r in (5, 6)]
+    assert [p.key for p in found.parts] == [
+        key_of(trial.recipe, r, trial.data, subject=trial.subject) for r in (5, 6)
+    ]
     assert {p.key for p in found.parts}.isdisjoint(ran.history.trials)
     score = next(v for v in found.values if v.metric.startswith("score"))
     assert score.replicates is not None
@@ -173,5 +175,5 @@ def test_fresh_replicates_of_a_claim_are_pairs_where_another_study_ran_more(lab)
     trials = [lab.key_at(x, 0) for x in (0.0, 1.0)]
     recipes = [o.trial for o in _opened(lab, trials)]
     assert {p.key for p in found.parts} == {
-        key_of(t.recipe, r, t.data) for t in recipes for r in (8, 9)
+        key_of(t.recipe, r, t.data, subject=t.subject) for t in recipes for r in (8, 9)
     }

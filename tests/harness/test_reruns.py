@@ -15,8 +15,9 @@ RERUNS = STUB + "reruns: 3\n"
 
 
 def test_only_reruns_name_the_repetition_in_their_identity() -> None:
-    assert "rerun" not in identity({"a": 1}, 0, "d")
-    keys = {key_of({"a": 1}, 0, "d"), *(key_of({"a": 1}, 0, "d", "rerun", n) for n in (1, 2))}
+    assert "rerun" not in identity({"a": 1}, 0, "d", subject="s")
+    again = (key_of({"a": 1}, 0, "d", "rerun", n, subject="s") for n in (1, 2))
+    keys = {key_of({"a": 1}, 0, "d", subject="s"), *again}
     assert len(keys) == 3
 
 

@@ -53,8 +53,8 @@ def test_numbers_json_cannot_hold_are_refused(value: float) -> None:
 
 def test_key_is_stable() -> None:
     # compatibility: a change here orphans every recorded trial
-    assert key_of(RECIPE, 3, "data-1") == "4e05517d8054d9b3"
-    assert canonical(identity(RECIPE, 3, "data-1")) == (
+    assert key_of(RECIPE, 3, "data-1", subject="") == "4e05517d8054d9b3"
+    assert canonical(identity(RECIPE, 3, "data-1", subject="")) == (
         b'{"data":"data-1","key_schema":1,"kind":"trial","recipe":{"guidance":{"scale":2},'
         b'"name":"dmd","on":null,"tasks":{"edit":0.1,"t2i":0.9}},"replicate":3}'
     )
@@ -63,34 +63,36 @@ def test_key_is_stable() -> None:
 def test_order_and_number_type_do_not_matter() -> None:
     other = json.loads(canonical(dict(reversed(RECIPE.items()))))
     assert other["guidance"]["scale"] == 2
-    assert key_of(other, 0, "d") == key_of(RECIPE, 0, "d")
+    assert key_of(other, 0, "d", subject="s") == key_of(RECIPE, 0, "d", subject="s")
 
 
 def test_everything_in_the_identity_matters() -> None:
-    key = key_of(RECIPE, 0, "d")
+    key = key_of(RECIPE, 0, "d", subject="s")
     changed = {
-        key_of({**RECIPE, "name": "other"}, 0, "d"),
-        key_of(RECIPE, 1, "d"),
-        key_of(RECIPE, 0, "e"),
-        key_of(RECIPE, 0, "d", kind="reference"),
+        key_of({**RECIPE, "name": "other"}, 0, "d", subject="s"),
+        key_of(RECIPE, 1, "d", subject="s"),
+        key_of(RECIPE, 0, "e", subject="s"),
+        key_of(RECIPE, 0, "d", kind="reference", subject="s"),
+        key_of(RECIPE, 0, "d", subject="t"),
+        key_of(RECIPE, 0, "d", subject=""),
     }
-    assert len(changed | {key}) == 5
-    assert all(len(k) == 16 and int(k, 16) >= 0 for k in changed)
+    assert len(changed | {key}) == 7
+    assert all(len(k) == 16 and int(k.removeprefix("k"), 16) >= 0 for k in changed)
 
 
 @QUICK
 @given(st.dictionaries(st.text(max_size=3), values, max_size=3), st.text(max_size=5))
 def test_keys_of_equals_key_of(recipe: dict[str, object], data: str) -> None:
     try:
-        expected = {r: key_of(recipe, r, data) for r in (0, 1, 12)}
+        expected = {r: key_of(recipe, r, data, subject="a.b:c") for r in (0, 1, 12)}
     except (ValueError, UnicodeEncodeError):
         return
-    assert keys_of(canonical(recipe), (0, 1, 12), data) == expected
+    assert keys_of(canonical(recipe), (0, 1, 12), data, subject="a.b:c") == expected
 
 
 def test_short_name() -> None:
-    trial = Trial(key="1f9c2a7b00000000", arm="e0.5-g2", replicate=3, recipe={}, data="d")
-    assert trial.short == "e0.5-g2-r3-1f9c2a7b"
+    trial = Trial(key="k1f9c2a7b0000000", arm="e0.5-g2", replicate=3, recipe={}, data="d")
+    assert trial.short == "e0.5-g2-r3-k1f9c2a7b"
 
 
 def test_unknown_fields_are_refused() -> None:

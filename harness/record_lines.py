@@ -1,0 +1,182 @@
+"""Records as lines of a journal, and back: a trial's resolved recipe stands there once.
+
+A line of type `trial` holds what a key is the hash of. Plans and attempts name trials by key, and
+add what their study calls them: the arm and its levels. Earlier versions wrote the recipe into
+every record; such lines are read as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.identifiers import refusal
+from harness.records import Glanced, Opened, Planned, Record, Superseded
+from harness.trial import Trial
+
+TRIAL = "trial"
+IDENTITY = ("recipe", "replicate", "data", "kind", "rerun", "subject")
+"""Members of a trial that its key is the hash of, with the schema's number."""
+_CONSTANTS = (b"NaN", b"Infinity")
+_BY_KEY = (b'"type":"planned"', b'"type":"opened"', b'"type":"trial"')
+_HEAD = 40
+"""Bytes of a line that hold its type."""
+
+
+@cache
+def _records() -> TypeAdapter[Record]:
+    return TypeAdapter(Annotated[Record, Field(discriminator="type")])
+
+
+@cache
+def _glancing() -> TypeAdapter[Record]:
+    records = Planned | Opened | Glanced | Superseded
+    return TypeAdapter(Annotated[records, Field(discriminator="type")])
+
+
+def lines_of(
+    record: Record, described: Collection[str], *, exclude_defaults: bool = False
+) -> Iterator[tuple[str, str]]:
+    """(key, line) of every trial that a record names and no line describes; ("", its own line).
+
+    Args:
+        record: any.
+        described: keys that need no line, because the journals at hand have one.
+        exclude_defaults: leave out what is said by its absence.
+    """
+    named: list[Trial] = []
+    extra: dict[str, Any] = {}
+    if isinstance(record, Planned):
+        named = record.trials
+        extra["levels"] = {t.arm: t.levels for t in named if t.levels}
+        extra["trials"] = [{"key": t.key, "arm": t.arm} for t in named]
+    elif isinstance(record, Opened):
+        named = [record.trial]
+        extra["trial"] = {"arm": record.trial.arm, "levels": record.trial.levels}
+    written = set(described)
+    for trial in named:
+        if trial.key not in written:
+            written.add(trial.key)
+            yield trial.key, _compact({"type": TRIAL, "key": trial.key, "is": trial.identity()})
+    left_out = {"type", *extra}
+    made = record.model_dump_json(exclude_defaults=exclude_defaults, exclude=left_out)
+    rest = _compact(extra)[1:-1] if extra else ""
+    parts = [f'"type":"{record.type}"', made[1:-1], rest]
+    yield "", "{" + ",".join(part for part in parts if part) + "}"
+
+
+class Reader:
+    """Turns lines into records; those that name a trial which no line described yet wait."""
+
+    def __init__(self, *, numbers: bool = True) -> None:
+        """Without `numbers`, measurements and artifacts are left out."""
+        self.described: dict[str, dict[str, Any]] = {}
+        self._adapter = _records() if numbers else _glancing()
+        self._trials: dict[tuple[str, str], Trial] = {}
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
+
+    def read(self, line: bytes, place: str = "") -> Record | None:
+        """The record of a line; None for a trial's own line, and for one that waits.
+
+        Raises:
+            ValueError: the line is no record.
+        """
+        _refuse_constants(line)
+        if not any(kind in line[:_HEAD] for kind in _BY_KEY):
+            return self._adapter.validate_json(line)
+        try:
+            content = json.loads(line)
+        except RecursionError:
+            raise ValueError("it nests too deeply") from None
+        if not isinstance(content, dict):
+            raise ValueError("it is no record")
+        if content["type"] == TRIAL:
+            self._describe(content)
+            return None
+        if not self._filled(content):
+            self._waiting.append((place, content))
+            return None
+        return self._adapter.validate_python(content)
+
+    def waiting(self) -> Iterator[tuple[str, Record | ValueError]]:
+        """(place, record) of those that waited, now that every line is read."""
+        waited, self._waiting = self._waiting, []
+        for place, content in waited:
+            try:
+                if not self._filled(content):
+                    raise ValueError("no line describes its trial")
+                yield place, self._adapter.validate_python(content)
+            except ValueError as error:
+                yield place, error
+
+    def _describe(self, content: dict[str, Any]) -> None:
+        key, identity = content.get("key"), content.get("is")
+        if not isinstance(key, str) or not isinstance(identity, dict):
+            raise ValueError("it describes no trial")
+        known = {name: identity[name] for name in IDENTITY if name in identity}
+        try:
+            Trial.model_validate({"key": key, "arm": "", **known})
+        except ValidationError as error:
+            raise ValueError(refusal(error)) from error
+        self.described.setdefault(key, known)
+
+    def _filled(self, content: dict[str, Any]) -> bool:
+        """Put the trials in the place of their keys; False if one is not described."""
+        if content["type"] == "opened":
+            said = content.get("trial")
+            if not isinstance(said, dict) or "recipe" in said:
+                return True
+            trial = self._trial(content.get("key"), said.get("arm"), said.get("levels"))
+            if trial is None:
+                return False
+            content["trial"] = trial
+            return True
+        listed, levels = content.get("trials"), content.get("levels")
+        if not isinstance(listed, list) or not isinstance(levels, dict):
+            return True
+        made = []
+        for said in listed:
+            if not isinstance(said, dict) or "recipe" in said:
+                return True
+            trial = self._trial(said.get("key"), said.get("arm"), levels.get(said.get("arm"), {}))
+            if trial is None:
+                return False
+            made.append(trial)
+        content["trials"] = made
+        return True
+
+    def _trial(self, key: Any, arm: Any, levels: Any) -> Trial | None:
+        known = self.described.get(key) if isinstance(key, str) else None
+        if known is None:
+            return None
+        place = key, str(arm)
+        found = self._trials.get(place)
+        if found is None or found.levels != levels:
+            told = {"key": key, "arm": arm, "levels": levels or {}}
+            found = self._trials[place] = Trial.model_validate({**known, **told})
+        return found
+
+
+def _compact(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _refuse_constants(line: bytes) -> None:
+    """Refuse NaN and Infinity, which are no JSON; numbers that were not finite are null here.
+
+    Raises:
+        ValueError: with the constant.
+    """
+    if any(word in line for word in _CONSTANTS):
+        try:
+            json.loads(line, parse_constant=_no_number)
+        except (json.JSONDecodeError, RecursionError, UnicodeDecodeError):
+            return  # the adapter says what is wrong with it
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")

@@ -1,0 +1,179 @@
+"""The source files of somebody's subject: its module and what that imports of its project.
+
+They are hashed by file, always: what an author declares in `fingerprints` is added, since people
+forget to raise a number. Imports are read, not run, so one inside a function counts and one whose
+name is worked out at run time (`importlib.import_module(name)`) does not: its file can be declared.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.contract import Fingerprints
+from harness.errors import SubjectError
+from harness.subjects.digests import digest_of
+
+HARNESS = "harness"
+"""Never a part of a subject: its version is recorded with the environment."""
+OURS = ("recipes", "evaluation")
+"""Packages of this installation that a subject may import."""
+SHORT = 16
+MOST_FILES = 5_000
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+@dataclass(frozen=True)
+class _Home:
+    """A folder that imports are looked for in."""
+
+    folder: Path
+    packages: tuple[str, ...] = ()
+    """Top-level names that belong to the subject; empty for all that are there."""
+
+    def holds(self, name: str) -> bool:
+        """Whether a top-level name is found here."""
+        if name == HARNESS or (self.packages and name not in self.packages):
+            return False
+        return (self.folder / name).is_dir() or (self.folder / f"{name}.py").is_file()
+
+
+class HashedSubject:
+    """Somebody's subject, whose code digest covers its source as well as what it says itself."""
+
+    def __init__(self, subject: object, module: str, project: Path | None) -> None:
+        """Take the subject, the module it was imported from, and the study's project."""
+        self._subject = subject
+        self._module = module
+        self._project = project
+        self._files: dict[str, str] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the subject offers."""
+        if name.startswith("_"):  # of a copy that is not made yet, above all
+            raise AttributeError(name)
+        return getattr(self._subject, name)
+
+    def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """The subject's own digests, with the files of its source in the one of its code."""
+        own = self.earlier_fingerprints(recipe, protocol)
+        if self._files is None:
+            self._files = source_files(self._module, self._project)
+        return own.model_copy(
+            update={
+                "code": digest_of([own.code, self._files]),
+                "code_files": own.code_files | self._files,
+            }
+        )
+
+    def earlier_fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """As the previous version made them: what the subject says itself."""
+        own: Fingerprints = getattr(self._subject, "fingerprints")(recipe, protocol)  # noqa: B009
+        return own
+
+
+def source_files(module: str, project: Path | None) -> dict[str, str]:
+    """Path -> digest of a module's file and of every file of its project that it imports.
+
+    Files are named relative to the folder that the module's package lies in.
+
+    Args:
+        module: dotted, already imported.
+        project: of the study; what lies in it belongs to the subject.
+
+    Raises:
+        SubjectError: a file cannot be read or parsed, or there are too many.
+    """
+    first = _file_of(module)
+    if first is None:
+        return {}  # built in, or made at run time: there is no source to hash
+    homes = _homes(module, first, project)
+    found: dict[str, str] = {}
+    todo, seen = [first], {first}
+    while todo:
+        file = todo.pop()
+        content = _read(file)
+        found[_named(file, homes)] = hashlib.sha256(content).hexdigest()[:SHORT]
+        if len(found) > MOST_FILES:
+            raise SubjectError(f"subject {module!r} imports over {MOST_FILES:,} files")
+        for name in _imports(content, file, homes):
+            for other in _files_of(name, homes):
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+    return dict(sorted(found.items()))
+
+
+def _file_of(module: str) -> Path | None:
+    loaded = sys.modules.get(module)
+    file = getattr(loaded, "__file__", None)
+    return Path(file).resolve() if file and file.endswith(".py") else None
+
+
+def _homes(module: str, file: Path, project: Path | None) -> list[_Home]:
+    """The study's project, the folder that the module's package lies in, and this installation."""
+    home = file.parents[module.count(".") + (file.name == "__init__.py")]
+    installed = bool(_INSTALLED & set(home.parts))
+    places = [] if project is None else [_Home(project.resolve())]
+    places.append(_Home(home, (module.partition(".")[0],) if installed else ()))
+    return [*places, _Home(Path(__file__).resolve().parents[2], OURS)]
+
+
+def _named(file: Path, homes: list[_Home]) -> str:
+    for home in homes:
+        if file.is_relative_to(home.folder):
+            return file.relative_to(home.folder).as_posix()
+    return file.name  # behind a link
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SubjectError(f"{file} cannot be read for the code digest: {error}") from error
+
+
+def _imports(content: bytes, file: Path, homes: list[_Home]) -> Iterator[str]:
+    """Dotted names that a file imports; `from a import b` gives `a` and `a.b`."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise SubjectError(f"{file} cannot be parsed for the code digest: {error}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, file, homes)
+            if base is not None:
+                yield base
+                yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _base(node: ast.ImportFrom, file: Path, homes: list[_Home]) -> str | None:
+    if not node.level:
+        return node.module or ""
+    for home in homes:
+        if file.is_relative_to(home.folder):
+            parts = file.relative_to(home.folder).with_suffix("").parts
+            package = parts[: len(parts) - node.level]
+            return ".".join([*package, *([node.module] if node.module else [])])
+    return None
+
+
+def _files_of(name: str, homes: list[_Home]) -> Iterator[Path]:
+    """Files that importing a dotted name runs, as far as they belong to the subject."""
+    parts = name.split(".")
+    if not all(parts):
+        return
+    home = next((h for h in homes if h.holds(parts[0])), None)
+    for end in range(1, len(parts) + 1 if home is not None else 0):
+        assert home is not None
+        inner = home.folder.joinpath(*parts[:end])
+        for file in (inner.with_suffix(".py"), inner / "__init__.py"):
+            if file.is_file():
+                yield file.resolve()
