@@ -92,8 +92,14 @@ class Reader:
             content = json.loads(line)
         except RecursionError:
             raise ValueError("it nests too deeply") from None
+        return self.take(content, place)
+
+    def take(self, content: Any, place: str = "") -> Record | None:
+        """As `read`, of a line that was parsed already."""
         if not isinstance(content, dict):
             raise ValueError("it is no record")
+        if content.get("type") not in ("planned", "opened", TRIAL):
+            return self._adapter.validate_python(content)
         if content["type"] == TRIAL:
             self._describe(content)
             return None

@@ -12,7 +12,9 @@ from harness.code_files import differing
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History
 from harness.plan import Plan
+from harness.planning.planned import INCOMPARABLE
 from harness.records import OVER
+from harness.trial import is_of_schema_1
 
 MOST = 5
 """Files named."""
@@ -95,7 +97,7 @@ def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
         old[trial.data != now] += 1
         measured = history.trials[trial.key].measured(protocol)
         steps.update([measured[-1].step] if measured else [])
-    found = []
+    found = _of_earlier_versions(plan, trials)
     # data may differ by arm and replicate, as files say: what is one now must have been one then
     if any(len(seen) > 1 for seen in digests.values()) or len(old) > 1:
         listed = sum(digests.values(), Counter[str]())
@@ -105,6 +107,21 @@ def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
     if len(steps) > 1:
         told = ", ".join(f"{step} ({count} trials)" for step, count in sorted(steps.items()))
         found.append(f"measured at different cycles: {told}")
+    return found
+
+
+def _of_earlier_versions(plan: Plan, trials: Iterable[str]) -> list[str]:
+    """Their code digests were made another way: what the plan found stands in for comparing them."""
+    compared = set(trials)
+    old = [t for t in plan.trials if t.trial.key in compared and is_of_schema_1(t.trial.key)]
+    blind = sum(t.incomparable for t in old)
+    changed = [t for t in old if t.state == "stale"]
+    found = []
+    if blind:
+        found.append(f"code not comparable: {blind} of {len(compared)} results are {INCOMPARABLE}")
+    if changed and len(changed) < len(compared):
+        why = "; ".join(sorted({t.why for t in changed}))
+        found.append(f"code differs between trials: {len(changed)} of {len(compared)} ({why})")
     return found
 
 
@@ -138,7 +155,12 @@ def changes_since(plan: Plan, history: History) -> list[str]:
     now = plan.fingerprints
     trials = _gather(history, today, now.protocol)
     found = []
-    old = [t for t in trials if any(code != today[t.key].code for code in t.codes())]
+    alike = {t.trial.key: t.code for t in plan.trials if t.state in ("reuse", "measure")}
+    old = [
+        t
+        for t in trials
+        if any(code not in (today[t.key].code, alike.get(t.key)) for code in t.codes())
+    ]
     if old:
         changed = sorted(
             {

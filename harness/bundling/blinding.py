@@ -156,7 +156,7 @@ def _record(line: bytes, who: Identity) -> bytes:
         return line
 
     def clean(value: Any, key: str = "") -> Any:
-        if key in ("trial", "trials"):
+        if key in ("trial", "trials", "is"):
             return value
         if isinstance(value, str):
             return _cleaned(value.encode(), who, "").decode()

@@ -135,6 +135,12 @@ def _trials(bundle: Archive) -> dict[str, Record]:
         except (KeyError, TypeError, ValueError) as error:
             why = f"a part of the record is missing or of a wrong type ({error})"[:300]
             raise Bad(why, JOURNAL, number) from error
+    _recipes(bundle, trials)
+    return trials
+
+
+def _recipes(bundle: Archive, trials: dict[str, Record]) -> None:
+    """Every trial's recipe is stored as it was hashed, and the journal says the same."""
     stored = {n for n in bundle.members if n.startswith("recipes/")}
     for name in sorted(stored ^ {f"recipes/{key}.json" for key in trials}):
         raise Bad("it is stored without an attempt in the journal, or not stored", name)
@@ -144,7 +150,6 @@ def _trials(bundle: Archive) -> dict[str, Record]:
             raise Bad(f"it does not hash to its key {key}", name)
         if not _same(bundle.json(name), _identity(known.trial)):
             raise Bad(f"the journal's recipe of trial {key} is another", name)
-    return trials
 
 
 def _frozen(bundle: Archive, study: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.contract import Fingerprints
 from harness.trial import Trial
 
-INCOMPARABLE = "an earlier version's record: its code cannot be compared with today's"
+INCOMPARABLE = "records of an earlier version, whose code nothing compares with today's"
 """Why a result counts that nothing says to be of today's code."""
 
 PlanState = Literal["new", "measure", "reuse", "stale", "running"]

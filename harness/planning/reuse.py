@@ -67,6 +67,8 @@ class Recorded:
         if prints.data != trial.data:  # which differs between the replicates of an arm
             prints = prints.model_copy(update={"data": trial.data})
         made = self._judged(trial, prints)
+        if made.state in ("reuse", "measure"):  # an earlier version may have digested it otherwise
+            prints = prints.model_copy(update={"data": made.trial.data})
         return PlannedTrial(
             trial=made.trial, state=made.state, why=made.why, code=made.code, fingerprints=prints
         )

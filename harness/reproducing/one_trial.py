@@ -73,10 +73,16 @@ def reproduce_trial(
 
 def headline(recorded: Recorded) -> list[str]:
     """Which trial, and that its record is sound: `find` has checked the hash."""
-    return [
+    lines = [
         f"{recorded.trial.short}  {recorded.key}  study {recorded.study}",
         "identity   the stored recipe hashes to the key",
     ]
+    if recorded.others:
+        lines.append(
+            f"also       {', '.join(recorded.others)} read another result of this key, made by "
+            "other code: name its study file with --study to reproduce that one"
+        )
+    return lines
 
 
 def opening(differences: Sequence[str], priced: Sequence[str]) -> list[str]:

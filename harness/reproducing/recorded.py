@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,10 @@ class Recorded:
     """How its study was last planned."""
     project: Path
     history: History
+    """As the study reads it."""
     places: Places
+    others: list[str] = field(default_factory=list)
+    """Studies that read a result of other code under this key."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -98,7 +101,7 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
     """
     everything = history.trials[key]
     _verify(key, everything, workspace)
-    planned = _planned(history, key)
+    planned, others = _planned(history, key, places)
     history = history.read_by(planned.study)
     record = history.trials[key]
     done = record.complete
@@ -119,6 +122,7 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
         project=_where(planned, places),
         history=history,
         places=places,
+        others=others,
     )
 
 
@@ -153,8 +157,11 @@ def _check_hash(key: str, parts: tuple[Any, ...], subject: str, where: str) -> N
         )
 
 
-def _planned(history: History, key: str) -> Planned:
-    """The latest plan that holds the trial: of a study that made its result, or else reads one."""
+def _planned(history: History, key: str, places: Places) -> tuple[Planned, list[str]]:
+    """The latest plan that holds the trial, and studies that read a result of other code.
+
+    That of the study that was named; else of one that made its result, or else reads one.
+    """
     record = history.trials[key]
     plans = [p for listed in history.planned.values() for p in listed]
     holding = [p for p in plans if any(t.key == key for t in p.trials)]
@@ -165,11 +172,22 @@ def _planned(history: History, key: str) -> Planned:
             "its journal lacks the planning record"
         )
 
-    def rank(planned: Planned) -> tuple[bool, bool, float]:
-        done = history.read_by(planned.study).trials[key].complete
-        return done is not None, bool(done and done.opened.study == planned.study), planned.at
+    def read(planned: Planned) -> Attempt | None:
+        return history.read_by(planned.study).trials[key].complete
 
-    return max(holding, key=rank)
+    def rank(planned: Planned) -> tuple[bool, bool, bool, float]:
+        done = read(planned)
+        own = done is not None and done.opened.study == planned.study
+        return done is not None, places.means(planned), own, planned.at
+
+    found = max(holding, key=rank)
+    made = read(found)
+    others = {
+        p.study
+        for p in holding
+        if made is not None and (d := read(p)) is not None and d.opened.code != made.opened.code
+    }
+    return found, sorted(others)
 
 
 def _measuring(record: TrialHistory, done: Attempt, protocol: str) -> Attempt:

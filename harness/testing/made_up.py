@@ -14,6 +14,7 @@ from typing import Any
 from harness.contract import Fingerprints
 from harness.journal import History, Planned, Record
 from harness.plan import Cost, Plan, PlannedContrast, PlannedTrial
+from harness.record_lines import lines_of
 from harness.study import Study
 from harness.subjects.identity import identity_of
 from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
@@ -60,8 +61,12 @@ def make_up(root: Path, options: Options | None = None) -> MadeUp:
     clock = START
     for planned in plan.trials:
         clock = run_trial(planned.trial, plan, chosen, workspace, records, clock)
-    lines = "".join(record.model_dump_json() + "\n" for record in records)
-    (workspace.journal / "made-up.jsonl").write_text(lines, encoding="utf-8")
+    described: set[str] = set()
+    with (workspace.journal / "made-up.jsonl").open("w", encoding="utf-8") as journal:
+        for record in records:
+            made = list(lines_of(record, described))
+            described.update(key for key, _ in made)
+            journal.writelines(f"{line}\n" for _, line in made)
     return MadeUp(workspace, study, plan, History.read([workspace.journal]))
 
 

@@ -1,0 +1,380 @@
+"""A result is addressed by (key, protocol, code): studies share trials, never each other's code."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.journal import History
+from harness.plan import Plan, make_plan
+from harness.planning.reuse import as_answered
+from harness.run import history_of, run
+from harness.running.refusals import StaleError
+from harness.study import Study, load
+from harness.subjects.identity import changed_words, identity_of, program_of
+from harness.subjects.settings import CommandSettings
+from harness.workspace import Workspace
+
+TRAINER = """\
+import sys, json
+out, seed, x = sys.argv[1:4]
+value = {slope} * float(x) + {offset} + int(seed) % 5 * .01
+open(out + "/m.jsonl", "w").write(json.dumps({{"step": 1, "total": 1, "loss": value}}) + "\\n")
+"""
+COMMAND = """\
+name: {name}
+question: What does x do?
+subject:
+  command: {command}
+  code: [{code}]
+  data: [{data}]
+  progress: "{{attempt}}/m.jsonl"
+  metrics: {{loss: {{higher_is_better: false, headline: true}}}}
+recipe: {{x: 1.0}}
+factors: {{x: [1.0, 2.0]}}
+replicates: 3
+contrasts: [{{id: x, a: {{x: 2.0}}, b: {{x: 1.0}}}}]
+"""
+MODULE = """\
+from pydantic import BaseModel
+from harness.contract import Fingerprints, MetricSpec, Outcome, Report
+{imports}
+metrics = {{"score": MetricSpec(higher_is_better=True, headline=True)}}
+TIMES = {times}
+
+class Recipe(BaseModel):
+    x: float = 1.0
+
+def fingerprints(recipe, protocol):
+    return Fingerprints(data="none", code="1", protocol="none")
+
+def run(recipe, context):
+    value = TIMES * recipe["x"]
+    yield Report(step=1, total=1, metrics={{"score": value}}, measured=True,
+                 outcome=Outcome(state="done"))
+"""
+OF_MODULE = """\
+name: {name}
+question: What does x do?
+subject: {module}
+recipe: {{x: 1.0}}
+factors: {{x: [1.0, 2.0]}}
+replicates: 3
+contrasts: [{{id: x, a: {{x: 2.0}}, b: {{x: 1.0}}}}]
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "w")
+
+
+def trainer(folder: Path, file: str, slope: float, offset: float = 0.0) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "pyproject.toml").touch()
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(TRAINER.format(slope=slope, offset=offset))
+
+
+def command(
+    folder: Path,
+    name: str,
+    file: str = "train.py",
+    options: str = "",
+    data: str = "",
+    code: str = "",
+) -> Study:
+    words = f"python {file} {{attempt}} {{seed.init}} {{recipe.x}} {options}"
+    study = folder / f"{name}.yaml"
+    study.write_text(COMMAND.format(name=name, command=words, code=code or file, data=data))
+    return load(study)
+
+
+def planned(study: Study, workspace: Workspace) -> Plan:
+    return make_plan(study, history_of(study, workspace), workspace=workspace)
+
+
+def states(study: Study, workspace: Workspace) -> dict[str, int]:
+    plan = planned(study, workspace)
+    kinds = ("new", "measure", "reuse", "stale", "running")
+    return {state: n for state in kinds if (n := plan.count(state))} | (
+        {"orphan": len(plan.orphans)} if plan.orphans else {}
+    )
+
+
+def go(study: Study, workspace: Workspace, **options) -> None:
+    told: list[str] = []
+    assert (
+        run(study, workspace=workspace, executor="inline", echo=told.append, **options).exit_code
+        == 0
+    )
+
+
+def difference(study: Study, workspace: Workspace) -> float:
+    """Of the contrast x, by what the study reads now."""
+    from harness.analyse.answers import answer
+
+    history = history_of(study, workspace)
+    plan = make_plan(study, history, workspace=workspace)
+    found = answer(plan, study, as_answered(plan, history)).verdicts[0].difference
+    assert found is not None
+    return round(found, 6)
+
+
+def test_two_trainers_with_equal_recipes_share_nothing(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "a.py", 1)
+    trainer(folder, "b.py", 7, 100)
+    a, b = command(folder, "a", "a.py"), command(folder, "b", "b.py")
+    go(a, workspace)
+    assert states(b, workspace) == {"new": 6}
+    go(b, workspace)
+    assert (difference(a, workspace), difference(b, workspace)) == (1.0, 7.0)
+    keys = [{t.trial.key for t in planned(study, workspace).trials} for study in (a, b)]
+    assert not keys[0] & keys[1]
+
+
+def test_two_projects_with_one_name_of_program_keep_their_numbers(tmp_path, workspace):
+    trainer(tmp_path / "a", "train.py", 1)
+    trainer(tmp_path / "b", "train.py", 7)
+    a, b = command(tmp_path / "a", "a"), command(tmp_path / "b", "b")
+    go(a, workspace)
+    assert states(b, workspace) == {"new": 6}
+    go(b, workspace)
+    assert states(a, workspace) == {"reuse": 6}
+    assert (difference(a, workspace), difference(b, workspace)) == (1.0, 7.0)
+    assert states(b, workspace) == {"reuse": 6}
+
+
+def test_two_modules_whose_fingerprints_were_written_by_hand(tmp_path, workspace, monkeypatch):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "pyproject.toml").touch()
+    monkeypatch.syspath_prepend(str(folder))
+    made = []
+    for name, times in (("hand_one", 2.0), ("hand_two", 200.0)):
+        (folder / f"{name}.py").write_text(MODULE.format(imports="", times=times))
+        (folder / f"{name}.yaml").write_text(OF_MODULE.format(name=name, module=name))
+        made.append(load(folder / f"{name}.yaml"))
+    go(made[0], workspace)
+    assert states(made[1], workspace) == {"new": 6}
+    go(made[1], workspace)
+    assert [difference(study, workspace) for study in made] == [2.0, 200.0]
+
+
+def test_an_edit_of_what_a_module_imports_is_seen_whatever_its_author_declares(
+    tmp_path, workspace, monkeypatch
+):
+    from harness import subjects
+
+    folder = tmp_path / "p"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    (folder / "inner" / "__init__.py").touch()
+    (folder / "inner" / "numbers_of_mine.py").write_text("ONE = 1\n")
+    (folder / "nothing_imports_me.py").write_text("ONE = 1\n")
+    (folder / "mine_too.py").write_text(
+        MODULE.format(imports="def late():\n    from inner.numbers_of_mine import ONE\n", times=2.0)
+    )
+    (folder / "s.yaml").write_text(OF_MODULE.format(name="s", module="mine_too"))
+    monkeypatch.syspath_prepend(str(folder))
+    study = load(folder / "s.yaml")
+    go(study, workspace)
+    files = subjects.load("mine_too", project=folder).fingerprints({}, "p").code_files
+    assert list(files) == ["inner/__init__.py", "inner/numbers_of_mine.py", "mine_too.py"]
+    (folder / "nothing_imports_me.py").write_text("ONE = 2\n")
+    assert states(study, workspace) == {"reuse": 6}
+    (folder / "inner" / "numbers_of_mine.py").write_text("ONE = 2\n")
+    plan = planned(study, workspace)
+    assert {(t.state, t.why) for t in plan.trials} == {("stale", "inner/numbers_of_mine.py")}
+
+
+def test_what_another_study_runs_with_other_code_changes_nothing_here(tmp_path, workspace):
+    """One program, edited between two studies of it: each goes on reading its own numbers."""
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    one, two = command(folder, "one"), command(folder, "two")
+    go(one, workspace)
+    assert states(two, workspace) == {"reuse": 6}
+    trainer(folder, "train.py", 3)
+    assert states(two, workspace) == {"new": 6}
+    go(two, workspace)
+    assert difference(two, workspace) == 3.0
+    assert difference(one, workspace) == 1.0, "a report without a run reads what it read before"
+    go(one, workspace)  # the code of today has its results, made by the other study
+    assert difference(one, workspace) == 3.0
+
+
+def test_stale_is_asked_and_superseding_is_of_one_study(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    one, two = command(folder, "one"), command(folder, "two")
+    go(one, workspace)
+    go(two, workspace)
+    trainer(folder, "train.py", 3)
+    assert states(one, workspace) == {"stale": 6}
+    assert states(two, workspace) == {"stale": 6}, "it was planned with results of that code"
+    with pytest.raises(StaleError, match="were run before something changed"):
+        go(one, workspace)
+    go(one, workspace, rerun_stale=True)
+    assert states(one, workspace) == {"reuse": 6}
+    assert (difference(one, workspace), difference(two, workspace)) == (3.0, 1.0)
+    go(two, workspace, accept_stale=True)
+
+
+def test_accepted_results_are_read_until_something_else_is_said(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    study = command(folder, "one")
+    go(study, workspace)
+    trainer(folder, "train.py", 3)
+    go(study, workspace, accept_stale=True)
+    assert difference(study, workspace) == 1.0
+    assert states(study, workspace) == {"stale": 6}
+    go(study, workspace, rerun_stale=True)
+    assert difference(study, workspace) == 3.0
+
+
+def test_an_edit_taken_back_costs_nothing(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    study = command(folder, "one")
+    go(study, workspace)
+    trainer(folder, "train.py", 3)
+    go(study, workspace, rerun_stale=True)
+    trainer(folder, "train.py", 1)
+    assert states(study, workspace) == {"reuse": 6}
+    go(study, workspace)
+    assert difference(study, workspace) == 1.0
+    attempts = [a for t in history_of(study, workspace).trials.values() for a in t.ordered]
+    assert len(attempts) == 12
+
+
+def test_an_interrupted_rerun_goes_on(tmp_path, workspace, monkeypatch):
+    """Superseded and not yet run again is new, not stale once more."""
+    from harness.journal import Journal
+    from harness.running import announcing
+
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    study = command(folder, "one")
+    go(study, workspace)
+    trainer(folder, "train.py", 3)
+    history = history_of(study, workspace)
+    plan = make_plan(study, history, workspace=workspace)
+    journal = Journal(workspace.journal)
+    assert announcing.supersede("one", plan.trials[:2], journal, history) == 2
+    assert states(study, workspace) == {"new": 2, "stale": 4}
+
+
+def test_other_words_of_a_command_make_stale_and_are_named(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    go(command(folder, "one"), workspace)
+    other = command(folder, "one", options="--verbose")
+    assert {(t.state, t.why) for t in planned(other, workspace).trials} == {
+        ("stale", "command: +--verbose")
+    }
+    go(other, workspace, accept_stale=True)
+    assert difference(other, workspace) == 1.0
+
+
+def test_a_renamed_program_is_looked_for_among_what_the_study_planned(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    go(command(folder, "one"), workspace)
+    (folder / "train.py").rename(folder / "distil.py")
+    plan = planned(command(folder, "one", "distil.py"), workspace)
+    assert {(t.state, t.why) for t in plan.trials} == {
+        ("stale", "subject was command python train.py")
+    }
+    trainer(folder, "distil.py", 1)
+    assert states(command(folder, "another", "distil.py"), workspace) == {"new": 6}
+
+
+def test_changed_data_of_a_command_are_named(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    (folder / "prompts.txt").write_text("one\n")
+    study = command(folder, "one", data="prompts.txt")
+    go(study, workspace)
+    (folder / "prompts.txt").write_text("two\n")
+    found = {t.why.partition(" since")[0] for t in planned(study, workspace).trials}
+    assert found == {"data changed (prompts.txt)"}
+    other = command(folder, "other", data="prompts.txt")
+    assert states(other, workspace) == {"new": 6}
+
+
+def test_the_workspace_says_once_what_a_trial_is(tmp_path, workspace):
+    """The resolved recipe stands in the journals once a trial, however often they run."""
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    for name in ("one", "two"):
+        go(command(folder, name), workspace)
+    trainer(folder, "train.py", 3)
+    go(command(folder, "one"), workspace, rerun_stale=True)
+    lines = [x for f in workspace.journal.glob("*.jsonl") for x in f.read_text().split("\n")]
+    assert sum('"recipe":{"x":' in line and '"type":"planned"' not in line for line in lines) == 6
+    history = History.read([workspace.journal])
+    assert history.warnings == []
+    assert {t.recipe["x"] for p in history.planned["one"] for t in p.trials} == {1.0, 2.0}
+
+
+def test_a_journal_without_the_description_of_its_trials_says_so(tmp_path, workspace):
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    go(command(folder, "one"), workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    kept = [x for x in file.read_text().split("\n") if not x.startswith('{"type":"trial"')]
+    file.write_text("\n".join(kept))
+    warnings = History.read([workspace.journal]).warnings
+    assert len(warnings) == 7, "the plan and six attempts"
+    assert all("no line describes its trial" in w for w in warnings)
+
+
+def test_shared_results_do_not_hide_what_else_they_are_of(tmp_path, workspace):
+    """Copying the journals of the one workspace into another is how histories are shared."""
+    folder = tmp_path / "p"
+    trainer(folder, "train.py", 1)
+    one = command(folder, "one")
+    go(one, workspace)
+    other = Workspace(tmp_path / "other")
+    shutil.copytree(workspace.journal, other.journal)
+    trainer(folder, "train.py", 3)
+    two = command(folder, "two")
+    go(two, other)
+    assert (difference(one, other), difference(two, other)) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["python", "train.py", "--x"], ["python", "train.py"]),
+        (["/lab/env/bin/python3.11", "-u", "./train.py"], ["python", "train.py"]),
+        (["python", "-m", "lab.train", "--lr", "1"], ["python", "-m", "lab.train"]),
+        (
+            ["torchrun", "--nproc_per_node={gpus}", "train.py", "-", "a=b.py"],
+            ["torchrun", "train.py"],
+        ),
+        (["torchrun", "--nproc_per_node", "8", "tools/train.py"], ["torchrun", "tools/train.py"]),
+        (["accelerate", "launch", "-m", "lab.train"], ["accelerate", "-m", "lab.train"]),
+        (["bash", "run.sh", "{attempt}"], ["bash", "run.sh"]),
+        (["./bin/distil", "{attempt}"], ["distil"]),
+        (["python", "/lab/t/train.py"], ["python", "train.py"]),
+    ],
+)
+def test_what_a_command_is_called(words, program):
+    assert program_of(words, "/lab/t") == program
+
+
+def test_a_name_takes_the_place_of_the_program():
+    told = {"command": "python a.py", "code": ["a.py"], "metrics": {"m": {"headline": True}}}
+    assert identity_of(CommandSettings.model_validate(told)) == "command python a.py"
+    named = CommandSettings.model_validate({**told, "name": "my trainer"})
+    assert identity_of(named) == "command my trainer"
+
+
+def test_changed_words():
+    one = ["python", "a.py", "--lr", "1e-4", "-v"]
+    assert changed_words(one, ["python", "-u", "a.py", "--lr", "1e-3"]) == "+-u, 1e-4 -v -> 1e-3"
+    assert changed_words(one, one) == ""
