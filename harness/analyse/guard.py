@@ -111,7 +111,7 @@ def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
 
 
 def _of_earlier_versions(plan: Plan, trials: Iterable[str]) -> list[str]:
-    """Their code digests were made another way: what the plan found stands in for comparing them."""
+    """Their code digests were made another way: the plan's word stands in for comparing them."""
     compared = set(trials)
     old = [t for t in plan.trials if t.trial.key in compared and is_of_schema_1(t.trial.key)]
     blind = sum(t.incomparable for t in old)

@@ -7,6 +7,7 @@ what becomes of it. What other studies made of other code is nothing to this one
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,8 +17,13 @@ from harness.contract import Fingerprints
 from harness.journal import Attempt, History, TrialHistory
 from harness.plan import Plan, PlannedTrial, PlanState
 from harness.planning.planned import INCOMPARABLE
-from harness.subjects.identity import changed_words, identity_of, maker_of_references
-from harness.subjects.settings import parsed
+from harness.subjects.identity import (
+    changed_words,
+    identity_of,
+    invocation_of,
+    maker_of_references,
+)
+from harness.subjects.settings import CommandSettings, SubjectSpec, parsed
 from harness.trial import Trial, is_of_schema_1, key_of
 from harness.workspace import Workspace
 
@@ -54,7 +60,7 @@ class Recorded:
     _own: dict[str, list[Trial]] | None = field(default=None, repr=False)
     _old_keys: bool | None = field(default=None, repr=False)
     _read: dict[str, str] | None = field(default=None, repr=False)
-    _subjects: dict[str, str] = field(default_factory=dict, repr=False)
+    _subjects: dict[str, SubjectSpec | None] = field(default_factory=dict, repr=False)
 
     def judge(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
         """The trial with its state and the reason for it.
@@ -173,15 +179,16 @@ class Recorded:
         maker = self._maker(attempt)
         if maker != trial.subject:
             return f"subject was {maker or 'not recorded'}"
+        spec = None if old.subject else self._recorded_subject(then.study)
+        said = invocation_of(spec) if isinstance(spec, CommandSettings) else then.invocation
+        if said and (words := changed_words(said, prints.invocation)):
+            return f"command: {words}"
         earlier = self.earlier(trial) if self.earlier is not None and not old.subject else None
         now = earlier or prints
         if old.data != now.data:
             files = changed_files(then.data_files, now.data_files)
             named = f" ({files})" if files and then.data_files else ""
-            return f"data changed{named} since it was recorded as {old.key}"
-        words = changed_words(then.invocation, now.invocation) if then.invocation else ""
-        if words:
-            return f"command: {words}"
+            return f"data changed{named}"
         if not then.code_files:
             return "code changed"
         return changed_files(then.code_files, now.code_files) or "code changed"
@@ -191,16 +198,19 @@ class Recorded:
         opened = attempt.opened
         if opened.trial.subject:
             return opened.trial.subject
-        place = f"{opened.study} {opened.trial.kind}"
-        if place not in self._subjects:
-            latest = self.history.latest_plan(opened.study)
-            try:
-                spec = parsed(latest.study_json.get("subject")) if latest is not None else None
-            except ValueError:  # no subject that this version knows
-                spec = None
-            of = maker_of_references if opened.trial.kind == "reference" else identity_of
-            self._subjects[place] = of(spec) if spec is not None else ""
-        return self._subjects[place]
+        spec = self._recorded_subject(opened.study)
+        of = maker_of_references if opened.trial.kind == "reference" else identity_of
+        return of(spec) if spec is not None else ""
+
+    def _recorded_subject(self, study: str) -> SubjectSpec | None:
+        """The subject that a study's latest plan names, if it is one that this version knows."""
+        if study not in self._subjects:
+            latest = self.history.latest_plan(study)
+            self._subjects[study] = None
+            if latest is not None:
+                with contextlib.suppress(ValueError):
+                    self._subjects[study] = parsed(latest.study_json.get("subject"))
+        return self._subjects[study]
 
     def _student_kept(self, attempt: Attempt) -> bool:
         assert attempt.closed is not None

@@ -73,6 +73,68 @@ def test_identities_beside_trials_are_those_of_today(project: Path):
         assert kept["key"] == file.parent.name
 
 
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """A study of somebody's trainer, from when the words of a command were in the key as data."""
+    return Path(shutil.copytree(RECORDS / "commands" / "0.2.0", tmp_path / "project"))
+
+
+def states(project: Path) -> set[tuple[str, str]]:
+    planned = json.loads(stillhouse(project, "plan", str(project / "study.yaml"), "--json").stdout)
+    assert planned["orphans"] == []
+    return {(t["state"], t["why"]) for t in planned["trials"]}
+
+
+def test_trials_of_commands_are_found_by_their_old_keys(command: Path):
+    assert states(command) == {("reuse", "")}
+    said = stillhouse(command, "report", str(command / "study.yaml"))
+    assert said.exit_code == 0
+    assert "Complete, 4 of 4" in said.stdout
+    assert "not comparable" not in said.stdout
+    assert "other code" not in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "now", "why"),
+    [
+        ("train.py", "0.01", "0.02", "train.py"),
+        ("prompts.txt", "a prompt", "another", "data changed"),
+        ("study.yaml", "{recipe.x}", "{recipe.x} -v", "command: +-v"),
+    ],
+)
+def test_what_changed_of_a_command_since_is_named(command: Path, file, before, now, why):
+    text = (command / file).read_text()
+    assert before in text
+    (command / file).write_text(text.replace(before, now))
+    assert states(command) == {("stale", why)}
+
+
+def test_another_program_is_not_an_old_commands(command: Path):
+    (command / "train.py").rename(command / "other.py")
+    text = (command / "study.yaml").read_text()
+    (command / "study.yaml").write_text(text.replace("train.py", "other.py"))
+    assert states(command) == {("stale", "subject was command python train.py")}
+
+
+def test_an_old_command_goes_on_with_new_keys(command: Path):
+    """More replicates are run under keys of today; the answer holds both."""
+    text = (command / "study.yaml").read_text()
+    (command / "study.yaml").write_text(text.replace("replicates: 2", "replicates: 3"))
+    study = str(command / "study.yaml")
+    assert stillhouse(command, "run", study, "--inline", "--no-mlflow").exit_code == 0
+    answer = stillhouse(command, "report", study)
+    assert "Complete, 6 of 6" in answer.stdout
+    assert "code differs" not in answer.stdout
+    keys = {t["key"] for t in planned_trials(command)}
+    assert sorted(key[0] == "k" for key in keys) == [False] * 5 + [True] * 2
+
+
+def planned_trials(project: Path) -> list[dict[str, Any]]:
+    said = stillhouse(project, "plan", str(project / "study.yaml"), "--json").stdout
+    listed: list[dict[str, Any]] = json.loads(said)["trials"]
+    return listed
+
+
 def test_the_first_export_ever_made():
     """No plan of it carries what the first run froze, no closing the GPUs, no opening a host."""
     found = history(RECORDS / "first-export")

@@ -1,14 +1,16 @@
 """A result is addressed by (key, protocol, code): studies share trials, never each other's code."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from harness.journal import History
+from harness.journal import History, Journal
 from harness.plan import Plan, make_plan
 from harness.planning.reuse import as_answered
 from harness.run import history_of, run
+from harness.running import announcing
 from harness.running.refusals import StaleError
 from harness.study import Study, load
 from harness.subjects.identity import changed_words, identity_of, program_of
@@ -62,6 +64,48 @@ factors: {{x: [1.0, 2.0]}}
 replicates: 3
 contrasts: [{{id: x, a: {{x: 2.0}}, b: {{x: 1.0}}}}]
 """
+
+
+SELF_READING = """\
+import re
+from pathlib import Path
+from pydantic import BaseModel
+from harness.contract import Fingerprints, MetricSpec, Outcome, Report
+SLOPE = {slope}
+metrics = {{"score": MetricSpec(higher_is_better=True, headline=True)}}
+
+class Recipe(BaseModel):
+    x: float = 1.0
+
+def fingerprints(recipe, protocol):
+    return Fingerprints(data="none", code="1", protocol="none")
+
+def run(recipe, context):  # from the file: an import is remembered by this process
+    slope = float(re.search("SLOPE = (.*)", Path(__file__).read_text())[1])
+    value = slope * recipe["x"] + context.replicate / 100
+    yield Report(step=1, total=1, metrics={{"score": value}}, measured=True,
+                 outcome=Outcome(state="done"))
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch):
+    """Writes a subject of one file, whose number is in its text, and studies of it."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "pyproject.toml").touch()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "slope_of_mine", raising=False)
+
+    def write(slope: float, *names: str) -> list[Study]:
+        (folder / "slope_of_mine.py").write_text(SELF_READING.format(slope=slope))
+        for name in names:
+            text = OF_MODULE.format(name=name, module="slope_of_mine")
+            (folder / f"{name}.yaml").write_text(text)
+        return [load(folder / f"{name}.yaml") for name in names]
+
+    yield write
+    sys.modules.pop("slope_of_mine", None)
 
 
 @pytest.fixture
@@ -189,14 +233,12 @@ def test_an_edit_of_what_a_module_imports_is_seen_whatever_its_author_declares(
     assert {(t.state, t.why) for t in plan.trials} == {("stale", "inner/numbers_of_mine.py")}
 
 
-def test_what_another_study_runs_with_other_code_changes_nothing_here(tmp_path, workspace):
+def test_what_another_study_runs_with_other_code_changes_nothing_here(module, workspace):
     """One program, edited between two studies of it: each goes on reading its own numbers."""
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    one, two = command(folder, "one"), command(folder, "two")
+    one, two = module(1, "one", "two")
     go(one, workspace)
     assert states(two, workspace) == {"reuse": 6}
-    trainer(folder, "train.py", 3)
+    module(3)
     assert states(two, workspace) == {"new": 6}
     go(two, workspace)
     assert difference(two, workspace) == 3.0
@@ -205,13 +247,11 @@ def test_what_another_study_runs_with_other_code_changes_nothing_here(tmp_path, 
     assert difference(one, workspace) == 3.0
 
 
-def test_stale_is_asked_and_superseding_is_of_one_study(tmp_path, workspace):
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    one, two = command(folder, "one"), command(folder, "two")
+def test_stale_is_asked_and_superseding_is_of_one_study(module, workspace):
+    one, two = module(1, "one", "two")
     go(one, workspace)
     go(two, workspace)
-    trainer(folder, "train.py", 3)
+    module(3)
     assert states(one, workspace) == {"stale": 6}
     assert states(two, workspace) == {"stale": 6}, "it was planned with results of that code"
     with pytest.raises(StaleError, match="were run before something changed"):
@@ -219,15 +259,13 @@ def test_stale_is_asked_and_superseding_is_of_one_study(tmp_path, workspace):
     go(one, workspace, rerun_stale=True)
     assert states(one, workspace) == {"reuse": 6}
     assert (difference(one, workspace), difference(two, workspace)) == (3.0, 1.0)
-    go(two, workspace, accept_stale=True)
+    assert states(two, workspace) == {"reuse": 6}, "the code of today has its results now"
 
 
-def test_accepted_results_are_read_until_something_else_is_said(tmp_path, workspace):
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    study = command(folder, "one")
+def test_accepted_results_are_read_until_something_else_is_said(module, workspace):
+    (study,) = module(1, "one")
     go(study, workspace)
-    trainer(folder, "train.py", 3)
+    module(3)
     go(study, workspace, accept_stale=True)
     assert difference(study, workspace) == 1.0
     assert states(study, workspace) == {"stale": 6}
@@ -235,14 +273,12 @@ def test_accepted_results_are_read_until_something_else_is_said(tmp_path, worksp
     assert difference(study, workspace) == 3.0
 
 
-def test_an_edit_taken_back_costs_nothing(tmp_path, workspace):
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    study = command(folder, "one")
+def test_an_edit_taken_back_costs_nothing(module, workspace):
+    (study,) = module(1, "one")
     go(study, workspace)
-    trainer(folder, "train.py", 3)
+    module(3)
     go(study, workspace, rerun_stale=True)
-    trainer(folder, "train.py", 1)
+    module(1)
     assert states(study, workspace) == {"reuse": 6}
     go(study, workspace)
     assert difference(study, workspace) == 1.0
@@ -250,16 +286,11 @@ def test_an_edit_taken_back_costs_nothing(tmp_path, workspace):
     assert len(attempts) == 12
 
 
-def test_an_interrupted_rerun_goes_on(tmp_path, workspace, monkeypatch):
+def test_an_interrupted_rerun_goes_on(module, workspace):
     """Superseded and not yet run again is new, not stale once more."""
-    from harness.journal import Journal
-    from harness.running import announcing
-
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    study = command(folder, "one")
+    (study,) = module(1, "one")
     go(study, workspace)
-    trainer(folder, "train.py", 3)
+    module(3)
     history = history_of(study, workspace)
     plan = make_plan(study, history, workspace=workspace)
     journal = Journal(workspace.journal)
@@ -305,14 +336,12 @@ def test_changed_data_of_a_command_are_named(tmp_path, workspace):
     assert states(other, workspace) == {"new": 6}
 
 
-def test_the_workspace_says_once_what_a_trial_is(tmp_path, workspace):
+def test_the_workspace_says_once_what_a_trial_is(module, workspace):
     """The resolved recipe stands in the journals once a trial, however often they run."""
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    for name in ("one", "two"):
-        go(command(folder, name), workspace)
-    trainer(folder, "train.py", 3)
-    go(command(folder, "one"), workspace, rerun_stale=True)
+    for study in module(1, "one", "two"):
+        go(study, workspace)
+    module(3)
+    go(module(3, "one")[0], workspace, rerun_stale=True)
     lines = [x for f in workspace.journal.glob("*.jsonl") for x in f.read_text().split("\n")]
     assert sum('"recipe":{"x":' in line and '"type":"planned"' not in line for line in lines) == 6
     history = History.read([workspace.journal])
@@ -320,10 +349,8 @@ def test_the_workspace_says_once_what_a_trial_is(tmp_path, workspace):
     assert {t.recipe["x"] for p in history.planned["one"] for t in p.trials} == {1.0, 2.0}
 
 
-def test_a_journal_without_the_description_of_its_trials_says_so(tmp_path, workspace):
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    go(command(folder, "one"), workspace)
+def test_a_journal_without_the_description_of_its_trials_says_so(module, workspace):
+    go(module(1, "one")[0], workspace)
     (file,) = workspace.journal.glob("*.jsonl")
     kept = [x for x in file.read_text().split("\n") if not x.startswith('{"type":"trial"')]
     file.write_text("\n".join(kept))
@@ -332,16 +359,13 @@ def test_a_journal_without_the_description_of_its_trials_says_so(tmp_path, works
     assert all("no line describes its trial" in w for w in warnings)
 
 
-def test_shared_results_do_not_hide_what_else_they_are_of(tmp_path, workspace):
+def test_a_shared_journal_brings_results_and_their_codes(module, workspace, tmp_path):
     """Copying the journals of the one workspace into another is how histories are shared."""
-    folder = tmp_path / "p"
-    trainer(folder, "train.py", 1)
-    one = command(folder, "one")
+    one, two = module(1, "one", "two")
     go(one, workspace)
     other = Workspace(tmp_path / "other")
     shutil.copytree(workspace.journal, other.journal)
-    trainer(folder, "train.py", 3)
-    two = command(folder, "two")
+    module(3)
     go(two, other)
     assert (difference(one, other), difference(two, other)) == (1.0, 3.0)
 
