@@ -83,7 +83,7 @@ class Trial(BaseModel):
 
     @property
     def short(self) -> str:
-        """Readable form, e.g. `portrait-e0.5-g2-r3-1f9c2a7b`."""
+        """Readable form, e.g. `portrait-e0.5-g2-r3-k1f9c2a7b`."""
         again = f"-rerun{self.rerun}" if self.rerun else ""
         return f"{self.arm}-r{self.replicate}{again}-{self.key[:SHORT]}"
 

@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Print the log of a trial: progress, output, tracebacks and endings of all its attempts.
 
-    Example: stillhouse logs 1f9c2a7b --follow
+    Example: stillhouse logs k1f9c2a7b --follow
     """
     from harness.errors import HarnessError
     from harness.journal import History

@@ -63,7 +63,7 @@ def command(
     new replicate (weak, its width is printed); not reproduced, naming what differs; not judged,
     naming what is missing. Exit 0 for all but the last two, 1, 3.
 
-    Example: stillhouse reproduce 1f9c2a7b --level train
+    Example: stillhouse reproduce k1f9c2a7b --level train
 
     Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """

@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Show one trial: identity, attempts, metrics, artifacts.
 
-    Example: stillhouse show 1f9c2a7b
+    Example: stillhouse show k1f9c2a7b
     """
     from harness.journal import History
     from harness.reproducing.places import history_folders

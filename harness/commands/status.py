@@ -87,6 +87,7 @@ def _changed(study: str, file: Path, history: History) -> str:
 
 def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> list[str]:
     from harness.program import typed
+    from harness.trial import SHORT
     from harness.words import last_words
 
     total = len(standing.trials)
@@ -101,7 +102,7 @@ def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> li
             reason = f"  {last_words(trial.reason, 100)}" if trial.reason else ""
             lines.append(
                 f"  {state:<11} {trial.short}{reason}  -> "
-                + typed("logs", trial.key[:8], workspace=place)
+                + typed("logs", trial.key[:SHORT], workspace=place)
             )
         if len(told) > 5:
             lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")

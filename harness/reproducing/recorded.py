@@ -14,6 +14,7 @@ from harness.errors import NotJudgedError
 from harness.journal import Attempt, History, MeasuredAt, Planned, TrialHistory
 from harness.reproducing.places import Places, around
 from harness.study_file.limited import limited_text
+from harness.subjects.identity import identity_of, maker_of_references
 from harness.subjects.settings import SubjectSpec, parsed
 from harness.trial import Trial, key_of
 from harness.workspace import Workspace
@@ -108,6 +109,8 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
     if done is None:
         raise NotJudgedError(f"{key} has no result to reproduce: its state is {record.state}")
     opened = done.opened
+    spec = parsed(planned.study_json.get("subject"))
+    _check_subject(opened.trial, spec, planned.study)
     measured_by = _measuring(record, done, str(planned.study_json.get("protocol", "")))
     return Recorded(
         key=key,
@@ -117,7 +120,7 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
         measured_by=measured_by,
         student=_student(places, done),
         folder=_folder(places, measured_by),
-        subject=parsed(planned.study_json.get("subject")),
+        subject=spec,
         planned=planned,
         project=_where(planned, places),
         history=history,
@@ -143,6 +146,16 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotJudgedError(f"{file} cannot be read ({error!r}): not judged") from error
     _check_hash(key, stored_parts, stored_subject, str(file))
+
+
+def _check_subject(trial: Trial, spec: SubjectSpec, study: str) -> None:
+    """The key says what made the number: the study's plan must not name something else."""
+    maker = maker_of_references(spec) if trial.kind == "reference" else identity_of(spec)
+    if trial.subject not in ("", maker):
+        raise NotJudgedError(
+            f"by its key {trial.key} was made by {trial.subject!r}, but study {study!r} names "
+            f"{maker!r}: the record was changed after the trial ran, so nothing of it is started"
+        )
 
 
 def _check_hash(key: str, parts: tuple[Any, ...], subject: str, where: str) -> None:

@@ -16,7 +16,7 @@ from harness.program import typed
 from harness.records import OVER
 from harness.running.outlook import Outlook
 from harness.terminal import drawing
-from harness.trial import Trial
+from harness.trial import SHORT, Trial
 from harness.words import last_words
 from harness.workspace import Workspace
 
@@ -125,7 +125,7 @@ class Display:
         return text
 
     def _logs(self, job: Job) -> str:
-        return typed("logs", job.key[:8], workspace=self.workspace)
+        return typed("logs", job.key[:SHORT], workspace=self.workspace)
 
     def left(self) -> tuple[float, float] | None:
         """Expected seconds left and half their spread, or None before anything finished."""

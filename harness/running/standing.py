@@ -141,7 +141,7 @@ def trial_standing(
 
 
 def only_key(history: History, prefix: str, workspace: Workspace) -> str:
-    """The one key that starts with `prefix`; a short name such as `arm-r0-1f9c2a7b` is fine too.
+    """The one key that starts with `prefix`; a short name such as `arm-r0-k1f9c2a7b` is fine too.
 
     Raises:
         HarnessError: if there is none, or more than one.

@@ -9,6 +9,7 @@ from harness.confidential import without_credentials
 from harness.program import typed, typed_reproduce
 from harness.run import RunResult
 from harness.trackers.address import sqlite_uri, tracking_uri
+from harness.trial import SHORT
 from harness.workspace import Workspace
 
 CAUTIONS = 4
@@ -47,7 +48,9 @@ def lines(
         counted = ", ".join(f"{tally.count(s)} {s}" for s in states if tally.count(s))
         found += ["", f"this run   {counted}"]
         failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
-        found += [f"failed     {typed('logs', key[:8], workspace=workspace)}" for key in failed[:3]]
+        found += [
+            f"failed     {typed('logs', key[:SHORT], workspace=workspace)}" for key in failed[:3]
+        ]
     if result.left:
         counted = ", ".join(f"{count} {state}" for state, count in result.left.items())
         found.append(

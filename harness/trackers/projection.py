@@ -19,7 +19,7 @@ from harness.plan import Plan
 from harness.trackers.names import MOST_NAMES, for_mlflow
 from harness.trackers.provenance import git_commit, user_name
 from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
-from harness.trial import Trial
+from harness.trial import SHORT, Trial
 from harness.words import keeping_end
 from harness.workspace import in_project
 
@@ -188,7 +188,7 @@ class Projection:
             points.append(Point(name, float(count), row.n_done, at_ms, True))
         complete = row.n_done + row.states.get("diverged", 0) >= row.n_planned
         states = ", ".join(f"{n} {state}" for state, n in sorted(row.states.items()))
-        keys = " ".join(f"{r}:{key[:8]}" for r, key in sorted(row.keys.items()))
+        keys = " ".join(f"{r}:{key[:SHORT]}" for r, key in sorted(row.keys.items()))
         write = self.arm_row(row.arm, began)
         write.tags |= {
             TAG + "state": "done" if row.n_done == row.n_planned else states or "pending",

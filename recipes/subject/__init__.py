@@ -31,7 +31,6 @@ __all__ = [
     "measure",
     "metrics",
     "missing",
-    "own_code_digest",
     "protocols",
     "recompute",
     "reference",
@@ -44,7 +43,8 @@ PROTOCOL = "toyworld-v1"
 default_protocol = PROTOCOL
 protocols = available_protocols()
 own_code_digest = True
-"""`fingerprints` follows every definition that a trial runs: by file, dead code would count."""
+"""`fingerprints` follows every definition that a trial runs: by file, dead code would count. Not in
+`__all__`: a module that takes everything from here has source of its own."""
 
 metrics: Mapping[str, MetricSpec] = {
     name: MetricSpec(

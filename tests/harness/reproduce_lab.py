@@ -114,7 +114,7 @@ class Lab:
         """Take trials out of the journal, as if they had not run yet; the plan still holds them."""
         for file in self.workspace.journal.glob("*.jsonl"):
             records = [json.loads(line) for line in file.read_text().splitlines()]
-            kept = [r for r in records if r.get("key") not in keys]
+            kept = [r for r in records if r.get("key") not in keys or r["type"] == "trial"]
             file.write_text("".join(json.dumps(r) + "\n" for r in kept))
 
     def move(self, shifts: dict[str, float], metric: str = "score") -> None:

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, model_validator
+from pydantic import model_validator
 
 from harness import subjects
 from harness.analyse.answer import Answer, Verdict
 from harness.analyse.answers import answer
 from harness.contract import Fingerprints
 from harness.errors import StudyError
-from harness.journal import History, Record
+from harness.journal import History
 from harness.plan import make_plan
 from harness.planning.plan_text import lines_of
 from harness.report.results import result_files
@@ -234,8 +234,9 @@ def test_two_protocols_in_one_workspace_each_keep_their_reference_rows(place: Pl
         rows = [row for row in judged(place, made)[0].arms if row.kind == "reference"]
         assert [row.n_done for row in rows] == [1, 1]
         files = result_files(judged(place, made)[0], planned, place.history())
-        exported = History()
-        for line in files["journal.jsonl"].splitlines():
-            exported.add(TypeAdapter(Record).validate_json(line))
+        folder = place.folder / made.name
+        folder.mkdir()
+        (folder / "journal.jsonl").write_text(files["journal.jsonl"])
+        exported = History.read([folder])
         under = planned.fingerprints.protocol
         assert all(exported.trials[t.trial.key].measured(under) for t in planned.trials)

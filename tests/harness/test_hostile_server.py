@@ -20,6 +20,7 @@ from harness.trackers.background import Background
 from harness.trackers.kept_records import fetch
 from harness.trackers.rows import Known, RunWrite
 from harness.trackers.store import RefusedError
+from harness.trial import Trial, key_of
 from harness.workspace import Workspace
 from tests.harness import hostile_server as bad
 from tests.harness.hostile_server import Hostile
@@ -70,6 +71,21 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def records(lab: Lab) -> bad.Files:
     folder = lab.workspace.study("again") / "results"
     return {f"results/{f.name}": f.read_bytes() for f in folder.glob("*.json*")}
+
+
+def of_another_subject(journal: bytes, key: str) -> tuple[bytes, str]:
+    """The journal as if the planted module had made its trials, keys and all; and a key of it."""
+    journal = journal.replace(b"harness.testing.stub_measured", b"planted_module")
+    for line in journal.split(b"\n"):
+        if line.startswith(b'{"type":"trial"'):
+            said = json.loads(line)
+            known = {k: v for k, v in said["is"].items() if k != "key_schema"}
+            trial = Trial.model_validate({**known, "key": said["key"], "arm": "a"})
+            parts = trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun
+            new = key_of(*parts, subject=trial.subject)
+            journal = journal.replace(said["key"].encode(), new.encode())
+            key = new if key == said["key"] else key
+    return journal, key
 
 
 def around(workspace: Workspace) -> set[Path]:
@@ -123,9 +139,8 @@ def test_what_arrives_during_a_command_widens_no_trust(
 ) -> None:
     """Though a study that names the module were there by the time the subject is asked for."""
     server.files = records(ran)
-    server.files["results/journal.jsonl"] = server.files["results/journal.jsonl"].replace(
-        b"harness.testing.stub_measured", b"planted_module"
-    )
+    journal = server.files["results/journal.jsonl"]
+    server.files["results/journal.jsonl"], key = of_another_subject(journal, ran.key)
     mark = mine.root.parent.parent / "ran"
     real = fetch
 
@@ -138,7 +153,7 @@ def test_what_arrives_during_a_command_widens_no_trust(
         return real(uri, workspace)
 
     monkeypatch.setattr("harness.trackers.kept_records.fetch", planting)
-    found = ran.again("train", workspace=mine, source=server.address)
+    found = ran.again("train", key, workspace=mine, source=server.address)
     assert (found.decision, found.exit_code) == ("not judged", 3)
     assert "none of your studies names" in found.reason
     assert not mark.exists()

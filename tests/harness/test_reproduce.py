@@ -95,8 +95,8 @@ def test_a_tampered_recipe_is_not_judged(lab, place):
     if place == "journal":
 
         def change(record):
-            if record["type"] == "opened" and record["key"] == key:
-                record["trial"]["recipe"]["part"]["x"] = 9.0
+            if record["type"] == "trial" and record["key"] == key:
+                record["is"]["recipe"]["part"]["x"] = 9.0
 
         lab.edit_journal(change)
     else:
