@@ -213,6 +213,8 @@ class History:
         self.trials: dict[str, TrialHistory] = {}
         self.planned: dict[str, list[Planned]] = {}
         self.warnings: list[str] = []
+        self.everything: dict[str, TrialHistory] = self.trials
+        """All that is recorded, also of what is read by one study only."""
         self.described: dict[Path, set[str]] = {}
         """Folder of journals -> keys that a line there describes."""
         self._early: dict[tuple[str, int, str], Closed] = {}

@@ -109,11 +109,13 @@ def spent(plan: Plan, history: History) -> Spent:
     attempts = bad = cut_off = 0
     counted: list[float] = []
     for key in [t.trial.key for t in plan.trials] + plan.orphans:
-        record = history.trials.get(key)
-        if record is None:
+        record, seen = history.everything.get(key), history.trials.get(key)
+        if record is None or seen is None:
             continue
-        useful = {id(a) for a in contributing(record, plan.fingerprints.protocol)}
-        for attempt in record.ordered:
+        useful = {id(a) for a in contributing(seen, plan.fingerprints.protocol)}
+        for place, attempt in record.attempts.items():
+            if place not in seen.attempts and attempt.opened.study != plan.study:
+                continue  # what another study ran with other code
             attempts += 1
             closed = attempt.closed
             if closed is None:

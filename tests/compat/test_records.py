@@ -129,6 +129,26 @@ def test_an_old_command_goes_on_with_new_keys(command: Path):
     assert sorted(key[0] == "k" for key in keys) == [False] * 5 + [True] * 2
 
 
+def test_old_results_that_changed_code_replaces_are_no_orphans(command: Path):
+    text = (command / "train.py").read_text()
+    (command / "train.py").write_text(text.replace("0.01", "0.02"))
+    study = str(command / "study.yaml")
+    said = stillhouse(command, "run", study, "--inline", "--no-mlflow", "--rerun-stale")
+    assert said.exit_code == 0
+    assert states(command) == {("reuse", "")}
+    assert {t["key"][0] for t in planned_trials(command)} == {"k"}
+
+
+def test_code_that_nothing_compares_is_told_beside_the_verdict(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    subject = "harness.testing.stub_measured.earlier_fingerprints"
+    monkeypatch.setattr(subject, lambda recipe, protocol: None, raising=False)
+    assert {state for state, _ in states(project)} == {"reuse"}
+    said = stillhouse(project, "report", str(project / "study.yaml"))
+    assert "code not comparable: 6 of 6 results are records of an earlier version" in said.stdout
+
+
 def planned_trials(project: Path) -> list[dict[str, Any]]:
     said = stillhouse(project, "plan", str(project / "study.yaml"), "--json").stdout
     listed: list[dict[str, Any]] = json.loads(said)["trials"]

@@ -402,3 +402,23 @@ def test_changed_words():
     one = ["python", "a.py", "--lr", "1e-4", "-v"]
     assert changed_words(one, ["python", "-u", "a.py", "--lr", "1e-3"]) == "+-u, 1e-4 -v -> 1e-3"
     assert changed_words(one, one) == ""
+
+
+def test_time_spent_counts_what_was_superseded_and_not_what_others_ran(module, workspace):
+    from harness.analyse.observed import spent
+
+    one, two = module(1, "one", "two")
+    go(one, workspace)
+    module(3)
+    go(two, workspace)
+    go(one, workspace)
+    history = history_of(one, workspace)
+    plan = make_plan(one, history, workspace=workspace)
+    assert spent(plan, as_answered(plan, history)).attempts == 12
+    module(5)
+    go(two, workspace, rerun_stale=True)
+    module(3)
+    history = history_of(one, workspace)
+    plan = make_plan(one, history, workspace=workspace)
+    found = spent(plan, as_answered(plan, history))
+    assert (found.attempts, found.attempts_failed) == (12, 6)
