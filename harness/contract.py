@@ -210,6 +210,8 @@ class Subject(Protocol):
 #   own_code_digest: bool
 #       True: `fingerprints` covers all source that a trial runs, so the harness adds nothing. By
 #       default it hashes the subject's module and what that imports of its project, by file.
+#   reference_fingerprints(settings: Mapping, protocol: str) -> Fingerprints
+#       Digests of a reference row, where `fingerprints` does not give them.
 #   earlier_fingerprints(recipe: Mapping, protocol: str) -> Fingerprints
 #       As the previous version made them, so that its records can be compared for one release.
 #   recipe_model(base: Mapping) -> type[BaseModel]

@@ -98,7 +98,7 @@ def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] =
             names += [line, line.partition("@")[0].rpartition("+")[2]]
         else:
             names += _name_forms(line)
-    places = [Path.home(), Path.cwd(), project, made.workspace.root, OWN, Path(sys.prefix)]
+    places = [Path.home(), *_here(), project, made.workspace.root, OWN, Path(sys.prefix)]
     paths = [p for place in places for p in (str(place), str(place.resolve()))]
     paths = [p if p.count("/") > 1 else f"{p}/" for p in paths if len(Path(p).parts) > 1]
     addresses = [a for v in _ADDRESSES for a in _address(os.environ.get(v, ""))]
@@ -176,6 +176,14 @@ def _forms(word: str) -> set[bytes]:
     if len(word) < SHORT:
         return found
     return found | {w.encode(code) for w in cases for code in ("utf-16-le", "utf-32-le")}
+
+
+def _here() -> list[Path]:
+    """The current folder; nothing where it was deleted."""
+    try:
+        return [Path.cwd()]
+    except FileNotFoundError:
+        return []
 
 
 def _user() -> str:

@@ -14,6 +14,7 @@ from harness.confidential import without_credentials
 from harness.errors import HarnessError
 from harness.executors import ray_environment
 from harness.identifiers import ForeignError
+from harness.running import leftovers
 from harness.trackers.address import sqlite_file, tracking_uri
 from harness.trackers.remote import Remote
 from harness.workspace import Workspace
@@ -44,7 +45,7 @@ def ray(address: str | None, cpus: float, gpus: float, seconds: float = RAY_SECO
     try:
         if address is not None:
             ray_environment.check_reachable(address)
-        with tempfile.TemporaryDirectory(prefix="stillhouse-doctor-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=leftovers.prefix("doctor")) as scratch:
             arguments = (scratch, address or "", str(cpus), str(gpus))
             problem, room = json.loads(probe(RAY, *arguments, seconds=seconds))
     except HarnessError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from harness.contract import Fingerprints, Subject
 from harness.errors import HarnessError
 from harness.study import Study
-from harness.subjects import data_of
+from harness.subjects import Digests, data_of, digests_of_references
 from harness.subjects.identity import identity_of, maker_of_references
 from harness.subjects.settings import name_of
 from harness.trial import Arm, Trial, canonical, key_of, keys_of
@@ -20,17 +20,18 @@ def fingerprints_of(study: Study, subject: Subject, arms: Sequence[Arm]) -> dict
     Raises:
         HarnessError: if the subject refuses the protocol or cannot read its data.
     """
-    return {arm.name: _prints(study, subject, f"arm {arm.name}", arm.recipe) for arm in arms}
+    digests = subject.fingerprints
+    return {arm.name: _prints(study, digests, f"arm {arm.name}", arm.recipe) for arm in arms}
 
 
-def _prints(study: Study, subject: Subject, name: str, settings: Mapping[str, Any]) -> Fingerprints:
+def _prints(study: Study, digests: Digests, name: str, settings: Mapping[str, Any]) -> Fingerprints:
     """Digests of what surrounds a recipe or the settings of a reference row.
 
     The weights that `select` names are part of how a trial is measured, so they are added to the
     protocol's fingerprint where they are not the default.
     """
     try:
-        prints = subject.fingerprints(settings, study.protocol)
+        prints = digests(settings, study.protocol)
     except (ValueError, OSError) as error:
         raise HarnessError(
             f"subject {name_of(study.subject)} has no fingerprints for {name} under protocol "
@@ -175,7 +176,8 @@ def _references(
             content = canonical([name, dict(settings)])
             if content in found:
                 continue
-            prints = _prints(study, subject, f"reference row {name}", settings)
+            digests = digests_of_references(subject)
+            prints = _prints(study, digests, f"reference row {name}", settings)
             key = key_of(settings, 0, prints.data, "reference", subject=maker)
             unique = name if name not in taken else f"{name}-{key[1:5]}"
             taken.add(unique)

@@ -51,6 +51,10 @@ class AsRecorded:
         known = self._prints.get(canonical(dict(recipe)))
         return known if known is not None else self._subject.fingerprints(recipe, protocol)
 
+    def reference_fingerprints(self, settings: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """The recorded ones, of a reference row."""
+        return self.fingerprints(settings, protocol)
+
     def earlier_fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         """The recorded ones, whichever version made them."""
         return self.fingerprints(recipe, protocol)

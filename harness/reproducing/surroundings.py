@@ -9,7 +9,7 @@ from harness.contract import Fingerprints, Subject
 from harness.planning.trial_order import selecting
 from harness.reproducing.recorded import Recorded
 from harness.running import environment
-from harness.subjects import data_of
+from harness.subjects import data_of, digests_of_references
 from harness.subjects.settings import name_of
 
 
@@ -74,7 +74,8 @@ def raised(error: Exception) -> str:
 
 def _marks(recorded: Recorded, subject: Subject) -> Fingerprints:
     measurement, trial = recorded.measurement, recorded.trial
-    digests = subject.fingerprints
+    reference = trial.kind == "reference"
+    digests = digests_of_references(subject) if reference else subject.fingerprints
     if not trial.subject:  # what an earlier version recorded compares with its own digests
         digests = getattr(subject, "earlier_fingerprints", digests)
     marks = selecting(digests(trial.recipe, measurement.protocol), measurement.select)

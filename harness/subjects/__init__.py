@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from harness.contract import Fingerprints, MetricSpec, Subject
 from harness.errors import SubjectError
 from harness.subjects.settings import CommandSettings, StudentsSettings
+
+Digests = Callable[[Mapping[str, Any], str], Fingerprints]
 
 REQUIRED = {
     "Recipe": "a pydantic model of what can be varied",
@@ -56,6 +58,12 @@ def model_of(subject: Subject, base: Mapping[str, Any]) -> type[BaseModel]:
     made = getattr(subject, "recipe_model", None)
     model: type[BaseModel] = made(base) if made is not None else subject.Recipe
     return model
+
+
+def digests_of_references(subject: Subject) -> Digests:
+    """What gives the digests of reference rows: whoever makes them, so that trainers share them."""
+    own: Digests = getattr(subject, "reference_fingerprints", subject.fingerprints)
+    return own
 
 
 def data_of(

@@ -39,6 +39,11 @@ class MeasuredElsewhere:
         """One reference row."""
         return iter(self.measuring.reference(settings, context))
 
+    def reference_fingerprints(self, settings: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """Digests of a reference row: the measuring subject makes it, for every trainer alike."""
+        found: Fingerprints = self.measuring.fingerprints(settings, protocol)
+        return found
+
     def measuring_fingerprints(self, protocol: str, *, earlier: bool = False) -> Fingerprints:
         """Digests of measuring alone: those of a reference row, which nothing is trained for.
 

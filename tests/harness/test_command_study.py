@@ -310,3 +310,26 @@ def _cmdline(process: Any) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
+
+
+def test_trainers_share_the_reference_rows_of_who_measures(tmp_path: Path) -> None:
+    """Rows are made by the measuring subject: no trainer's code, words or data is in their keys."""
+    place = Workspace(tmp_path / "w")
+    measured = {"student": "{attempt}/student", "measured_by": MEASURES, "metrics": {}}
+    subjects = [measured, {**measured, "name": "other", "data": ["trainer.py"]}]
+    recipe = {"mode": "student", "train": {"steps": 4}, "optimiser": None}
+    rows: list[dict[str, tuple[str, str]]] = []
+    for number, subject in enumerate(subjects):
+        changes = {"name": f"s{number}", "recipe": recipe, "protocol": "p"}
+        study = load(_write(tmp_path / f"p{number}", subject, **changes))
+        plan = make_plan(study, history_of(study, place), workspace=place)
+        made = [t for t in plan.trials if t.trial.kind == "reference"]
+        rows.append({t.trial.arm: (t.trial.key, t.trial.subject) for t in made})
+        if number:
+            assert {t.state for t in made} == {"reuse"}
+            assert {t.state for t in plan.trials if t not in made} == {"new"}
+        else:
+            run(study, workspace=place, executor=InlineExecutor(), echo=lambda _: None)
+    assert rows[0] == rows[1]
+    assert rows[0]
+    assert {maker for _, maker in rows[0].values()} == {MEASURES}
