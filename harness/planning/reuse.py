@@ -60,6 +60,7 @@ class Recorded:
     _own: dict[str, list[Trial]] | None = field(default=None, repr=False)
     _old_keys: bool | None = field(default=None, repr=False)
     _read: dict[str, str] | None = field(default=None, repr=False)
+    _reads_all: set[str] = field(default_factory=set, repr=False)
     _subjects: dict[str, SubjectSpec | None] = field(default_factory=dict, repr=False)
 
     def judge(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
@@ -157,7 +158,11 @@ class Recorded:
         if self._read is None:
             latest = self.history.latest_plan(self.study)
             self._read = latest.reads() if latest is not None else {}
-        return attempt.opened.study == self.study or self._read.get(key) == attempt.opened.code
+            # plans of earlier versions read whatever result their trials had
+            self._reads_all = {t.key for t in latest.trials} if latest and not self._read else set()
+        code = attempt.opened.code
+        own = attempt.opened.study == self.study
+        return own or self._read.get(key) == code or key in self._reads_all
 
     def _planned_before(self) -> dict[str, list[Trial]]:
         """Content -> trials that this study once planned or ran, and that have attempts."""
@@ -199,6 +204,8 @@ class Recorded:
         if opened.trial.subject:
             return opened.trial.subject
         spec = self._recorded_subject(opened.study)
+        if spec is None:  # made by a study whose plan is not here: this one shared it
+            spec = self._recorded_subject(self.study)
         of = maker_of_references if opened.trial.kind == "reference" else identity_of
         return of(spec) if spec is not None else ""
 

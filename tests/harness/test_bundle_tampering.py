@@ -73,8 +73,8 @@ def _better(record):
 
 
 def _recipe(record):
-    if record["type"] == "opened":
-        record["trial"]["recipe"]["cycles"] = 99
+    if record["type"] == "trial":
+        record["is"]["recipe"]["cycles"] = 99
         return True
     return False
 
@@ -156,10 +156,11 @@ def test_what_was_not_changed_is_verified(file: Path, tmp_path: Path):
 def test_a_wrong_line_is_named(file: Path, tmp_path: Path):
     held = contents(file)
     lines = held[JOURNAL].split(b"\n")
-    lines[3] = lines[3].replace(b'"attempt":1', b'"attempt":"first"')
+    number = next(i for i, line in enumerate(lines) if b'"attempt":1' in line)
+    lines[number] = lines[number].replace(b'"attempt":1', b'"attempt":"first"')
     with pytest.raises(BundleError) as found:
         bundle.verify(rewritten(file, tmp_path / "x.zip", {JOURNAL: b"\n".join(lines)}))
-    assert (found.value.member, found.value.line) == (JOURNAL, 4)
+    assert (found.value.member, found.value.line) == (JOURNAL, number + 1)
 
 
 def test_checksums_find_every_changed_byte_of_what_is_not_recomputed(file: Path, tmp_path: Path):
