@@ -69,6 +69,8 @@ class Journal:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         host = socket.gethostname().split(".")[0]
         self.file = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+        self._listed: set[str] = set()
+        """Code digests whose listing, of hundreds of names, stands in the file."""
 
     def append(self, record: Record) -> None:
         """Write one record, whole or not at all; all but openings are on disk when this returns.
@@ -76,6 +78,8 @@ class Journal:
         Raises:
             WorkspaceError: if it cannot be written (a full disk, most often).
         """
+        if isinstance(record, Opened) and record.code in self._listed:
+            record = record.model_copy(update={"code_files": {}})
         line = record.model_dump_json(exclude_defaults=False)
         try:
             append_line(self.file, line, sync=not isinstance(record, Opened))
@@ -84,6 +88,8 @@ class Journal:
                 f"the journal {self.file} cannot be written any more: {error.strerror or error}. "
                 "What was recorded is safe: free some space, then run the same command again."
             ) from error
+        if isinstance(record, Opened) and record.code_files:
+            self._listed.add(record.code)
 
 
 class Attempt(BaseModel):

@@ -1,4 +1,4 @@
-"""The code digest by file of version 0.2, to compare what was recorded with it. Delete with 0.4.
+"""The code digest by file, to compare what was recorded with it. Delete with the next release.
 
 Results recorded before digests were by definition (`source_files.py`) say which files they ran, and
 whether those changed is told by the old method for one release. It makes no digest of anything

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.analyse.observed import contributing
-from harness.code_files import differing
+from harness.code_files import changed, differing, told
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History
 from harness.plan import Plan
 from harness.records import OVER
 
 MOST = 5
-"""Files named."""
+"""Files named, and definitions of each."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]
     different = list({t.codes(): t for t in trials}.values())
     files = differing(t.files() for t in different)
     if files or (len(codes) > 1 and not all(t.listed() for t in different)):
-        files = files[:MOST] + ([f"and {len(files) - MOST} more"] if len(files) > MOST else [])
-        where = f" ({', '.join(files)})" if files else ""
+        where = f" ({told(files, MOST)})" if files else ""
         found.append(f"code differs between trials{where}: {_counts(codes)}")
     devices = Counter(t.devices() for t in trials)
     if len(devices) > 1:
@@ -140,18 +139,14 @@ def changes_since(plan: Plan, history: History) -> list[str]:
     found = []
     old = [t for t in trials if any(code != today[t.key].code for code in t.codes())]
     if old:
-        changed = sorted(
-            {
-                name
-                for t in old
-                for a in t.attempts
-                for name in a.opened.code_files.keys() | today[t.key].code_files.keys()
-                if a.opened.code_files
-                and a.opened.code_files.get(name) != today[t.key].code_files.get(name)
-            }
-        )
-        listed = ", ".join([*changed[:5], *(["..."] if len(changed) > 5 else [])])
-        where = f" ({listed})" if listed else ""
+        pairs = {
+            (a.opened.code, today[t.key].code): (a.opened.code_files, today[t.key].code_files)
+            for t in old
+            for a in t.attempts
+            if a.opened.code_files
+        }
+        names = sorted({name for then, now in pairs.values() for name in changed(then, now)})
+        where = f" ({told(names, MOST)})" if names else ""
         found.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"
         )

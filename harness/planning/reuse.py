@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.code_files import changed, told
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History, TrialHistory
 from harness.plan import PlannedTrial, PlanState
 from harness.trial import Trial
 from harness.workspace import Workspace
 
-MAX_FILES = 3
 Judged = tuple[Trial, PlanState, str]
 """The trial that counts, its state, and the reason."""
 
@@ -62,8 +62,8 @@ class Recorded:
     ) -> tuple[PlanState, str]:
         assert complete.closed is not None
         if complete.opened.code != prints.code:
-            changed = changed_files(complete.opened.code_files, prints.code_files)
-            return "stale", changed or "code changed"
+            names = changed(complete.opened.code_files, prints.code_files)
+            return "stale", told(names) or "code changed"
         if complete.closed.state == "diverged":
             return "reuse", "diverged"
         last = complete.closed.step
@@ -110,13 +110,6 @@ class Recorded:
             return None
         latest = max(found, key=lambda attempt: attempt.opened.at).opened.trial
         return latest.model_copy(update={"arm": trial.arm, "levels": trial.levels})
-
-
-def changed_files(before: dict[str, str], now: dict[str, str]) -> str:
-    """Which source files differ, e.g. `evaluation/edit.py, recipes/flow.py and 2 more`."""
-    names = sorted(f for f in {*before, *now} if before.get(f) != now.get(f))
-    more = f" and {len(names) - MAX_FILES} more" if len(names) > MAX_FILES else ""
-    return ", ".join(names[:MAX_FILES]) + more
 
 
 def orphans(history: History, study: str, planned: set[str]) -> list[str]:

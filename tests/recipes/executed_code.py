@@ -88,6 +88,11 @@ def ran(reports):
     return seen
 
 
+if mode == "read":
+    subject.protocol_fingerprint(protocol)
+    subject.Recipe.model_validate(recipe).total_cycles
+    print(json.dumps(sorted(called)))
+    sys.exit()
 first = context(home / "one", deadline=0.0 if mode == "resume" else None)
 seen = ran((subject.reference if mode == "reference" else subject.run)(recipe, first))
 if mode == "resume":
@@ -109,7 +114,8 @@ def executed(
     Args:
         recipe: resolved, or settings of a reference row.
         home: a folder that is not there yet.
-        mode: run, resume (interrupted after a cycle), measure (of a kept student), reference.
+        mode: run, resume (interrupted after a cycle), measure (of a kept student), reference, or
+            read (as a plan does, without torch).
         protocol: what is measured under.
     """
     words = (str(ROOT), mode, json.dumps(recipe), protocol, str(home))
