@@ -44,14 +44,8 @@ BY_STRING = {
     "recipes.objectives.registry:objective_of": "`trained_by`, in `recipe_roots`",
     "recipes.families.registry:family_of": "`opened` of the family, in `recipe_roots`",
     "evaluation.import_string:resolve": "the protocol's import strings, in `named`",
-    "recipes.objectives.settings:Dmd": "`trained_by`",
-    "recipes.objectives.settings:DpDmd": "`trained_by`",
-    "recipes.objectives.settings:DecoupledDmd": "`trained_by`",
-    "recipes.objectives.settings:Consistency": "`trained_by`",
-    "recipes.objectives.settings:VelocityRegression": "`trained_by`",
 }
-"""`module:definition` in which something is looked up by a string, or that holds one, and what
-makes it a root."""
+"""`module:definition` in which something is looked up by a string, and what makes it a root."""
 
 
 def recipe_roots(recipe: Mapping[str, Any]) -> list[Target]:

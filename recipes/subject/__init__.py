@@ -26,6 +26,7 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "earlier_fingerprints",
     "examine",
     "expected_cost",
     "fingerprints",
@@ -68,6 +69,15 @@ def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
 def _shared(data: str, protocol: str, code: Code) -> Fingerprints:
     """One object for equal digests: thousands of arms may share a listing of hundreds of names."""
     return Fingerprints(data=data, protocol=protocol, code=code.digest, code_files=code.files)
+
+
+def earlier_fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+    """The same with the code digest that was recorded before this release, by file."""
+    from recipes.recorded_by_file import code_by_file
+
+    code = code_by_file(recipe, protocol_named(protocol).model_dump(mode="json"))
+    made = fingerprints(recipe, protocol)
+    return made.model_copy(update={"code": code.digest, "code_files": code.files})
 
 
 def _data_of(recipe: Mapping[str, Any]) -> str:
