@@ -96,8 +96,11 @@ def test_every_source_file_is_read():
 DYNAMIC = {"import_module", "resolve_name", "__import__", "run_module", "run_path", "exec", "eval"}
 UNSEEN = {"__init_subclass__", "__subclasses__", "globals", "vars", "register", "singledispatch"}
 """Ways to reach code that following names does not see."""
-SERIALISED = {"computed_field", "field_serializer", "model_serializer", "validate_call"}
-"""Decorators for which the annotations of a signature count."""
+SERIALISED = {
+    "computed_field", "field_serializer", "model_serializer", "validate_call", "get_type_hints",
+    "get_annotations",
+}  # fmt: skip
+"""What reads the annotations of signatures, which do not count."""
 HARMLESS = {"evaluation.import_string:resolve"}
 """Uses `vars` for a message."""
 
@@ -116,6 +119,8 @@ def _dynamic(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
                 yield place, told
             if isinstance(node, ast.Constant) and IMPORT_STRING.fullmatch(str(node.value)):
                 yield place, node.value
+            if isinstance(node, ast.keyword) and node.arg == "metaclass":
+                yield place, "__init_subclass__"
             if isinstance(node, ast.Attribute) and told == "modules" and node.value.id == "sys":
                 yield place, "sys.modules"
 
