@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from recipes import code_roots, subject
 from recipes.recipe import Recipe
-from tests.recipes.data.files import write_jsonl
+from tests.recipes.data.files import image_folder, write_jsonl
 from tests.recipes.executed_code import PROTOCOL, executed
 
 ASKED_BEFORE = {
@@ -34,7 +32,7 @@ def _objective(name: str) -> dict[str, Any]:
 
 
 def _prompts(home: Path) -> dict[str, Any]:
-    rows = [{"caption": f'a red sign that says "TEA" {n}'[:29]} for n in range(3)]
+    rows = [{"caption": 'a red sign that says "TEA"'}]
     path = write_jsonl(home / "prompts.jsonl", rows)
     return {
         "sources": {"mine": {"kind": "files", "path": str(path)}},
@@ -43,15 +41,8 @@ def _prompts(home: Path) -> dict[str, Any]:
 
 
 def _pictures(home: Path) -> dict[str, Any]:
-    rows = []
-    for n in range(3):
-        for role in ("source", "target"):
-            noise = np.random.default_rng(n).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(home / f"{role}-{n}.png")
-        pair = {"source_image": f"source-{n}.png", "target_image": f"target-{n}.png"}
-        rows.append({"instruction": "make it night", **pair})
-    path = write_jsonl(home / "edits.jsonl", rows)
-    mine = {"kind": "files", "path": str(path), "task": "edit"}
+    image_folder(home / "edits", "scene", 3)
+    mine = {"kind": "files", "path": str(home / "edits"), "task": "edit"}
     return {"sources": {"mine": mine}, "edit_types": {"mine": 1}}
 
 
