@@ -18,14 +18,13 @@ imported.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from recipes.definitions import SourceFile, Unit
 
-DEPTH = 8
-"""How far names are followed to tell definitions of one text apart."""
+DEPTH = 2
+"""How far names are followed to tell apart what names stand for: definitions may have one text."""
 PLACES = ("__file__", "__package__", "__path__", "__spec__")
 """Names by which a module knows where it lies."""
 
@@ -70,8 +69,6 @@ class Tree:
         self.files = files
         self.limits = limits or Limits()
         self._found: dict[tuple[str, str], tuple[tuple[str, Target], ...]] = {}
-        texts = Counter(unit["own"] for file in files.values() for unit in file["units"].values())
-        self._same = {own for own, count in texts.items() if count > 1}
         self._ids: dict[tuple[Target, int], str] = {}
 
     def reached(self, roots: Collection[Target]) -> Reached:
@@ -227,7 +224,7 @@ class Tree:
         if target in self.limits.choices:
             return target.name
         own = self.files[target.module]["units"][target.name]["own"]
-        if own not in self._same or not depth:
+        if not depth:
             return own
         if (target, depth) not in self._ids:
             below = {f"{n} {self._id(t, depth - 1)}" for n, t in self._targets(target)}

@@ -209,6 +209,12 @@ def test_helpers_of_one_text_that_change_places_are_told_apart():
     one, other = _reached(files("one", "two")), _reached(files("two", "one"))
     assert one.digest != other.digest
     assert one.listing["recipes.start#left"] != other.listing["recipes.start#left"]
+    dead = {"recipes.dead": files("one", "two")["recipes.two"]}
+    assert _reached({**files("one", "two"), **dead}).digest == one.digest
+    merged = files("one", "one")
+    dead = {**merged, "recipes.two": merged["recipes.one"]}
+    dead["recipes.start"] = files("one", "two")["recipes.start"]
+    assert _reached(merged).digest == _reached(dead).digest, "one of two that are the same"
 
 
 def test_a_name_that_only_looks_like_a_definition_is_none():
