@@ -122,9 +122,11 @@ class Fingerprints(_Frozen):
 
     data: str = Field(description="Training data (part of the trial key).")
     protocol: str = Field(description="How it is measured (stands beside every number).")
-    code: str = Field(description="Source files the subject imports.")
+    code: str = Field(description="The source that the subject runs.")
     code_files: dict[str, str] = Field(
-        default_factory=dict, description="Digest per source file, to say which one changed."
+        default_factory=dict,
+        description="Digest per source file, or per definition as `path#definition`, to say what "
+        "changed. Behind a hyphen may stand a digest of what a definition uses.",
     )
     data_files: dict[str, str] = Field(
         default_factory=dict,

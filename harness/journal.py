@@ -63,6 +63,8 @@ class Journal:
         host = socket.gethostname().split(".")[0]
         self.file = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
         self._described = set(described)
+        self._listed: set[str] = set()
+        """Code digests whose listing, of hundreds of names, stands in the file."""
 
     def append(self, record: Record) -> None:
         """Write one record, whole or not at all; all but openings are on disk when this returns.
@@ -72,6 +74,8 @@ class Journal:
         Raises:
             WorkspaceError: if it cannot be written (a full disk, most often).
         """
+        if isinstance(record, Opened) and record.code in self._listed:
+            record = record.model_copy(update={"code_files": {}})
         made = list(lines_of(record, self._described))
         text = "\n".join(line for _, line in made)
         try:
@@ -82,6 +86,8 @@ class Journal:
                 "What was recorded is safe: free some space, then run the same command again."
             ) from error
         self._described.update(key for key, _ in made if key)
+        if isinstance(record, Opened) and record.code_files:
+            self._listed.add(record.code)
 
 
 class Attempt(BaseModel):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from recipes.source_files import ROOT, used_files
 from recipes.toyworld.items import file_digest, renderer_of
 
+ROOT = Path(__file__).parent.parent
 FROZEN = ("autoencoder", "text_encoder")
 """Frozen parts that every student of the toy world is trained through."""
 
@@ -32,3 +33,13 @@ def data_digest(recipe: Mapping[str, Any]) -> str:
 
         parts[f"source {name}"] = files_digest(source)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def used_files(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sources that take part and are files, by name."""
+    data = recipe.get("data", {})
+    return {
+        name: source
+        for name, source in data.get("sources", {}).items()
+        if source["kind"] == "files" and (name in data["composition"] or name in data["edit_types"])
+    }

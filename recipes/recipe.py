@@ -24,6 +24,8 @@ from recipes.schedule import Rungs
 from recipes.settings import SIMPLEX, Settings, Simplex
 from recipes.toyworld.prompts import encode
 
+Family = Literal["toyworld", "qwen-image"]
+AnyModel = QwenImage | None
 LONGEST = 1_000_000
 """Most cycles of a trial."""
 
@@ -87,8 +89,8 @@ class Train(Settings):
 class Recipe(Settings):
     """Everything that determines a student. Not how it is measured."""
 
-    family: Literal["toyworld", "qwen-image"] = Field("toyworld", description="Model family.")
-    model: QwenImage | None = Field(
+    family: Family = Field("toyworld", description="Model family.")
+    model: AnyModel = Field(
         None,
         exclude_if=lambda given: given is None,
         description="Weights and picture size of qwen-image; the toy world has its own.",

@@ -1,178 +1,167 @@
-"""Which source files a recipe runs, by following imports, and a digest of each. Imports no torch.
+"""The code digest of a recipe: every definition that it may run, wherever that stands.
 
-Every import that a file makes is followed, also inside functions. What only some recipes run is
-reached by name alone: the class that trains an objective (`trained_by` of its settings), the model
-family, the protocol's factories; and file sources, whose modules are `CHOSEN`. So a new objective
-or family leaves the digests of recipes without it alone. `objectives/settings.py` holds the
-settings of all objectives and counts by its definitions: those that this recipe needs.
+`code_roots.py` says where the code of a recipe begins, `reached.py` what is reached from there, and
+`definitions.py` what counts of it. Deleting what nothing runs, moving a definition or renaming a
+file changes no digest. This file reads the packages and keeps what was found in the user's cache:
+the definitions of a file by its content, digests by roots, as long as no file was touched.
+Imports no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from recipes.families.registry import module_of
+from recipes import code_roots, definitions
+from recipes.definitions import SourceFile, source_file
 from recipes.kept import user_cache, write_whole
-from recipes.objectives.settings import OBJECTIVES
-from recipes.source_text import SourceText, source_text
+from recipes.reached import Target, Tree
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("recipes", "evaluation")
-ENTRANCE = "recipes.subject"
-"""Its imports inside functions are where training and measuring begin; they are named below."""
-TRAINING, MEASURING = f"{ENTRANCE}.training", f"{ENTRANCE}.measuring"
-CHOSEN = ("recipes.data.files", "recipes.data.rows")
-"""Run only by recipes whose data are files."""
-IN_PARTS = "recipes.objectives.settings"
-LISTS = ("AnyObjective", "DEFAULT", "OBJECTIVES")
-"""Its definitions that name every objective; a resolved recipe has chosen among them."""
-IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*(?=:[A-Za-z_][\w.]*$)")
-FORMAT = 1
+KEPT = 64
+"""Sets of roots whose digests are kept between processes."""
 
 
-class Code(NamedTuple):
-    """Source files and one digest over all of them."""
+@dataclass(frozen=True, eq=False)
+class Code:
+    """Definitions and one digest over all of them; one object for equal roots."""
 
     digest: str
     files: dict[str, str]
-    """Digest of each by path from the root, and of definitions by `path#name`."""
+    """Digest of each by `path#name`, by `path` of what the file does beside defining: of its text
+    and, behind a hyphen, of what its names stand for."""
 
 
-def code_of(recipe: Mapping[str, Any], measured_by: tuple[str, ...]) -> Code:
-    """The source files that a recipe or reference row runs.
+def code_of(recipe: Mapping[str, Any], measured_by: Iterable[str]) -> Code:
+    """The definitions that a recipe or reference row runs.
 
     Args:
         recipe: resolved, or the settings of a reference row.
-        measured_by: modules that its protocol names.
+        measured_by: import strings of its protocol.
     """
-    if "row" in recipe:
-        family = module_of(recipe.get("family", "toyworld"))
-        return _code((MEASURING, family, *measured_by), "")
-    settings = OBJECTIVES[recipe["objective"]["name"]]
-    chosen = CHOSEN if used_files(recipe) else ()
-    family = module_of(recipe["family"])
-    modules = (TRAINING, settings.trained_by.split(":")[0], family, *chosen, *measured_by)
-    return _code(modules, settings.__name__)
+    roots = {*code_roots.recipe_roots(recipe), *map(_target, measured_by)}
+    return _code(tuple(sorted(roots)), code_roots.reads_files(recipe))
 
 
 def code_below(*modules: str) -> Code:
-    """Some modules and all they import."""
-    return _code((*modules, *CHOSEN), "")
+    """Some modules, whole, and all that they run."""
+    return _code(tuple(sorted(Target(module, "") for module in modules)), True)
 
 
-def used_files(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Sources that take part and are files, by name."""
-    data = recipe.get("data", {})
-    return {
-        name: source
-        for name, source in data.get("sources", {}).items()
-        if source["kind"] == "files" and (name in data["composition"] or name in data["edit_types"])
-    }
-
-
-def modules_named(value: Any) -> Iterator[str]:
-    """Modules of the import strings in plain data, such as a protocol's."""
-    if isinstance(value, str):
-        found = IMPORT_STRING.match(value)
-        if found and found[0].split(".")[0] in PACKAGES:
-            yield found[0]
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from modules_named(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from modules_named(item)
+def _target(import_string: str) -> Target:
+    module, _, attributes = import_string.partition(":")
+    return Target(module, attributes.partition(".")[0])
 
 
 @cache
-def _code(modules: tuple[str, ...], settings: str) -> Code:
-    texts = _texts()
-    reached = _reached((ENTRANCE, *modules), texts)
-    found = {_path(module): texts[module]["digest"] for module in reached}
-    if IN_PARTS in reached:
-        path = _path(IN_PARTS)
-        found[path] = texts[IN_PARTS]["rest"]
-        for name in _parts(reached, settings, texts):
-            found[f"{path}#{name}"] = texts[IN_PARTS]["parts"][name]["digest"]
-    found = dict(sorted(found.items()))
-    return Code(hashlib.sha256(json.dumps(found).encode()).hexdigest()[:32], found)
+def _code(roots: tuple[Target, ...], files: bool) -> Code:
+    return _Kept.of(ROOT).code(roots, files=files)
 
 
-def _reached(modules: tuple[str, ...], texts: Mapping[str, SourceText]) -> set[str]:
-    """Modules run by some modules: they, the packages they lie in, and what all these import."""
-    reached: set[str] = set()
-    waiting = list(modules)
+class _Kept:
+    """Digests by roots, kept in the user's cache as long as no file of the packages is touched."""
+
+    def __init__(self, root: Path) -> None:
+        self.seen = seen_files(root)
+        self.path = user_cache() / f"code-{_hash(str(root))[:12]}.json"
+        self.stamp = _hash(json.dumps(self.seen))
+        held = _held(self.path)
+        self.found = held["found"] if held.get("stamp") == self.stamp else {}
+
+    @classmethod
+    @cache
+    def of(cls, root: Path) -> _Kept:
+        return cls(root)
+
+    def code(self, roots: tuple[Target, ...], *, files: bool) -> Code:
+        asked = " ".join([*(f"{t.module}:{t.name}" for t in roots), *["files"] * files])
+        if asked not in self.found:
+            source = tree(files=files)
+            made = source.reached([root for root in roots if source.has(root)])
+            paths = {module_of(name): name for name, *_ in self.seen}
+            listing = {}
+            for name, told in made.listing.items():
+                module, sign, part = name.partition("#")
+                listing[f"{paths[module]}{sign}{part}"] = told
+            known = [*self.found.items()][1 - KEPT :]
+            self.found = {**dict(known), asked: (made.digest, listing)}
+            write_whole(self.path, {"stamp": self.stamp, "found": self.found})
+        return Code(*self.found[asked])
+
+
+def seen_files(root: Path) -> list[tuple[str, int, int, int]]:
+    """Source files of the packages: path from the root, size, and times of change in ns.
+
+    The time that no program sets (`ctime`) is there for files that are copied with their times.
+    """
+    found: list[tuple[str, int, int, int]] = []
+    waiting = [root / package for package in PACKAGES]
     while waiting:
-        module = waiting.pop()
-        if module in reached or module not in texts:
-            continue
-        reached.add(module)
-        waiting.extend(module[: end.start()] for end in re.finditer(r"\.", module))
-        for imported, name, inside in texts[module]["imports"]:
-            if inside and module == ENTRANCE:
-                continue
-            below = (imported, f"{imported}.{name}")
-            waiting.extend(m for m in below if m not in CHOSEN or m in modules)
-    return reached
-
-
-def _parts(reached: Iterable[str], settings: str, texts: Mapping[str, SourceText]) -> set[str]:
-    """Definitions that a recipe needs: its settings, what its files import, what those name."""
-    parts = texts[IN_PARTS]["parts"]
-    package, _, last = IN_PARTS.rpartition(".")
-    asked = {settings}
-    for module in reached:
-        for imported, name, _ in texts[module]["imports"]:
-            if imported == IN_PARTS:
-                asked.add(name)
-                whole = not name
-            else:
-                whole = (imported, name) == (package, last)
-            asked |= parts.keys() if whole else set()
-    waiting, found = [name for name in asked if name not in LISTS], set()
-    while waiting:
-        name = waiting.pop()
-        if name in parts and name not in found:
-            found.add(name)
-            waiting.extend(parts[name]["names"])
-    return found
+        with os.scandir(waiting.pop()) as entries:
+            held = list(entries)
+        if not any(entry.name == "__init__.py" for entry in held):
+            continue  # weights, records
+        for entry in held:
+            if entry.is_dir():
+                waiting.append(Path(entry.path))
+            elif entry.name.endswith(".py"):
+                at = entry.stat()
+                path = Path(entry.path).relative_to(root).as_posix()
+                found.append((path, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
+    return sorted(found)
 
 
 @cache
-def _texts() -> dict[str, SourceText]:
+def tree(*, files: bool) -> Tree:
+    """The packages as they are on disk, to follow names in; `files` where data are files."""
+    return Tree(_texts(), code_roots.limits(files=files))
+
+
+@cache
+def _texts() -> dict[str, SourceFile]:
     """Every file of the packages by module; what was read once is kept by content."""
-    kept = user_cache() / "source-files.json"
-    try:
-        held = json.loads(kept.read_text())
-        held = held["texts"] if held["format"] == FORMAT else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        held = {}  # not there yet, or not ours: read the files
+    kept = user_cache() / "definitions.json"
+    reader = _hash(Path(definitions.__file__).read_text())
+    whole = _held(kept)
+    held = whole["found"] if whole.get("reader") == reader else {}
     found, now = {}, {}
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            content = path.read_bytes()
-            module = _module(path)
-            place = module if path.name == "__init__.py" else module.rpartition(".")[0]
-            name = f"{place} {hashlib.sha256(content).hexdigest()}"
-            now[name] = found[module] = held.get(name) or source_text(content, place)
+    for path, *_ in seen_files(ROOT):
+        content = (ROOT / path).read_bytes()
+        module = module_of(path)
+        place = module if path.endswith("/__init__.py") else module.rpartition(".")[0]
+        name = f"{place} {hashlib.sha256(content).hexdigest()}"
+        try:
+            now[name] = found[module] = held.get(name) or source_file(content, place)
+        except (SyntaxError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
     if now.keys() - held.keys():
-        write_whole(kept, {"format": FORMAT, "texts": now})
+        write_whole(kept, {"reader": reader, "found": now})
     return found
 
 
-def _module(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def module_of(path: str) -> str:
+    """Dotted name of a source file."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _path(module: str) -> str:
-    path = ROOT.joinpath(*module.split("."))
-    file = path.with_suffix(".py")  # a folder of weights may bear a module's name
-    path = file if file.is_file() else path / "__init__.py"
-    return path.relative_to(ROOT).as_posix()
+def _held(path: Path) -> dict[str, Any]:
+    """What a file of the cache holds; nothing where it is not there yet, or not ours."""
+    try:
+        held = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    right = isinstance(held, dict) and any(
+        isinstance(held.get(k), dict) for k in ("found", "files")
+    )
+    return held if right else {}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

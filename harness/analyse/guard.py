@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.analyse.observed import contributing
-from harness.code_files import differing
+from harness.code_files import changed, differing, told
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History
 from harness.plan import Plan
@@ -17,7 +17,7 @@ from harness.records import OVER
 from harness.trial import is_of_schema_1
 
 MOST = 5
-"""Files named."""
+"""Files named, and definitions of each."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]
     different = list({t.codes(): t for t in trials}.values())
     files = differing(t.files() for t in different)
     if files or (len(codes) > 1 and not all(t.listed() for t in different)):
-        files = files[:MOST] + ([f"and {len(files) - MOST} more"] if len(files) > MOST else [])
-        where = f" ({', '.join(files)})" if files else ""
+        where = f" ({told(files, MOST)})" if files else ""
         found.append(f"code differs between trials{where}: {_counts(codes)}")
     devices = Counter(t.devices() for t in trials)
     if len(devices) > 1:
@@ -162,17 +161,16 @@ def changes_since(plan: Plan, history: History) -> list[str]:
         if any(code not in (today[t.key].code, alike.get(t.key)) for code in t.codes())
     ]
     if old:
-        changed = sorted(
-            {
-                name
-                for t in old
-                for a in t.attempts
-                for name in a.opened.code_files.keys() | today[t.key].code_files.keys()
-                if a.opened.code_files
-                and a.opened.code_files.get(name) != today[t.key].code_files.get(name)
-            }
-        )
-        listed = ", ".join([*changed[:5], *(["..."] if len(changed) > 5 else [])])
+        pairs = {
+            (a.opened.code, today[t.key].code): (a.opened.code_files, today[t.key].code_files)
+            for t in old
+            for a in t.attempts
+            if a.opened.code_files and not is_of_schema_1(t.key)  # these list by another method
+        }
+        names = sorted({name for then, now in pairs.values() for name in changed(then, now)})
+        keys = {t.key for t in old if is_of_schema_1(t.key)}
+        why = {t.why for t in plan.trials if t.trial.key in keys and t.state == "stale"}
+        listed = "; ".join([*([told(names, MOST)] if names else []), *sorted(why)])
         where = f" ({listed})" if listed else ""
         found.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"

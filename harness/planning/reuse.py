@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from harness.code_files import changed, told
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History, TrialHistory
 from harness.plan import Plan, PlannedTrial, PlanState
@@ -26,8 +27,6 @@ from harness.subjects.identity import (
 from harness.subjects.settings import CommandSettings, SubjectSpec, parsed
 from harness.trial import Trial, is_of_schema_1, key_of
 from harness.workspace import Workspace
-
-MAX_FILES = 3
 
 
 class Judged(NamedTuple):
@@ -191,12 +190,12 @@ class Recorded:
         earlier = self.earlier(trial) if self.earlier is not None and not old.subject else None
         now = earlier or prints
         if old.data != now.data:
-            files = changed_files(then.data_files, now.data_files)
+            files = told(changed(then.data_files, now.data_files))
             named = f" ({files})" if files and then.data_files else ""
             return f"data changed{named}"
         if not then.code_files:
             return "code changed"
-        return changed_files(then.code_files, now.code_files) or "code changed"
+        return told(changed(then.code_files, now.code_files)) or "code changed"
 
     def _maker(self, attempt: Attempt) -> str:
         """Identity of what made a result: earlier versions left it to the study's plan."""
@@ -232,13 +231,6 @@ class Recorded:
         from harness.running import claims  # brings filelock and asyncio; most plans need neither
 
         return claims.is_claimed(claims.trial_lock(self.workspace, key))
-
-
-def changed_files(before: dict[str, str], now: dict[str, str]) -> str:
-    """Which source files differ, e.g. `evaluation/edit.py, recipes/flow.py and 2 more`."""
-    names = sorted(f for f in {*before, *now} if before.get(f) != now.get(f))
-    more = f" and {len(names) - MAX_FILES} more" if len(names) > MAX_FILES else ""
-    return ", ".join(names[:MAX_FILES]) + more
 
 
 def read_by_plan(

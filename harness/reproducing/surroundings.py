@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.code_files import changed
 from harness.contract import Fingerprints, Subject
 from harness.planning.trial_order import selecting
 from harness.reproducing.recorded import Recorded
 from harness.running import environment
 from harness.subjects import data_of, digests_of_references
 from harness.subjects.settings import name_of
+
+MOST = 20
+"""Names of changed code that are told."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +102,17 @@ def _digests(recorded: Recorded, marks: Fingerprints) -> list[str]:
         )
     if marks.code != then.code:
         files = changed_files(then.code_files, marks.code_files)
-        where = ", ".join(files) if files else f"{then.code[:12]} then, {marks.code[:12]} now"
+        more = f" and {len(files) - MOST} more" if len(files) > MOST else ""
+        names = ", ".join(files[:MOST]) + more
+        where = names or f"{then.code[:12]} then, {marks.code[:12]} now"
         found.append(f"code: {where}")
     return found
 
 
 def changed_files(then: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
-    """Source files whose digest differs, with what happened to them."""
+    """Source files and definitions that are others, with what happened to them."""
     if not then or not today:
         return []
-    found = []
-    for name in sorted(then.keys() | today.keys()):
-        if name not in today:
-            found.append(f"{name} (gone)")
-        elif name not in then:
-            found.append(f"{name} (new)")
-        elif then[name] != today[name]:
-            found.append(f"{name} (changed)")
-    return found
+    what = {name: "gone" for name in then if name not in today}
+    what |= {name: "new" for name in today if name not in then}
+    return [f"{name} ({what.get(name, 'changed')})" for name in changed(then, today)]

@@ -7,6 +7,7 @@ Importing it imports no torch; that happens inside `run`, `measure` and `referen
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from harness.contract import Context, Expected, Fingerprints, Measurement, Metri
 from recipes.fingerprints import data_digest
 from recipes.recipe import Recipe
 from recipes.references import references as _references
-from recipes.source_files import code_of
-from recipes.subject.protocols import protocol_fingerprint, protocol_modules, protocol_named
+from recipes.source_files import Code, code_of
+from recipes.subject.protocols import protocol_fingerprint, protocol_named, protocol_names
 
 __all__ = [
     "Context",
@@ -25,6 +26,7 @@ __all__ = [
     "Recipe",
     "arm_label",
     "default_protocol",
+    "earlier_fingerprints",
     "examine",
     "expected_cost",
     "fingerprints",
@@ -61,14 +63,24 @@ metrics: Mapping[str, MetricSpec] = {
 
 
 def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
-    """Digests of training data and frozen weights, protocol, and the source files it runs."""
-    code = code_of(recipe, protocol_modules(protocol))
-    return Fingerprints(
-        data=_data_of(recipe),
-        protocol=protocol_fingerprint(protocol),
-        code=code.digest,
-        code_files=code.files,
-    )
+    """Digests of training data and frozen weights, protocol, and the definitions it runs."""
+    code = code_of(recipe, protocol_names(protocol))
+    return _shared(_data_of(recipe), protocol_fingerprint(protocol), code)
+
+
+@lru_cache(maxsize=4096)
+def _shared(data: str, protocol: str, code: Code) -> Fingerprints:
+    """One object for equal digests: thousands of arms may share a listing of hundreds of names."""
+    return Fingerprints(data=data, protocol=protocol, code=code.digest, code_files=code.files)
+
+
+def earlier_fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+    """The same with the code digest that was recorded before this release, by file."""
+    from recipes.recorded_by_file import code_by_file
+
+    code = code_by_file(recipe, protocol_named(protocol).model_dump(mode="json"))
+    made = fingerprints(recipe, protocol)
+    return made.model_copy(update={"code": code.digest, "code_files": code.files})
 
 
 def _data_of(recipe: Mapping[str, Any]) -> str:

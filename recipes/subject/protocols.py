@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from evaluation.protocol import Protocol, load_protocol
-from recipes.source_files import modules_named
+from recipes.code_roots import named
 
 
 @cache
@@ -21,6 +21,6 @@ def protocol_fingerprint(name: str) -> str:
 
 
 @cache
-def protocol_modules(name: str) -> tuple[str, ...]:
-    """Modules that `protocol_named` names: its items, extractors, references."""
-    return tuple(sorted(set(modules_named(protocol_named(name).model_dump(mode="json")))))
+def protocol_names(name: str) -> tuple[str, ...]:
+    """Import strings of ours in `protocol_named`: its items, extractors, references."""
+    return tuple(sorted(set(named(protocol_named(name).model_dump(mode="json")))))

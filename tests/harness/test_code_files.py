@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.analyse.guard import changes_since, confounds
-from harness.code_files import conflict, differing
+from harness.code_files import changed, conflict, differing, told
 from harness.contract import Fingerprints
 from harness.plan import make_plan
 from harness.testing import stub
@@ -26,6 +26,37 @@ def test_only_a_file_of_both_can_differ():
     assert conflict({"a": one, "b": {**two, "flow.py": "2"}})
     assert conflict({"a": one, "b": {}}), "nothing is known of b"
     assert not conflict({"a": {}})
+
+
+def test_what_changed_itself_is_named_and_not_all_that_uses_it():
+    then = {"a.py#f": "1-5", "a.py#g": "2-6", "a.py#h": "3-7", "a.py": "4", "b.py#gone": "9"}
+    now = {**then, "a.py#f": "1-8", "a.py#g": "0-6", "c.py#new": "7"}
+    del now["b.py#gone"]
+    assert changed(then, now) == ["a.py#g", "b.py#gone", "c.py#new"]
+    assert differing([then, now]) == ["a.py#g"]
+    assert changed(then, {**then, "a.py#f": "1-8"}) == ["a.py#f"], "another of the same text"
+    assert differing([then, {**then, "a.py#f": "1-8"}]) == ["a.py#f"]
+    assert changed(then, then) == []
+
+
+def test_a_definition_that_moved_is_no_change_and_no_conflict():
+    then = {"a.py#f": "1-5", "a.py#g": "2"}
+    moved = {"b.py#f": "1-5", "a.py#g": "2"}
+    assert changed(then, moved) == []
+    assert not conflict({"then": then, "moved": moved})
+    rewritten = {"b.py#f": "3-5", "a.py#g": "2"}
+    assert changed(then, rewritten) == ["a.py#f", "b.py#f"]
+    assert conflict({"then": {**then, "a.py#user": "4-1"}, "now": {**moved, "a.py#user": "4-2"}})
+
+
+def test_names_are_told_by_file_and_few():
+    assert told(["a.py", "b.py"]) == "a.py, b.py"
+    assert told([f"{n}.py" for n in range(5)]) == "0.py, 1.py, 2.py and 2 more"
+    names = ["evaluation/edit.py#EditScores", "evaluation/edit.py#following", "recipes/flow.py"]
+    assert told(names) == "evaluation/edit.py: EditScores, following; recipes/flow.py"
+    many = [f"a.py#f{n}" for n in range(5)]
+    assert told([*many, "b.py#g"]) == "a.py: f0, f1, f2 and 2 more; b.py: g"
+    assert told([]) == ""
 
 
 class _Code:

@@ -60,6 +60,19 @@ def test_records_come_back(tmp_path: Path):
     assert history.warnings == []
 
 
+def test_a_listing_of_code_is_written_once_and_read_for_all(tmp_path: Path):
+    journal, other = Journal(tmp_path), Journal(tmp_path)
+    listing = {"a.py#f": "1-2", "b.py": "3"}
+    for number in (1, 2, 3):
+        record = opened(number).model_copy(update={"code_files": listing})
+        (other if number == 3 else journal).append(record)
+    lines = [json.loads(line) for line in journal.file.read_text().splitlines()]
+    assert [line["code_files"] for line in lines] == [listing, {}]
+    assert json.loads(other.file.read_text())["code_files"] == listing
+    attempts = History.read([tmp_path]).trials[TRIAL.key].ordered
+    assert [a.opened.code_files for a in attempts] == [listing] * 3
+
+
 def test_a_glance_sees_how_things_stand_and_no_numbers(tmp_path: Path):
     journal = Journal(tmp_path)
     panel = Artifact(kind="panel", path="a.png", step=3)

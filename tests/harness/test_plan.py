@@ -154,6 +154,17 @@ def test_other_code_is_stale_and_names_the_files(made: Study, offer: Any) -> Non
     assert "--rerun-stale" in text[-1]
 
 
+def test_other_definitions_are_named_by_file(made: Study, offer: Any) -> None:
+    history = History()
+    before = {"evaluation/edit.py#following": "1-1", "evaluation/edit.py#user": "2-1"}
+    done(plan(made), history, code="old", code_files=before)
+    now = {"evaluation/edit.py#following": "3-1", "evaluation/edit.py#user": "2-2"}
+    prints = Fingerprints(data="stub-data", protocol="stub-default", code="new", code_files=now)
+    offer(fingerprints=lambda recipe, protocol: prints)
+    text = lines_of(plan(made, history), "s.yaml")
+    assert "stale 36 (evaluation/edit.py: following)" in text[0]
+
+
 def test_other_data_is_stale_until_superseded(made: Study, offer: Any) -> None:
     history = History()
     old = plan(made).trials

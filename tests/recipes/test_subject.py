@@ -151,8 +151,8 @@ def test_fingerprints_react_to_what_they_cover():
     other = Recipe.model_validate({"teachers": {"base": {"weights": "specialist"}}})
     assert subject.fingerprints(other.model_dump(), PROTOCOL).data != base.data
     assert subject.fingerprints(recipe, "toyworld-v1").protocol != base.protocol
-    assert "recipes/objectives/dmd.py" in base.code_files
-    assert "evaluation/frechet.py" in base.code_files
+    assert "recipes/objectives/dmd.py#DmdObjective" in base.code_files
+    assert "evaluation/frechet.py#frechet_distance" in base.code_files
 
 
 def test_a_trial_after_another_in_a_warm_process_gives_the_same_bits(whole, tmp_path, cache):
