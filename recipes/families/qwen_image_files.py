@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.data.files import ROOT, files_digest, place
+from recipes.data.files import ROOT, MissingSourceError, files_digest, place
 from recipes.data.settings import FileSource
 from recipes.families.qwen_image_settings import QwenImage
 from recipes.recipe import Recipe
@@ -70,7 +70,7 @@ def missing(recipe: Mapping[str, Any], *, edits: bool) -> tuple[str, ...]:
     for name, source in _sources(recipe).items():
         try:
             place(source)
-        except ValueError:
+        except MissingSourceError:
             told.append(f"data source {name}: {ROOT / os.path.expandvars(source.path)}")
     return tuple(told)
 
@@ -89,7 +89,7 @@ def digest(recipe: Mapping[str, Any]) -> str:
     for name, source in _sources(recipe).items():
         try:
             parts[f"source {name}"] = source.digest or files_digest(source.model_dump())
-        except ValueError:
+        except MissingSourceError:
             parts[f"source {name}"] = ABSENT
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
