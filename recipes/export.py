@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.limited_json import json_object
 from recipes.recipe import Recipe
 from recipes.references import own_teacher
 
@@ -74,14 +75,13 @@ def card_of(folder: Path) -> dict[str, Any]:
     card = folder / "card.json"
     if not card.is_file():
         raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
-    held: dict[str, Any] = json.loads(card.read_text())
-    return held
+    return json_object(card)
 
 
 def _name_own_class(home: Path) -> None:
     """Let `DiffusionPipeline.from_pretrained` find the class, which diffusers does not ship."""
     index = home / "model_index.json"
-    entries = json.loads(index.read_text())
+    entries = json_object(index)
     entries["_class_name"] = ["pipeline", entries["_class_name"]]
     index.write_text(json.dumps(entries, indent=2) + "\n")
     (home / "pipeline.py").write_text(PIPELINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -27,8 +28,9 @@ def folder_of(path: str) -> Path:
 
 
 def fetching(settings: QwenImage) -> str:
-    """The command that fetches the weights."""
-    return f"hf download {settings.repository} --local-dir {settings.path}"
+    """The command that fetches the weights, from wherever it is typed."""
+    folder = str(folder_of(settings.path))
+    return shlex.join(["hf", "download", settings.repository, "--local-dir", folder])
 
 
 def folders(settings: QwenImage, *, edits: bool) -> dict[str, Path]:

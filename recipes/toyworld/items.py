@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -106,7 +108,8 @@ def file_digest(path: Path) -> str:
         ValueError: the file is missing; says which command makes it.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is missing; run: python -m recipes.toyworld.train {path.stem}")
+        how = shlex.join([sys.executable, "-m", "recipes.toyworld.train", path.stem])
+        raise ValueError(f"{path} is missing; run: {how}")
     stat = path.stat()
     return _digest(path, stat.st_mtime_ns, stat.st_size)
 
