@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,9 @@ def export(
 
     home = folder / FOLDER
     ToyWorldPipeline(
-        deployed(network),
-        family.text_encoder,
-        family.autoencoder,
+        _on_cpu(deployed(network)),
+        _on_cpu(family.text_encoder),
+        _on_cpu(family.autoencoder),
         rungs=recipe.student.rungs,
         shift=recipe.student.shift,
         renoises=recipe.objective.renoises,
@@ -64,6 +65,13 @@ def export(
     (home / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     (home / "README.md").write_text(_model_card(recipe, cycles))
     return FOLDER
+
+
+def _on_cpu(network: nn.Module) -> nn.Module:
+    """The network itself, or a copy where it lives on a device: it goes on there."""
+    if next(network.parameters()).device.type == "cpu":
+        return network
+    return copy.deepcopy(network).cpu()
 
 
 def card_of(folder: Path) -> dict[str, Any]:
