@@ -125,8 +125,27 @@ def _how(settings: QwenImage, part: str) -> str:
 
 
 def _weights_digest(folder: Path) -> str:
-    files = tuple(sorted(f for f in folder.rglob("*") if f.is_file()))
+    files = sorted(_below(folder))
     return _sampled(folder, tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files below, links followed.
+
+    Raises:
+        ValueError: a link leads nowhere, or round in a circle.
+    """
+    for home, folders, names in os.walk(folder, followlinks=True):
+        above = Path(home).resolve()
+        for name in folders:
+            below = (Path(home) / name).resolve()
+            if below == above or below in above.parents:
+                raise ValueError(f"{Path(home) / name} is a link round in a circle")
+        for name in names:
+            file = Path(home) / name
+            if not file.is_file():
+                raise ValueError(f"{file} is a link that leads nowhere, or no file")
+            yield file
 
 
 @cache

@@ -528,3 +528,24 @@ def test_a_large_family_knows_a_broken_source_from_a_missing_one(tmp_path: Path)
     path.write_text("")
     with pytest.raises(ValueError, match=r"p.jsonl holds no row"):
         qwen_image_files.digest(recipe)
+
+
+def test_weights_behind_a_link_are_in_the_digest(tmp_path: Path):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for part in qwen_image_files.PARTS:
+        (home / part).mkdir(parents=True)
+        (home / part / "config.json").write_text("{}")
+    elsewhere.mkdir()
+    (elsewhere / "w.safetensors").write_text("one")
+    (home / "transformer" / "shards").symlink_to(elsewhere)
+    recipe = {"family": "qwen-image", "model": {"path": str(home)}}
+    before = qwen_image_files.digest(recipe)
+    (elsewhere / "w.safetensors").write_text("other")
+    assert qwen_image_files.digest(recipe) != before
+    (home / "vae" / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="leads nowhere"):
+        qwen_image_files.digest(recipe)
+    (home / "vae" / "gone").unlink()
+    (home / "vae" / "round").symlink_to(home)
+    with pytest.raises(ValueError, match="in a circle"):
+        qwen_image_files.digest(recipe)
