@@ -29,7 +29,7 @@ def reports_of(workspace: Path) -> dict[str, list[dict[str, Any]]]:
     """Reports of each attempt, by its folder's name."""
     found = {}
     for file in sorted(workspace.glob("trials/*/attempts/*/reports.jsonl")):
-        lines = [json.loads(line)["report"] for line in file.read_text().splitlines()]
+        lines = [json.loads(line)["report"] for line in file.open()]
         found[file.parent.name] = [line for line in lines if line["metrics"]]
     return found
 

@@ -70,7 +70,7 @@ def load_component(component: Component) -> object:
     try:
         return factory(**component.args)
     except FileNotFoundError as error:
-        fetch = f"; run: {component.fetch}" if component.fetch else ""
+        fetch = f"; run: {component.fetching}" if component.fetch else ""
         raise ValueError(
             f"{component.factory}: {error} (nothing is downloaded here){fetch}"
         ) from error

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import rfc8785
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from evaluation.filed import place
+from evaluation.filed import edit_files, place, reference_files
 from evaluation.import_string import resolve
 from evaluation.items import Item, check_items, item_set_hash
+from evaluation.kept_digests import digest_of_files
+from evaluation.limited_yaml import plain_yaml
 from evaluation.protocol_parts import (
     IMPORT_STRING,
     Component,
@@ -33,6 +33,8 @@ from evaluation.protocol_parts import (
 )
 
 PROTOCOLS = Path(__file__).parent / "protocols"
+FILED_REFERENCES = "evaluation.filed:reference_images"
+FILED_EDITS = "evaluation.filed:edit_pictures"
 PROSE: dict[str, Any] = {
     "description": True,
     "extractor": {"fetch": True},
@@ -129,7 +131,7 @@ class Protocol(Part):
             if component is None or component.digest is None:
                 continue
             if found.get(role) != component.digest:
-                fetch = f"; run: {component.fetch}" if component.fetch else ""
+                fetch = f"; run: {component.fetching}" if component.fetch else ""
                 raise ValueError(
                     f"{self.protocol_id}: {role} has digest {found.get(role)}; the protocol was "
                     f"written for {component.digest}{fetch}"
@@ -145,12 +147,64 @@ class Protocol(Part):
         for role in ("extractor", "clip", "oracle"):
             component: Component | None = getattr(self, role)
             if component is not None:
-                parts[role] = (component.args.get("path"), component.fetch or "")
-        return tuple(
+                parts[role] = (component.args.get("path"), component.fetching)
+        absent = [
             f"{what}: {place(path)}" + (f" ({fetch})" if fetch else "")
             for what, (path, fetch) in parts.items()
             if isinstance(path, str) and not place(path).exists()
-        )
+        ]
+        gone = sorted(str(path) for path in self._edit_files().values() if not path.is_file())
+        if gone:
+            absent.append(f"pictures of edits: {len(gone)}, the first is {gone[0]}")
+        return tuple(absent)
+
+    def _reference_files(self) -> dict[str, Path]:
+        """Reference pictures that are files, by category and name; what is not here is left out."""
+        folder = self.references.args.get("folder")
+        if self.references.factory != FILED_REFERENCES or not isinstance(folder, str):
+            return {}
+        found: dict[str, Path] = {}
+        for category in self.items.t2i:
+            if (place(folder) / category).is_dir():
+                files = reference_files(folder, category, self.references.per_category)
+                found |= {f"{category}/{file.name}": file for file in files}
+        return found
+
+    def _edit_files(self) -> dict[str, Path]:
+        """Pictures that edit items name, by item and role, here or not."""
+        file = self.items.file
+        if self.edit_pictures != FILED_EDITS or file is None or not place(file).is_file():
+            return {}
+        return {
+            f"{item.item_id} {role}": path
+            for item in self.load_items()
+            if item.task == "edit"
+            for role, path in edit_files(item, file).items()
+        }
+
+    def _pictures(self) -> dict[str, str]:
+        """Digests of pictures that are measured with, where they are files.
+
+        Raises:
+            ValueError: one differs from the digest that is declared.
+        """
+        found = {}
+        for what, files, declared in (
+            ("references", self._reference_files(), self.references.digest),
+            ("edits", self._edit_files(), self.items.pictures),
+        ):
+            there = {name: file for name, file in files.items() if file.is_file()}
+            if not there:
+                continue
+            digest = digest_of_files(there)
+            if declared is None:
+                found[what] = digest
+            elif digest != declared:
+                raise ValueError(
+                    f"{self.protocol_id}: pictures of {what} have digest {digest}; the protocol "
+                    f"was written for {declared}"
+                )
+        return found
 
     def _check_item_file(self) -> None:
         """Refuse an item file that is not the declared one."""
@@ -178,11 +232,14 @@ class Protocol(Part):
 
     def fingerprint(self) -> str:
         """Sha256 (hex) over canonical JSON of the protocol, its item set and its digests."""
-        content = {
+        content: dict[str, Any] = {
             "protocol": self.model_dump(mode="json", exclude=PROSE),
             "items": self._items_digest(),
             "digests": self.load_digests(),
         }
+        pictures = self._pictures()
+        if pictures:
+            content["pictures"] = pictures
         return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
@@ -198,11 +255,9 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     if not path.is_file():
         known = ", ".join(available_protocols())
         raise ValueError(f"no protocol {str(name_or_path)!r}; known: {known}, or give a .yaml file")
+    content = plain_yaml(path)
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         protocol = Protocol.model_validate(content)
-    except YAMLError as error:
-        raise ValueError(f"{path}: {error}") from error
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt
 from pydantic import NonNegativeInt as Count
 
+ROOT = Path(__file__).parent.parent
 IMPORT_STRING = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 
 
@@ -34,8 +37,15 @@ class Component(Part):
         default=None, description="Expected probe hash of an extractor; None skips the check."
     )
     fetch: str | None = Field(
-        default=None, description="Command that fetches or makes its weights; shown when missing."
+        default=None,
+        description="Command that fetches or makes its weights, typed in the folder that holds "
+        "`evaluation`; shown when missing.",
     )
+
+    @property
+    def fetching(self) -> str:
+        """`fetch` as it can be typed in any folder; empty where there is none."""
+        return f"cd {shlex.quote(str(ROOT))} && {self.fetch}" if self.fetch else ""
 
 
 class ItemSet(Part):
@@ -56,6 +66,13 @@ class ItemSet(Part):
         pattern=r"^[0-9a-f]{64}$",
         exclude_if=lambda given: given is None,
         description="Sha256 of that file: stands for it in the fingerprint, here or not.",
+    )
+    pictures: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        exclude_if=lambda given: given is None,
+        description="Digest of the pictures that edits in that file name: stands for them in the "
+        "fingerprint, here or not. Null: told by the pictures that are here.",
     )
     t2i: dict[str, PositiveInt] = Field(default_factory=dict, description="Prompts per category.")
     edit: dict[str, PositiveInt] = Field(default_factory=dict, description="Cases per edit type.")
@@ -85,6 +102,13 @@ class References(Part):
         default_factory=dict,
         exclude_if=lambda given: not given,
         description="Keyword arguments of the factory.",
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        exclude_if=lambda given: given is None,
+        description="Digest of reference pictures in files: stands for them in the fingerprint, "
+        "here or not. Null: told by the pictures that are here.",
     )
     per_category: int = Field(ge=2, description="Reference pictures per prompt category.")
     teacher_draws: tuple[Count, ...] = Field(

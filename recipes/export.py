@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.limited_json import json_object
 from recipes.recipe import Recipe
 from recipes.references import own_teacher
 
@@ -39,9 +41,9 @@ def export(
 
     home = folder / FOLDER
     ToyWorldPipeline(
-        deployed(network),
-        family.text_encoder,
-        family.autoencoder,
+        _on_cpu(deployed(network)),
+        _on_cpu(family.text_encoder),
+        _on_cpu(family.autoencoder),
         rungs=recipe.student.rungs,
         shift=recipe.student.shift,
         renoises=recipe.objective.renoises,
@@ -65,6 +67,13 @@ def export(
     return FOLDER
 
 
+def _on_cpu(network: nn.Module) -> nn.Module:
+    """The network itself, or a copy where it lives on a device: it goes on there."""
+    if next(network.parameters()).device.type == "cpu":
+        return network
+    return copy.deepcopy(network).cpu()
+
+
 def card_of(folder: Path) -> dict[str, Any]:
     """The card of a student's folder, of any family.
 
@@ -74,14 +83,13 @@ def card_of(folder: Path) -> dict[str, Any]:
     card = folder / "card.json"
     if not card.is_file():
         raise ValueError(f"{folder} holds no card.json; expected a student folder written by `run`")
-    held: dict[str, Any] = json.loads(card.read_text())
-    return held
+    return json_object(card)
 
 
 def _name_own_class(home: Path) -> None:
     """Let `DiffusionPipeline.from_pretrained` find the class, which diffusers does not ship."""
     index = home / "model_index.json"
-    entries = json.loads(index.read_text())
+    entries = json_object(index)
     entries["_class_name"] = ["pipeline", entries["_class_name"]]
     index.write_text(json.dumps(entries, indent=2) + "\n")
     (home / "pipeline.py").write_text(PIPELINE)

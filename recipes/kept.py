@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+SETTLED_S = 2.0
+"""A file that is younger when it is read may change again without a new time of change."""
 
 
 def user_cache() -> Path:
@@ -23,3 +28,28 @@ def write_whole(path: Path, held: Mapping[str, Any]) -> None:
         temporary.replace(path)
     except OSError:
         return  # a cache: the next reader computes it again
+
+
+class Stamps:
+    """Files as they stood when they were looked at: paths, sizes, times of change.
+
+    Take the stamps before the files are read: what changes meanwhile is then read again.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        """Look at the files.
+
+        Raises:
+            OSError: one is not there.
+        """
+        self.taken = time.time()
+        listing = hashlib.sha256()
+        newest = 0
+        for file in files:
+            stat = file.stat()
+            newest = max(newest, stat.st_mtime_ns)
+            times = f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+            listing.update(f"{file}\0{times}\n".encode(errors="surrogateescape"))
+        self.text = listing.hexdigest()
+        self.settled = newest / 1e9 < self.taken - SETTLED_S
+        """Whether no file is so young that it may change within the grain of its time."""

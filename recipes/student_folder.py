@@ -5,11 +5,12 @@ Imports no torch. Weights are read from safetensors only: unpickling runs whatev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from recipes.limited_json import json_object
 
 TRANSFORMER = "transformer"
 PIPELINE_CLASS = "ToyWorldPipeline"
@@ -60,14 +61,14 @@ def examined(folder: Path, settings: Mapping[str, Any] | None = None) -> Student
         return _lora(folder, lora, said)
     if "base" in said:
         raise ValueError(f"{folder} holds a whole network; `base` is for a LoRA")
-    card = _json(folder / "card.json") if (folder / "card.json").exists() else {}
+    card = json_object(folder / "card.json") if (folder / "card.json").exists() else {}
     index = folder / "model_index.json"
     if index.exists():
         card = _pipeline(index) | card
     elif not card and not (folder / "config.json").exists():
         raise ValueError(
             f"{folder} is no student: it holds no model_index.json (a diffusers pipeline), no "
-            f"card.json (a student of `stillhouse run`), and no LoRA ({' or '.join(LORA_FILES)})"
+            f"card.json (a student that a study left), and no LoRA ({' or '.join(LORA_FILES)})"
             f"{_pickled(folder)}"
         )
     home = folder / TRANSFORMER if (folder / TRANSFORMER).is_dir() else folder
@@ -90,7 +91,7 @@ def _settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lora(folder: Path, file: str, said: dict[str, Any]) -> StudentFolder:
     adapter = folder / "adapter_config.json"
-    named = _json(adapter).get("base_model_name_or_path") if adapter.exists() else None
+    named = json_object(adapter).get("base_model_name_or_path") if adapter.exists() else None
     base = said.pop("base", None) or named
     if base not in BASES:
         given = f"it names {base!r}" if base else "it does not say which"
@@ -105,7 +106,7 @@ def _lora(folder: Path, file: str, said: dict[str, Any]) -> StudentFolder:
 
 def _pipeline(index: Path) -> dict[str, Any]:
     """Sampling as a pipeline's index says it."""
-    entries = _json(index)
+    entries = json_object(index)
     named = entries.get("_class_name")
     called = named[-1] if isinstance(named, list) and named else named
     if called != PIPELINE_CLASS:
@@ -120,7 +121,7 @@ def _check_network(home: Path) -> None:
     config = home / "config.json"
     if not config.is_file():
         raise ValueError(f"{home} lacks config.json, the network's description")
-    said = _json(config)
+    said = json_object(config)
     if said.get("_class_name") != NETWORK_CLASS:
         raise ValueError(
             f"{home} is a {said.get('_class_name')}; the toy world's are {NETWORK_CLASS}"
@@ -143,13 +144,3 @@ def _pickled(folder: Path) -> str:
         f"; {', '.join(found)} is pickled, and unpickling runs whatever the file says: save it "
         "as safetensors"
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} holds no object")
-    return content

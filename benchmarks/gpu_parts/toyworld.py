@@ -1,15 +1,11 @@
 """Part 2: the quickstart's recipe on the device against the CPU, by the code a trial runs.
 
-The product keeps the toy world on the CPU, where it is fast enough and exact. Here its transformers
-are put on the device, as a large family's are: training and sampling happen there, extractor, CLIP
-and oracle stay on the CPU (on a card the toy world's own CLIP and oracle would be left behind).
-Everything else is `subject.run`.
+Networks, extractor, CLIP and oracle are on the device, latents on the CPU, as in any trial there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,61 +13,18 @@ from typing import Any
 
 import torch
 from ruamel.yaml import YAML
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gpu_parts.setup import Log, Setup, apart, flat_gradient
 from harness.contract import Context, Measurement, Report
 from harness.seeds import stream_for
 from recipes import subject
-from recipes.families import toyworld
 from recipes.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST, MEASURED = 1e-3, 0.02
 """Largest relative distance of losses and gradients, and difference of a measured share."""
-
-
-class OnDevice(toyworld.ToyWorldFamily):
-    """The toy world with its transformers on a device; text and pictures stay on the CPU."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__()
-        self.device = device
-
-    def network(self, name: str) -> nn.Module:
-        """A fresh copy on the device."""
-        return super().network(name).to(self.device)
-
-    def velocity(
-        self,
-        network: nn.Module,
-        z_BCHW: Tensor,
-        t_B: Tensor,
-        text_BLD: Tensor,
-        source_BCHW: Tensor | None,
-        mask_BL: Tensor | None = None,
-    ) -> Tensor:
-        """Velocity on the device, back where the loop has its latents."""
-        there = [None if x is None else x.to(self.device) for x in (text_BLD, source_BCHW)]
-        v = super().velocity(network, z_BCHW.to(self.device), t_B.to(self.device), *there)
-        return v.to(z_BCHW)
-
-    def export(self, network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
-        """A student's folder, from a copy on the CPU."""
-        return super().export(copy.deepcopy(network).cpu(), recipe, folder, cycles)
-
-
-@contextlib.contextmanager
-def on(device: str) -> Iterator[None]:
-    """The toy world as it is made while a trial asks for it."""
-    before = toyworld.opened
-    family = OnDevice(device)
-    toyworld.opened = lambda model, *, negative, edits, device: family
-    try:
-        yield
-    finally:
-        toyworld.opened = before
 
 
 def recipe(setup: Setup, cycles: int, checkpoint_every: int = 100) -> dict[str, Any]:
@@ -116,13 +69,12 @@ def run(
         replicate=0,
         seed=stream_for(0),
         folder=folder,
-        cache=setup.scratch.parent / "cache",  # of what measures, which is the CPU for all
-        device="cpu",  # of what measures; the transformers are where `on` puts them
+        cache=setup.scratch.parent / f"cache-{device}",
+        device=device,
         measurement=Measurement(protocol=protocol(setup)),
         resume_from=resume,
     )
-    with on(device):
-        yield from subject.run(fields, context)
+    yield from subject.run(fields, context)
 
 
 def numbers_of(reports: Sequence[Report]) -> dict[str, float]:
@@ -149,9 +101,7 @@ def measure(setup: Setup, log: Log) -> None:
         log.row(
             f"toy world, {place} ({device}): second cycle", times[trained] - times[trained - 1], "s"
         )
-        log.row(
-            f"toy world, {place} ({device}): measuring, on the CPU", times[-1] - times[trained], "s"
-        )
+        log.row(f"toy world, {place} ({device}): measuring", times[-1] - times[trained], "s")
     _compare(log, numbers["device"], numbers["reference"])
     for role in ("student", "fake"):
         error = apart(gradients["device"][role], gradients["reference"][role])

@@ -136,7 +136,8 @@ def git(folder: Path, *words: str) -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return done.stdout.decode("utf-8", "replace").replace("\0", "\n").splitlines()
+    told = done.stdout.decode("utf-8", "replace").replace("\0", "\n")
+    return [line for line in told.split("\n") if line]
 
 
 def _recipe(made: Answered) -> list[Path]:

@@ -13,6 +13,7 @@ from harness.analyse.answer import Answer, ArmRow
 from harness.analyse.observed import contributing
 from harness.contract import Artifact
 from harness.journal import History
+from harness.picture import shown
 from harness.plan import Plan
 from harness.running.attempts import read_reports
 from harness.workspace import Workspace
@@ -152,7 +153,10 @@ def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
     data = file.read_bytes()
     width = int.from_bytes(data[16:20], "big") if data[:8] == b"\x89PNG\r\n\x1a\n" else 0
     if width > MOST_PIXELS:
-        data = _smaller(data)
+        try:
+            data = _smaller(data)
+        except ValueError:  # a trainer's file that is no picture
+            return None
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
     return Picture(uri, 0 < width < 64, f"{label}: {artifact.caption or artifact.item}")
 
@@ -160,9 +164,9 @@ def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
 def _smaller(data: bytes) -> bytes:
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        height = max(1, round(image.height * MOST_PIXELS / image.width))
-        small = image.convert("RGB").resize((MOST_PIXELS, height), Image.Resampling.LANCZOS)
+    image = shown(data)
+    height = max(1, round(image.height * MOST_PIXELS / image.width))
+    small = image.resize((MOST_PIXELS, height), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, format="PNG", optimize=True)
     return out.getvalue()

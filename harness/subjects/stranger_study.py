@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.study_file.document import read_text
 from harness.study_file.levels import label_of
+from harness.study_file.limited import UnreadableError, limited_text
 
 REPLICATE = "replicate"
 SETTING = "setting."
@@ -45,7 +47,7 @@ def strangers_of(
     found = []
     for text in given:
         path, own = _split(text)
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             found += [_stranger(p, {**labels, **own, **row}, settings) for p, row in _rows(path)]
         else:
             found.append(_stranger(path, {**labels, **own}, settings))
@@ -168,22 +170,71 @@ def _called(path: Path) -> str:
 
 
 def _rows(manifest: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Rows of a CSV with a column `path`; relative paths start from its folder."""
+    """Rows of a CSV with a column `path`; relative paths start from its folder.
+
+    Raises:
+        HarnessError: with the line, if a row is no checkpoint with its labels.
+    """
     try:
-        with manifest.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = limited_text(manifest).removeprefix("\ufeff")
+    except UnreadableError as error:
         raise HarnessError(f"manifest {manifest} cannot be read: {error}") from error
-    if not rows or "path" not in rows[0]:
-        has = ", ".join(rows[0]) if rows else "no rows"
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found: list[tuple[Path, dict[str, Any]]] = []
+    names: list[str] = []
+    at = 0
+    try:
+        for row in reader:
+            line, at = at + 1, reader.line_num
+            if not any(cell.strip() for cell in row):
+                continue
+            if not names:
+                names = _names(manifest, row)
+            else:
+                found.append(_listed(f"manifest {manifest}, line {line}", manifest, names, row))
+    except csv.Error as error:
+        raise HarnessError(f"manifest {manifest}, line {at + 1}: {error}") from error
+    if not found:
+        has = ", ".join(names) if names else "no rows"
         raise HarnessError(
-            f"manifest {manifest} needs a column `path`, and one for each label; it has {has}"
+            f"manifest {manifest} needs a column `path`, and one for each label, and a row for "
+            f"each checkpoint; it has {has}"
         )
-    found = []
-    for row in rows:
-        said = labels_of(f"{k}={v}" for k, v in row.items() if k not in ("path", None) and v)
-        found.append((manifest.parent / row["path"], said))
     return found
+
+
+def _names(manifest: Path, row: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in row]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise HarnessError(
+            f"manifest {manifest} names columns twice: {', '.join(map(repr, twice))}"
+        )
+    if "path" not in names:
+        hint = "; cells are parted by commas" if len(names) == 1 and ";" in names[0] else ""
+        raise HarnessError(
+            f"manifest {manifest} needs a column `path`, and one for each label; it has "
+            f"{', '.join(names)}{hint}"
+        )
+    return names
+
+
+def _listed(
+    where: str, manifest: Path, names: Sequence[str], row: Sequence[str]
+) -> tuple[Path, dict[str, Any]]:
+    if len(row) != len(names):
+        raise HarnessError(f"{where}: {len(row)} cells under {len(names)} columns")
+    cells = dict(zip(names, row, strict=True))
+    for name, cell in cells.items():
+        if cell.startswith(("=", "@")):
+            raise HarnessError(f"{where}: {name} holds a formula ({cell[:40]}); write its value")
+    path = cells.pop("path")
+    if not path.strip():
+        raise HarnessError(f"{where}: `path` is empty")
+    try:
+        return manifest.parent / path, labels_of(f"{k}={v}" for k, v in cells.items() if v)
+    except HarnessError as error:
+        raise HarnessError(f"{where}: {error}") from error
 
 
 def _value(text: str) -> Any:

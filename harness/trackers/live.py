@@ -300,7 +300,7 @@ def read_reports(file: Path) -> Iterator[tuple[float, Report]]:
     """Reports of an attempt with their Unix time; torn lines and null values are skipped."""
     if not file.is_file():
         return
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").split("\n"):
         try:
             row: dict[str, Any] = json.loads(line)
             fields: dict[str, Any] = row["report"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.picture import shown
 from harness.trackers.rows import Picture
 
 if TYPE_CHECKING:
@@ -80,9 +81,8 @@ def _enlarged(file: Path) -> Image | None:
     from PIL import Image
 
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError):
+        image = shown(file)
+    except ValueError:
         return None
     factor = -(-SMALLEST // max(image.size))
     if factor > 1:

@@ -1,6 +1,7 @@
-"""Files on disk: where they lie, which columns hold what, and a digest of all they contain.
+"""Files of a source: one listing gives the rows, and every file that they are read from.
 
-Imports no torch and no `datasets`: a plan digests every source of every arm.
+The loader trains on what is listed here, and the digest covers what is listed here. What cannot be
+listed is refused. Imports no torch, and pyarrow for parquet only: a plan digests every source.
 """
 
 from __future__ import annotations
@@ -8,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from recipes.data.folders import Table, matches, tables_of
 from recipes.data.settings import Columns, FileSource, TaskName, refuse_unknown
-from recipes.kept import user_cache, write_whole
+from recipes.data.tables import Held, Record, columns_of, records
+from recipes.kept import Stamps, user_cache, write_whole
 
 ROOT = Path(__file__).parent.parent.parent
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-"""Suffix of a file to the name of its `datasets` loader; a folder is an image folder."""
 USUAL = {
     "t2i": {"prompt": ("prompt", "caption", "text")},
     "edit": {
@@ -31,24 +33,74 @@ USUAL = {
 """Names looked for where `columns` says null, MagicBrush's among them."""
 OPTIONAL = ("target", "mask")
 PICTURES = ("source", "target", "mask")
+FORMAT = 2
+"""Of what is kept in the user's cache."""
+
+
+class MissingSourceError(ValueError):
+    """Nothing lies where a source should."""
+
+
+class Picture(NamedTuple):
+    """A picture of a row: a file, bytes in a table, or why it is neither."""
+
+    file: Path | None = None
+    called: str = ""
+    """The file as the table names it."""
+    held: Held | None = None
+    fault: str = ""
+
+
+class Row(NamedTuple):
+    """A row as it is trained on."""
+
+    text: Any
+    pictures: Mapping[str, Picture]
+    table: int
+    line: int
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows of a source and what they are read from."""
+
+    home: Path
+    tables: tuple[Table, ...]
+    columns: Mapping[str, str]
+    """Role (prompt, source, target, mask) to the column that holds it."""
+    rows: tuple[Row, ...] = field(repr=False)
+
+    def place(self, number: int) -> str:
+        """File and line of a row."""
+        row = self.rows[number]
+        return f"{self.tables[row.table].path}, line {row.line}"
+
+    def pictures(self) -> tuple[dict[str, Path], set[Path]]:
+        """Files of pictures by what the digest calls them, and those that are not there."""
+        there: dict[str, Path] = {}
+        absent = set()
+        for row in self.rows:
+            base = self.tables[row.table].base
+            for picture in row.pictures.values():
+                if picture.file is not None and picture.fault:
+                    absent.add(picture.file)
+                elif picture.file is not None:
+                    there[_called(self.home, base, picture.called)] = picture.file
+        return there, absent
 
 
 def place(settings: FileSource) -> Path:
-    """Where a source lies.
+    """Where a source lies; a pattern stays one.
 
     Raises:
-        ValueError: nothing is there, or its kind is not known.
+        MissingSourceError: nothing is there.
     """
     path = ROOT / Path(os.path.expandvars(settings.path)).expanduser()
-    if not path.exists():
-        raise ValueError(
+    if not path.exists() and not matches(path):
+        raise MissingSourceError(
             f"data source {settings.path!r}: there is no {path}; ~ and $VARIABLES are expanded, "
             f"relative paths start at {ROOT}"
-        )
-    if path.is_file() and path.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"data source {settings.path!r} is neither a folder of images nor one of "
-            f"{', '.join(FORMATS)}"
         )
     return path
 
@@ -76,79 +128,209 @@ def columns_found(given: Columns, task: TaskName, there: Iterable[str]) -> dict[
     return found
 
 
-def files_digest(settings: Mapping[str, Any]) -> str:
-    """Digest of a source's files, referenced pictures included; they are read once per change.
-
-    The result is kept beside a list of paths, sizes and times of change in the user's cache, so
-    that a plan only lists the files. Within a process a listing is taken once for each state of
-    the source's own file or folder.
+def listed(settings: FileSource) -> Listing:
+    """The rows of a source and the files they name: what is trained on, and what is digested.
 
     Raises:
-        ValueError: as `place`.
+        ValueError: nothing is there, it is of no kind that is read, cannot be read, has no row,
+            or lacks a column.
+    """
+    home, parts = tables_of(settings.path, place(settings))
+    tables: list[Table] = []
+    rows: list[Row] = []
+    columns: dict[str, str] = {}
+    for part in parts:
+        try:
+            found, read = _read(settings, part)
+        except ValueError as error:
+            raise ValueError(f"data source {settings.path!r}: {error}") from error
+        if tables and found != columns:
+            raise ValueError(
+                f"data source {settings.path!r}: {part[0].path} holds {found}, and "
+                f"{tables[0].path} {columns}; name the columns, or only files that are alike"
+            )
+        columns = found
+        for table, held in zip(part, read, strict=True):
+            rows += (_row(record, columns, table, len(tables)) for record in held)
+            tables.append(table)
+    if not rows:
+        raise ValueError(f"data source {settings.path!r}: {tables[0].path} holds no row")
+    made = Listing(home, tuple(tables), columns, tuple(rows))
+    if all(row.fault for row in rows):
+        raise ValueError(
+            f"data source {settings.path!r} has no usable row; {made.place(0)}: {rows[0].fault}"
+        )
+    return made
+
+
+def files_digest(settings: Mapping[str, Any], *, look: bool = False) -> str:
+    """Digest of a source's files, pictures that its rows name included; read once per change.
+
+    The result is kept beside paths, sizes and times of change in the user's cache, so that a plan
+    only looks at the files. Within a process that is done once for each state of the source's own
+    file or folder, unless `look` says to look at all files again.
+
+    Raises:
+        ValueError: as `listed`.
     """
     made = FileSource.model_validate(dict(settings))
     path = place(made)
-    return _digest(made.model_dump_json(), path, path.stat().st_mtime_ns)
+    digest = _digest.__wrapped__ if look else _digest
+    return digest(made.model_dump_json(), path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @cache
-def _digest(settings: str, path: Path, _mtime: int) -> str:
-    files = sorted(_files(FileSource.model_validate_json(settings), path))
-    home = path if path.is_dir() else path.parent
-    listing = hashlib.sha256()
-    for file in files:
-        stat = file.stat()
-        listing.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    kept = user_cache() / f"{hashlib.sha256(settings.encode()).hexdigest()[:24]}.json"
+def _digest(text: str, path: Path, _mtime: int) -> str:
+    settings = FileSource.model_validate_json(text)
+    kept = user_cache() / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    home, parts = tables_of(settings.path, path)
+    tables = [table for part in parts for table in part]
     try:
-        held = json.loads(kept.read_text())
-        if held["listing"] == listing.hexdigest():
-            return str(held["content"])
-    except (OSError, ValueError, KeyError):
-        pass  # not there yet, or not ours: read the files
+        before = Stamps(table.path for table in tables)
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
+    known = _known(kept, before)
+    if known is not None:
+        return known
+    there, absent = listed(settings).pictures()
+    pictures = Stamps(there.values())
+    files = {_called(home, table.base, table.path.name): table.path for table in tables} | there
     content = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as handle:
-            inside = hashlib.file_digest(handle, "sha256").hexdigest()
-        content.update(f"{os.path.relpath(file, home)}\0{inside}\n".encode())
-    write_whole(kept, {"listing": listing.hexdigest(), "content": content.hexdigest()})
+    for called in sorted(files, key=Path):
+        try:
+            with files[called].open("rb") as handle:
+                inside = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"{files[called]} cannot be read: {error.strerror}") from error
+        content.update(f"{called}\0{inside}\n".encode(errors="surrogatepass"))
+    if before.settled and pictures.settled:
+        found = {
+            "format": FORMAT,
+            "tables": before.text,
+            "pictures": pictures.text,
+            "there": [str(file) for file in there.values()],
+            "absent": sorted(map(str, absent)),
+            "content": content.hexdigest(),
+        }
+        write_whole(kept, found)
     return content.hexdigest()
 
 
-def _files(settings: FileSource, path: Path) -> Iterator[Path]:
-    """Every file that a source's rows are read from."""
-    if path.is_dir():
-        yield from (file for file in path.rglob("*") if file.is_file())
-        return
-    yield path
-    if settings.task == "edit":
-        columns = [getattr(settings.columns, role) for role in PICTURES]
-        usual = [name for role in PICTURES for name in USUAL["edit"][role]]
-        named = {c for c in (*columns, *usual) if c}
-        for text in _texts(path, named):
-            picture = path.parent / text
-            if os.path.isfile(picture):  # noqa: PTH113 - a text too long for a path is no error
-                yield picture
-
-
-def _texts(path: Path, columns: set[str]) -> set[str]:
-    """Distinct texts in some columns of a file."""
+def _known(kept: Path, tables: Stamps) -> str | None:
+    """The digest that is kept, if neither tables nor pictures have changed, come or gone."""
     try:
-        rows = _rows(path, columns)
-    except ValueError:
-        return set()  # a fault that the loader tells when the trial starts
-    plain = [row for row in rows if isinstance(row, dict)]
-    return {row[name] for row in plain for name in columns if isinstance(row.get(name), str)}
+        held = json.loads(kept.read_text())
+        same = (held["format"], held["tables"]) == (FORMAT, tables.text)
+        came = same and any(map(_is_file, held["absent"]))
+        if same and not came and Stamps(map(Path, held["there"])).text == held["pictures"]:
+            return str(held["content"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there yet, not ours, or a picture went: read the files
+    return None
 
 
-def _rows(path: Path, columns: set[str]) -> list[Any]:
-    if path.suffix.lower() == ".parquet":
-        from pyarrow import parquet, types
+def _read(settings: FileSource, part: list[Table]) -> tuple[dict[str, str], list[list[Record]]]:
+    """Columns by role, and the records of each table of a part, which shares its columns."""
+    first = part[0]
+    named = columns_of(first.path)
+    if named is not None:  # of parquet only what is needed is read
+        called = {_renamed(first, name): name for name in named}
+        columns = columns_found(settings.columns, settings.task, called)
+        return columns, [list(_records(first, [called[c] for c in columns.values()]))]
+    read = [list(_records(table)) for table in part]
+    names = dict.fromkeys(name for held in read for record in held for name in record.cells)
+    if not names:
+        for table, held in zip(part, read, strict=True):
+            if held:
+                raise ValueError(
+                    f"no usable row; {table.path}, line {held[0].line}: {held[0].fault}"
+                )
+        raise ValueError(f"{first.path} holds no row")
+    return columns_found(settings.columns, settings.task, names), read
 
-        schema = parquet.read_schema(path)  # pictures held as bytes are not read here
-        texts = [f.name for f in schema if f.name in columns and types.is_string(f.type)]
-        return parquet.read_table(path, columns=texts).to_pylist()
-    text = path.read_text(encoding="utf-8")
-    if text.lstrip().startswith("["):
-        return json.loads(text)
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+def _records(table: Table, columns: Collection[str] | None = None) -> Iterator[Record]:
+    if table.kind == "caption":
+        yield _caption(table)
+        return
+    for record in records(table.path, columns):
+        if table.kind == "metadata":
+            cells = {_renamed(table, name): cell for name, cell in record.cells.items()}
+            yield record._replace(cells=cells)
+        else:
+            yield record
+
+
+def _renamed(table: Table, column: str) -> str:
+    """`file_name` of metadata is the picture `image`, `target_file_name` is `target`."""
+    if table.kind != "metadata":
+        return column
+    return "image" if column == "file_name" else column.removesuffix("_file_name")
+
+
+def _caption(table: Table) -> Record:
+    """What stands beside a picture: a line of text, or an object."""
+    beside = {"image": table.picture or None}
+    if table.path.name == table.picture:
+        return Record(beside, 1, "no caption")
+    try:
+        text = table.path.read_bytes().decode("utf-8-sig")
+        if table.path.suffix.lower() == ".json":
+            found = json.loads(text)
+            return Record(beside | found, 1) if isinstance(found, dict) else _bad("no JSON object")
+    except UnicodeDecodeError:
+        return _bad("not UTF-8")
+    except (ValueError, RecursionError):
+        return _bad("not JSON")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) > 1:
+        return _bad("several lines in one caption")
+    return Record(beside | {"prompt": "".join(lines)}, 1)
+
+
+def _bad(fault: str) -> Record:
+    return Record({"image": None, "prompt": None}, 1, fault)
+
+
+def _row(record: Record, columns: Mapping[str, str], table: Table, number: int) -> Row:
+    if record.fault:
+        return Row(None, {}, number, record.line, record.fault)
+    pictures = {
+        role: _picture(record.cells.get(column), table.base)
+        for role, column in columns.items()
+        if role in PICTURES
+    }
+    return Row(record.cells.get(columns["prompt"]), pictures, number, record.line)
+
+
+def _picture(cell: Any, base: Path) -> Picture:
+    """What a cell names: a path, bytes, or both in one as Hugging Face keeps pictures."""
+    if isinstance(cell, Held):
+        return Picture(held=cell)
+    if isinstance(cell, dict):
+        if cell.get("bytes") is not None:
+            return Picture(fault="bytes that are no bytes")
+        cell = cell.get("path")
+    if isinstance(cell, list) and cell:
+        return Picture(fault="several images in one cell")
+    if cell is None or cell in ("", []):
+        return Picture(fault="missing image")
+    if not isinstance(cell, str):
+        return Picture(fault="no name of an image")
+    if "://" in cell:
+        return Picture(fault="image at an address, which is not fetched")
+    file = base / cell
+    return Picture(file, cell, fault="" if _is_file(file) else "missing image")
+
+
+def _is_file(path: Path | str) -> bool:
+    """Whether a file is there; no name, however odd, is an error."""
+    try:
+        return os.path.isfile(path)  # noqa: PTH113 - a text too long for a path is no error
+    except ValueError:  # half a letter
+        return False
+
+
+def _called(home: Path, base: Path, name: str) -> str:
+    """A file as the digest calls it, wherever the source lies: from its folder, or as written."""
+    return name if os.path.isabs(name) else os.path.relpath(base / name, home)  # noqa: PTH117

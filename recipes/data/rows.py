@@ -1,4 +1,4 @@
-"""Rows of a file source: read through Hugging Face `datasets`, checked before training.
+"""Rows of a file source: texts and pictures as they are listed, checked before training.
 
 Every row that cannot be trained on is counted under a reason; none is skipped in silence.
 """
@@ -6,25 +6,18 @@ Every row that cannot be trained on is counted under a reason; none is skipped i
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recipes.data.files import (
-    FORMATS,
-    PICTURES,
-    columns_found,
-    files_digest,
-    place,
-)
+from recipes.data.files import PICTURES, files_digest, listed
 from recipes.data.rules import Rules
 from recipes.data.settings import FileSource
-from recipes.kept import write_whole
+from recipes.data.tables import HeldBytes
+from recipes.kept import Stamps, write_whole
 from recipes.source_files import code_below
 
 if TYPE_CHECKING:
@@ -44,6 +37,8 @@ class RowReport:
     rows: int
     bad: dict[str, list[int]]
     """Reason to row numbers, from 0."""
+    where: str = ""
+    """File and line of the first of them."""
 
     @property
     def bad_rows(self) -> int:
@@ -66,6 +61,10 @@ class RowReport:
         parts = f": {'; '.join(told)}" if told else ""
         return f"{self.bad_rows} of {self.rows} rows left out{parts}"
 
+    @property
+    def _first(self) -> str:
+        return f"; the first is {self.where}" if self.where else ""
+
     def refuse_above(self, share: float) -> None:
         """Refuse a source with too many bad rows, or none that is good.
 
@@ -73,10 +72,12 @@ class RowReport:
             ValueError: with all counts.
         """
         if self.bad_rows == self.rows:
-            raise ValueError(f"data source {self.source!r} has no usable row; {self.text()}")
+            raise ValueError(
+                f"data source {self.source!r} has no usable row; {self.text()}{self._first}"
+            )
         if self.bad_rows > share * self.rows:
             raise ValueError(
-                f"data source {self.source!r}: {self.text()}. That is "
+                f"data source {self.source!r}: {self.text()}{self._first}. That is "
                 f"{self.bad_rows / self.rows:.1%}, above data.max_bad_share={share:g}; mend the "
                 "rows, or raise the limit"
             )
@@ -88,32 +89,27 @@ class Rows:
     def __init__(self, name: str, settings: FileSource, cache: Path) -> None:
         self.name = name
         self.settings = settings
-        self.path = place(settings)
-        self.data = _loaded(name, self.path, cache)
-        self.columns = columns_found(settings.columns, settings.task, self.data.column_names)
-        self.texts: list[Any] = list(self.data[self.columns["prompt"]])
+        self.listing = listed(settings)
+        self.columns = self.listing.columns
+        self.texts: list[Any] = [row.text for row in self.listing.rows]
+        self._cache = cache
+        self._bytes: dict[int, HeldBytes] = {}
 
     def picture(self, row: int, role: str) -> Image:
-        """A picture, decoded.
+        """A picture, decoded and upright.
 
         Raises:
-            FileNotFoundError: there is none.
-            OSError, SyntaxError, ValueError: what is there cannot be read (Pillow's errors).
+            ValueError: there is none, or it cannot be read; a few words, without its place.
         """
-        from PIL import Image
+        from recipes.data.pictures import opened
 
-        held = self.data[row][self.columns[role]]
-        content, where = held, held
-        if isinstance(held, dict):
-            content, where = held.get("bytes"), held.get("path")
-        if isinstance(content, bytes):
-            image = Image.open(io.BytesIO(content))
-        elif isinstance(where, str) and where:
-            image = Image.open(self._home / where)
-        else:
-            raise FileNotFoundError(f"row {row} of {self.name} has no {role} image")
-        image.load()
-        return image
+        found = self.listing.rows[row].pictures[role]
+        if found.fault:
+            raise ValueError(found.fault)
+        if found.held is not None:
+            return opened(self._held(self.listing.rows[row].table).content(found.held))
+        assert found.file is not None
+        return opened(found.file)
 
     def pixels(self, row: int, role: str, side: int | None = None) -> np.ndarray:
         """A checked RGB picture, uint8 (3, side, side); the middle square where sizes differ."""
@@ -127,11 +123,12 @@ class Rows:
     def checked(self, rules: Rules, cache: Path) -> RowReport:
         """Look at every row once; the result is kept by content of the files and of the code."""
         settings = self.settings.model_dump()
-        content = json.dumps([files_digest(settings), settings, code_below(*RULED_BY).digest])
+        files = files_digest(settings, look=True)
+        content = json.dumps([files, settings, code_below(*RULED_BY).digest])
         name = hashlib.sha256(content.encode()).hexdigest()[:24]
         kept = cache / "rows" / f"{name}.json"
         try:
-            return RowReport(self.name, len(self.texts), json.loads(kept.read_text()))
+            return self._report(json.loads(kept.read_text()))
         except (OSError, ValueError):
             pass  # not looked at yet
         bad: dict[str, list[int]] = {}
@@ -140,57 +137,70 @@ class Rows:
             if reason is not None:
                 bad.setdefault(reason, []).append(row)
         write_whole(kept, bad)
-        return RowReport(self.name, len(self.texts), bad)
+        return self._report(bad)
 
-    @property
-    def _home(self) -> Path:
-        return self.path if self.path.is_dir() else self.path.parent
+    def _report(self, bad: dict[str, list[int]]) -> RowReport:
+        first = min((rows[0] for rows in bad.values()), default=None)
+        where = "" if first is None else self.listing.place(first)
+        return RowReport(self.name, len(self.texts), bad, where)
+
+    def _held(self, table: int) -> HeldBytes:
+        """Bytes of a table, copied once for all trials to where single rows can be read."""
+        if table not in self._bytes:
+            path = self.listing.tables[table].path
+            columns = {
+                picture.held.column
+                for row in self.listing.rows
+                if row.table == table
+                for picture in row.pictures.values()
+                if picture.held is not None
+            }
+            named = json.dumps([str(path.resolve()), sorted(columns), Stamps([path]).text])
+            copy = (
+                self._cache / "bytes" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.arrow"
+            )
+            self._bytes[table] = HeldBytes(path, columns, copy)
+        return self._bytes[table]
 
     def _fault(self, row: int, rules: Rules) -> str | None:
-        text = self.texts[row]
-        if not isinstance(text, str) or not text.strip():
-            return "empty prompt"
-        for role in PICTURES:
-            if role in self.columns:
-                fault = self._picture_fault(row, role, rules)
-                if fault is not None:
-                    return fault
-        return rules.complaint(self.settings.task, text)
+        listed_as = self.listing.rows[row].fault
+        return (
+            listed_as
+            or text_fault(self.texts[row])
+            or self._picture_faults(row, rules)
+            or (rules.complaint(self.settings.task, self.texts[row]))
+        )
+
+    def _picture_faults(self, row: int, rules: Rules) -> str | None:
+        found = (self._picture_fault(row, r, rules) for r in PICTURES if r in self.columns)
+        return next(filter(None, found), None)
 
     def _picture_fault(self, row: int, role: str, rules: Rules) -> str | None:
-        from PIL import Image
+        from recipes.data.pictures import mode_of
 
         try:
             image = self.picture(row, role)
-        except FileNotFoundError:
-            return f"missing image ({role})"
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return f"unreadable file ({role})"
-        if role != "mask" and image.mode != "RGB":  # a mask may be drawn in any mode
-            return f"wrong mode ({role} is {image.mode}, must be RGB)"
+        except ValueError as error:
+            return f"{error} ({role})"
+        mode = mode_of(image)
+        if role != "mask" and mode != "RGB":  # a mask may be drawn in any mode
+            return f"wrong mode ({role} is {mode}, must be RGB)"
         side = rules.side
         if image.size != (side, side) and not rules.fits:
             return f"wrong size ({role} is not {side}x{side})"
         return None
 
 
-def _loaded(name: str, path: Path, cache: Path) -> Any:
-    """A `datasets.Dataset` of all rows, pictures not decoded, with nothing asked of any hub."""
-    for switch in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
-        os.environ.setdefault(switch, "1")
-    import datasets
-
-    datasets.disable_progress_bars()
+def text_fault(text: Any) -> str | None:
+    """Why a text is no prompt, whatever the family; None where it is one."""
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return "empty prompt"
+    if not isinstance(text, str):
+        return "prompt is no text"
+    if "\0" in text:
+        return "prompt with a NUL letter"
     try:
-        if path.is_dir():
-            where = {"path": "imagefolder", "data_dir": str(path), "drop_labels": True}
-        else:
-            where = {"path": FORMATS[path.suffix.lower()], "data_files": str(path)}
-        data = datasets.load_dataset(**where, split="train", cache_dir=str(cache / "datasets"))
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        cause = error.__cause__ or error
-        raise ValueError(f"data source {name!r}: {path} cannot be read: {cause}") from None
-    for column, feature in data.features.items():
-        if isinstance(feature, datasets.Image):
-            data = data.cast_column(column, datasets.Image(decode=False))
-    return data
+        text.encode()
+    except UnicodeEncodeError:
+        return "prompt with half of a surrogate pair"
+    return None

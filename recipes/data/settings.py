@@ -49,13 +49,16 @@ class Columns(Settings):
 
 
 class FileSource(Settings):
-    """Rows on disk, read through Hugging Face `datasets`; a row is an item."""
+    """Rows on disk; a row is an item."""
 
     kind: Literal["files"] = Field("files", description="Files on disk.")
     task: TaskName = Field("t2i", description="Prompts only, or source images with instructions.")
     path: str = Field(
-        description="A .jsonl, .json or .parquet file, or an image folder with metadata. ~ and "
-        "$VARIABLES are expanded; a relative path starts at the folder that holds `recipes`."
+        description="A .jsonl, .json, .csv, .tsv or .txt file (a prompt a line), each also as .gz; "
+        "a .parquet file; a pattern (data/train-*.parquet) or a folder of such files, all of one "
+        "kind; or a folder of pictures, with metadata.jsonl, .csv or .parquet, or with a .txt or "
+        ".json beside each. ~ and $VARIABLES are expanded; a relative path starts at the folder "
+        "that holds `recipes`."
     )
     columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
     category: str | None = Field(

@@ -31,7 +31,7 @@ class Sources:
         data: the recipe's data settings.
         family: what turns texts and pictures into conditions.
         seed: streams of the replicate; `subset.<source>` orders what a set size takes from.
-        cache: folder for rows as `datasets` keeps them, and for what checks found.
+        cache: folder for pictures held in tables, and for what checks found.
         tasks: tasks that take part; sources of another are not read.
         rules: what the family can train on.
 

@@ -7,13 +7,13 @@ device's peak. Not counted: autoencoder, optimiser, data, judge; they are small 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from recipes.families.qwen_image_files import folder_of
+from recipes.limited_json import json_object
 from recipes.objectives.counts import declared
 from recipes.recipe import Recipe
 
@@ -83,8 +83,8 @@ def shape_of(settings: QwenImage) -> Shape:
     """Sizes of the transformer in the settings' folder; the published ones where it is not here."""
     config = folder_of(settings.path) / "transformer" / "config.json"
     try:
-        return Shape.of(PUBLISHED | json.loads(config.read_text()))
-    except (OSError, ValueError):
+        return Shape.of(PUBLISHED | json_object(config))
+    except ValueError:
         return Shape.of(PUBLISHED)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.data.files import ROOT, files_digest, place
+from recipes.data.files import ROOT, MissingSourceError, files_digest, place
 from recipes.data.settings import FileSource
 from recipes.families.qwen_image_settings import QwenImage
 from recipes.recipe import Recipe
@@ -27,8 +28,9 @@ def folder_of(path: str) -> Path:
 
 
 def fetching(settings: QwenImage) -> str:
-    """The command that fetches the weights."""
-    return f"hf download {settings.repository} --local-dir {settings.path}"
+    """The command that fetches the weights, from wherever it is typed."""
+    folder = str(folder_of(settings.path))
+    return shlex.join(["hf", "download", settings.repository, "--local-dir", folder])
 
 
 def folders(settings: QwenImage, *, edits: bool) -> dict[str, Path]:
@@ -70,7 +72,7 @@ def missing(recipe: Mapping[str, Any], *, edits: bool) -> tuple[str, ...]:
     for name, source in _sources(recipe).items():
         try:
             place(source)
-        except ValueError:
+        except MissingSourceError:
             told.append(f"data source {name}: {ROOT / os.path.expandvars(source.path)}")
     return tuple(told)
 
@@ -89,7 +91,7 @@ def digest(recipe: Mapping[str, Any]) -> str:
     for name, source in _sources(recipe).items():
         try:
             parts[f"source {name}"] = source.digest or files_digest(source.model_dump())
-        except ValueError:
+        except MissingSourceError:
             parts[f"source {name}"] = ABSENT
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -123,8 +125,27 @@ def _how(settings: QwenImage, part: str) -> str:
 
 
 def _weights_digest(folder: Path) -> str:
-    files = tuple(sorted(f for f in folder.rglob("*") if f.is_file()))
+    files = sorted(_below(folder))
     return _sampled(folder, tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files below, links followed.
+
+    Raises:
+        ValueError: a link leads nowhere, or round in a circle.
+    """
+    for home, folders, names in os.walk(folder, followlinks=True):
+        above = Path(home).resolve()
+        for name in folders:
+            below = (Path(home) / name).resolve()
+            if below == above or below in above.parents:
+                raise ValueError(f"{Path(home) / name} is a link round in a circle")
+        for name in names:
+            file = Path(home) / name
+            if not file.is_file():
+                raise ValueError(f"{file} is a link that leads nowhere, or no file")
+            yield file
 
 
 @cache

@@ -37,7 +37,7 @@ def family_of(
         model: `model` of the recipe; None for the toy world.
         negative: negative prompt, for families that embed it beside each source.
         edits: whether edits will be asked for.
-        device: where a large family's networks run; the toy world's stay on the CPU.
+        device: where its networks run.
 
     Raises:
         FileNotFoundError: weights are missing; the message says how to fetch them.

@@ -42,7 +42,8 @@ class ToyClip(nn.Module):
         Raises:
             ValueError: a text that is no caption of the world.
         """
-        embeddings: Tensor = self.clip.encode_text(tokenise(captions), normalize=True)
+        ids_BL = tokenise(captions).to(self.clip.logit_scale.device)
+        embeddings: Tensor = self.clip.encode_text(ids_BL, normalize=True)
         return embeddings
 
     @property

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -106,7 +108,8 @@ def file_digest(path: Path) -> str:
         ValueError: the file is missing; says which command makes it.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is missing; run: python -m recipes.toyworld.train {path.stem}")
+        how = shlex.join([sys.executable, "-m", "recipes.toyworld.train", path.stem])
+        raise ValueError(f"{path} is missing; run: {how}")
     stat = path.stat()
     return _digest(path, stat.st_mtime_ns, stat.st_size)
 
@@ -133,8 +136,9 @@ def _generator(name: str) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _unit(images_u8_BCHW: Tensor) -> Tensor:
-    return images_u8_BCHW.float() / 127.5 - 1
+def prompt_of(item: Any) -> Prompt:
+    """The prompt that a T2I item was made from."""
+    return _prompt(item.detail["prompt"])
 
 
 def _u8(images_BCHW: Tensor) -> Tensor:
@@ -174,77 +178,15 @@ def extractor() -> nn.Module:
     return load("extractor")
 
 
-class _Clip:
-    """The tiny open_clip model, as a protocol calls it."""
-
-    def __init__(self) -> None:
-        from recipes.toyworld.weights import load
-
-        self.model = load("clip")
-
-    def embed_images(self, images_u8_BCHW: Tensor) -> Tensor:
-        """uint8 pictures to embeddings."""
-        import torch
-
-        with torch.no_grad():
-            return self.model.encode_images(_unit(images_u8_BCHW))
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Captions to embeddings."""
-        import torch
-
-        with torch.no_grad():
-            return self.model.encode_captions(list(texts))
-
-
-def clip() -> _Clip:
+def clip() -> nn.Module:
     """Text-image similarity."""
-    return _Clip()
+    from recipes.toyworld.readers import ClipReader
+
+    return ClipReader()
 
 
-class _Oracle:
-    """The oracle, as a protocol calls it."""
-
-    def __init__(self) -> None:
-        from recipes.toyworld.weights import load
-
-        self.model = load("oracle")
-
-    def read(self, images_u8_BCHW: Tensor, items: Sequence[Any]) -> dict[str, Tensor]:
-        """Columns `words`, `letters`, `attributes` in [0, 1]; NaN where one does not apply."""
-        from recipes.toyworld.oracle import matches
-
-        found = matches(
-            self.model, _unit(images_u8_BCHW), [_prompt(i.detail["prompt"]) for i in items]
-        )
-        return {"words": found.words, "letters": found.letters, "attributes": found.accuracy}
-
-    def follow(self, images_u8_BCHW: Tensor, items: Sequence[Any]) -> Tensor:
-        """Was the instruction carried out, (B,) in [0, 1]."""
-        from recipes.toyworld.oracle import follows
-
-        return follows(self.model, _unit(images_u8_BCHW), [case_of(i) for i in items])
-
-    def kept(self, images_u8_BCHW: Tensor, items: Sequence[Any]) -> Tensor:
-        """Share of unchanged attributes that still read as they were, (B,); NaN for operations.
-
-        Grey, sepia, inversion, denoising and deblurring have one true result, so pixels judge them.
-        """
-        import torch
-
-        from recipes.toyworld.oracle import SCORES, matches
-
-        cases = [case_of(item) for item in items]
-        found = matches(self.model, _unit(images_u8_BCHW), [c.target for c in cases]).attributes
-        for row, case in enumerate(cases):
-            if case.operation is not None:
-                found[row] = torch.nan
-            else:
-                assert case.changed is not None, "an edit without operation changes an attribute"
-                found[row, SCORES.index(case.changed)] = torch.nan
-        return found.nanmean(1)
-
-
-def oracle() -> _Oracle:
+def oracle() -> nn.Module:
     """Reads the truth back."""
-    return _Oracle()
+    from recipes.toyworld.readers import OracleReader
+
+    return OracleReader()

@@ -74,13 +74,13 @@ class Oracle(nn.Module):
             batch: pictures at a time.
 
         Returns:
-            Log-probabilities (B, classes) for each of `HEADS`, and the amounts of damage (B,)
-            clamped to [0, 1] under `denoise` (noise left) and `deblur` (blur left).
+            On the CPU: log-probabilities (B, classes) for each of `HEADS`, and the amounts of
+            damage (B,) clamped to [0, 1] under `denoise` (noise left) and `deblur` (blur left).
         """
         pieces = [self(part) for part in images_BCHW.float().split(batch)]
         out = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
         return {
-            key: value.clamp(0, 1) if key in DAMAGE else value.log_softmax(1)
+            key: (value.clamp(0, 1) if key in DAMAGE else value.log_softmax(1)).cpu()
             for key, value in out.items()
         }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +127,8 @@ def _path(name: str, folder: Path) -> Path:
 
 
 def _command(name: str) -> str:
-    return f"python -m recipes.toyworld.train {'teacher' if name == 'text_encoder' else name}"
+    made_with = "teacher" if name == "text_encoder" else name
+    return shlex.join([sys.executable, "-m", "recipes.toyworld.train", made_with])
 
 
 def _build(name: str) -> nn.Module:

@@ -177,7 +177,7 @@ def pretended() -> Iterator[None]:
     """Device `card` exists inside; files are written from the CPU, as CUDA's tensors are."""
     import safetensors.torch
 
-    _registered()
+    registered()
     save, save_file = torch.save, safetensors.torch.save_file
     inference_mode = torch.inference_mode
 
@@ -200,7 +200,8 @@ def pretended() -> Iterator[None]:
 _known = False
 
 
-def _registered() -> None:
+def registered() -> None:
+    """Make the device known; before the first backward, which counts devices for good."""
     global _known
     if not _known:
         _known = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,50 @@ def test_mistakes_in_the_file(tmp_path: Path, change: tuple[str, str], message: 
         fake_protocol(tmp_path, YAML_TEXT.replace(*change))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("sampler: {", "sampler: !a {"), r"line \d+: tag !a is not supported"),
+        (("sampler: {", "sampler: !!set {"), r"tag tag:yaml.org,2002:set is not supported"),
+        (("name: fake", "name: !!binary fake"), r"line \d+: tag .*binary is not supported"),
+        (("name: fake", "%YAML 1.1\n---\nname: fake"), r"take the %YAML line out"),
+        (("name: fake", "x: &x [*x]\nname: fake"), r"alias may not contain itself"),
+        (("name: fake", "x: " + "[" * 60 + "]" * 60 + "\nname: fake"), r"more than 40 deep"),
+        (("name: fake", "x: " + "[" * 9999 + "]" * 9999 + "\nname: fake"), r"more than 40 deep"),
+        (("name: fake", "<<: {a: 1}\nname: fake"), r"merge keys"),
+        (("name: fake", "x: on\nname: fake"), r"on is text in YAML 1.2: write true or false"),
+        (("name: fake", "#" * 1_000_001 + "\nname: fake"), r"over 1000000 bytes"),
+    ],
+)
+def test_files_that_say_two_things_or_too_much_are_refused(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    assert change[0] in YAML_TEXT
+    with pytest.raises(ValueError, match=message) as told:
+        fake_protocol(tmp_path, YAML_TEXT.replace(change[0], change[1], 1))
+    assert "fake-v1.yaml" in str(told.value)
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+    )
+    with pytest.raises(ValueError, match="more than 50000 values"):
+        fake_protocol(tmp_path, bomb + YAML_TEXT)
+
+
+def test_a_protocol_that_is_no_file_or_no_text(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe-v1.yaml")
+    with pytest.raises(ValueError, match="no protocol"):
+        load_protocol(tmp_path / "pipe-v1.yaml")
+    (tmp_path / "a-v1.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(ValueError, match=r"a-v1.yaml cannot be read: not UTF-8"):
+        load_protocol(tmp_path / "a-v1.yaml")
+    (tmp_path / "a-v1.yaml").write_text("")
+    with pytest.raises(ValueError, match=r"a-v1.yaml: file: "):
+        load_protocol(tmp_path / "a-v1.yaml")
+
+
 def test_unknown_protocol_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="toyworld-v1"):
         load_protocol("toyworld-v0")
@@ -130,7 +175,7 @@ def test_digest_in_the_file_must_be_the_one_found(tmp_path: Path) -> None:
     line = "clip: {factory: tests.evaluation.fake_world:FakeClip, fetch: make clip, digest: DIGEST}"
     text = YAML_TEXT.replace("clip: {factory: tests.evaluation.fake_world:FakeClip}", line)
     fake_protocol(tmp_path, text.replace("DIGEST", right)).load_digests()
-    with pytest.raises(ValueError, match=r"clip has digest .* run: make clip"):
+    with pytest.raises(ValueError, match=r"clip has digest .* run: cd /.* && make clip"):
         fake_protocol(tmp_path, text.replace("DIGEST", "f" * 64)).load_digests()
 
 

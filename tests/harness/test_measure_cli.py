@@ -176,6 +176,40 @@ def test_mistakes(project: Path, words: list[str], told: str) -> None:
     assert sorted(project.rglob("*.yaml")) == before, "nothing was written"
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it has no rows"),
+        (b"path,arm\n\n", "it has path, arm"),
+        (b"arm\nx\n", "needs a column `path`, and one for each label; it has arm"),
+        (b"path;arm\na;b\n", "cells are parted by commas"),
+        (b"path,arm,arm\na,b,c\n", "names columns twice: 'arm'"),
+        (b"path,arm\na-0/student,a\nb-0/student\n", "line 3: 1 cells under 2 columns"),
+        (b"path,arm\na-0/student,a,b\n", "line 2: 3 cells under 2 columns"),
+        (b"path,arm\n,a\n", "line 2: `path` is empty"),
+        (b"path,arm\n\na-0/student,=B2\n", "line 3: arm holds a formula (=B2)"),
+        (b"path,the arm\na-0/student,x\n", "line 2: label 'the arm=x' must be NAME=VALUE"),
+        (b'path,arm\na-0/student,"x\n', "line 2: unexpected end of data"),
+        ("path,arm\na-0/student,a\n".encode("utf-16"), "cannot be read: not UTF-8"),
+        (b"path,arm\na-0/student,caf\xe9\n", "cannot be read: not UTF-8"),
+        (b"#" * 2_000_001, "too long"),
+    ],
+)
+def test_mistakes_of_a_manifest_have_a_place(project: Path, content: bytes, told: str) -> None:
+    (project / "m.csv").write_bytes(content)
+    with pytest.raises(HarnessError) as error:
+        strangers_of(["m.csv"], {}, {})
+    assert told in str(error.value)
+    assert "m.csv" in str(error.value)
+
+
+def test_a_manifest_of_a_spreadsheet_is_read(project: Path) -> None:
+    text = "path,arm,replicate\r\na-0/student,a\u2028b,1\r\n,,\r\n"
+    (project / "M.CSV").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (one,) = strangers_of(["M.CSV"], {}, {})
+    assert (one.path, one.levels, one.replicate) == (Path("a-0/student"), {"arm": "a\u2028b"}, 1)
+
+
 def test_another_protocol_needs_another_file(project: Path) -> None:
     _json("a-0/student", "--label", "arm=a", "--protocol", "plain")
     found = _measure("a-1/student", "--label", "arm=a", "--protocol", "noisy", fails=True)

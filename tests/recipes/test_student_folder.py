@@ -184,6 +184,12 @@ def _pickled(folder):
         (_config(_class_name="FluxTransformer2DModel"), "is a FluxTransformer2DModel"),
         (_config(in_channels=64), "in_channels 64 instead of 48"),
         (lambda f: (f / "card.json").write_text("{"), "card.json cannot be read"),
+        (lambda f: (f / "card.json").write_text('{"a":' + "[" * 99_999), "nested too deep"),
+        (lambda f: (f / "card.json").write_text('{"shift": NaN}'), "NaN is no number of JSON"),
+        (lambda f: (f / "card.json").write_text(r'{"a": "\ud83d"}'), "surrogates not allowed"),
+        (lambda f: (f / "card.json").write_bytes(b'{"a": "caf\xe9"}'), "card.json cannot be read"),
+        (lambda f: (f / "card.json").write_text(" " * 4_000_001), "over 4000000 bytes"),
+        (lambda f: (f / "model_index.json").write_text("[]"), "holds no object"),
     ],
 )
 def test_each_wrong_folder_says_why(student, tmp_path, change, told):

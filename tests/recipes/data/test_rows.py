@@ -126,7 +126,10 @@ def test_what_was_found_is_kept_until_a_file_changes(tmp_path: Path, cache: Path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"prompt": "x"\n', "cannot be read"), ('{"words": "x"}\n', "no column for the prompt")],
+    [
+        ('{"prompt": "x"\n', "p.jsonl, line 1: not JSON"),
+        ('{"words": "x"}\n', "no column for the prompt"),
+    ],
 )
 def test_a_file_that_is_no_data_is_refused(tmp_path: Path, cache: Path, content: str, message: str):
     path = tmp_path / "p.jsonl"
@@ -171,6 +174,7 @@ def test_files_are_hashed_once_per_change(tmp_path: Path, cache: Path, monkeypat
     from recipes.data import files
 
     path = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "x"}])
+    os.utime(path, (1_000_000_000, 1_000_000_000))  # not as young as its reading
     first = _digest(path)
     files._digest.cache_clear()  # another process
     monkeypatch.setattr(files.hashlib, "file_digest", lambda *_: pytest.fail("was read again"))
@@ -197,6 +201,6 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PROMPTS", str(tmp_path))
     with pytest.raises(ValueError, match=r"\$PROMPTS/none.jsonl.*no .*none.jsonl"):
         _digest(Path("$PROMPTS/none.jsonl"))
-    (tmp_path / "p.txt").write_text("x")
-    with pytest.raises(ValueError, match="neither a folder"):
-        _digest(tmp_path / "p.txt")
+    (tmp_path / "p.doc").write_text("x")
+    with pytest.raises(ValueError, match="of no kind that is read; give"):
+        _digest(tmp_path / "p.doc")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from evaluation.protocol import Protocol
-from harness.errors import HarnessError
 from recipes.families import measured_rates
 from recipes.families.measured_rates import rates_for
 from recipes.families.qwen_image_cost import PEAK, SHARE, work
@@ -146,7 +145,7 @@ def test_seconds_leave_out_what_takes_none(results):
     assert seconds_at(done, rates, 1) == pytest.approx(rest)
 
 
-def test_the_toy_world_on_a_gpu_is_refused_with_what_to_do(tmp_path):
+def test_the_toy_world_on_a_gpu_is_planned(tmp_path):
     study = tmp_path / "study.yaml"
     recipe = Path(measured_rates.ROOT) / "recipes" / "toyworld.yaml"
     study.write_text(
@@ -154,6 +153,4 @@ def test_the_toy_world_on_a_gpu_is_refused_with_what_to_do(tmp_path):
         "resources: {gpus: 1}\n"
     )
     done = invoke("plan", str(study), "--gpus", "1")
-    assert done.returncode == HarnessError.exit_code
-    assert "set resources.gpus to 0" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
