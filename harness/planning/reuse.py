@@ -10,6 +10,7 @@ from harness.code_files import changed, told
 from harness.contract import Fingerprints
 from harness.journal import Attempt, History, TrialHistory
 from harness.plan import PlannedTrial, PlanState
+from harness.records import Opened
 from harness.trial import Trial
 from harness.workspace import Workspace
 
@@ -31,6 +32,7 @@ class Recorded:
     measures: bool = False
     measure_at: tuple[int, ...] = ()
     _by_content: dict[str, list[Attempt]] | None = field(default=None, repr=False)
+    _changes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def judge(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
         """The trial with its state and the reason for it.
@@ -62,8 +64,7 @@ class Recorded:
     ) -> tuple[PlanState, str]:
         assert complete.closed is not None
         if complete.opened.code != prints.code:
-            names = changed(complete.opened.code_files, prints.code_files)
-            return "stale", told(names) or "code changed"
+            return "stale", self._changed(complete.opened, prints)
         if complete.closed.state == "diverged":
             return "reuse", "diverged"
         last = complete.closed.step
@@ -76,6 +77,14 @@ class Recorded:
         if self.measures and trial.kind != "reference" and self._student_kept(complete):
             return "measure", "protocol not yet run"
         return "new", "protocol not yet run, student not kept"
+
+    def _changed(self, opened: Opened, prints: Fingerprints) -> str:
+        """What changed between two code digests; worked out once for all trials that ran them."""
+        both = (opened.code, prints.code)
+        if both not in self._changes:
+            names = changed(opened.code_files, prints.code_files)
+            self._changes[both] = told(names) or "code changed"
+        return self._changes[both]
 
     def _student_kept(self, attempt: Attempt) -> bool:
         assert attempt.closed is not None
