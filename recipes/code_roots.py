@@ -55,8 +55,8 @@ def recipe_roots(recipe: Mapping[str, Any]) -> list[Target]:
         recipe: resolved, or the settings of a reference row.
     """
     family = Target(module_of(recipe.get("family", "toyworld")), "opened")
-    if "row" in recipe:
-        return [ROW, family]
+    if "row" in recipe:  # which also stands for students from elsewhere, that are only measured
+        return [ROW, MEASURED, family]
     settings = OBJECTIVES[recipe["objective"]["name"]]
     trained_by = settings.trained_by.split(":")
     chosen = [Target(settings.__module__, settings.__name__), Target(trained_by[0], trained_by[1])]

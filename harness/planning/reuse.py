@@ -61,6 +61,7 @@ class Recorded:
     _read: dict[str, str] | None = field(default=None, repr=False)
     _reads_all: set[str] = field(default_factory=set, repr=False)
     _subjects: dict[str, SubjectSpec | None] = field(default_factory=dict, repr=False)
+    _changes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def judge(self, trial: Trial, prints: Fingerprints) -> PlannedTrial:
         """The trial with its state and the reason for it.
@@ -193,9 +194,11 @@ class Recorded:
             files = told(changed(then.data_files, now.data_files))
             named = f" ({files})" if files and then.data_files else ""
             return f"data changed{named}"
-        if not then.code_files:
-            return "code changed"
-        return told(changed(then.code_files, now.code_files)) or "code changed"
+        pair = then.code, now.code
+        if pair not in self._changes:  # listings are long, and the same for thousands of trials
+            names = changed(then.code_files, now.code_files) if then.code_files else []
+            self._changes[pair] = told(names) or "code changed"
+        return self._changes[pair]
 
     def _maker(self, attempt: Attempt) -> str:
         """Identity of what made a result: earlier versions left it to the study's plan."""

@@ -33,7 +33,13 @@ USUAL = {
 """Names looked for where `columns` says null, MagicBrush's among them."""
 OPTIONAL = ("target", "mask")
 PICTURES = ("source", "target", "mask")
-FORMAT = 2
+FORMAT = 3
+SHORT = 16
+"""Hex digits of a file's digest in a listing."""
+MOST_LISTED = 200
+"""Files of a source that a listing holds."""
+Digests = tuple[str, Mapping[str, str]]
+"""Of all content of a source, and of each of its files."""
 """Of what is kept in the user's cache."""
 
 
@@ -173,6 +179,19 @@ def files_digest(settings: Mapping[str, Any], *, look: bool = False) -> str:
     Raises:
         ValueError: as `listed`.
     """
+    return _looked(settings, look)[0]
+
+
+def files_listing(settings: Mapping[str, Any]) -> dict[str, str]:
+    """File -> digest of a source, to say which one changed; empty where there are too many.
+
+    Raises:
+        ValueError: as `listed`.
+    """
+    return dict(_looked(settings, look=False)[1])
+
+
+def _looked(settings: Mapping[str, Any], look: bool) -> Digests:
     made = FileSource.model_validate(dict(settings))
     path = place(made)
     digest = _digest.__wrapped__ if look else _digest
@@ -180,7 +199,7 @@ def files_digest(settings: Mapping[str, Any], *, look: bool = False) -> str:
 
 
 @cache
-def _digest(text: str, path: Path, _mtime: int) -> str:
+def _digest(text: str, path: Path, _mtime: int) -> Digests:
     settings = FileSource.model_validate_json(text)
     kept = user_cache() / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     home, parts = tables_of(settings.path, path)
@@ -196,6 +215,7 @@ def _digest(text: str, path: Path, _mtime: int) -> str:
     pictures = Stamps(there.values())
     files = {_called(home, table.base, table.path.name): table.path for table in tables} | there
     content = hashlib.sha256()
+    each = {}
     for called in sorted(files, key=Path):
         try:
             with files[called].open("rb") as handle:
@@ -203,6 +223,8 @@ def _digest(text: str, path: Path, _mtime: int) -> str:
         except OSError as error:
             raise ValueError(f"{files[called]} cannot be read: {error.strerror}") from error
         content.update(f"{called}\0{inside}\n".encode(errors="surrogatepass"))
+        each[called] = inside[:SHORT]
+    each = each if len(each) <= MOST_LISTED else {}
     if before.settled and pictures.settled:
         found = {
             "format": FORMAT,
@@ -211,20 +233,21 @@ def _digest(text: str, path: Path, _mtime: int) -> str:
             "there": [str(file) for file in there.values()],
             "absent": sorted(map(str, absent)),
             "content": content.hexdigest(),
+            "each": each,
         }
         write_whole(kept, found)
-    return content.hexdigest()
+    return content.hexdigest(), each
 
 
-def _known(kept: Path, tables: Stamps) -> str | None:
+def _known(kept: Path, tables: Stamps) -> Digests | None:
     """The digest that is kept, if neither tables nor pictures have changed, come or gone."""
     try:
         held = json.loads(kept.read_text())
         same = (held["format"], held["tables"]) == (FORMAT, tables.text)
         came = same and any(map(_is_file, held["absent"]))
         if same and not came and Stamps(map(Path, held["there"])).text == held["pictures"]:
-            return str(held["content"])
-    except (OSError, ValueError, KeyError, TypeError):
+            return str(held["content"]), {str(k): str(v) for k, v in held["each"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # not there yet, not ours, or a picture went: read the files
     return None
 

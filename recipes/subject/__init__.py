@@ -14,7 +14,7 @@ from typing import Any
 from evaluation.catalogue import catalogue
 from evaluation.protocol import available_protocols
 from harness.contract import Context, Expected, Fingerprints, Measurement, MetricSpec, Report
-from recipes.fingerprints import data_digest
+from recipes.fingerprints import data_digest, used_files
 from recipes.recipe import Recipe
 from recipes.references import references as _references
 from recipes.source_files import Code, code_of
@@ -65,7 +65,9 @@ metrics: Mapping[str, MetricSpec] = {
 def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
     """Digests of training data and frozen weights, protocol, and the definitions it runs."""
     code = code_of(recipe, protocol_names(protocol))
-    return _shared(_data_of(recipe), protocol_fingerprint(protocol), code)
+    made = _shared(_data_of(recipe), protocol_fingerprint(protocol), code)
+    files = _data_files(recipe)
+    return made.model_copy(update={"data_files": files}) if files else made
 
 
 @lru_cache(maxsize=4096)
@@ -89,6 +91,20 @@ def _data_of(recipe: Mapping[str, Any]) -> str:
     from recipes.families import qwen_image_files
 
     return qwen_image_files.digest(recipe)
+
+
+def _data_files(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """`source/file` -> digest of the files that data are read from, to say which one changed."""
+    used = used_files(recipe)
+    if not used:
+        return {}
+    from recipes.data.files import files_listing
+
+    return {
+        f"{name}/{file}": digest
+        for name, source in used.items()
+        for file, digest in files_listing(source).items()
+    }
 
 
 def examine(student: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -107,6 +107,7 @@ def test_measuring_a_kept_student(tmp_path: Path):
     assert "recipes/subject/measuring.py#measured_student" in ran
     assert "recipes/subject/training.py#trained" not in ran
     checked(ran, recipe)
+    checked(ran, subject.references(recipe, PROTOCOL)["data"])  # of students from elsewhere
 
 
 @pytest.mark.slow
