@@ -549,3 +549,17 @@ def test_weights_behind_a_link_are_in_the_digest(tmp_path: Path):
     (home / "vae" / "round").symlink_to(home)
     with pytest.raises(ValueError, match="in a circle"):
         qwen_image_files.digest(recipe)
+
+
+def test_which_files_changed_is_named(tmp_path: Path):
+    """What a record keeps beside the digest, so that `plan` names the picture that was repainted."""
+    from harness.code_files import changed
+
+    RED.save(tmp_path / "s0.png")
+    RED.save(tmp_path / "s1.png")
+    source = _source(_bom(tmp_path)).model_dump()
+    before = files.files_listing(source)
+    assert set(before) == {"e.jsonl", "s0.png", "s1.png"}
+    BLUE.save(tmp_path / "s1.png")
+    files._digest.cache_clear()  # another process
+    assert changed(before, files.files_listing(source)) == ["s1.png"]
