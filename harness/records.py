@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from harness.confidential import public
 from harness.contract import Artifact, Estimate
 from harness.identifiers import Name
+from harness.identity import WorkspaceId
 from harness.trial import Trial
 
 State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
@@ -84,6 +85,9 @@ class Opened(_Record):
     device: str = Field("", description="Device model.")
     gpus: float = Field(0.0, description="GPUs it takes; 0 too in records of earlier versions.")
     host: str = ""
+    workspace: WorkspaceId = Field(
+        "", description="Id of the workspace it was made in; empty in records of earlier versions."
+    )
     resumed_from: int | None = Field(None, description="Attempt whose checkpoint was copied.")
 
 

@@ -9,6 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from harness.trackers.address import on_network, quiet, sqlite_uri
+from harness.trackers.rows import TAG
+
+ROOT = TAG + "artifacts"
+"""Tag of an experiment whose files lie in its workspace: the address of that folder, as it was when
+the rows were written."""
+LOCKED_SECONDS = 5.0
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)
+_MARK = "INSERT OR REPLACE INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)"
+_MARKED = "SELECT experiment_id, value FROM experiment_tags WHERE key = ?"
+_EARLIER = (  # made by an earlier version, which left no mark, in a database that it had made
+    "SELECT e.experiment_id, e.artifact_location FROM experiments e"
+    " JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?"
+    " JOIN experiments d ON d.experiment_id = 0 AND d.artifact_location = e.artifact_location || ?"
+    " WHERE e.artifact_location LIKE ?"
+    " AND e.experiment_id NOT IN (SELECT experiment_id FROM experiment_tags WHERE key = ?)"
+)
 
 
 def prepared(file: Path, engine_of: Callable[[str], Any]) -> Any:
@@ -39,6 +59,52 @@ def prepared(file: Path, engine_of: Callable[[str], Any]) -> Any:
     sqlalchemy.event.listen(engine, "connect", _relax)
     engine.dispose()
     return engine
+
+
+def follow(file: Path, artifacts: Path, experiment: str | None = None) -> None:
+    """Let the rows of a database name the folder where the files of its runs are now.
+
+    MLflow stores whole addresses: in a workspace that was moved they would lead to where it was,
+    and in a copy to the original.
+
+    Args:
+        file: the database.
+        artifacts: folder of the workspace's files.
+        experiment: the only one to look at, in a database that others use, too; None for all of
+            the workspace's own, those of earlier versions included.
+    """
+    now = artifacts.as_uri()
+    with contextlib.closing(sqlite3.connect(file, timeout=LOCKED_SECONDS)) as rows, rows:
+        found = rows.execute(_MARKED, (ROOT,)).fetchall()
+        if experiment is not None:
+            found = [(number, then) for number, then in found if str(number) == experiment]
+        moved = [(number, then) for number, then in found if then != now]
+        if experiment is None:
+            known = (TAG + "study", "/0", f"%/{artifacts.name}", ROOT)
+            moved += rows.execute(_EARLIER, known).fetchall()
+        for number, then in moved:
+            for table, column in _columns(rows):
+                _rewrite(rows, table, column, then, now, number)
+            rows.execute(_MARK, (ROOT, now, number))
+        for then in {then for _, then in moved} if experiment is None else ():
+            _rewrite(rows, "experiments", "artifact_location", then, now, 0)  # MLflow's `Default`
+
+
+def _columns(rows: sqlite3.Connection) -> list[tuple[str, str]]:
+    found = rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = {name for (name,) in found}
+    return [(table, column) for table, column in _ADDRESSES if table in tables]
+
+
+def _rewrite(
+    rows: sqlite3.Connection, table: str, column: str, then: str, now: str, experiment: int
+) -> None:
+    """Put one folder in the place of another at the head of addresses, and of nothing else."""
+    rows.execute(
+        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+        f" WHERE experiment_id = ? AND ({column} = ? OR substr({column}, 1, ?) = ?)",
+        (now, len(then) + 1, experiment, then, len(then) + 1, then + "/"),
+    )
 
 
 @contextlib.contextmanager
