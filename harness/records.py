@@ -90,6 +90,10 @@ class Opened(_Record):
     )
     resumed_from: int | None = Field(None, description="Attempt whose checkpoint was copied.")
 
+    def is_elsewhere(self, workspace: str) -> bool:
+        """Whether it was made in another workspace than the one of this id, as far as is known."""
+        return bool(self.workspace) and self.workspace != workspace
+
 
 class MeasuredAt(_Record):
     """Metrics of one measurement: a trial at a step under a protocol fingerprint."""

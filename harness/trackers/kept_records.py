@@ -88,7 +88,9 @@ class RecordStore(MlflowStore):
 
     def download(self, run_id: str, target: Path) -> bool:
         """Copy a run's records into an empty folder; False if it has none."""
-        folder = local_folder(self._client.get_run(run_id).info.artifact_uri)
+        folder = self._beside(run_id) or local_folder(
+            self._client.get_run(run_id).info.artifact_uri
+        )
         if folder is not None:
             self._copy(folder / RECORDS, target)
             return any(target.iterdir())
@@ -100,6 +102,14 @@ class RecordStore(MlflowStore):
                 made = self._client.download_artifacts(run_id, f"{RECORDS}/{name}", beside)
                 shutil.move(made, inside(target, "file", name))
         return any(target.iterdir())
+
+    def _beside(self, run_id: str) -> Path | None:
+        """Files of a run in the workspace that the database lies in: it may say where that was."""
+        file = sqlite_file(self.uri)
+        if file is None:
+            return None
+        place = inside(Workspace(file.parent).artifacts, "run", run_id, "artifacts")
+        return place if place.is_dir() else None
 
     def _copy(self, folder: Path, target: Path) -> None:
         """From a folder of this machine; another machine's database names none of ours."""

@@ -439,6 +439,7 @@ def test_a_trial_that_another_process_of_the_workspace_began_is_ours(a: Place, u
     assert all(early.owns(tags) for tags in runs)
 
 
+@pytest.mark.slow
 def test_shards_and_the_run_that_ends_them(a: Place, uri: str, tmp_path: Path) -> None:
     a.study()
     file = str(a.folder / "study.yaml")
