@@ -67,10 +67,13 @@ def command(
     from harness.running import summary
     from harness.running.outdated import outdated
     from harness.subjects.stranger_study import labels_of, strangers_of
+    from harness.trackers.ownership import refuse_untracked
     from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
     place = Workspace.find(study, workspace)
+    if no_mlflow:
+        refuse_untracked(beside, adopt)
     tracked = None if no_mlflow else MlflowPlace(place, mlflow, beside=beside, adopt=adopt)
     settings = labels_of(setting or ()) | ({"base": base} if base else {})
     strangers = strangers_of(paths, labels_of(label or ()), settings)

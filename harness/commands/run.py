@@ -64,6 +64,7 @@ def command(
     from harness.run import run
     from harness.running import summary
     from harness.running.shards import Shard
+    from harness.trackers.ownership import refuse_untracked
     from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
@@ -72,7 +73,9 @@ def command(
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
     tracked = None
-    if not (no_mlflow or smoke):
+    if no_mlflow or smoke:
+        refuse_untracked(beside, adopt)
+    else:
         # refuses an address or a name that cannot work
         tracked = MlflowPlace(place, mlflow, beside=beside, adopt=adopt)
 

@@ -39,7 +39,7 @@ def catch_up(
     wanted = stamp(plan, history, page)
     shown = without_credentials(place.uri)
     try:
-        seen = place.look(study.name, history)
+        seen = place.look(study.name, history, wanted)
         place.remember(study.name)
         if seen is not None and seen.stamp == wanted:
             return ""

@@ -84,6 +84,19 @@ def answered(given: str | None) -> str:
     return name
 
 
+def refuse_untracked(given: str | None, adopt: bool) -> None:
+    """Refuse an answer where nothing is asked: it would be forgotten.
+
+    Raises:
+        HarnessError: for `--as` or `--adopt` of a command that does not fill MLflow.
+    """
+    if given is not None or adopt:
+        raise HarnessError(
+            "--as and --adopt say what to do in MLflow, and this command does not fill it: give "
+            "them to `sync`, or leave out --no-mlflow and --smoke"
+        )
+
+
 class Ownership:
     """What this workspace owns of one study on one tracking server."""
 

@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
 from harness.reproducing.places import history_folders
+from harness.study_file.protocol_file import protocol_here
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trackers.names import Remark
@@ -116,7 +117,11 @@ def _analysed(
     from harness.study import Study
 
     try:
-        study = Study.model_validate({**planned.study_json, "file": file})
+        there = protocol_here(
+            str(planned.study_json.get("protocol", "")), planned.study_file, workspace.root.parent
+        )
+        said = {**planned.study_json, "protocol": there, "file": file}
+        study = Study.model_validate(said)
         plan = make_plan(study, history, workspace=workspace, check_devices=False)
         if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:
             raise HarnessError("the subject resolves this study to other trials now")

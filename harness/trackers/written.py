@@ -22,7 +22,7 @@ from harness.plan import Plan
 from harness.program import typed
 from harness.trackers.address import sqlite_file, tracking_uri
 from harness.trackers.base import Tracker
-from harness.trackers.ownership import Ownership, answered
+from harness.trackers.ownership import Ownership, answered, epochs_in
 from harness.trackers.rows import TAG
 from harness.workspace import Workspace
 
@@ -109,8 +109,11 @@ class MlflowPlace:
 
         return MlflowTracker(self.workspace, self.uri, beside=self.beside, adopt=self.adopt)
 
-    def look(self, study: str, history: History) -> Seen | None:
+    def look(self, study: str, history: History, wanted: str = "") -> Seen | None:
         """The experiment of a study, if it may be written; None where only a client can tell.
+
+        One that an earlier version left, and that bears the wanted stamp, is not looked into: that
+        takes a while, and there is nothing to write.
 
         Raises:
             AwayError: if nobody answers there.
@@ -118,6 +121,8 @@ class MlflowPlace:
         """
         owner = self._owner(study)
         seen = self._seen(owner.experiment)
+        if seen is not None and wanted and seen.stamp == wanted and not epochs_in(seen.tags):
+            return seen
         if seen is not None and seen.id:
             owner.know(history)
             owner.judge(seen.tags, lambda: self._run_tags(seen))

@@ -282,6 +282,16 @@ def test_runs_of_an_earlier_version_are_known_by_the_journal(a: Place, b: Place,
     assert [r[TAG + "kind"] for r in runs].count("orphan") == 4, "a plans other trials now"
 
 
+def test_a_run_with_nothing_to_do_does_not_read_all_that_an_earlier_version_wrote(
+    a: Place, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(a, uri)
+    _as_earlier(uri, a)
+    monkeypatch.setattr(MlflowPlace, "_run_tags", lambda *_: pytest.fail("asked for all runs"))
+    assert run(a, uri).warnings == []
+    assert a.said[-1] == "nothing to run: all 4 trials are there"
+
+
 def test_what_an_earlier_version_left_of_two_is_neithers(a: Place, b: Place, uri: str) -> None:
     run(a, uri)
     run(b, uri, LATER, beside="b")
