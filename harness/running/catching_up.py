@@ -46,7 +46,7 @@ def catch_up(
     except ElsewhereError as error:
         if place.beside or place.adopt:  # asked for, and refused
             raise
-        return f"{error}. Its name once chosen: {place.sync(study.name, error.proposal)}"
+        return f"{error}. To write beside it now: {place.sync(study.name, error.proposal)}"
     except AwayError as error:
         return (
             f"cannot see whether MLflow at {shown} has all of it ({error}); what it lacks is "

@@ -187,7 +187,9 @@ class Background:
             if self.known is None:  # the server cannot be used at all: nothing to wait for
                 self._dead = True
             else:
-                self.warnings.append(f"MLflow refused the experiment's tags: {error}")
+                if not isinstance(error, ElsewhereError):
+                    error = RefusedError(f"refused the experiment's tags: {error}")
+                self.warnings.append(f"MLflow: {error}")
                 self.experiment_tags = {}
         except Exception as error:
             self._problem = f"{type(error).__name__}: {_first_line(error)}"

@@ -205,9 +205,15 @@ class MlflowStore:
                 self._client.set_terminated(run_id, status=status, end_time=end_ms)
 
     def experiment(self, tags: Mapping[str, str], defaults: Mapping[str, str]) -> None:
-        """Set tags of the experiment where they differ; never a view that a user changed."""
+        """Set tags of the experiment where they differ; never a view that a user changed.
+
+        Raises:
+            ElsewhereError: if somebody went on with it from elsewhere since it was reached.
+        """
         with _translated():
             there = self._client.get_experiment(self.experiment_id).tags
+            if self.owner is not None and epochs_in(there):
+                self.owner.judge(there, self._run_tags)
             for name, value in {**defaults, **there, **tags}.items():
                 if there.get(name) != value and not changed_by_user(name, there.get(name)):
                     self._client.set_experiment_tag(self.experiment_id, name, value)

@@ -396,11 +396,7 @@ def test_of_two_that_start_at_once_one_is_the_owner(
     stores = []
     for place in (a, b):
         place.run(place.study())
-        store = MlflowStore(place.workspace, uri)
-        store.owner = Ownership(place.workspace, uri, "demo")
-        store.owner.know(place.history())
-        store.experiment_name = "demo"
-        stores.append(store)
+        stores.append(_store(place, uri))
     told: list[object] = []
 
     def connect(store: MlflowStore) -> None:
@@ -419,6 +415,53 @@ def test_of_two_that_start_at_once_one_is_the_owner(
     assert len(told) == 2
 
 
+@on_both
+def test_of_a_copy_and_its_original_that_start_at_once_at_most_one_goes_on(
+    a: Place, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen nothing but what both know, before either leaves its epoch."""
+    run(a, uri)
+    shutil.copytree(a.folder, tmp_path / "copy")
+    stores = [_store(place, uri) for place in (a, Place(tmp_path / "copy"))]
+    gate, real, told = threading.Barrier(2), MlflowStore._claim, list[str]()
+
+    def together(self: MlflowStore, *given: Any) -> None:
+        gate.wait(60)
+        real(self, *given)
+
+    def connect(store: MlflowStore) -> None:
+        try:
+            store.connect()
+            told.append("goes on")
+        except ElsewhereError:
+            told.append("asked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowStore, "_claim", together)
+        threads = [threading.Thread(target=connect, args=(store,)) for store in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(told) == 2
+    assert told.count("goes on") <= 1
+    told.clear()
+    for store in [_store(place, uri) for place in (a, Place(tmp_path / "copy"))]:
+        connect(store)
+    assert told.count("goes on") == 1, "and the next that comes is not shut out"
+
+
+def test_one_that_was_taken_over_meanwhile_leaves_the_answer_alone(a: Place, uri: str) -> None:
+    run(a, uri)
+    store = _connected(a, uri)
+    client = mlflow.MlflowClient(uri)
+    there = client.get_experiment_by_name("demo")
+    client.set_experiment_tag(there.experiment_id, EPOCH + "ab" * 16, "w-of-others")
+    with pytest.raises(ElsewhereError):
+        store.experiment({"mlflow.note.content": "mine"}, {})
+    assert client.get_experiment_by_name("demo").tags["mlflow.note.content"] != "mine"
+
+
 def test_two_processes_of_one_workspace_are_no_strangers(
     a: Place, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,11 +474,16 @@ def test_two_processes_of_one_workspace_are_no_strangers(
 
 
 def _connected(place: Place, uri: str) -> MlflowStore:
+    store = _store(place, uri)
+    store.connect()
+    return store
+
+
+def _store(place: Place, uri: str) -> MlflowStore:
     store = MlflowStore(place.workspace, uri)
     store.owner = Ownership(place.workspace, uri, "demo")
     store.owner.know(place.history())
     store.experiment_name = "demo"
-    store.connect()
     return store
 
 
@@ -477,6 +525,7 @@ def test_the_command_line_asks_and_takes_the_answer(a: Place, b: Place, uri: str
     assert "--as demo-" in done.stderr
     assert cli("run", file, *options, "--as", "b", "--adopt").returncode == 2
     assert cli("run", file, *options, "--as", "b b").returncode == 2
+    assert cli("run", file, "--inline", "--no-mlflow", "--as", "b").returncode == 2
     assert experiments(uri) == ["demo"]
     done = cli("run", file, *options, "--as", "b")
     assert done.returncode == 0, done.stderr
