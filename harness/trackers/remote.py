@@ -42,6 +42,7 @@ class Experiment(BaseModel):
     """An experiment, as far as it is read."""
 
     experiment_id: Name
+    name: str = ""
 
 
 class _Info(BaseModel):

@@ -125,6 +125,9 @@ def test_attempts_made_elsewhere_are_shown_so(tmp_path: Path, capsys) -> None:
     shown = _json("status", str(mine.folder / "study.yaml"), *asked, "--json")
     assert {t["made_in"] for t in shown["studies"][0]["trials"]} == {other.workspace.id}
     assert "4 made in other workspaces" in _said("status", str(mine.folder / "study.yaml"), *asked)
+    page = (mine.workspace.study("demo") / "report.html").read_text()
+    assert other.workspace.id in page
+    assert mine.workspace.id not in page, "of what counts here nothing was made here"
     history = History.read([mine.folder / "results"])
     kept = {a.opened.workspace for a in history.trials[theirs].ordered}
     assert kept == {other.workspace.id}, "an export keeps it"

@@ -15,9 +15,12 @@ from typing import Any
 import mlflow
 import pytest
 
+from harness.errors import HarnessError
+from harness.journal import History
 from harness.run import RunResult
 from harness.trackers import ownership, server
 from harness.trackers.address import ARTIFACTS
+from harness.trackers.kept_records import fetch
 from harness.trackers.mlflow_runs import MlflowStore, MlflowTracker
 from harness.trackers.ownership import EPOCH, WORKSPACE, ElsewhereError, Ownership
 from harness.trackers.replay import sync
@@ -534,6 +537,33 @@ def test_the_command_line_asks_and_takes_the_answer(a: Place, b: Place, uri: str
     assert cli("sync", *words, "--as", "demo").returncode == 2
     assert cli("sync", *words).returncode == 0
     assert content(uri) == before
+
+
+@on_server
+def test_a_reader_of_the_server_is_answered_with_what_one_of_them_wrote(
+    a: Place, b: Place, uri: str, tmp_path: Path
+) -> None:
+    """Both ran the same trials under one study name: a key stands for two numbers there."""
+    run(a, uri)
+    run(b, uri, beside="b")
+    reader = Workspace(tmp_path / "reader")
+    reader.ensure_usable()
+
+    def writers(address: str) -> set[str]:
+        history = History.read(fetch(address, reader))
+        return {o.opened.workspace for t in history.trials.values() for o in t.ordered}
+
+    assert writers(uri) == {a.workspace.id}
+    assert writers(f"{uri}#b") == {b.workspace.id}
+    (said,) = fetch(uri, reader).values()
+    assert "#b" in said
+    with pytest.raises(HarnessError, match="there are: b, demo"):
+        fetch(f"{uri}#c", reader)
+    run(a, uri, LATER, beside="a")
+    client = mlflow.MlflowClient(uri)
+    client.delete_experiment(client.get_experiment_by_name("demo").experiment_id)
+    with pytest.raises(HarnessError, match=r"several workspaces wrote it.*#a, #b"):
+        fetch(uri, reader)
 
 
 def test_a_name_for_one_study_is_not_given_to_several(a: Place, uri: str) -> None:
