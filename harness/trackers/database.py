@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.trackers.address import on_network, quiet, sqlite_uri
+from harness.trackers.address import local_folder, on_network, quiet, sqlite_uri
+from harness.trackers.ownership import epochs_in, is_epoch_of
 from harness.trackers.rows import TAG
+from harness.workspace import Workspace
 
 ROOT = TAG + "artifacts"
 """Tag of an experiment whose files lie in its workspace: the address of that folder, as it was when
@@ -17,10 +19,12 @@ the rows were written."""
 LOCKED_SECONDS = 5.0
 _ADDRESSES = (
     ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
 )
 _MARK = "INSERT OR REPLACE INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)"
+_KEYS = "SELECT key FROM experiment_tags WHERE experiment_id = ?"
+_RUNS = "SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = ?"
+_PLACE = "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?"
 _MARKED = "SELECT experiment_id, value FROM experiment_tags WHERE key = ?"
 _EARLIER = (  # made by an earlier version, which left no mark, in a database that it had made
     "SELECT e.experiment_id, e.artifact_location FROM experiments e"
@@ -61,33 +65,51 @@ def prepared(file: Path, engine_of: Callable[[str], Any]) -> Any:
     return engine
 
 
-def follow(file: Path, artifacts: Path, experiment: str | None = None) -> None:
+def follow(workspace: Workspace, file: Path, experiment: str | None = None) -> None:
     """Let the rows of a database name the folder where the files of its runs are now.
 
     MLflow stores whole addresses: in a workspace that was moved they would lead to where it was,
-    and in a copy to the original.
+    and in a copy to the original. What another workspace has written there stays as it is.
 
     Args:
+        workspace: whose files are meant.
         file: the database.
-        artifacts: folder of the workspace's files.
-        experiment: the only one to look at, in a database that others use, too; None for all of
-            the workspace's own, those of earlier versions included.
+        experiment: the only one to look at, which is this workspace's, in a database that others
+            use, too; None for all of them in its own, those of earlier versions included.
     """
-    now = artifacts.as_uri()
+    now = workspace.artifacts.as_uri()
     with contextlib.closing(sqlite3.connect(file, timeout=LOCKED_SECONDS)) as rows, rows:
-        found = rows.execute(_MARKED, (ROOT,)).fetchall()
+        marked = [(n, then) for n, then in rows.execute(_MARKED, (ROOT,)) if then != now]
         if experiment is not None:
-            found = [(number, then) for number, then in found if str(number) == experiment]
-        moved = [(number, then) for number, then in found if then != now]
-        if experiment is None:
-            known = (TAG + "study", "/0", f"%/{artifacts.name}", ROOT)
+            moved = [(number, then) for number, then in marked if str(number) == experiment]
+        else:
+            moved = [(n, then) for n, then in marked if _is_of(workspace, rows, n)]
+            known = (TAG + "study", "/0", f"%/{workspace.artifacts.name}", ROOT)
             moved += rows.execute(_EARLIER, known).fetchall()
         for number, then in moved:
             for table, column in _columns(rows):
                 _rewrite(rows, table, column, then, now, number)
+            _rewrite_runs(rows, then, now, number)
             rows.execute(_MARK, (ROOT, now, number))
         for then in {then for _, then in moved} if experiment is None else ():
             _rewrite(rows, "experiments", "artifact_location", then, now, 0)  # MLflow's `Default`
+
+
+def _is_of(workspace: Workspace, rows: sqlite3.Connection, experiment: int) -> bool:
+    """Whether every epoch that was left on an experiment is in the workspace."""
+    epochs = epochs_in(key for (key,) in rows.execute(_KEYS, (experiment,)))
+    return bool(epochs) and all(is_epoch_of(workspace, epoch) for epoch in epochs)
+
+
+def _rewrite_runs(rows: sqlite3.Connection, then: str, now: str, experiment: int) -> None:
+    """But for runs whose files are still there and not here: those of an experiment adopted."""
+    for run, address in rows.execute(_RUNS, (experiment,)).fetchall():
+        if not address.startswith(then + "/"):
+            continue
+        moved = now + address.removeprefix(then)
+        was, here = local_folder(address), local_folder(moved)
+        if was is None or here is None or here.is_dir() or not was.is_dir():
+            rows.execute(_PLACE, (moved, run))
 
 
 def _columns(rows: sqlite3.Connection) -> list[tuple[str, str]]:

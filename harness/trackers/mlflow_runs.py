@@ -235,7 +235,7 @@ class MlflowStore:
             with self._lock, database.no_strays(file):
                 self._engine = _prepare_sqlite(file, self._workspace.artifacts)
                 if file == self._workspace.database:
-                    database.follow(file, self._workspace.artifacts)
+                    database.follow(self._workspace, file)
                 self._client = MlflowClient(self.uri)
             return
         self._client = MlflowClient(self.uri)
@@ -262,7 +262,7 @@ class MlflowStore:
         if owner is not None:
             self._claim(owner, before)
         if file is not None and database.ROOT in before:
-            database.follow(file, self._workspace.artifacts, number)
+            database.follow(self._workspace, file, number)
             self._follows = True
 
     def _made(self, name: str, file: Path | None) -> bool:

@@ -241,10 +241,7 @@ class Ownership:
         )
 
     def _strangers(self, tags: Tags) -> list[str]:
-        return [epoch for epoch in epochs_in(tags) if not self._is_mine(epoch)]
-
-    def _is_mine(self, epoch: str) -> bool:
-        return _is_name(epoch) and (self._workspace.root / EPOCHS / epoch).is_file()
+        return [epoch for epoch in epochs_in(tags) if not is_epoch_of(self._workspace, epoch)]
 
     def _note(self, epoch: str) -> None:
         """Leave an epoch in the workspace, on the disk when this returns."""
@@ -302,6 +299,11 @@ def experiment_of(workspace: Workspace, uri: str, study: str, beside: str = "") 
 def epochs_in(tags: Iterable[str]) -> list[str]:
     """Epochs among the tags of an experiment."""
     return [name.removeprefix(EPOCH) for name in tags if name.startswith(EPOCH)]
+
+
+def is_epoch_of(workspace: Workspace, epoch: str) -> bool:
+    """Whether a process of this workspace left the epoch, or it was adopted here."""
+    return _is_name(epoch) and (workspace.root / EPOCHS / epoch).is_file()
 
 
 def _nonce(tags: Tags) -> str:

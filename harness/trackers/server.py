@@ -59,7 +59,7 @@ def serve(workspace: Workspace, port: int, echo: Callable[[str], None]) -> int:
         )
     port = _free_port(port)
     with contextlib.suppress(sqlite3.Error):  # the server shows what it can
-        follow(workspace.database, workspace.artifacts)
+        follow(workspace, workspace.database)
     log = workspace.root / "mlflow-server.log"
     echo(f"workspace {workspace.root}")
     echo("starting MLflow's server ...")

@@ -118,6 +118,59 @@ def test_a_database_elsewhere_follows_for_the_one_study(tmp_path: Path) -> None:
     assert set(reports(uri, tmp_path / "read")) == {"demo", "other"}
 
 
+def test_files_of_another_workspace_stay_where_they_are(tmp_path: Path) -> None:
+    """It has a study in this one's own database, which looks after its own only."""
+    host, guest = Place(tmp_path / "host"), Place(tmp_path / "guest")
+    run(host)
+    uri = sqlite_uri(host.workspace.database)
+    study = guest.study().model_copy(update={"name": "other"})
+    guest.run(study, tracker=MlflowPlace(guest.workspace, uri))
+    theirs = guest.workspace.artifacts.as_uri()
+    before = [a for a in addresses(host.workspace.database) if a.startswith(theirs)]
+    assert before
+    shutil.move(host.folder, tmp_path / "moved")
+    moved = Place(tmp_path / "moved")
+    assert run(moved, LATER).warnings == []
+    told = addresses(moved.workspace.database)
+    assert [a for a in told if a.startswith(theirs)] == before
+    home = moved.workspace.artifacts.as_uri()
+    assert {a.startswith(home) for a in told if a not in before} == {True}
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["same-id", "own-id"])
+def test_a_copy_with_an_id_of_its_own_keeps_to_itself_as_well(tmp_path: Path, anew: bool) -> None:
+    original = Place(tmp_path / "original")
+    run(original)
+    shutil.copytree(original.folder, tmp_path / "copy")
+    copy = Place(tmp_path / "copy")
+    if anew:
+        (copy.workspace.root / "workspace.json").unlink()
+    before = files(original.workspace.artifacts)
+    assert run(copy, LATER).warnings == []
+    assert files(original.workspace.artifacts) == before
+    assert (copy.workspace.id == original.workspace.id) != anew
+    client = mlflow.MlflowClient(sqlite_uri(copy.workspace.database))
+    runs = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    assert [r.data.tags[TAG + "kind"] for r in runs].count("study") == 1
+
+
+def test_what_was_adopted_is_still_found_where_it_lies(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    old, new = Place(tmp_path / "old"), Place(tmp_path / "new")
+    run(old, uri=uri)
+    shutil.copytree(old.workspace.study("demo") / "results", new.folder / "results")
+    before = files(old.workspace.artifacts)
+    tracker = MlflowPlace(new.workspace, uri, adopt=True)
+    assert new.run(new.study(recipe=LATER), tracker=tracker).warnings == []
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    trials = [r for r in runs if TAG + "key" in r.data.tags]
+    assert len(trials) == 8
+    for found in trials:
+        assert [f.path for f in client.list_artifacts(found.info.run_id)] == ["recipe.json"]
+    assert files(old.workspace.artifacts) == before
+
+
 def test_a_place_that_the_user_chose_is_kept(tmp_path: Path) -> None:
     """An experiment that was made beforehand, with its files where there is room."""
     room = tmp_path / "room" / "artifacts"
