@@ -114,6 +114,7 @@ class Ownership:
         self._beside = beside
         self._closed: set[tuple[str, str]] = set()
         self._epoch = ""
+        self._proposal = ""
         self._ids: set[str] = set()
         self._journal: set[tuple[str, str]] | None = None
         self._journal_sizes: dict[str, int] = {}
@@ -224,9 +225,12 @@ class Ownership:
 
     def proposal(self) -> str:
         """A name that no other workspace, nor a copy of this one in another place, will choose."""
-        known = self._workspace.id or secrets.token_hex(16)
-        text = f"{known}\n{self._workspace.root}"
-        return f"{self.study[:100]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        if not self._proposal:
+            known = self._workspace.id or secrets.token_hex(16)
+            text = f"{known}\n{self._workspace.root}"
+            mark = hashlib.sha256(text.encode()).hexdigest()[:6]
+            self._proposal = f"{self.study[:100]}-{mark}"
+        return self._proposal
 
     def _named(self) -> str:
         return f"experiment {self.experiment!r} of MLflow at {self._shown}"
@@ -253,7 +257,7 @@ class Ownership:
         """As `owns`, by the journal of this workspace alone: nothing there says whose it is."""
         key, nonce = tags.get(TAG + "key"), _nonce(tags)
         if key is None:
-            return tags.get(WORKSPACE, "") in ("", self.workspace_id)
+            return tags.get(WORKSPACE, "") in ("", self._workspace.id)
         known = self._read_journal()
         return (key, nonce) in known if nonce else any(key == k for k, _ in known)
 

@@ -125,7 +125,8 @@ def test_a_second_workspace_is_asked_before_any_trial_runs(
     with pytest.raises(ElsewhereError, match=r"--as demo-.*--adopt") as caught:
         run(b, uri, recipe)
     assert caught.value.exit_code == 2
-    assert not list(b.workspace.journal.glob("*")), "nothing was started"
+    assert f"--as {caught.value.proposal} " in str(caught.value)
+    assert not b.workspace.root.exists(), "nothing was started"
     assert content(uri) == before
     assert experiments(uri) == ["demo"]
 
