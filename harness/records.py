@@ -11,6 +11,7 @@ from harness.confidential import public
 from harness.contract import Artifact, Estimate
 from harness.identifiers import Name
 from harness.trial import Trial
+from harness.workspace_id import WorkspaceId
 
 State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
 
@@ -104,7 +105,14 @@ class Opened(_Record):
     device: str = Field("", description="Device model.")
     gpus: float = Field(0.0, description="GPUs it takes; 0 too in records of earlier versions.")
     host: str = ""
+    workspace: WorkspaceId = Field(
+        "", description="Id of the workspace it was made in; empty in records of earlier versions."
+    )
     resumed_from: int | None = Field(None, description="Attempt whose checkpoint was copied.")
+
+    def is_elsewhere(self, workspace: str) -> bool:
+        """Whether it was made in another workspace than the one of this id, as far as is known."""
+        return bool(self.workspace) and self.workspace != workspace
 
 
 class MeasuredAt(_Record):
@@ -158,6 +166,7 @@ class Superseded(_Record):
     attempt: int = Field(description="Their last attempt.")
     study: str = Field("", description="Whose; in records of earlier versions all studies.")
     code: str = Field("", description="Digest of the code that made them.")
+    workspace: WorkspaceId = Field("", description="Id of the workspace where that was said.")
     reason: str = ""
 
 

@@ -32,7 +32,7 @@ from harness.running.shards import Shard
 from harness.running.standing import left_by_others
 from harness.trackers.base import Tracker
 from harness.trackers.guarded import GuardedTracker
-from harness.trackers.written import MlflowPlace, stamp
+from harness.trackers.written import SETTLE_SECONDS, MlflowPlace, stamp
 from harness.workspace import Workspace, project_of
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def run(
         idle = _nothing_to_run(study, plan, mine(plan), history, workspace, tracker, echo)
     if idle is not None:
         return replace(idle, headline=headline)
+    wait = _refuse_strangers(tracker, study, history)
 
     workspace.ensure_usable()
     calm = nullcontext() if executor == "inline" else collector.relaxed()
@@ -150,7 +151,9 @@ def run(
         leftovers.sweep(workspace)
         history, plan = planned()  # nobody else changes it any more
         journal = Journal(workspace.journal, history.described[workspace.journal])
-        if rerun_stale and announcing.supersede(study.name, mine(plan), journal, history):
+        if rerun_stale and announcing.supersede(
+            study.name, mine(plan), journal, history, workspace.id
+        ):
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
@@ -162,6 +165,7 @@ def run(
         tell.start(plan, seen)
         result, answered = RunResult(0, plan, headline=headline), False
         try:
+            tell.settle(wait)
             if todo:
                 shown = plan.model_copy(update={"trials": mine(plan)})
                 with display.make(
@@ -237,6 +241,16 @@ def _nothing_to_run(
         lacking = catching_up.catch_up(study, plan, seen, workspace, page, tracker, echo)
     echo(f"nothing to run: all {len(plan.trials)} trials {'ended' if lacking else 'are there'}")
     return RunResult(0, plan, report=page, warnings=[lacking] if lacking else [])
+
+
+def _refuse_strangers(tracker: object, study: Study, history: History) -> float:
+    """Ask before anything starts whose the study is in MLflow; seconds to wait for its client.
+
+    Raises:
+        ElsewhereError: if somebody went on with it from elsewhere.
+    """
+    known = not isinstance(tracker, MlflowPlace) or tracker.refuse_strangers(study.name, history)
+    return 0.0 if known else SETTLE_SECONDS
 
 
 def _remedy(tracker: object, study: str, workspace: Workspace) -> str:

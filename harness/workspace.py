@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from harness import workspace_id
 from harness.errors import WorkspaceError
 
 FOLDER = "stillhouse-workspace"
@@ -60,6 +61,11 @@ class Workspace:
         return cls(project_of(anchor) / FOLDER)
 
     @property
+    def id(self) -> str:
+        """Which workspace this is, wherever it lies; empty before anything was written."""
+        return workspace_id.read(self.root)
+
+    @property
     def journal(self) -> Path:
         """Folder of journal files, one per driver process."""
         return self.root / "journal"
@@ -100,6 +106,7 @@ class Workspace:
             probe.unlink()
             for folder in (self.journal, self.cache, self.artifacts):
                 folder.mkdir(exist_ok=True)
+            workspace_id.make(self.root)
         except OSError as error:
             raise WorkspaceError(
                 f"workspace {self.root} cannot be written: {error.strerror or error}. "

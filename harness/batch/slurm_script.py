@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.confidential import without_credentials
 from harness.errors import HarnessError
+from harness.trackers.ownership import VARIABLE
 
 MARK = "# Written by `stillhouse slurm`"
 TIME = re.compile(r"\d+|\d+:\d{1,2}(:\d{1,2})?|\d+-\d{1,2}(:\d{1,2}){0,2}")
@@ -40,6 +41,7 @@ class Request(BaseModel):
     requeues: int = Field(20, ge=0, description="Times that a job puts itself back.")
     setup: tuple[str, ...] = Field((), description="Shell lines before the run.")
     mlflow: str = Field("", description="MLflow address; empty: the journal only.")
+    beside: str = Field("", description="Name of the study's experiment there, if one was given.")
 
 
 def script(request: Request) -> str:
@@ -109,6 +111,7 @@ def _head(request: Request) -> list[str]:
         "set -uo pipefail",
         *(needs if bare != request.mlflow and request.mlflow.startswith("http") else []),
         *request.setup,
+        *([f'export {VARIABLE}="${{{VARIABLE}:-{request.beside}}}"'] if request.beside else []),
         f"export PATH={shlex.quote(str(request.program.parent))}:$PATH",
         f"study={shlex.quote(str(request.study))}",
         f"most_requeues={request.requeues}",

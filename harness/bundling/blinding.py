@@ -91,7 +91,7 @@ def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] =
     project = project_of(made.study.file)
     names = [_user(), *(os.environ.get(v, "") for v in ("USER", "LOGNAME", "SUDO_USER"))]
     names += [part for name in _full_names() for part in _name_forms(name)]
-    hosts = [socket.gethostname(), *(h for h in _hosts(made))]
+    hosts = [socket.gethostname(), *_hosts(made)]
     hosts += [host.split(".")[0] for host in hosts]
     for line in _authors(project):
         if "@" in line:
@@ -109,7 +109,7 @@ def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] =
             f"--blind-word {short[0]!r} is too short to search for: 3 letters or more"
         )
     found, common = dict.fromkeys(asked), dict[str, None]()
-    for word in [*names, *hosts, *paths, *addresses]:
+    for word in [*names, *hosts, *_workspaces(made), *paths, *addresses]:
         plain = word.strip().casefold()
         if not plain or word in found:
             continue
@@ -214,6 +214,13 @@ def _name_forms(name: str) -> list[str]:
 def _hosts(made: Answered) -> list[str]:
     records = made.history.trials.values()
     return sorted({a.opened.host for r in records for a in r.ordered if a.opened.host})
+
+
+def _workspaces(made: Answered) -> list[str]:
+    """Ids of workspaces: random, but records that are public elsewhere carry the same."""
+    records = made.history.trials.values()
+    found = {a.opened.workspace for r in records for a in r.ordered}
+    return sorted({*found, made.workspace.id} - {""})
 
 
 def _authors(project: Path) -> list[str]:

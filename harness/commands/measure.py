@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.options import AsJsonAtEnd, Mlflow, NoMlflow, ProjectWorkspace
+from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, ProjectWorkspace
 
 if TYPE_CHECKING:
     from harness.run import RunResult
@@ -50,6 +50,8 @@ def command(
     workspace: ProjectWorkspace = None,
     mlflow: Mlflow = None,
     no_mlflow: NoMlflow = False,
+    beside: Beside = None,
+    adopt: Adopt = False,
     as_json: AsJsonAtEnd = False,
 ) -> None:
     """Measure checkpoints from elsewhere: same items, references and report page; no training.
@@ -65,11 +67,14 @@ def command(
     from harness.running import summary
     from harness.running.outdated import outdated
     from harness.subjects.stranger_study import labels_of, strangers_of
-    from harness.trackers.address import tracking_uri
+    from harness.trackers.ownership import refuse_untracked
     from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
     place = Workspace.find(study, workspace)
+    if no_mlflow:
+        refuse_untracked(beside, adopt)
+    tracked = None if no_mlflow else MlflowPlace(place, mlflow, beside=beside, adopt=adopt)
     settings = labels_of(setting or ()) | ({"base": base} if base else {})
     strangers = strangers_of(paths, labels_of(label or ()), settings)
     file = study or place.root / "measured.yaml"
@@ -77,8 +82,6 @@ def command(
         raise HarnessError(f"--study {file} must be a .yaml file")
     _write(file, strangers, protocol, measured_by, labels_of([baseline] if baseline else ()))
     loaded = studies.load(file)
-    if not no_mlflow:
-        tracking_uri(place, mlflow)
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
@@ -89,7 +92,7 @@ def command(
         loaded,
         workspace=place,
         executor="inline",
-        tracker=None if no_mlflow else MlflowPlace(place, mlflow),
+        tracker=tracked,
         echo=echo,
         accept_stale=True,  # what is left of them cannot be measured again
     )

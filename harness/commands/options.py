@@ -17,6 +17,22 @@ ProjectWorkspace = Annotated[
 Mlflow = Annotated[
     str | None, typer.Option(help="MLflow address; default SQLite in the workspace.")
 ]
+Beside = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        help="Name of the study's experiment in MLflow, remembered; where others write one of "
+        "the study's name. Default STILLHOUSE_AS, else the study's name.",
+    ),
+]
+Adopt = Annotated[
+    bool,
+    typer.Option(
+        "--adopt",
+        help="Go on with an experiment that was written from elsewhere, if all of it is recorded "
+        "here.",
+    ),
+]
 NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not fill MLflow.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsJsonAtEnd = Annotated[

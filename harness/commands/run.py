@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.options import AsJsonAtEnd, Mlflow, NoMlflow, StudyWorkspace
+from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, StudyWorkspace
 
 if TYPE_CHECKING:
     from harness.run import RunResult
@@ -50,6 +50,8 @@ def command(
     ] = None,
     mlflow: Mlflow = None,
     no_mlflow: NoMlflow = False,
+    beside: Beside = None,
+    adopt: Adopt = False,
     as_json: AsJsonAtEnd = False,
 ) -> None:
     """Run what a study misses: schedule, record, answer. The same command continues after any stop.
@@ -62,6 +64,7 @@ def command(
     from harness.run import run
     from harness.running import summary
     from harness.running.shards import Shard
+    from harness.trackers.ownership import refuse_untracked
     from harness.trackers.written import MlflowPlace
     from harness.workspace import Workspace
 
@@ -70,8 +73,11 @@ def command(
     loaded = studies.load(study)
     place = Workspace.find(loaded.file, workspace)
     tracked = None
-    if not (no_mlflow or smoke):
-        tracked = MlflowPlace(place, mlflow)  # refuses an address that cannot work
+    if no_mlflow or smoke:
+        refuse_untracked(beside, adopt)
+    else:
+        # refuses an address or a name that cannot work
+        tracked = MlflowPlace(place, mlflow, beside=beside, adopt=adopt)
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
@@ -105,6 +111,7 @@ def command(
         words += ["--hours", f"{hours:g}"] if hours is not None else []
         words += ["--mlflow", without_credentials(mlflow)] if mlflow else []
         words += ["--no-mlflow"] if no_mlflow else []
+        words += ["--as", beside] if beside else []
         words += ["--accept-stale"] if accept_stale else []
         # a shard has superseded its own stale trials only; other shards may not have begun
         words += ["--rerun-stale"] if rerun_stale and share else []

@@ -56,13 +56,14 @@ def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
         "recipe": last.trial.recipe,
         "data": last.trial.data,
         "folder": str(workspace.trial(trial.key)),
-        "attempts": [_attempt(a) for a in trial.ordered],
+        "attempts": [_attempt(a, workspace) for a in trial.ordered],
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: Attempt, workspace: Workspace) -> dict[str, Any]:
     opened, closed = attempt.opened, attempt.closed
     content = opened.model_dump(mode="json", exclude={"type", "key", "trial", "study"})
+    content["elsewhere"] = opened.is_elsewhere(workspace.id)
     content["closed"] = closed.model_dump(mode="json", exclude={"type", "key"}) if closed else None
     return content
 
@@ -89,6 +90,8 @@ def _lines(content: dict[str, Any]) -> list[str]:
             f"  {attempt['mode']} on {attempt['host']}, {attempt['device']}; protocol "
             f"{attempt['protocol_name']} {attempt['protocol'][:12]}, code {attempt['code'][:12]}"
         )
+        if attempt["elsewhere"]:
+            lines.append(f"  made elsewhere, in workspace {attempt['workspace']}")
         for measured in closed["measurements"] if closed else []:
             for name, value in measured["metrics"].items():
                 shown = "not finite" if value is None else f"{value:.6g}"

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import Beside
+
 
 def command(
     study: Annotated[Path, typer.Argument(help="Study file.")],
@@ -47,6 +49,7 @@ def command(
         str | None,
         typer.Option(help="MLflow server; default none: nodes write the journal, `sync` later."),
     ] = None,
+    beside: Beside = None,
 ) -> None:
     """Write a batch script: one allocation with Ray over all its nodes, or an array of shards.
 
@@ -58,6 +61,7 @@ def command(
     from harness.errors import HarnessError
     from harness.program import executable, path_word, typed
     from harness.study import load
+    from harness.trackers.ownership import answered
     from harness.workspace import Workspace
 
     loaded = load(study)
@@ -88,6 +92,7 @@ def command(
         requeues=requeues,
         setup=tuple(setup or ()),
         mlflow=mlflow or "",
+        beside=answered(beside),
     )
     text = script(request)
     if output == Path("-"):
@@ -100,7 +105,8 @@ def command(
     watch, answer = (typed(w, study=study, workspace=place) for w in ("status", "report"))
     typer.echo(f"then  {watch}; {answer}")
     if not mlflow:
-        again = typed("sync", loaded.name, workspace=place)
+        named = ["--as", request.beside] if request.beside else []
+        again = typed("sync", loaded.name, *named, workspace=place)
         typer.echo(f"and   {again}  # --mlflow names a server in reach")
 
 

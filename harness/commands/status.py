@@ -93,6 +93,8 @@ def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> li
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())
     left = f"; {standing.to_run} to run" if standing.to_run and not changed else ""
+    elsewhere = sum(bool(t.made_in) for t in standing.trials)
+    left += f"; {elsewhere} made in other workspaces" if elsewhere else ""
     lines = [f"{standing.study}  {total} trials: {counted}{left}"]
     if standing.running_on:
         lines.append(f"  running now ({standing.running_on})")

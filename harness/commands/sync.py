@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import ProjectWorkspace
+from harness.commands.options import Adopt, Beside, ProjectWorkspace
 
 
 def command(
@@ -16,6 +16,8 @@ def command(
     mlflow: Annotated[
         str | None, typer.Option(help="MLflow address; default: the workspace's own database.")
     ] = None,
+    beside: Beside = None,
+    adopt: Adopt = False,
     workspace: ProjectWorkspace = None,
 ) -> None:
     """Bring MLflow up to date with the journal; what is there already is not written again.
@@ -26,7 +28,7 @@ def command(
     from harness.workspace import Workspace
 
     place = Workspace.find(given=workspace)
-    warnings = sync(place, study=study, uri=mlflow, echo=typer.echo)
+    warnings = sync(place, study=study, uri=mlflow, beside=beside, adopt=adopt, echo=typer.echo)
     for warning in warnings:
         typer.echo(warning, err=True)
     raise typer.Exit(1 if warnings else 0)

@@ -114,6 +114,7 @@ def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str
     if set(codes) - set(now):
         rows.append(("code of the files now", now))
     rows.append(("device", _distinct(a.opened.device for a in attempts) or ["not recorded"]))
+    rows.append(("made in workspace", _distinct(a.opened.workspace for a in attempts)))
     return [(name, values) for name, values in rows if values]
 
 

@@ -14,6 +14,7 @@ from harness.errors import NotJudgedError
 from harness.journal import Attempt, History, MeasuredAt, Planned, TrialHistory
 from harness.reproducing.places import Places, around
 from harness.study_file.limited import limited_text
+from harness.study_file.protocol_file import protocol_here
 from harness.subjects.identity import identity_of, maker_of_references
 from harness.subjects.settings import SubjectSpec, parsed
 from harness.trial import Trial, key_of
@@ -52,8 +53,9 @@ class Recorded:
     @property
     def measurement(self) -> Measurement:
         """How the trial was measured."""
+        written = self.measured_by.opened.protocol_name or str(self.settings["protocol"])
         return Measurement(
-            protocol=self.measured_by.opened.protocol_name or str(self.settings["protocol"]),
+            protocol=protocol_here(written, self.planned.study_file, self.project),
             at=tuple(self.settings.get("measure_at") or ()),
             select=str(self.settings.get("select") or "ema"),
         )

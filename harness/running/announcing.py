@@ -94,7 +94,11 @@ def _by_arm(plan: Plan) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 
 def supersede(
-    study: str, trials: Iterable[PlannedTrial], journal: Journal, history: History
+    study: str,
+    trials: Iterable[PlannedTrial],
+    journal: Journal,
+    history: History,
+    workspace: str = "",
 ) -> int:
     """Record that a study no longer reads the results of its stale trials; how many there were."""
     stale = [t for t in trials if t.state == "stale"]
@@ -108,6 +112,7 @@ def supersede(
                 attempt=of_code[-1].opened.attempt,
                 study=study,
                 code=code,
+                workspace=workspace,
                 reason=planned.why,
             )
             journal.append(record)

@@ -12,6 +12,7 @@ from harness.plan import Plan
 from harness.running import shards
 from harness.trackers.guarded import GuardedTracker
 from harness.trackers.names import Remark
+from harness.trackers.ownership import ElsewhereError
 from harness.trackers.written import AwayError, MlflowPlace, stamp
 from harness.workspace import Workspace
 
@@ -38,8 +39,14 @@ def catch_up(
     wanted = stamp(plan, history, page)
     shown = without_credentials(place.uri)
     try:
-        if place.stamp(study.name) == wanted:
+        seen = place.look(study.name, history, wanted)
+        place.remember(study.name)
+        if seen is not None and seen.stamp == wanted:
             return ""
+    except ElsewhereError as error:
+        if place.beside or place.adopt:  # asked for, and refused
+            raise
+        return f"{error}. To write beside it now: {place.sync(study.name, error.proposal)}"
     except AwayError as error:
         return (
             f"cannot see whether MLflow at {shown} has all of it ({error}); what it lacks is "

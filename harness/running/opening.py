@@ -125,6 +125,7 @@ def prepare(
         device=environment.device_model(gpus > 0),
         gpus=gpus,
         host=environment.host(),
+        workspace=workspace.id,
         resumed_from=previous.opened.attempt if previous is not None and copies else None,
     )
     return Prepared(job, opened, copies[0].step if copies else 0)

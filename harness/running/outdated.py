@@ -36,7 +36,7 @@ def outdated(study: Study, workspace: Workspace, echo: Callable[[str], None]) ->
         stale = [t for t in plan.trials if t.state == "stale"]
         here = [t for t in stale if _is_here(t, study.subject, study)]
         journal = Journal(workspace.journal, history.described[workspace.journal])
-        announcing.supersede(study.name, here, journal, history)
+        announcing.supersede(study.name, here, journal, history, workspace.id)
     left = [t for t in stale if t not in here]
     if left:
         why = "; ".join(sorted({t.why for t in left if t.why}))

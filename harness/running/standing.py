@@ -46,6 +46,7 @@ class TrialStanding(BaseModel):
     reason: str = ""
     seconds: float = Field(description="Wall seconds of all attempts.")
     ended: float | None = Field(None, description="Unix time of the last ending.")
+    made_in: str = Field("", description="Id of the workspace it was made in, if not this one.")
 
 
 class Standing(BaseModel):
@@ -75,8 +76,8 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
         raise HarnessError(
             f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
         )
-    seen = history.read_by(study).trials
-    trials = [trial_standing(t, seen.get(t.key), workspace) for t in latest.trials]
+    seen, own = history.read_by(study).trials, workspace.id
+    trials = [trial_standing(t, seen.get(t.key), workspace, own) for t in latest.trials]
     counts = Counter(t.state for t in trials)
     page = workspace.study(study) / "report.html"
     return Standing(
@@ -113,19 +114,27 @@ def left_by_others(
     """How many trials of the plan, other than `mine`, have no result yet, by how they stand."""
     own = {t.trial.key for t in mine}
     trials = [t.trial for t in plan.trials if t.trial.key not in own]
-    found = Counter(trial_standing(t, history.trials.get(t.key), workspace).state for t in trials)
+    here = workspace.id
+    found = Counter(
+        trial_standing(t, history.trials.get(t.key), workspace, here).state for t in trials
+    )
     return {state: found[state] for state in ORDER if found[state] and state not in OVER}
 
 
 def trial_standing(
-    trial: Trial, history: TrialHistory | None, workspace: Workspace
+    trial: Trial, history: TrialHistory | None, workspace: Workspace, own: str | None = None
 ) -> TrialStanding:
-    """One trial; an attempt without an ending counts as running only while its claim is held."""
+    """One trial; an attempt without an ending counts as running only while its claim is held.
+
+    Many trials of one workspace are told sooner with its id, `own`.
+    """
+    own = workspace.id if own is None else own
     state: Stands = history.state if history else "pending"
     if state == "running" and not claims.is_claimed(claims.trial_lock(workspace, trial.key)):
         state = "interrupted"
     latest = history.latest if history else None
     closed = latest.closed if latest else None
+    elsewhere = latest is not None and latest.opened.is_elsewhere(own)
     return TrialStanding(
         key=trial.key,
         short=trial.short,
@@ -137,6 +146,7 @@ def trial_standing(
         reason=closed.reason if closed and state != "pending" else "",
         seconds=history.seconds() if history else 0.0,
         ended=closed.at if closed else None,
+        made_in=latest.opened.workspace if elsewhere and latest else "",
     )
 
 

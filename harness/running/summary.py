@@ -9,6 +9,7 @@ from harness.confidential import without_credentials
 from harness.program import typed, typed_reproduce
 from harness.run import RunResult
 from harness.trackers.address import sqlite_uri, tracking_uri
+from harness.trackers.ownership import experiment_of
 from harness.trial import SHORT
 from harness.workspace import Workspace
 
@@ -66,7 +67,10 @@ def lines(
         uri = tracking_uri(workspace, mlflow)
         own = uri == sqlite_uri(workspace.database)  # `ui` shows no other
         shown = typed("ui", workspace=workspace) if own else without_credentials(uri)
-        found.append(f"mlflow     {shown}")
+        name = experiment_of(workspace, uri, result.plan.study)
+        found.append(
+            f"mlflow     {shown}" + (f"  # experiment {name}" * (name != result.plan.study))
+        )
     found += [f"warning    {text}" for text in result.warnings]
     return found
 

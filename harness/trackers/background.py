@@ -17,6 +17,7 @@ from harness.confidential import without_credentials
 from harness.identifiers import ForeignError
 from harness.running import collector
 from harness.trackers.names import MOST_NAMES
+from harness.trackers.ownership import ElsewhereError
 from harness.trackers.rows import (
     STUDY,
     TAG,
@@ -61,6 +62,10 @@ class Background:
         """What the journal holds and the server may lack; written before anything newer."""
         self.warnings: list[str] = []
         self.remarks: list[str] = []
+        self.connected = threading.Event()
+        """Set once the server was asked for the first time, whatever came of it."""
+        self.elsewhere: ElsewhereError | None = None
+        """Why nothing was written, where somebody went on with the study from elsewhere."""
         self._queue: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._reached = False
@@ -166,6 +171,7 @@ class Background:
                 self.known = self.store.connect()
                 collector.settle()
                 self._reached, self._moved_at = True, time.monotonic()
+                self.connected.set()
             self._write_all()
             if self._closing.is_set() and self.stamp and not (self.warnings or self._short):
                 self.experiment_tags[WRITTEN] = self.stamp
@@ -176,15 +182,21 @@ class Background:
             self._delay, self._retry_at, self._problem = FIRST_DELAY, 0.0, ""
         except RefusedError as error:
             self._problem = str(error)
+            if isinstance(error, ElsewhereError):
+                self.elsewhere = error
             if self.known is None:  # the server cannot be used at all: nothing to wait for
                 self._dead = True
             else:
-                self.warnings.append(f"MLflow refused the experiment's tags: {error}")
+                if not isinstance(error, ElsewhereError):
+                    error = RefusedError(f"refused the experiment's tags: {error}")
+                self.warnings.append(f"MLflow: {error}")
                 self.experiment_tags = {}
         except Exception as error:
             self._problem = f"{type(error).__name__}: {_first_line(error)}"
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, LONGEST_DELAY)
+        finally:
+            self.connected.set()
 
     def _write_all(self) -> None:
         if STUDY in self.pending:  # trials name it as their parent

@@ -17,6 +17,13 @@ class Tracker(Protocol):
     def start(self, plan: Plan, history: History) -> None:
         """A run of the study begins (or `sync`): make sure everything recorded is there."""
 
+    def settle(self, seconds: float) -> None:
+        """Wait a while for the server's word on whether the study may be written there.
+
+        Raises:
+            ElsewhereError: if it may not; a server that does not answer stops nobody.
+        """
+
     def opened(self, record: Opened) -> None:
         """An attempt began."""
 
@@ -40,6 +47,9 @@ class NullTracker:
     """Tracks nothing."""
 
     def start(self, plan: Plan, history: History) -> None:
+        """Do nothing."""
+
+    def settle(self, seconds: float) -> None:
         """Do nothing."""
 
     def opened(self, record: Opened) -> None:

@@ -10,6 +10,7 @@ from harness.contract import Report
 from harness.journal import Closed, History, Opened
 from harness.plan import Plan
 from harness.trackers.base import NullTracker, Tracker
+from harness.trackers.ownership import ElsewhereError
 
 
 class GuardedTracker(Tracker):
@@ -36,6 +37,20 @@ class GuardedTracker(Tracker):
         if made:
             self._tracker = made[0]
             self._guard(lambda: self._tracker.start(plan, history))
+
+    def settle(self, seconds: float) -> None:
+        """See `Tracker.settle`: what it raises is for the user to decide, and passes."""
+        refused: list[ElsewhereError] = []
+
+        def settled() -> None:
+            try:
+                self._tracker.settle(seconds)
+            except ElsewhereError as error:
+                refused.append(error)
+
+        self._guard(settled)
+        if refused:
+            raise refused[0]
 
     def opened(self, record: Opened) -> None:
         """See `Tracker.opened`."""

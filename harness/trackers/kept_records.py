@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -37,6 +38,8 @@ class StudyRun(NamedTuple):
 
     run_id: str
     study: str
+    experiment: str
+    """Each is written by one workspace; several may have a study of that name."""
 
 
 class Keeper(Protocol):
@@ -62,7 +65,8 @@ class ServerKeeper:
         """The runs of all studies on the server."""
         for experiment in self._remote.experiments():
             for run in self._remote.runs(experiment.experiment_id, STUDIES):
-                yield StudyRun(run.info.run_id, run.tag(TAG + "study"))
+                study = run.tag(TAG + "study")
+                yield StudyRun(run.info.run_id, study, experiment.name)
 
     def download(self, run_id: str, target: Path) -> bool:
         """Copy a run's records into an empty folder; False if it has none."""
@@ -84,11 +88,14 @@ class RecordStore(MlflowStore):
         for experiment in self._client.search_experiments():
             self.experiment_id = experiment.experiment_id
             for run in self._search(STUDIES):
-                yield StudyRun(run.info.run_id, run.data.tags.get(TAG + "study", ""))
+                study = run.data.tags.get(TAG + "study", "")
+                yield StudyRun(run.info.run_id, study, experiment.name)
 
     def download(self, run_id: str, target: Path) -> bool:
         """Copy a run's records into an empty folder; False if it has none."""
-        folder = local_folder(self._client.get_run(run_id).info.artifact_uri)
+        folder = self._beside(run_id) or local_folder(
+            self._client.get_run(run_id).info.artifact_uri
+        )
         if folder is not None:
             self._copy(folder / RECORDS, target)
             return any(target.iterdir())
@@ -100,6 +107,14 @@ class RecordStore(MlflowStore):
                 made = self._client.download_artifacts(run_id, f"{RECORDS}/{name}", beside)
                 shutil.move(made, inside(target, "file", name))
         return any(target.iterdir())
+
+    def _beside(self, run_id: str) -> Path | None:
+        """Files of a run in the workspace that the database lies in: it may say where that was."""
+        file = sqlite_file(self.uri)
+        if file is None:
+            return None
+        place = inside(Workspace(file.parent).artifacts, "run", run_id, "artifacts")
+        return place if place.is_dir() else None
 
     def _copy(self, folder: Path, target: Path) -> None:
         """From a folder of this machine; another machine's database names none of ours."""
@@ -135,8 +150,12 @@ def _chosen(listed: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
     """Copy the records of every study on a server into the workspace's cache.
 
+    Of a study that several workspaces wrote, the experiment of its own name is read: what one has
+    measured is no answer about another's.
+
     Args:
-        uri: address of the server, or `sqlite:////path`.
+        uri: address of the server, or `sqlite:////path`; `#NAME` at its end is the one experiment
+            that is read.
         workspace: copies go into its cache.
 
     Returns:
@@ -146,6 +165,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         HarnessError: if the server cannot be reached, or says what cannot be.
         NotJudgedError: if no run there carries records.
     """
+    uri, only = _split(uri)
     address = tracking_uri(workspace, uri)
     shown = without_credentials(address)
     mark = hashlib.sha256(address.encode()).hexdigest()[:12]
@@ -158,11 +178,13 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
     store: Keeper = ServerKeeper(address) if over_http else RecordStore(workspace, address)
     studies: list[str] = []
     try:
-        for count, run in enumerate(store.study_runs()):
-            if count >= MOST_RUNS:
-                raise ForeignError(f"MLflow at {shown} has more than {MOST_RUNS:,} studies")
+        runs = list(islice(store.study_runs(), MOST_RUNS + 1))
+        if len(runs) > MOST_RUNS:
+            raise ForeignError(f"MLflow at {shown} has more than {MOST_RUNS:,} studies")
+        chosen, unread = _one_of_each(runs, only)
+        for run, also in chosen:
             target = inside(home, "run", run.run_id)
-            name = f"{shown}, study {printable(run.study)[:100]}, run {run.run_id}"
+            name = f"{shown}, study {printable(run.study)[:100]}, run {run.run_id}{also}"
             if _fresh(store, run.run_id, target):
                 found[target / RECORDS] = name
             else:
@@ -177,6 +199,14 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         ) from error
     finally:
         store.close()
+    bare += [
+        f"study {printable(study)[:100]}, not read, as several workspaces wrote it: say which at "
+        f"the end of the address ({others})"
+        for study, others in unread.items()
+    ]
+    if found and unread:
+        last = next(reversed(found))
+        found[last] += "; " + "; ".join(bare[-len(unread) :])
     if not found:
         seen = "; ".join(bare) or "no study's run"
         raise NotJudgedError(
@@ -184,6 +214,41 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
             f"made. Where it ran, `{typed('sync', *studies[:1], name=NAME)}` writes them"
         )
     return found
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """An address, and the experiment that is named behind it."""
+    file = sqlite_file(uri)
+    address, _, only = uri.rpartition("#")
+    return (address, only) if address and not (file and file.is_file()) else (uri, "")
+
+
+def _one_of_each(
+    runs: list[StudyRun], only: str
+) -> tuple[list[tuple[StudyRun, str]], dict[str, str]]:
+    """The runs to read, one experiment a study, each with what is said of others; what is not read.
+
+    Raises:
+        HarnessError: if the experiment that is named is not there.
+    """
+    there = sorted({run.experiment for run in runs})
+    if only and only not in there:
+        known = printable(", ".join(there))[:300] or "none"
+        raise HarnessError(f"--from: no experiment {only!r} with a study there; there are: {known}")
+    written: dict[str, set[str]] = {}
+    for run in runs:
+        written.setdefault(run.study, set()).add(run.experiment)
+    chosen, unread = [], {}
+    for run in runs:
+        names = written[run.study]
+        meant = only or (run.study if len(names) > 1 else run.experiment)
+        others = ", ".join(f"#{name}" for name in sorted(names - {meant}))
+        if run.experiment == meant:
+            also = f" (also written by others: {printable(others)[:200]})" if others else ""
+            chosen.append((run, also))
+        elif not only and meant not in names:
+            unread[run.study] = printable(others)[:200]
+    return chosen, unread
 
 
 def _fresh(store: Keeper, run_id: str, target: Path) -> bool:

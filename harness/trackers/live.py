@@ -25,6 +25,7 @@ from harness.trackers.background import Background
 from harness.trackers.interim import Interim
 from harness.trackers.names import MOST_NAMES, Remark, for_mlflow, renamed
 from harness.trackers.notes import note
+from harness.trackers.ownership import Ownership
 from harness.trackers.pictures import TABLE_TAG, items_table
 from harness.trackers.projection import Projection, study_files
 from harness.trackers.rows import ORPHAN, STUDY, TAG, RunWrite
@@ -45,6 +46,7 @@ class ExperimentStore(Store, Protocol):
     uri: str
     experiment_name: str
     experiment_id: str
+    owner: Ownership | None
 
 
 class Past(NamedTuple):
@@ -62,9 +64,18 @@ class Past(NamedTuple):
 class LiveTracker:
     """A tracker fed by the driver; every call returns at once, one thread does the writing."""
 
-    def __init__(self, workspace: Workspace, store: ExperimentStore) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        store: ExperimentStore,
+        *,
+        beside: str = "",
+        adopt: bool = False,
+    ) -> None:
+        """Take where to write, and what was answered: see `Ownership`."""
         self._workspace = workspace
         self._store = store
+        self._answered = (beside, adopt)
         self._background = Background(store)
         self._projection: Projection | None = None
         self._interim: Interim | None = None
@@ -81,9 +92,15 @@ class LiveTracker:
         """A run of the study begins (or `sync`): make sure everything recorded is there."""
         project = _project(self._workspace, plan)
         headline, declared = _metrics(plan, project)
-        projection = self._projection = Projection(plan, headline, project, declared)
+        beside, adopt = self._answered
+        owner = Ownership(self._workspace, self._store.uri, plan.study, beside=beside, adopt=adopt)
+        owner.know(history)
+        owner.remember()
+        projection = self._projection = Projection(
+            plan, headline, project, declared, workspace=owner.workspace_id
+        )
         self._history = history
-        self._store.experiment_name = plan.study
+        self._store.owner, self._store.experiment_name = owner, owner.experiment
         past = [p for p in (self._past(t.trial.key, history) for t in plan.trials) if p]
         self._told.update((p.key, o.nonce) for p in past for o, c in p.attempts if c is not None)
         self._interim = Interim(projection, [closed for closed, _ in self._closed.values()])
@@ -108,11 +125,19 @@ class LiveTracker:
 
         self._background.put(action)
 
+    def settle(self, seconds: float) -> None:
+        """Wait a while for the server's word on whether the study may be written there."""
+        self._background.connected.wait(seconds)
+        if self._background.elsewhere is not None:
+            raise self._background.elsewhere
+
     def opened(self, record: Opened) -> None:
         """An attempt began."""
         projection, history = self._projection, self._history
         assert projection is not None, "start() comes first"
         assert history is not None
+        assert self._store.owner is not None
+        self._store.owner.attempts.add((record.key, record.nonce))
         trial = history.trials.get(record.key)
         again = trial is not None and 0 < trial.superseded_to < record.attempt
         rerun = again or (trial is not None and trial.replaces)
@@ -209,7 +234,9 @@ class LiveTracker:
         if self._scratch is not None:
             self._scratch.cleanup()
         if warnings and projection is not None:
-            command = sync_command(self._workspace, projection.plan.study, self._store.uri)
+            elsewhere, (beside, _) = self._background.elsewhere, self._answered
+            name = elsewhere.proposal if elsewhere is not None else beside
+            command = sync_command(self._workspace, projection.plan.study, self._store.uri, name)
             warnings.append(f"The journal has everything: {command} writes the rest")
         remarks = [*self._background.remarks, renamed(self._renamed)]
         return [*warnings, *(Remark(text) for text in remarks if text)]
@@ -241,6 +268,8 @@ class LiveTracker:
         if trial is None or not trial.attempts:
             return None
         attempts = [(a.opened, a.closed) for a in trial.ordered]
+        if self._store.owner is not None:
+            self._store.owner.attempts.update((key, o.nonce) for o, _ in attempts)
         counted = trial.complete or trial.latest
         if counted is not None and counted.closed is not None:
             folder = self._folder(counted.opened)

@@ -16,9 +16,11 @@ from typing import Any
 from filelock import FileLock
 
 from harness.confidential import without_credentials
+from harness.identifiers import identifier
 from harness.trackers import database, rows
 from harness.trackers.address import artifact_homes, folder_for, sqlite_file, tracking_uri
 from harness.trackers.live import LiveTracker
+from harness.trackers.ownership import ElsewhereError, Ownership, epochs_in
 from harness.trackers.pictures import write_pictures
 from harness.trackers.rows import STUDY, TAG, DataSet, Known, Point, RunWrite, Status
 from harness.trackers.store import RefusedError
@@ -54,9 +56,19 @@ class MlflowTracker(LiveTracker):
         HarnessError: for `file:` URIs and plain folders, which MLflow no longer writes.
     """
 
-    def __init__(self, workspace: Workspace, uri: str | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, uri: str | None = None, *, beside: str = "", adopt: bool = False
+    ) -> None:
+        """Take where to write, and what was answered should others have written there.
+
+        Args:
+            workspace: whose journal is projected.
+            uri: the address, else as above.
+            beside: name of the experiment to write to; default as remembered, else the study's.
+            adopt: go on with what another workspace wrote, where its history is here.
+        """
         store = MlflowStore(workspace, tracking_uri(workspace, uri))
-        super().__init__(workspace, store)
+        super().__init__(workspace, store, beside=beside, adopt=adopt)
         self.uri = store.uri
 
 
@@ -67,6 +79,10 @@ class MlflowStore:
         self.uri = uri
         self.experiment_name = ""
         self.experiment_id = ""
+        self.owner: Ownership | None = None
+        """Whose runs are meant; without it nothing is written."""
+        self._follows = False
+        """Whether files of the experiment lie in the workspace, wherever that is now."""
         self._workspace = workspace
         self._lock = FileLock(workspace.root / "mlflow.lock", timeout=LOCK_SECONDS)
         self._client: Any = None
@@ -75,8 +91,8 @@ class MlflowStore:
     def connect(self) -> dict[str, Known]:
         """Reach the server, make the experiment; return our runs in it by identity.
 
-        Where a run exists twice (two drivers raced on a server without a shared workspace, or a
-        request came late), an ended one counts, else the older, and the other is deleted softly.
+        What others wrote there is left alone. Where a run of ours exists twice (a request came
+        late), an ended one counts, else the older, and the other is deleted softly.
         """
         with _translated():
             self._open()
@@ -85,7 +101,7 @@ class MlflowStore:
             found: dict[str, Known] = {}
             for run in self._search(f"tags.`{TAG}kind` != ''"):
                 ident = rows.ident_of(run.data.tags)
-                if not ident:
+                if not ident or not self._is_ours(run):
                     continue
                 known = _known(run)
                 if ident in found:
@@ -97,15 +113,16 @@ class MlflowStore:
             return found
 
     def find(self, ident: str) -> Known | None:
-        """Search one run by its tags."""
+        """Search one run of ours by its tags."""
         with _translated():
-            return next((_known(run) for run in self._search(rows.filter_of(ident))), None)
+            found = self._search(rows.filter_of(ident))
+            return next((_known(run) for run in found if self._is_ours(run)), None)
 
     def only(self, ident: str, run_id: str) -> None:
-        """Delete (softly) other runs of the same identity, made by a request that came late."""
+        """Delete (softly) other runs of ours of that identity, made by a request that came late."""
         with _translated():
             for run in list(self._search(rows.filter_of(ident))):
-                if run.info.run_id != run_id:
+                if run.info.run_id != run_id and self._is_ours(run):
                     self._client.delete_run(run.info.run_id)
 
     def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
@@ -160,7 +177,11 @@ class MlflowStore:
     def put(self, known: Known, write: RunWrite) -> None:
         """Store files and pictures; what is there already is replaced, never doubled."""
         homes = artifact_homes(self._workspace, self.uri)
-        with _translated(), folder_for(known.artifact_uri, homes) as (folder, uploads):
+        place = known.artifact_uri
+        if self._follows:  # whatever the database says of where the workspace was
+            place = (self._workspace.artifacts / identifier("run", known.run_id)).as_uri()
+            place += "/artifacts"
+        with _translated(), folder_for(place, homes) as (folder, uploads):
             for name, content in write.files.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +205,15 @@ class MlflowStore:
                 self._client.set_terminated(run_id, status=status, end_time=end_ms)
 
     def experiment(self, tags: Mapping[str, str], defaults: Mapping[str, str]) -> None:
-        """Set tags of the experiment where they differ; never a view that a user changed."""
+        """Set tags of the experiment where they differ; never a view that a user changed.
+
+        Raises:
+            ElsewhereError: if somebody went on with it from elsewhere since it was reached.
+        """
         with _translated():
             there = self._client.get_experiment(self.experiment_id).tags
+            if self.owner is not None and epochs_in(there):
+                self.owner.judge(there, self._run_tags)
             for name, value in {**defaults, **there, **tags}.items():
                 if there.get(name) != value and not changed_by_user(name, there.get(name)):
                     self._client.set_experiment_tag(self.experiment_id, name, value)
@@ -207,27 +234,92 @@ class MlflowStore:
         if file is not None:
             with self._lock, database.no_strays(file):
                 self._engine = _prepare_sqlite(file, self._workspace.artifacts)
+                if file == self._workspace.database:
+                    database.follow(self._workspace, file)
                 self._client = MlflowClient(self.uri)
             return
         self._client = MlflowClient(self.uri)
 
     def _ensure_experiment(self) -> None:
-        name = self.experiment_name
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            local = self._workspace.artifacts.as_uri() if sqlite_file(self.uri) else None
-            self.experiment_id = self._client.create_experiment(name, artifact_location=local)
-            return
-        if experiment.lifecycle_stage == "deleted":
-            self._client.restore_experiment(experiment.experiment_id)
-        self.experiment_id = experiment.experiment_id
+        """Make it, or see that it is this workspace's; leave this process's epoch there.
 
-    def _search(self, wanted: str) -> Iterator[Any]:
+        Raises:
+            ElsewhereError: if it was continued from elsewhere.
+        """
+        owner, name = self.owner, self.experiment_name
+        file = sqlite_file(self.uri)
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None and self._made(name, file):
+            return
+        experiment = experiment or self._client.get_experiment_by_name(name)
+        number = self.experiment_id = experiment.experiment_id
+        before = dict(experiment.tags)
+        deleted = experiment.lifecycle_stage == "deleted"
+        if owner is not None:
+            owner.judge(before, lambda: self._run_tags(deleted))
+        if deleted:
+            self._client.restore_experiment(number)
+        if owner is not None:
+            self._claim(owner, before)
+        if file is not None and database.ROOT in before:
+            database.follow(self._workspace, file, number)
+            self._follows = True
+
+    def _made(self, name: str, file: Path | None) -> bool:
+        """Make the experiment with the epoch in it; False where another process was first."""
+        from mlflow.exceptions import MlflowException
+
+        tags = self.owner.mark() if self.owner is not None else {}
+        local = self._workspace.artifacts.as_uri() if file is not None else None
+        if local is not None:
+            tags[database.ROOT] = local
+        try:
+            self.experiment_id = self._client.create_experiment(name, local, tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return False
+        if self.owner is not None:
+            self.owner.settled(tags)
+        self._follows = local is not None
+        return True
+
+    def _claim(self, owner: Ownership, before: Mapping[str, str]) -> None:
+        """Leave the epoch, then look again: of two that come at once none overlooks the other."""
+        mark = owner.mark()
+        for name, value in mark.items():
+            if before.get(name) != value:
+                self._client.set_experiment_tag(self.experiment_id, name, value)
+        there = dict(self._client.get_experiment(self.experiment_id).tags)
+        if set(epochs_in(there)) != {*epochs_in(before), *epochs_in(mark)}:
+            try:
+                owner.judge(there, self._run_tags)
+            except ElsewhereError:
+                for name in mark:
+                    if epochs_in([name]):
+                        self._client.delete_experiment_tag(self.experiment_id, name)
+                raise
+        for name in owner.settled(there):
+            with contextlib.suppress(Exception):  # too many of them do no harm
+                self._client.delete_experiment_tag(self.experiment_id, name)
+
+    def _run_tags(self, deleted: bool = False) -> Iterator[dict[str, str]]:
+        """Of every run of ours or of others like us; those of a deleted experiment are, too."""
+        for run in self._search(f"tags.`{TAG}kind` != ''", deleted=deleted):
+            yield dict(run.data.tags)
+
+    def _is_ours(self, run: Any) -> bool:
+        return self.owner is None or self.owner.owns(run.data.tags)
+
+    def _search(self, wanted: str, *, deleted: bool = False) -> Iterator[Any]:
+        from mlflow.entities import ViewType
+
         token = None
         for _ in range(MOST_PAGES):
             page = self._client.search_runs(
                 [self.experiment_id],
                 filter_string=wanted,
+                run_view_type=ViewType.ALL if deleted else ViewType.ACTIVE_ONLY,
                 max_results=PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,

@@ -17,6 +17,7 @@ from harness.contract import Artifact, Report
 from harness.journal import Closed, Opened
 from harness.plan import Plan
 from harness.trackers.names import MOST_NAMES, for_mlflow
+from harness.trackers.ownership import WORKSPACE
 from harness.trackers.provenance import git_commit, user_name
 from harness.trackers.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
 from harness.trial import SHORT, Trial
@@ -52,9 +53,15 @@ class Projection:
         headline: Collection[str],
         project: Path,
         declared: Collection[str] | None = None,
+        workspace: str = "",
     ) -> None:
-        """Take the metrics of the first table and all that are declared, where they are known."""
+        """Take the metrics of the first table and all that are declared, where they are known.
+
+        Runs are tagged with the workspace that writes them; an attempt, in its record, may be of
+        another one.
+        """
         self.plan = plan
+        self._workspace = workspace
         self.headline = tuple(headline)
         self._declared = None if declared is None else frozenset(declared)
         self._taken = {"n_done", "n_planned"}  # by what is written of an arm
@@ -105,6 +112,7 @@ class Projection:
             TAG + "code": record.code,
             TAG + "device": record.device,
             TAG + "host": record.host,
+            TAG + "made_in": record.workspace if record.workspace != self._workspace else "",
         }
         tags[COMMIT] = record.environment.get("git", self._commit if live else "")
         return RunWrite(
@@ -240,6 +248,7 @@ class Projection:
             TAG + "study": self.plan.study,
             TAG + "arm": arm,
             TAG + "scope": shorten(self.plan.scope),
+            WORKSPACE: self._workspace,
             "mlflow.source.name": self._source,
             "mlflow.source.type": "LOCAL",
             "mlflow.user": self._user,

@@ -42,6 +42,7 @@ class Experiment(BaseModel):
     """An experiment, as far as it is read."""
 
     experiment_id: Name
+    name: str = ""
 
 
 class _Info(BaseModel):
@@ -118,9 +119,11 @@ class Remote:
         for page in self._pages("experiments/search", {}):
             yield from page.experiments
 
-    def runs(self, experiment: str, wanted: str) -> Iterator[Run]:
-        """The runs of an experiment that a filter takes."""
-        for page in self._pages("runs/search", {"experiment_ids": [experiment], "filter": wanted}):
+    def runs(self, experiment: str, wanted: str, *, deleted: bool = False) -> Iterator[Run]:
+        """The runs of an experiment that a filter takes; with those that are deleted, if asked."""
+        asked: dict[str, Any] = {"experiment_ids": [experiment], "filter": wanted}
+        asked |= {"run_view_type": "ALL"} if deleted else {}
+        for page in self._pages("runs/search", asked):
             yield from page.runs
 
     def files(self, run: str, folder: str) -> list[Listed]:

@@ -12,10 +12,12 @@ from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
 from harness.reproducing.places import history_folders
+from harness.study_file.protocol_file import protocol_here
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
 from harness.trackers.names import Remark
-from harness.trackers.written import stamp
+from harness.trackers.ownership import ElsewhereError, experiment_of
+from harness.trackers.written import SETTLE_SECONDS, MlflowPlace, stamp
 from harness.trial import Arm
 from harness.words import last_words
 from harness.workspace import Workspace
@@ -32,13 +34,25 @@ def sync(
     *,
     study: str | None = None,
     uri: str | None = None,
+    beside: str | None = None,
+    adopt: bool = False,
     echo: Callable[[str], None],
 ) -> list[str]:
     """Replay one study, or all; returns warnings, empty when everything is there.
 
+    Args:
+        workspace: whose journal is replayed.
+        study: the only one; None for all.
+        uri: address of the server.
+        beside: name of the experiment to write to, for one study.
+        adopt: go on with what another workspace wrote there.
+        echo: prints one line.
+
     Raises:
         HarnessError: if no such study was recorded, or the address is a file store.
+        ElsewhereError: if the study was continued there from elsewhere.
     """
+    place = MlflowPlace(workspace, uri, beside=beside, adopt=adopt)
     history = History.read(history_folders(workspace))
     if not history.planned:
         raise HarnessError(
@@ -49,23 +63,38 @@ def sync(
         raise HarnessError(
             f"study {study!r} is not recorded in {workspace.root}; there are: {known}"
         )
+    names = sorted(history.planned) if study is None else [study]
+    if place.beside and len(names) > 1:
+        raise HarnessError(
+            f"--as {place.beside} names the experiment of one study, and {len(names)} are recorded "
+            f"in {workspace.root}: say which ({', '.join(names[:5])}"
+            f"{', ...' if len(names) > 5 else ''})"
+        )
     warnings = list(history.warnings)
-    for name in sorted(history.planned) if study is None else [study]:
+    for name in names:
         planned = history.latest_plan(name)
         assert planned is not None, "it is among the planned"
-        warnings += _sync_one(workspace, planned, uri, echo)
+        warnings += _sync_one(place, planned, echo)
     return warnings
 
 
-def _sync_one(
-    workspace: Workspace, planned: Planned, uri: str | None, echo: Callable[[str], None]
-) -> list[str]:
+def _sync_one(place: MlflowPlace, planned: Planned, echo: Callable[[str], None]) -> list[str]:
+    workspace = place.workspace
     file = workspace.root.parent / planned.study_file
     history = History.read([workspace.journal, file.parent / "results"])
+    known = place.refuse_strangers(planned.study, history)
     plan, history, answer, problem = _analysed(planned, file, history, workspace)
-    tracker = MlflowTracker(workspace, uri)
-    echo(f"{planned.study}: {len(plan.trials)} trials -> {without_credentials(tracker.uri)}")
+    tracker = MlflowTracker(workspace, place.uri, beside=place.beside, adopt=place.adopt)
+    name = experiment_of(workspace, place.uri, planned.study, place.beside)
+    named = f", experiment {name}" if name != planned.study else ""
+    echo(f"{planned.study}: {len(plan.trials)} trials -> {without_credentials(place.uri)}{named}")
     tracker.start(plan, history)
+    if not known:
+        try:
+            tracker.settle(SETTLE_SECONDS)
+        except ElsewhereError:
+            tracker.close(0.0)
+            raise
     if answer is not None:
         page = workspace.study(planned.study) / "report.html"
         tracker.answer(answer, page if page.is_file() else None)
@@ -93,7 +122,11 @@ def _analysed(
 
     seen = history.read_by(planned.study)
     try:
-        study = Study.model_validate({**planned.study_json, "file": file})
+        there = protocol_here(
+            str(planned.study_json.get("protocol", "")), planned.study_file, workspace.root.parent
+        )
+        said = {**planned.study_json, "protocol": there, "file": file}
+        study = Study.model_validate(said)
         plan = make_plan(study, history, workspace=workspace, check_devices=False)
         seen = as_answered(plan, history)
         if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from harness.errors import HarnessError, WorkspaceError
 from harness.program import typed
 from harness.trackers.address import sqlite_uri
-from harness.trackers.database import no_strays
+from harness.trackers.database import follow, no_strays
 from harness.trackers.rows import TAG
 from harness.trackers.views import VIEWS, link
 from harness.workspace import Workspace
@@ -57,6 +58,8 @@ def serve(workspace: Workspace, port: int, echo: Callable[[str], None]) -> int:
             f"`{typed('sync', workspace=workspace)}`."
         )
     port = _free_port(port)
+    with contextlib.suppress(sqlite3.Error):  # the server shows what it can
+        follow(workspace, workspace.database)
     log = workspace.root / "mlflow-server.log"
     echo(f"workspace {workspace.root}")
     echo("starting MLflow's server ...")

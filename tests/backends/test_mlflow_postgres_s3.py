@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.trackers.ownership import EPOCH
 from harness.trackers.rows import TAG
 from harness.trackers.views import PREFIX
 from tests.backends import servers
@@ -51,7 +52,8 @@ class Recorded:
             r.info.run_id: (r.info.status, self.points(r), self.files(r), dict(r.data.tags))
             for r in self.runs
         }
-        return {"runs": runs, "tags": dict(self.experiment.tags)}
+        tags = {k: v for k, v in self.experiment.tags.items() if not k.startswith(EPOCH)}
+        return {"runs": runs, "tags": tags}
 
 
 @pytest.fixture(scope="module")

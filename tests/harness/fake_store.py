@@ -36,6 +36,7 @@ class FakeStore:
     rows: list[tuple[str, Point]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     experiment_tags: dict[str, str] = field(default_factory=dict)
+    owner: object = None
     fault: Callable[[str, str, str], None] = lambda when, call, ident: None
 
     def _call(self, name: str, ident: str) -> Iterator[None]:

@@ -153,13 +153,15 @@ def test_nothing_of_the_maker_is_left(tmp_path: Path, monkeypatch):
     plain = b"".join(contents(open_.file).values()).lower()
     assert b"quillfeather" in plain
     assert b"bluewhale" in plain
+    assert made.workspace.id.encode() in plain
     who = identity_of(made)
     assert {"quillfeather", "bluewhale", "Ada Quillfeather", "ada.q@lab.example"} <= set(who.words)
     assert {"http://mlflow.quillhouse.example:5000", "mlflow.quillhouse.example"} <= set(who.words)
     done = bundle.write(made, tmp_path / "blind.zip", blind=who)
+    workspace = made.workspace.id.encode()
     held = contents(done.file)
     everything = b"".join(held.values()).lower() + done.file.read_bytes().lower()
-    for word in (b"quillfeather", b"bluewhale", b"quillhouse", b"/home/other", b"ada.q"):
+    for word in (b"quillfeather", b"bluewhale", b"quillhouse", b"/home/other", b"ada.q", workspace):
         assert word not in everything
     assert b"anonymous" in held["code/LICENSE"]
     assert "Ada Quillfeather" in done.searched

@@ -117,6 +117,7 @@ def test_a_trial_has_exactly_its_params_metrics_and_tags(recorded: Recorded) -> 
         "scope": "on a stub",
         "device": "a cpu",
         "host": "here",
+        "workspace": recorded.recorder.workspace.id,
         "info.device": "a cpu",
     }
     assert run.info.run_name == trial.short

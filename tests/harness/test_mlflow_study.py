@@ -11,6 +11,7 @@ import pytest
 from harness.run import run_study
 from harness.study import load
 from harness.trackers.mlflow_runs import MlflowTracker
+from harness.trackers.ownership import EPOCH
 from harness.trackers.replay import sync
 from harness.trackers.rows import TAG
 from harness.workspace import Workspace
@@ -48,7 +49,8 @@ def _content(uri: str) -> tuple[dict[str, Any], dict[str, str]]:
         name = f"{run.data.tags[TAG + 'kind']} {run.info.run_name}"
         assert name not in found
         found[name] = (tags, run.data.params, sorted(points), info, files)
-    return found, experiment.tags
+    lasting = {k: v for k, v in experiment.tags.items() if not k.startswith(EPOCH)}
+    return found, lasting
 
 
 def test_a_study_of_the_stub_and_its_replay_are_the_same(

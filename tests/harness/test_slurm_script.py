@@ -49,6 +49,22 @@ def test_shells_read_it(given, tmp_path: Path):
     assert done.returncode == 0, done.stdout
 
 
+def test_the_name_in_mlflow_is_carried_on(tmp_path: Path):
+    """What is said where the job is sent counts more than what was said to make the script."""
+    text = script(request(beside="demo-anna", mlflow="http://track.lab:5000"))
+    (line,) = [line for line in text.splitlines() if line.startswith("export STILLHOUSE_AS")]
+    for given, wanted in (({}, "demo-anna"), ({"STILLHOUSE_AS": "later"}, "later")):
+        done = subprocess.run(
+            ["bash", "-c", f'{line}; echo "$STILLHOUSE_AS"'],
+            env={"PATH": "/usr/bin:/bin", **given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"{wanted}\n"
+    assert "STILLHOUSE_AS" not in script(request())
+
+
 def directives(text: str) -> dict[str, str]:
     """As `sbatch` reads them: it stops at the first line that is no comment."""
     found = {}
