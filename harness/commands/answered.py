@@ -30,12 +30,14 @@ def answered(file: Path, workspace: Path | None) -> Answered:
     from harness import study as studies
     from harness import subjects
     from harness.analyse.answers import answer
+    from harness.commands.runner import tell_runner
     from harness.plan import make_plan
     from harness.run import history_of
     from harness.workspace import Workspace, project_of
 
     loaded = studies.load(file)
     place = Workspace.find(loaded.file, workspace)
+    tell_runner(loaded.file)
     history = history_of(loaded, place)
     plan = make_plan(loaded, history, workspace=place)
     metrics = subjects.load(loaded.subject, project=project_of(loaded.file)).metrics
