@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import WorkspaceError
+from harness.import_path import same
 from harness.study_file.name import file_of
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ NAME = "stillhouse"
 
 
 def program() -> str:
-    """`stillhouse` if the shell finds it, else the path it was started by."""
-    started = Path(sys.argv[0])
-    if shutil.which(NAME) or started.name != NAME:
+    """`stillhouse` if the shell finds this one, else the path it was started by."""
+    started, found = Path(sys.argv[0]), shutil.which(NAME)
+    if started.name != NAME or (found and same(found, str(started))):
+        return NAME
+    if found and not started.exists():  # what is no file is no path to type
         return NAME
     try:
         return min(os.path.relpath(started), str(started.absolute()), key=len)
@@ -30,9 +33,14 @@ def program() -> str:
 
 
 def executable() -> Path:
-    """Absolute path of this program, for scripts that start it where no shell was set up."""
-    found = shutil.which(NAME) or Path(sys.executable).with_name(NAME)
-    return Path(found).absolute()
+    """Absolute path of this program, for scripts that start it where no shell was set up.
+
+    That of this environment: what the shell finds may be another's.
+    """
+    started, beside = Path(sys.argv[0]), Path(sys.executable).with_name(NAME)
+    if started.name == NAME and started.is_file():
+        return started.absolute()
+    return Path(beside if beside.is_file() else shutil.which(NAME) or beside).absolute()
 
 
 def typed(

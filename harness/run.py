@@ -294,7 +294,7 @@ def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Sett
         measures=hasattr(subject, "measure"),
         gpus=study.resources.gpus,
         cpus=study.resources.cpus,
-        python_path=(str(project),),
+        project=project,
     )
 
 

@@ -39,8 +39,9 @@ def answer(
     """
     if metrics is None:
         from harness.subjects import load
+        from harness.workspace import project_of
 
-        metrics = load(study.subject).metrics
+        metrics = load(study.subject, project=project_of(study.file)).metrics
     observed = observe(plan, history)
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.import_path import real
+
 NOISE = ("(Background on this error", "[SQL:")
 """What SQLAlchemy adds below the line that says what is wrong."""
 State = Literal["ok", "warn", "fail"]
@@ -44,12 +46,14 @@ class ProbeError(Exception):
 
 
 def probe(code: str, *arguments: str, seconds: float) -> str:
-    """Run Python code in a process of its own; what it printed last.
+    """Run Python code in a process of its own that imports what this one would; its last line.
 
     Raises:
         ProbeError: with the last line of its errors, or that it took more than `seconds`.
     """
-    command = [sys.executable, "-c", code, *arguments]
+    path = [entry or real(entry) for entry in sys.path]
+    head = f"import sys; sys.path += [p for p in {path!r} if p not in sys.path]"
+    command = [sys.executable, "-P", "-c", f"{head}\n{code}", *arguments]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, check=False, errors="replace"

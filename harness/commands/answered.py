@@ -30,6 +30,7 @@ def answered(file: Path, workspace: Path | None) -> Answered:
     from harness import study as studies
     from harness import subjects
     from harness.analyse.answers import answer
+    from harness.commands.runner import tell_runner
     from harness.plan import make_plan
     from harness.planning.reuse import as_answered
     from harness.run import history_of
@@ -37,6 +38,7 @@ def answered(file: Path, workspace: Path | None) -> Answered:
 
     loaded = studies.load(file)
     place = Workspace.find(loaded.file, workspace)
+    tell_runner(loaded.file)
     history = history_of(loaded, place)
     plan = make_plan(loaded, history, workspace=place)
     history = as_answered(plan, history)

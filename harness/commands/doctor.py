@@ -33,7 +33,7 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Python, packages, torch, CUDA, GPUs, cores, workspace, Ray, MLflow; say what to mend.
+    """Check Python, packages and what hides them, torch, GPUs, workspace, Ray, MLflow.
 
     Example: stillhouse doctor studies/quickstart/study.yaml
     """
@@ -65,17 +65,21 @@ def _findings(
     mlflow: str | None,
     inline: bool,
 ) -> Iterator[Finding]:
-    from harness.checkup import machine, services, storage
+    from harness.checkup import machine, services, shadows, storage
     from harness.subjects.settings import MEASURED_BY, imported_by
     from harness.trackers.address import sqlite_uri
+    from harness.workspace import project_of
 
     # our own subject needs the packages of the extra `distill`, also where it measures only
     distill = study is None or imported_by(study.subject) == MEASURED_BY
     gpus = study.resources.gpus if study else 0.0
     cpus = study.resources.cpus if study else 1.0
+    project = project_of(study.file) if study else None
     yield machine.python()
     yield machine.packages(distill)
     yield machine.pins()
+    yield shadows.installation(project)
+    yield from shadows.shadows(project)
     if distill:
         yield machine.torch()
     yield machine.gpus(gpus, elsewhere=ray_address is not None)

@@ -62,6 +62,7 @@ def command(
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
     from harness import study as studies
+    from harness.commands.runner import tell_runner
     from harness.errors import HarnessError
     from harness.run import run
     from harness.running import summary
@@ -87,6 +88,7 @@ def command(
         typer.echo(text, err=as_json)
 
     echo(f"study     {file}")
+    tell_runner(file)
     outdated(loaded, place, echo)
     result = run(
         loaded,

@@ -43,6 +43,7 @@ def command(
 
     For a cluster: stillhouse plan studies/task-mixture/full-scale.yaml --gpus 64
     """
+    from harness.commands.runner import tell_runner
     from harness.journal import History
     from harness.plan import make_plan
     from harness.planning.plan_text import lines_of
@@ -52,6 +53,7 @@ def command(
     from harness.workspace import Workspace
 
     place = Workspace.find(file_of(study), workspace)
+    tell_runner(study)
     with paused():
         loaded = load(study)
         history = History.read([place.journal, loaded.file.parent / "results"])

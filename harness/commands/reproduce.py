@@ -68,6 +68,7 @@ def command(
     Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """
     from harness import reproduce
+    from harness.commands.runner import tell_runner
     from harness.errors import HarnessError
     from harness.workspace import Workspace
 
@@ -77,6 +78,7 @@ def command(
         raise HarnessError(f"--study {study} does not exist: give a study file or its folder")
     anchor = study / "x" if study is not None and study.is_dir() else study
     place = Workspace.find(anchor, workspace)
+    tell_runner(anchor)
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)

@@ -59,6 +59,7 @@ def command(
     Example: stillhouse run studies/quickstart/study.yaml
     """
     from harness import study as studies
+    from harness.commands.runner import tell_runner
     from harness.confidential import without_credentials
     from harness.program import typed
     from harness.run import run
@@ -83,6 +84,7 @@ def command(
         typer.echo(text, err=as_json)
 
     echo(f"workspace {place.root}")
+    tell_runner(loaded.file)
     result = run(
         loaded,
         workspace=place,

@@ -57,15 +57,26 @@ def command(
 
     Example: stillhouse slurm studies/quickstart/study.yaml --array 8 --time 12:00:00 --gpus 1
     """
+    from harness import installation
     from harness.batch.slurm_script import Request, script, write
+    from harness.commands.runner import tell_runner
     from harness.errors import HarnessError
+    from harness.import_path import same
     from harness.program import executable, path_word, typed
     from harness.study import load
     from harness.trackers.ownership import answered
     from harness.workspace import Workspace
 
     loaded = load(study)
+    starts = installation.installed()
+    if starts is not None and not same(str(starts), str(installation.ROOT)):
+        raise HarnessError(
+            f"the script would start {executable()}, which is the installation {starts}; this is "
+            f"{installation.ROOT}. Write it with the `stillhouse` that is to run: `make env` in a "
+            "checkout makes its own"
+        )
     place = Workspace.find(loaded.file, workspace)
+    tell_runner(loaded.file)
     wanted = loaded.resources
     if not array and cpus is None and not wanted.gpus:
         raise HarnessError(

@@ -27,6 +27,7 @@ def command(
 
     Example: stillhouse status studies/quickstart/study.yaml
     """
+    from harness.commands.runner import tell_runner
     from harness.journal import History
     from harness.reproducing.places import history_folders
     from harness.running.collector import paused
@@ -35,6 +36,7 @@ def command(
 
     file = _file(study)
     found = place(workspace, file)
+    tell_runner(file)
     with paused():
         history = History.read(history_folders(found, file), numbers=False)
         names = [name_in(file) if file else study] if study else sorted(history.planned)

@@ -42,7 +42,7 @@ class Job(BaseModel):
     )
     stop_at_step: int | None = Field(None, description="End at this step, unmeasured (`--smoke`).")
     code: str = Field("", description="Code digest, for the log.")
-    python_path: list[str] = Field(default_factory=list, description="Folders to put on sys.path.")
+    project: Path | None = Field(None, description="Project of the study, for `sys.path`.")
 
 
 class Ended(BaseModel):

@@ -17,22 +17,28 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from harness.executors import ray_environment
+from harness.executors import ray_environment, shared_storage
 
 ray_environment.prepare()  # before ray is imported: it reads its environment then
 
 import ray  # noqa: E402 - the environment above is read at import
-from ray import tune  # noqa: E402
+from ray import cloudpickle, tune  # noqa: E402
+from ray.job_config import JobConfig  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from harness import import_path, installation  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.executors.base import Executor, Job, OnEvent  # noqa: E402
 from harness.executors.hand_out import Broken, HandOut, Stopped  # noqa: E402
 from harness.executors.ray_watch import Watch  # noqa: E402
-from harness.executors.shared_storage import Reader, check_shared  # noqa: E402
-from harness.executors.tune_parts import Listener, NewestFirst, Search, Worker, resources  # noqa: E402
+from harness.executors.shared_storage import check_shared  # noqa: E402
+from harness.executors.tune_parts import Listener, NewestFirst, Search, worker_of  # noqa: E402
 from harness.executors.worker import thread_environment  # noqa: E402
 from harness.running import collector  # noqa: E402
+from harness.subjects.settings import imported_by  # noqa: E402
+
+for module in (import_path, shared_storage):
+    cloudpickle.register_pickle_by_value(module)
 
 MAX_TRIALS = 1000
 """Trials a Tuner: its state grows with each, and is rewritten whole."""
@@ -51,6 +57,7 @@ class RayExecutor(Executor):
         self._address = address
         self._broken = 0
         self._watch: Watch | None = None
+        self._rule: dict[str, Any] = {}
 
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
         """See `Executor.run`.
@@ -95,6 +102,8 @@ class RayExecutor(Executor):
         self._watch = Watch(self._address)
         collector.settle()
         ray_environment.hush()
+        self._rule = installation.rule(imported_by(job.subject), job.project)
+        installation.differing(_ask_nodes(import_path.look, self._rule), self._rule)
         if self._address is not None:
             check_shared(self._scratch, _ask_nodes)
 
@@ -107,7 +116,12 @@ class RayExecutor(Executor):
             options = ray_environment.alone(cpus, self._parallel)
         try:
             with ray_environment.starting(threads), _without_usage_process():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+                ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    job_config=_PlainPath(),
+                    **options,
+                )
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_environment.start_error(self._address, error) from error
 
@@ -122,7 +136,7 @@ class RayExecutor(Executor):
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         )
         tuner = tune.Tuner(
-            tune.with_resources(Worker, resources),
+            worker_of(self._rule),
             tune_config=config,
             run_config=tune.RunConfig(
                 name="tune",
@@ -152,6 +166,17 @@ class RayExecutor(Executor):
         gc.collect()  # a Tuner and its trials are one great cycle; the collector runs rarely here
 
 
+class _PlainPath(JobConfig):  # type: ignore[misc]
+    """A job whose workers do not get the folders of driver and program in front of their path.
+
+    There a `torch.py` or a fork of ours would come before what is installed. Ray leaves them out
+    where it has a working folder of its own to put there; should it not ask, `settle` does.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
 @contextlib.contextmanager
 def _without_usage_process() -> Iterator[None]:
     """Start Ray without the process that it has for usage statistics, though they are off.
@@ -172,19 +197,22 @@ def _resources_of_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _ask_nodes(reader: Reader, path: str) -> dict[str, str]:
-    """What `reader` returns on each node that is alive, or why it did not."""
+def _ask_nodes(reader: Callable[[Any], Any], given: Any) -> dict[str, Any]:
+    """What `reader` returns on each node that is alive, or why it did not.
+
+    It goes there by value: what a node would import is not known yet.
+    """
     asked = {}
     for node in (node for node in ray.nodes() if node["Alive"]):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(reader).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-        asked[ray_environment.name_of(node)] = task.remote(path)
+        asked[ray_environment.name_of(node)] = task.remote(given)
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
     return {name: _answer(reference) for name, reference in asked.items()}
 
 
-def _answer(reference: Any) -> str:
+def _answer(reference: Any) -> Any:
     try:
-        return str(ray.get(reference, timeout=1.0))
+        return ray.get(reference, timeout=1.0)
     except Exception as error:  # the node is gone, or lacks this program's files
         return ray_environment.told_by(error)

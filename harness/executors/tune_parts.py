@@ -5,7 +5,9 @@ Imported by `ray_tune` alone, which prepares the environment that Ray reads at i
 
 from __future__ import annotations
 
+import importlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from harness import import_path
 from harness.contract import Report
 from harness.executors import ray_environment
 from harness.executors.base import Ended
 from harness.executors.hand_out import HandOut
 from harness.executors.handed_over import hand_over
-from harness.executors.worker import execute_file
 
 FLUSH_SECONDS = 0.5
 """Reports are sent together at most this often: a trip through Tune costs milliseconds."""
@@ -125,31 +127,51 @@ class Listener(Callback):  # type: ignore[misc]
         self._handed.died(trial.trial_id, ray_environment.cause_of_death(told))
 
 
-class Worker(Trainable):  # type: ignore[misc]
-    """A warm process that executes one job after another."""
+def worker_of(rule: Mapping[str, Any]) -> type:
+    """Class of the warm processes that execute one job after another.
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take a job."""
-        self._running = execute_file(Path(config["job"]))
+    Classes made in a function cross processes by value: a worker that unpickles this one has
+    imported nothing of ours yet, and `settle`, by value too, says where it imports it from. So no
+    method names anything of ours but what it imports itself.
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next job."""
-        self.setup(new_config)
-        return True
+    Args:
+        rule: see `installation.rule`.
+    """
+    look, problem, settle = import_path.look, import_path.problem, import_path.settle
+    seconds = FLUSH_SECONDS
 
-    def step(self) -> dict[str, Any]:
-        """Reports until it is time to send them, or the end."""
-        events: list[tuple[float, str, dict[str, Any]]] = []
-        until = time.monotonic() + FLUSH_SECONDS
-        while True:
-            at, event = next(self._running)
-            ended = isinstance(event, Ended)
-            events.append((at, "ended" if ended else "report", event.model_dump()))
-            if ended or time.monotonic() >= until:
-                return {"events": events, "done": ended}
+    class Worker(Trainable):  # type: ignore[misc]
+        @classmethod
+        def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+            bundle = {"CPU": config["cpus"]} | ({"GPU": config["gpus"]} if config["gpus"] else {})
+            return PlacementGroupFactory([bundle])
 
+        def setup(self, config: dict[str, Any]) -> None:
+            self._refused = problem(look(rule), rule)  # nodes may have joined since all were asked
+            self._take(config)
 
-def resources(config: dict[str, Any]) -> PlacementGroupFactory:
-    """What a trial asks of the cluster."""
-    bundle = {"CPU": config["cpus"]} | ({"GPU": config["gpus"]} if config["gpus"] else {})
-    return PlacementGroupFactory([bundle])
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            settle(rule)
+            self._take(new_config)
+            return True
+
+        def _take(self, config: dict[str, Any]) -> None:
+            if not self._refused:
+                worker = importlib.import_module("harness.executors.worker")
+                self._running = worker.execute_file(Path(config["job"]))
+
+        def step(self) -> dict[str, Any]:
+            if self._refused:
+                reason = f"its node does not run {rule['real']}, which was started: {self._refused}"
+                ended = {"state": "failed", "reason": reason}
+                return {"events": [(time.time(), "ended", ended)], "done": True}
+            events: list[tuple[float, str, dict[str, Any]]] = []
+            until = time.monotonic() + seconds
+            while True:
+                at, event = next(self._running)
+                over = hasattr(event, "state")
+                events.append((at, "ended" if over else "report", event.model_dump()))
+                if over or time.monotonic() >= until:
+                    return {"events": events, "done": over}
+
+    return Worker

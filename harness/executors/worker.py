@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness import subjects
+from harness import installation, subjects
 from harness.contract import Context, CorruptCheckpoint, Outcome, Report
 from harness.errors import SubjectError
 from harness.executors.base import DEADLINE, Ended, Job
@@ -154,9 +154,8 @@ def _reports(
 ) -> Iterator[tuple[float, Report | Ended]]:
     """Reports of the first checkpoint that loads; they are appended to reports.jsonl."""
     with redirect_stdout(log), redirect_stderr(log):
-        subjects.put_on_path(job.python_path)
-        project = Path(job.python_path[0]) if job.python_path else None
-        subject = subjects.load(job.subject, project=project)
+        subject = subjects.load(job.subject, project=job.project)
+        installation.guard_children(job.cache)
     candidates: list[Path | None] = [None]
     if job.resume_from is not None:
         candidates = [job.resume_from, *job.fallbacks, None]

@@ -94,7 +94,7 @@ def _job(recorded: Recorded, trial: Trial, rung: str, folder: Path, workspace: W
         student=recorded.student if rung == "measure" else None,
         gpus=recorded.gpus,
         cpus=recorded.cpus,
-        python_path=[str(recorded.project)],
+        project=recorded.project,
     )
 
 

@@ -29,7 +29,7 @@ class Settings:
     """Whether the subject can measure a kept student."""
     gpus: float = 0.0
     cpus: float = 1.0
-    python_path: tuple[str, ...] = ()
+    project: Path | None = None
     deadline: Deadline = field(default_factory=Deadline)
 
 
@@ -104,7 +104,7 @@ def prepare(
         deadline=settings.deadline.planned,
         notice=settings.deadline.file,
         code=fingerprints.code,
-        python_path=list(settings.python_path),
+        project=settings.project,
     )
     opened = Opened(
         at=time.time(),

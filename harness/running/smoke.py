@@ -59,7 +59,7 @@ def run_smoke(
                 gpus=settings.gpus,
                 cpus=settings.cpus,
                 stop_at_step=STEPS,
-                python_path=list(settings.python_path),
+                project=settings.project,
             )
 
     def on_event(job: Job, event: Event, at: float) -> None:

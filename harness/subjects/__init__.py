@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel
 
+from harness import installation
 from harness.contract import Fingerprints, MetricSpec, Subject
 from harness.errors import SubjectError
+from harness.subjects import project_imports
 from harness.subjects.settings import CommandSettings, StudentsSettings
 
 Digests = Callable[[Mapping[str, Any], str], Fingerprints]
@@ -30,8 +31,9 @@ def load(spec: str | CommandSettings | StudentsSettings, *, project: Path | None
     Args:
         spec: dotted module, e.g. `recipes.subject`, or `module:attribute` for an object that offers
             the names of `Subject`; or the settings of a command or of students.
-        project: folder put on `sys.path` first, and that relative paths of settings start from;
-            usually the project of the study file.
+        project: folder that relative paths of settings start from, usually the project of the
+            study file. It is put on `sys.path`: first, or last where the subject is ours (see
+            `harness.installation`).
 
     Raises:
         SubjectError: if it cannot be imported, or lacks a part of the contract.
@@ -76,7 +78,9 @@ def data_of(
 
 
 def _module(name: str, project: Path | None) -> Subject:
-    put_on_path([project] if project is not None else [])
+    ours = installation.arrange(name, project)
+    if not ours and project is not None:
+        project_imports.refuse_both(name, project)
     module_name, _, attribute = name.partition(":")
     try:
         found: object = importlib.import_module(module_name)
@@ -87,6 +91,8 @@ def _module(name: str, project: Path | None) -> Subject:
             f"subject {name!r} cannot be imported: {type(error).__name__}: {error}. "
             "Give `package.module` or `package.module:object`, importable from the study's project."
         ) from error
+    if ours:
+        installation.check()
     problems = _problems(found)
     if problems:
         raise SubjectError(
@@ -97,14 +103,6 @@ def _module(name: str, project: Path | None) -> Subject:
     from harness.subjects.source import HashedSubject
 
     return cast(Subject, HashedSubject(found, module_name, project))
-
-
-def put_on_path(folders: Iterable[Path | str]) -> None:
-    """Put folders in front of `sys.path`, each once."""
-    for folder in folders:
-        text = str(folder)
-        if text not in sys.path:
-            sys.path.insert(0, text)
 
 
 def _problems(found: object) -> list[str]:

@@ -380,4 +380,4 @@ def _metrics(plan: Plan, project: Path) -> tuple[list[str], list[str] | None]:
 def _project(workspace: Workspace, plan: Plan) -> Path:
     """Folder the study's path is relative to."""
     file = Path(plan.study_file)
-    return project_of(file) if file.is_absolute() else workspace.root.parent
+    return project_of(file) if file.is_absolute() or file.is_file() else workspace.root.parent

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from harness.checkup import machine, storage
-from harness.checkup.finding import ProbeError, probe
+from harness.checkup import machine, shadows, storage
+from harness.checkup.finding import ProbeError, ok, probe
 from harness.commands.doctor import _findings
 from harness.study import Resources
 from harness.workspace import Workspace
@@ -47,6 +47,62 @@ def small(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "read-only", "size=1m", "ro")
+
+
+def test_the_installation_that_runs_is_said():
+    assert shadows.installation(None) == ok("installation", str(ROOT))
+
+
+def test_another_stillhouse_on_the_path_is_named(tmp_path: Path, monkeypatch):
+    other = tmp_path / "bin" / "stillhouse"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other.parent}{os.pathsep}{os.environ['PATH']}")
+    found = shadows.installation(None)
+    assert found.state == "warn"
+    assert str(other) in found.found
+    assert str(Path(sys.executable).with_name("stillhouse")) in found.fix
+
+
+def test_an_installation_that_another_shadows_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(shadows, "installed", lambda: tmp_path)
+    found = shadows.installation(None)
+    assert (found.state, str(tmp_path) in found.found) == ("warn", True)
+
+
+@pytest.mark.parametrize("name", ["torch.py", "mlflow/__init__.py", "evaluation/__init__.py",
+                                  "json.py", "ray.py", "PIL/__init__.py"])  # fmt: skip
+def test_what_comes_in_the_place_of_what_is_installed_is_named(
+    tmp_path: Path, monkeypatch, name: str
+):
+    """In the project, in the current folder, in PYTHONPATH; said once a folder."""
+    clean = [ok("shadows", "nothing comes in the place of what is installed")]
+    (tmp_path / "mine.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert shadows.shadows(tmp_path) == clean
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    called = name.split("/")[0].removesuffix(".py")
+    for project in (tmp_path, None):
+        (found,) = shadows.shadows(project)
+        assert (found.state, found.found) == ("warn", f"{tmp_path} holds `{called}`")
+        assert "rename" in found.fix
+    monkeypatch.chdir("/")
+    assert shadows.shadows(None) == clean
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (found,) = shadows.shadows(None)
+    assert "out of PYTHONPATH" in found.fix
+
+
+def test_a_probe_imports_what_this_process_would(tmp_path: Path, monkeypatch):
+    """Not what lies in the current folder; `python -c` would take that first."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    code = "import harness; print(harness.__file__)"
+    assert probe(code, seconds=30.0) == str(ROOT / "harness" / "__init__.py")
 
 
 def test_python_and_packages_here_are_those_asked_for():
@@ -255,7 +311,7 @@ def test_the_packages_of_our_subject_are_looked_for_where_it_measures(
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(machine, "packages", asked.append)
-    study = SimpleNamespace(subject=subject, resources=Resources())
+    study = SimpleNamespace(subject=subject, resources=Resources(), file=Path("study.yaml"))
     findings = _findings(study, workspace, None, None, True)  # type: ignore[arg-type]
     next(findings), next(findings)
     assert asked == [ours]
