@@ -72,7 +72,8 @@ def changed_words(before: Iterable[str], now: Iterable[str]) -> str:
 
 
 def _named(script: str, cwd: str) -> str:
+    """Relative to `cwd`; by its name alone where it lies elsewhere: places are in no key."""
     path, folder = PurePath(os.path.normpath(script)), Path(os.path.normpath(cwd)).expanduser()
-    if path.is_absolute() and folder.is_absolute():
-        path = PurePath(os.path.relpath(path, folder))
-    return path.as_posix()
+    if not path.is_absolute():
+        return path.as_posix()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name

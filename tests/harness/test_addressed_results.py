@@ -385,6 +385,8 @@ def test_a_shared_journal_brings_results_and_their_codes(module, workspace, tmp_
         (["bash", "run.sh", "{attempt}"], ["bash", "run.sh"]),
         (["./bin/distil", "{attempt}"], ["distil"]),
         (["python", "/lab/t/train.py"], ["python", "train.py"]),
+        (["python", "/home/ada/tools/train.py"], ["python", "train.py"]),
+        (["uv", "run", "{recipe.file}.py", "../lib/go.py"], ["uv", "../lib/go.py"]),
     ],
 )
 def test_what_a_command_is_called(words, program):
