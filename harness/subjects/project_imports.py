@@ -84,7 +84,7 @@ def _below(module: str, project: Path) -> Iterator[Import]:
             if file in seen:
                 continue
             seen.add(file)
-            for found in _imports(file, project):
+            for found in imports_in(file, project):
                 yield found
                 if found.module.partition(".")[0] == OURS_ALONE:
                     continue
@@ -102,12 +102,18 @@ def _files(module: str, project: Path) -> Iterator[Path]:
                 break
 
 
-def _imports(file: Path, project: Path) -> Iterator[Import]:
+def imports_in(file: Path, root: Path) -> Iterator[Import]:
+    """Imports of a file, functions included; none where it cannot be parsed: importing it tells.
+
+    Args:
+        file: below the root.
+        root: what its dotted name starts from, for relative imports.
+    """
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return  # importing it will tell
-    inside = file.relative_to(project).with_suffix("").parts
+    inside = file.relative_to(root).with_suffix("").parts
     package = inside[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

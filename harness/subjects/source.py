@@ -7,7 +7,6 @@ name is worked out at run time (`importlib.import_module(name)`) does not: its f
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from harness.contract import Fingerprints
 from harness.errors import SubjectError
 from harness.subjects.digests import digest_of
+from harness.subjects.project_imports import imports_in
 
 HARNESS = "harness"
 """Never a part of a subject: its version is recorded with the environment."""
@@ -87,7 +87,7 @@ def source_files(module: str, project: Path | None) -> dict[str, str]:
         project: of the study; what lies in it belongs to the subject.
 
     Raises:
-        SubjectError: a file cannot be read or parsed, or there are too many.
+        SubjectError: a file cannot be read, or there are too many.
     """
     first = _file_of(module)
     if first is None:
@@ -97,11 +97,10 @@ def source_files(module: str, project: Path | None) -> dict[str, str]:
     todo, seen = [first], {first}
     while todo:
         file = todo.pop()
-        content = _read(file)
-        found[_named(file, homes)] = hashlib.sha256(content).hexdigest()[:SHORT]
+        found[_named(file, homes)] = hashlib.sha256(_read(file)).hexdigest()[:SHORT]
         if len(found) > MOST_FILES:
             raise SubjectError(f"subject {module!r} imports over {MOST_FILES:,} files")
-        for name in _imports(content, file, homes):
+        for name in _imports(file, homes):
             for other in _files_of(name, homes):
                 if other not in seen:
                     seen.add(other)
@@ -138,31 +137,14 @@ def _read(file: Path) -> bytes:
         raise SubjectError(f"{file} cannot be read for the code digest: {error}") from error
 
 
-def _imports(content: bytes, file: Path, homes: list[_Home]) -> Iterator[str]:
+def _imports(file: Path, homes: list[_Home]) -> Iterator[str]:
     """Dotted names that a file imports; `from a import b` gives `a` and `a.b`."""
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise SubjectError(f"{file} cannot be parsed for the code digest: {error}") from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _base(node, file, homes)
-            if base is not None:
-                yield base
-                yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
-
-
-def _base(node: ast.ImportFrom, file: Path, homes: list[_Home]) -> str | None:
-    if not node.level:
-        return node.module or ""
     for home in homes:
         if file.is_relative_to(home.folder):
-            parts = file.relative_to(home.folder).with_suffix("").parts
-            package = parts[: len(parts) - node.level]
-            return ".".join([*package, *([node.module] if node.module else [])])
-    return None
+            for found in imports_in(file, home.folder):
+                yield found.module
+                yield from (f"{found.module}.{name}" for name in found.names)
+            return
 
 
 def _files_of(name: str, homes: list[_Home]) -> Iterator[Path]:
