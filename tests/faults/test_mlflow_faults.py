@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.trackers import mlflow_runs, server
+from harness.trackers.address import ARTIFACTS
 from harness.workspace import Workspace
 from tests.faults.aftermath import Undisturbed, assert_clean
 from tests.faults.fault_proxy import PASS, Choose, Fault, FaultProxy
@@ -31,11 +33,13 @@ class Server:
         log = self.place.root / "server.log"
         self._process = server.start(server.server_command(self.place, self.port), log)
         server.wait_for(self._process, self.address, log)
+        os.environ[ARTIFACTS] = str(self.place.artifacts)  # a folder that it shares
 
     def stop(self) -> None:
         if self._process is not None:
             server.stop(self._process)
             self._process = None
+            os.environ.pop(ARTIFACTS, None)
 
     def holds_runs(self) -> bool:
         """Whether somebody's runs have arrived."""
