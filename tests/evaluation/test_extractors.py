@@ -105,7 +105,7 @@ def test_missing_weights_name_the_command() -> None:
     component = Component(
         factory="tests.evaluation.test_extractors:missing_weights", fetch="make weights"
     )
-    with pytest.raises(ValueError, match=r"extractor\.safetensors.*run: make weights"):
+    with pytest.raises(ValueError, match=r"extractor\.safetensors.*run: cd .* && make weights"):
         load_extractor(component, 8)
 
 
