@@ -11,7 +11,9 @@ code, whatever its program is called, changes nothing for it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 import os
 import secrets
 import socket
@@ -21,8 +23,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from harness.errors import WorkspaceError
-from harness.identifiers import refusal
+from harness.errors import HarnessError, WorkspaceError
+from harness.identifiers import inside, refusal
 from harness.record_lines import Reader, lines_of
 from harness.records import (
     OVER,
@@ -243,12 +245,22 @@ class History:
             for file in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
                 history._read_file(file, reader)
             history.described[folder] = set(list(reader.described)[known:])
+        for key in sorted(reader.undescribed()):
+            history._describe_from_folder(key, reader)
         for place, record in reader.waiting():
             if isinstance(record, ValueError):
                 history.warnings.append(f"{place}: unreadable record ({record})")
             else:
                 history.add(record)
         return history
+
+    def _describe_from_folder(self, key: str, reader: Reader) -> None:
+        """A trial whose line is lost is described beside its attempts, too."""
+        for folder in self.described:
+            with contextlib.suppress(OSError, ValueError, RecursionError, HarnessError):
+                file = inside(folder.parent / "trials", "key", key) / "trial.json"
+                reader.describe(key, json.loads(file.read_bytes()))
+                return
 
     def _read_file(self, file: Path, reader: Reader) -> None:
         lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.identifiers import NAME, NO_NAME, refusal
 from harness.records import Glanced, Opened, Planned, Record, Superseded
-from harness.trial import Trial
+from harness.trial import Trial, key_of
 
 TRIAL = "trial"
 IDENTITY = ("recipe", "replicate", "data", "kind", "rerun", "subject")
@@ -108,13 +108,40 @@ class Reader:
             return None
         return self._adapter.validate_python(content)
 
+    def undescribed(self) -> set[str]:
+        """Keys that waiting records name and no line describes."""
+        named: set[str] = set()
+        for _, content in self._waiting:
+            listed = [content] if content["type"] == "opened" else content.get("trials", [])
+            named.update(str(said.get("key")) for said in listed if isinstance(said, dict))
+        return named - self.described.keys()
+
+    def describe(self, key: str, identity: dict[str, Any]) -> None:
+        """Take what a key is the hash of from elsewhere.
+
+        Raises:
+            ValueError: it is not what the key is the hash of.
+        """
+        known = {name: identity[name] for name in IDENTITY if name in identity}
+        trial = Trial.model_validate({"key": key, "arm": "", **known})
+        parts = trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun
+        if key_of(*parts, subject=trial.subject) != key:
+            raise ValueError(f"it does not hash to {key}")
+        self.described.setdefault(key, known)
+
     def waiting(self) -> Iterator[tuple[str, Record | ValueError]]:
-        """(place, record) of those that waited, now that every line is read."""
+        """(place, record) of those that waited, now that every line is read.
+
+        A plan is read without the trials that no line describes: one damaged line is no reason to
+        forget what was planned.
+        """
         waited, self._waiting = self._waiting, []
         for place, content in waited:
             try:
-                if not self._filled(content):
+                if not self._filled(content, whole=False):
                     raise ValueError(_undescribed(content))
+                if lost := content.pop("lost", 0):
+                    yield place, ValueError(f"no line describes {lost} of the trials it plans")
                 yield place, self._adapter.validate_python(content)
             except ValueError as error:
                 yield place, error
@@ -130,8 +157,11 @@ class Reader:
             raise ValueError(refusal(error)) from error
         self.described.setdefault(key, known)
 
-    def _filled(self, content: dict[str, Any]) -> bool:
-        """Put the trials in the place of their keys; False if one is not described."""
+    def _filled(self, content: dict[str, Any], *, whole: bool = True) -> bool:
+        """Put the trials in the place of their keys; False if one is not described.
+
+        Not `whole`: a plan is filled as far as can be, `lost` counts what is missing.
+        """
         if content["type"] == "opened":
             said = content.get("trial")
             if not isinstance(said, dict) or "recipe" in said:
@@ -149,9 +179,11 @@ class Reader:
             if not isinstance(said, dict) or "recipe" in said:
                 return True
             trial = self._trial(said.get("key"), said.get("arm"), levels.get(said.get("arm"), {}))
-            if trial is None:
+            if trial is not None:
+                made.append(trial)
+            elif whole:
                 return False
-            made.append(trial)
+        content["lost"] = len(listed) - len(made)
         content["trials"] = made
         return True
 

@@ -354,9 +354,27 @@ def test_a_journal_without_the_description_of_its_trials_says_so(module, workspa
     (file,) = workspace.journal.glob("*.jsonl")
     kept = [x for x in file.read_text().split("\n") if not x.startswith('{"type":"trial"')]
     file.write_text("\n".join(kept))
+    shutil.rmtree(workspace.root / "trials")
     warnings = History.read([workspace.journal]).warnings
-    assert len(warnings) == 7, "the plan and six attempts"
-    assert all("no line describes its trial" in w for w in warnings)
+    assert sum("no line describes 6 of the trials it plans" in w for w in warnings) == 1
+    assert sum("no line describes its trial" in w for w in warnings) == 6
+
+
+def test_one_damaged_line_forgets_neither_the_plan_nor_the_other_trials(module, workspace):
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    lines = file.read_text().split("\n")
+    file.write_text("\n".join([lines[0][:40], *lines[1:]]))
+    history = history_of(study, workspace)
+    assert len(history.warnings) == 1, "the line; what it said stands beside the attempts"
+    assert states(study, workspace) == {"reuse": 6}
+    shutil.rmtree(workspace.root / "trials")
+    history = history_of(study, workspace)
+    assert len(history.warnings) == 3, "the line, the plan without that trial, its attempt"
+    assert states(study, workspace) == {"new": 1, "reuse": 5}
+    go(study, workspace)
+    assert difference(study, workspace) == 1.0
 
 
 def test_a_shared_journal_brings_results_and_their_codes(module, workspace, tmp_path):
