@@ -44,6 +44,8 @@ BY_STRING = {
     "recipes.objectives.registry:objective_of": "`trained_by`, in `recipe_roots`",
     "recipes.families.registry:family_of": "`opened` of the family, in `recipe_roots`",
     "evaluation.import_string:resolve": "the protocol's import strings, in `named`",
+    "evaluation.protocol:FILED_REFERENCES": "compared with the protocol's own strings, which are",
+    "evaluation.protocol:FILED_EDITS": "compared with the protocol's own strings, which are",
 }
 """`module:definition` in which something is looked up by a string, and what makes it a root."""
 

@@ -6,6 +6,7 @@ Importing it imports no torch; that happens inside `run`, `measure` and `referen
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -98,13 +99,15 @@ def _data_files(recipe: Mapping[str, Any]) -> dict[str, str]:
     used = used_files(recipe)
     if not used:
         return {}
-    from recipes.data.files import files_listing
+    from recipes.data.files import MissingSourceError, files_listing
 
-    return {
-        f"{name}/{file}": digest
-        for name, source in used.items()
-        for file, digest in files_listing(source).items()
-    }
+    found: dict[str, str] = {}
+    for name, source in used.items():
+        if source.get("digest"):
+            continue  # it stands for the files, here or not
+        with contextlib.suppress(MissingSourceError):
+            found |= {f"{name}/{file}": digest for file, digest in files_listing(source).items()}
+    return found
 
 
 def examine(student: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
