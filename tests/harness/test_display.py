@@ -55,7 +55,7 @@ def test_one_line_per_finished_trial(tmp_path, plan: Plan):
         view.ended(weak, closed(weak, "diverged", reason="loss"), again=False)
     assert said == [
         "done    a-r0  2.0 s  1/3",
-        "failed  b-r0  2.0 s  2/3  ValueError: no  -> stillhouse logs bbbbbbbb",
+        "failed  b-r0  2.0 s  2/3  ValueError: no  -> stillhouse logs bbbbbbbbb",
         "retry   c-r1  2.0 s  2/3  died",
         "resume  c-r1  attempt 1 from step 7",
         "diverged c-r1  2.0 s  3/3  loss",
@@ -114,7 +114,7 @@ def test_live_lines(tmp_path, plan: Plan, monkeypatch: pytest.MonkeyPatch):
     assert "1.0/2.0 GPU-h" in first
     assert "left 1 h 00 min" in first
     assert worker == " c-r1  step 120/200  1 h 00 min"
-    assert failure == (" last failure: b-r0 RuntimeError: out -> stillhouse logs bbbbbbbb")
+    assert failure == (" last failure: b-r0 RuntimeError: out -> stillhouse logs bbbbbbbbb")
 
 
 def test_live_view_keeps_finished_trials_quiet_and_failures_loud(

@@ -202,7 +202,8 @@ def test_a_workspace_that_can_be_used(workspace: Workspace):
     assert storage.locking(workspace.root).state == "ok"
     assert storage.clock(workspace.root).state == "ok"
     assert storage.filesystem(workspace.root, sqlite=True).state == "ok"
-    assert sorted(f.name for f in workspace.root.iterdir()) == ["artifacts", "cache", "journal"]
+    kept = ["artifacts", "cache", "journal", "workspace.json"]
+    assert sorted(f.name for f in workspace.root.iterdir()) == kept
 
 
 def test_a_read_only_workspace(read_only: Path):
