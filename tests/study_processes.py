@@ -117,6 +117,24 @@ class StudyProcesses:
         """Return once so many reports were written, while the run goes on."""
         self.await_that(lambda: self.reported() >= count, process)
 
+    def hold_midway(self, process: subprocess.Popen[str], count: int) -> None:
+        """Stop the run (SIGSTOP) after so many reports, in the midst of a trial of six.
+
+        However busy the machine is: where it has gone on to a trial's end, the next one is held.
+        """
+
+        def held() -> bool:
+            process.send_signal(signal.SIGSTOP)
+            found = self.workspace.root.glob("trials/*/attempts/*/reports.jsonl")
+            newest = max(found, key=lambda file: file.stat().st_mtime_ns)
+            if newest.read_bytes().count(b"\n") in (2, 3, 4):
+                return True
+            process.send_signal(signal.SIGCONT)
+            return False
+
+        self.await_reports(process, count)
+        self.await_that(held, process)
+
     def await_that(
         self, true: Callable[[], object], process: subprocess.Popen[str] | None = None
     ) -> None:

@@ -121,7 +121,7 @@ def run(recipe, context):
 
 def test_a_killed_driver_is_continued(disturbed: Project, expected):
     process = disturbed.start("--inline")
-    disturbed.await_reports(process, 8)
+    disturbed.hold_midway(process, 8)
     assert disturbed.counts()["running"] == 1
     process.kill()
     process.communicate()
