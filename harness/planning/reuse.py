@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from harness.code_files import changed, told
 from harness.contract import Fingerprints
-from harness.journal import Attempt, History, TrialHistory
+from harness.journal import Attempt, History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial, PlanState
 from harness.planning.planned import INCOMPARABLE
 from harness.subjects.identity import (
@@ -25,7 +25,7 @@ from harness.subjects.identity import (
     maker_of_references,
 )
 from harness.subjects.settings import CommandSettings, SubjectSpec, parsed
-from harness.trial import Trial, is_of_schema_1, key_of
+from harness.trial import Trial, canonical, is_of_schema_1, key_of
 from harness.workspace import Workspace
 
 
@@ -252,6 +252,20 @@ def read_by_plan(
 def as_answered(plan: Plan, history: History) -> History:
     """The history as the study of a plan reads it: every answer is made from it."""
     return read_by_plan(plan.study, plan.fingerprints, plan.trials, history)
+
+
+def under_their_keys(plan: Plan, planned: Planned) -> Plan:
+    """The plan with the keys that an earlier version gave its trials, also those without result."""
+    old = {(t.kind, t.arm, t.replicate, t.rerun): t for t in planned.trials if not t.subject}
+    if not old:
+        return plan
+    trials = []
+    for made in plan.trials:
+        trial = made.trial
+        then = old.get((trial.kind, trial.arm, trial.replicate, trial.rerun))
+        same = then is not None and canonical(then.recipe) == canonical(trial.recipe)
+        trials.append(made.model_copy(update={"trial": then}) if same else made)
+    return plan.model_copy(update={"trials": trials})
 
 
 def orphans(history: History, study: str, planned: set[str]) -> list[str]:

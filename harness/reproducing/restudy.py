@@ -13,12 +13,13 @@ from harness.contract import Subject
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal import Attempt, Closed, History, MeasuredAt, Opened, Planned, TrialHistory
 from harness.plan import Plan
+from harness.planning.reuse import under_their_keys
 from harness.reproducing import trust
 from harness.reproducing.as_recorded import AsRecorded
 from harness.reproducing.places import Places
 from harness.study import Study
 from harness.study_file.name import STUDY_FILE
-from harness.trial import Trial, canonical
+from harness.trial import Trial
 from harness.words import last_words
 from harness.workspace import Workspace
 
@@ -108,7 +109,7 @@ def restudy(
         raise NotJudgedError(
             f"study {planned.study!r} cannot be answered again: {last_words(str(error), 300)}"
         ) from error
-    plan = _under_their_keys(plan, planned)
+    plan = under_their_keys(plan, planned)
     there = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
     if there != {t.key for t in planned.trials if t.kind == "trial"}:
         raise NotJudgedError(
@@ -117,20 +118,6 @@ def restudy(
         )
     prints = plan.fingerprints.model_copy(update={"protocol": protocol})
     return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history, subject)
-
-
-def _under_their_keys(plan: Plan, planned: Planned) -> Plan:
-    """The plan with the keys that an earlier version gave its trials, also those without result."""
-    old = {(t.kind, t.arm, t.replicate, t.rerun): t for t in planned.trials if not t.subject}
-    if not old:
-        return plan
-    trials = []
-    for made in plan.trials:
-        trial = made.trial
-        then = old.get((trial.kind, trial.arm, trial.replicate, trial.rerun))
-        same = then is not None and canonical(then.recipe) == canonical(trial.recipe)
-        trials.append(made.model_copy(update={"trial": then}) if same else made)
-    return plan.model_copy(update={"trials": trials})
 
 
 def with_replicates(

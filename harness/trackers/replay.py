@@ -117,7 +117,7 @@ def _analysed(
     """
     from harness.analyse.answers import answer
     from harness.plan import make_plan
-    from harness.planning.reuse import as_answered
+    from harness.planning.reuse import as_answered, under_their_keys
     from harness.study import Study
 
     seen = history.read_by(planned.study)
@@ -128,6 +128,7 @@ def _analysed(
         said = {**planned.study_json, "protocol": there, "file": file}
         study = Study.model_validate(said)
         plan = make_plan(study, history, workspace=workspace, check_devices=False)
+        plan = under_their_keys(plan, planned)
         seen = as_answered(plan, history)
         if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:
             raise HarnessError("the subject resolves this study to other trials now")
