@@ -110,8 +110,8 @@ class TrialHistory:
         self.attempts: dict[tuple[int, str], Attempt] = {}
         self.superseded_to = 0
         """Attempts up to this one count for nobody: a record of an earlier version says so."""
-        self.superseded: dict[str, set[str]] = {}
-        """Study -> codes whose results it no longer reads."""
+        self.superseded: dict[str, dict[str, float]] = {}
+        """Study -> codes whose results it no longer reads, and since when (Unix time)."""
         self.replaces = False
         """For what one study reads: it made results with other code, too."""
 
@@ -296,7 +296,8 @@ class History:
         trial = self.trials.setdefault(record.key, TrialHistory(record.key))
         if isinstance(record, Superseded):
             if record.study:
-                trial.superseded.setdefault(record.study, set()).add(record.code)
+                since = trial.superseded.setdefault(record.study, {})
+                since[record.code] = max(since.get(record.code, record.at), record.at)
             else:
                 trial.superseded_to = max(trial.superseded_to, record.attempt)
         elif isinstance(record, Opened):

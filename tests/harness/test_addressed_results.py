@@ -286,6 +286,34 @@ def test_an_edit_taken_back_costs_nothing(module, workspace):
     assert len(attempts) == 12
 
 
+def test_what_was_read_last_is_what_an_edit_makes_stale(module, workspace):
+    """Not the newest result: an edit that was taken back is read no more."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    module(3)
+    go(study, workspace, rerun_stale=True)
+    module(1)
+    go(study, workspace)
+    module(7)
+    assert states(study, workspace) == {"stale": 6}
+    go(study, workspace, accept_stale=True)
+    assert difference(study, workspace) == 1.0
+
+
+def test_results_that_are_read_again_are_stale_again(module, workspace):
+    """They were superseded by a run that ended there, and its edit was taken back."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    module(3)
+    history = history_of(study, workspace)
+    plan = make_plan(study, history, workspace=workspace)
+    announcing.supersede("one", plan.trials, Journal(workspace.journal), history)
+    module(1)
+    go(study, workspace)
+    module(7)
+    assert states(study, workspace) == {"stale": 6}
+
+
 def test_an_interrupted_rerun_goes_on(module, workspace):
     """Superseded and not yet run again is new, not stale once more."""
     (study,) = module(1, "one")
