@@ -248,7 +248,28 @@ class History:
                 history.warnings.append(f"{place}: unreadable record ({record})")
             else:
                 history.add(record)
+        if reader.mistaken:
+            history._correct(reader)
         return history
+
+    def _correct(self, reader: Reader) -> None:
+        """Put right the trials that a line described wrongly before the right one was read."""
+        for key in reader.mistaken & self.trials.keys():
+            for attempt in self.trials[key].attempts.values():
+                trial = reader.corrected(attempt.opened.trial)
+                attempt.opened = attempt.opened.model_copy(update={"trial": trial})
+        for study, listed in self.planned.items():
+            self.planned[study] = [
+                planned.model_copy(
+                    update={
+                        "trials": [
+                            reader.corrected(t) if t.key in reader.mistaken else t
+                            for t in planned.trials
+                        ]
+                    }
+                )
+                for planned in listed
+            ]
 
     def _read_file(self, file: Path, reader: Reader) -> None:
         lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028

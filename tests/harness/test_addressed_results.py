@@ -1,5 +1,6 @@
 """A result is addressed by (key, protocol, code): studies share trials, never each other's code."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -385,6 +386,27 @@ def test_a_journal_without_the_description_of_its_trials_says_so(module, workspa
     warnings = History.read([workspace.journal]).warnings
     assert len(warnings) == 7, "the plan and six attempts"
     assert all("no line describes its trial" in w for w in warnings)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_lines_that_describe_one_trial_the_one_counts_that_its_key_is_of(
+    first, module, workspace
+):
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    lines = file.read_text().split("\n")
+    told = next(json.loads(line) for line in lines if line.startswith('{"type":"trial"'))
+    told["is"]["recipe"] = {"x": 9.0}
+    other = f"{'0' if first else '9'}-of-somebody.jsonl"
+    (workspace.journal / other).write_text(json.dumps(told) + "\n")
+    history = history_of(study, workspace)
+    (warning,) = history.warnings
+    assert f"describes trial {told['key']}" in warning
+    opened = [a.opened.trial for t in history.trials.values() for a in t.ordered]
+    listed = [t for p in history.planned["one"] for t in p.trials]
+    assert {t.recipe["x"] for t in opened + listed} == {1.0, 2.0}
+    assert states(study, workspace) == {"reuse": 6}
 
 
 def test_a_shared_journal_brings_results_and_their_codes(module, workspace, tmp_path):
