@@ -112,8 +112,8 @@ class TrialHistory:
         self.attempts: dict[tuple[int, str], Attempt] = {}
         self.superseded_to = 0
         """Attempts up to this one count for nobody: a record of an earlier version says so."""
-        self.superseded: dict[str, set[str]] = {}
-        """Study -> codes whose results it no longer reads."""
+        self.superseded: dict[str, dict[str, float]] = {}
+        """Study -> codes whose results it no longer reads, and since when (Unix time)."""
         self.replaces = False
         """For what one study reads: it made results with other code, too."""
 
@@ -252,6 +252,8 @@ class History:
                 history.warnings.append(f"{place}: unreadable record ({record})")
             else:
                 history.add(record)
+        if reader.mistaken:
+            history._correct(reader)
         return history
 
     def _describe_from_folder(self, key: str, reader: Reader) -> None:
@@ -261,6 +263,25 @@ class History:
                 file = inside(folder.parent / "trials", "key", key) / "trial.json"
                 reader.describe(key, json.loads(file.read_bytes()))
                 return
+
+    def _correct(self, reader: Reader) -> None:
+        """Put right the trials that a line described wrongly before the right one was read."""
+        for key in reader.mistaken & self.trials.keys():
+            for attempt in self.trials[key].attempts.values():
+                trial = reader.corrected(attempt.opened.trial)
+                attempt.opened = attempt.opened.model_copy(update={"trial": trial})
+        for study, listed in self.planned.items():
+            self.planned[study] = [
+                planned.model_copy(
+                    update={
+                        "trials": [
+                            reader.corrected(t) if t.key in reader.mistaken else t
+                            for t in planned.trials
+                        ]
+                    }
+                )
+                for planned in listed
+            ]
 
     def _read_file(self, file: Path, reader: Reader) -> None:
         lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028
@@ -308,7 +329,8 @@ class History:
         trial = self.trials.setdefault(record.key, TrialHistory(record.key))
         if isinstance(record, Superseded):
             if record.study:
-                trial.superseded.setdefault(record.study, set()).add(record.code)
+                since = trial.superseded.setdefault(record.study, {})
+                since[record.code] = max(since.get(record.code, record.at), record.at)
             else:
                 trial.superseded_to = max(trial.superseded_to, record.attempt)
         elif isinstance(record, Opened):

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.identifiers import NAME, NO_NAME, refusal
 from harness.records import Glanced, Opened, Planned, Record, Superseded
-from harness.trial import Trial, key_of
+from harness.trial import Trial
 
 TRIAL = "trial"
 IDENTITY = ("recipe", "replicate", "data", "kind", "rerun", "subject")
@@ -75,6 +75,8 @@ class Reader:
     def __init__(self, *, numbers: bool = True) -> None:
         """Without `numbers`, measurements and artifacts are left out."""
         self.described: dict[str, dict[str, Any]] = {}
+        self.mistaken: set[str] = set()
+        """Keys that a line described wrongly before the right one was read."""
         self._adapter = _records() if numbers else _glancing()
         self._trials: dict[tuple[str, str], Trial] = {}
         self._waiting: list[tuple[str, dict[str, Any]]] = []
@@ -123,9 +125,7 @@ class Reader:
             ValueError: it is not what the key is the hash of.
         """
         known = {name: identity[name] for name in IDENTITY if name in identity}
-        trial = Trial.model_validate({"key": key, "arm": "", **known})
-        parts = trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun
-        if key_of(*parts, subject=trial.subject) != key:
+        if not _is_key(key, known):
             raise ValueError(f"it does not hash to {key}")
         self.described.setdefault(key, known)
 
@@ -155,7 +155,18 @@ class Reader:
             Trial.model_validate({"key": key, "arm": "", **known})
         except ValidationError as error:
             raise ValueError(refusal(error)) from error
-        self.described.setdefault(key, known)
+        before = self.described.setdefault(key, known)
+        if before == known:
+            return
+        if not _is_key(key, before) and _is_key(key, known):
+            self.described[key] = known
+            self.mistaken.add(key)
+            raise ValueError(f"a line before it describes trial {key} as what its key is not of")
+        raise ValueError(f"it describes trial {key} otherwise than a line before it")
+
+    def corrected(self, trial: Trial) -> Trial:
+        """A trial as the line describes it that its key is the hash of."""
+        return trial.model_copy(update=self.described[trial.key])
 
     def _filled(self, content: dict[str, Any], *, whole: bool = True) -> bool:
         """Put the trials in the place of their keys; False if one is not described.
@@ -193,10 +204,17 @@ class Reader:
             return None
         place = key, str(arm)
         found = self._trials.get(place)
-        if found is None or found.levels != levels:
+        if found is None or found.levels != levels or key in self.mistaken:
             told = {"key": key, "arm": arm, "levels": levels or {}}
             found = self._trials[place] = Trial.model_validate({**known, **told})
         return found
+
+
+def _is_key(key: str, identity: dict[str, Any]) -> bool:
+    try:
+        return Trial.model_validate({"key": key, "arm": "", **identity}).expected_key() == key
+    except ValueError:  # a recipe that no key can be made of
+        return False
 
 
 def _undescribed(content: dict[str, Any]) -> str:

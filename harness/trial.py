@@ -81,6 +81,12 @@ class Trial(BaseModel):
             self.recipe, self.replicate, self.data, self.kind, self.rerun, subject=self.subject
         )
 
+    def expected_key(self) -> str:
+        """The hash of that; another than the key where a record was changed."""
+        return key_of(
+            self.recipe, self.replicate, self.data, self.kind, self.rerun, subject=self.subject
+        )
+
     @property
     def short(self) -> str:
         """Readable form, e.g. `portrait-e0.5-g2-r3-k1f9c2a7b`."""

@@ -139,7 +139,14 @@ class Recorded:
         found = list(self._own_results(trial))
         if not found:
             return None
-        old, attempt = max(found, key=lambda pair: (pair[0].key == trial.key, pair[1].opened.at))
+        old, attempt = max(
+            found,
+            key=lambda pair: (
+                self._is_read(pair[0].key, pair[1].opened.code),  # not what an edit since replaced
+                pair[0].key == trial.key,
+                pair[1].opened.at,
+            ),
+        )
         counting = old.model_copy(update={"arm": trial.arm, "levels": trial.levels})
         why = self._change(old, attempt, trial, prints)
         return Judged(counting, "stale", why, attempt.opened.code)
@@ -148,21 +155,27 @@ class Recorded:
         before = self._planned_before()
         for old in before.get(_content(trial), ()) if before else ():
             known = self.history.trials[old.key]
-            gone = known.superseded.get(self.study, set())
+            gone = known.superseded.get(self.study, {})
             for attempt in known.results():
-                if attempt.opened.code not in gone and self._reads(old.key, attempt):
+                code = attempt.opened.code
+                if code in gone and not self._is_read(old.key, code, since=gone[code]):
+                    continue
+                if attempt.opened.study == self.study or self._is_read(old.key, code):
                     yield old, attempt
 
-    def _reads(self, key: str, attempt: Attempt) -> bool:
-        """Whether the study made a result, or read it when it was last planned."""
+    def _is_read(self, key: str, code: str, since: float = float("-inf")) -> bool:
+        """Whether the study read a result when it was last planned, after `since`.
+
+        One that was superseded is read again where an edit was taken back.
+        """
+        latest = self.history.latest_plan(self.study)
+        if latest is None or latest.at < since:
+            return False
         if self._read is None:
-            latest = self.history.latest_plan(self.study)
-            self._read = latest.reads() if latest is not None else {}
+            self._read = latest.reads()
             # plans of earlier versions read whatever result their trials had
-            self._reads_all = {t.key for t in latest.trials} if latest and not self._read else set()
-        code = attempt.opened.code
-        own = attempt.opened.study == self.study
-        return own or self._read.get(key) == code or key in self._reads_all
+            self._reads_all = set() if self._read else {t.key for t in latest.trials}
+        return self._read.get(key) == code or key in self._reads_all
 
     def _planned_before(self) -> dict[str, list[Trial]]:
         """Content -> trials that this study once planned or ran, and that have attempts."""

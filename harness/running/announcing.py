@@ -15,14 +15,23 @@ from harness.workspace import in_project
 
 
 def is_announced(plan: Plan, history: History) -> bool:
-    """True if the latest plan on record is this one."""
+    """True if the latest plan on record is this one, and nothing it reads was superseded since.
+
+    What is read again after that (an edit was taken back) has to be said by a plan of its own.
+    """
     last = history.latest_plan(plan.study)
     if last is None or last.digest != plan.digest:
         return False
     if {t.key for t in last.trials} != {t.trial.key for t in plan.trials}:
         return False
     reads = last.reads()  # none in the records of earlier versions
-    return not reads or reads == _codes(plan)
+    if not reads:
+        return True
+    return reads == _codes(plan) and not any(
+        known.superseded.get(plan.study, {}).get(code, last.at) > last.at
+        for key, code in reads.items()
+        if (known := history.trials.get(key)) is not None
+    )
 
 
 def is_current(page: Path, plan: Plan, history: History) -> bool:

@@ -125,3 +125,39 @@ def imports_in(file: Path, root: Path) -> Iterator[Import]:
             if name:
                 taken = tuple(alias.name for alias in node.names if alias.name != "*")
                 yield Import(file, node.lineno, name, taken)
+        elif isinstance(node, ast.Call) and _called(node.func) in _IMPORTING:
+            yield from _named_in_text(file, node, package)
+        elif isinstance(node, ast.Assign) and inside[-1] == "__init__" and package:
+            yield from _for_a_star(file, node, package)
+
+
+_IMPORTING = ("import_module", "__import__")
+
+
+def _called(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _named_in_text(file: Path, call: ast.Call, package: tuple[str, ...]) -> Iterator[Import]:
+    """`importlib.import_module("lab.net")`: a name that is written there is known."""
+    named = call.args[0] if call.args else None
+    if isinstance(named, ast.Constant) and isinstance(named.value, str):
+        rest = named.value.lstrip(".")
+        level = len(named.value) - len(rest)
+        base = package[: len(package) - level + 1] if level else ()
+        parts = [*base, *(rest.split(".") if rest else [])]
+        if parts and all(part.isidentifier() and len(part) < 200 for part in parts):
+            yield Import(file, call.lineno, ".".join(parts))
+
+
+def _for_a_star(file: Path, given: ast.Assign, package: tuple[str, ...]) -> Iterator[Import]:
+    """`__all__ = ["net"]` of a package: `from lab import *` imports `lab.net`."""
+    listed = given.value
+    if isinstance(listed, ast.List | ast.Tuple) and any(
+        isinstance(name, ast.Name) and name.id == "__all__" for name in given.targets
+    ):
+        texts = (e.value for e in listed.elts if isinstance(e, ast.Constant))
+        names = tuple(text for text in texts if isinstance(text, str))
+        yield Import(file, given.lineno, ".".join(package), names)

@@ -3,6 +3,7 @@
 They are hashed by file, always: what an author declares in `fingerprints` is added, since people
 forget to raise a number. Imports are read, not run, so one inside a function counts and one whose
 name is worked out at run time (`importlib.import_module(name)`) does not: its file can be declared.
+One whose name is written there (`importlib.import_module("lab.net")`) counts.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ class _Home:
             return False
         return (self.folder / name).is_dir() or (self.folder / f"{name}.py").is_file()
 
+    def ends(self, name: str) -> bool:
+        """Whether no later folder is asked for a name: a folder without __init__.py is no end."""
+        package = self.folder / name / "__init__.py"
+        return package.is_file() or (self.folder / f"{name}.py").is_file()
+
+
+_OWN = _Home(Path(__file__).resolve().parents[2], OURS)
+
 
 class HashedSubject:
     """Somebody's subject, whose code digest covers its source as well as what it says itself."""
@@ -80,7 +89,8 @@ class HashedSubject:
 def source_files(module: str, project: Path | None) -> dict[str, str]:
     """Path -> digest of a module's file and of every file of its project that it imports.
 
-    Files are named relative to the folder that the module's package lies in.
+    Files are named relative to the folder that the module's package lies in, and by the way they
+    are imported: a link is named as it stands there, and what it leads to is read.
 
     Args:
         module: dotted, already imported.
@@ -92,9 +102,11 @@ def source_files(module: str, project: Path | None) -> dict[str, str]:
     first = _file_of(module)
     if first is None:
         return {}  # built in, or made at run time: there is no source to hash
-    homes = _homes(module, first, project)
+    home, first = _home_of(module, first)
+    homes = _homes(module, home, project)
     found: dict[str, str] = {}
-    todo, seen = [first], {first}
+    todo = [first, *_packages_of(first, home)]
+    seen = set(todo)
     while todo:
         file = todo.pop()
         found[_named(file, homes)] = hashlib.sha256(_read(file)).hexdigest()[:SHORT]
@@ -111,23 +123,40 @@ def source_files(module: str, project: Path | None) -> dict[str, str]:
 def _file_of(module: str) -> Path | None:
     loaded = sys.modules.get(module)
     file = getattr(loaded, "__file__", None)
-    return Path(file).resolve() if file and file.endswith(".py") else None
+    return Path(file).absolute() if file and file.endswith(".py") else None
 
 
-def _homes(module: str, file: Path, project: Path | None) -> list[_Home]:
-    """The study's project, the folder that the module's package lies in, and this installation."""
+def _home_of(module: str, file: Path) -> tuple[Path, Path]:
+    """The folder that the module's package lies in, without links, and the file below it."""
     home = file.parents[module.count(".") + (file.name == "__init__.py")]
+    return home.resolve(), home.resolve() / file.relative_to(home)
+
+
+def _packages_of(file: Path, home: Path) -> Iterator[Path]:
+    """What importing a module runs before it: `__init__.py` of the packages it lies in."""
+    if home == _OWN.folder and file.relative_to(home).parts[0] == HARNESS:
+        return
+    for folder in file.parents:
+        if folder == home:
+            return
+        package = folder / "__init__.py"
+        if package != file and package.is_file():
+            yield package
+
+
+def _homes(module: str, home: Path, project: Path | None) -> list[_Home]:
+    """The study's project, the folder that the module's package lies in, and this installation."""
     installed = bool(_INSTALLED & set(home.parts))
     places = [] if project is None else [_Home(project.resolve())]
     places.append(_Home(home, (module.partition(".")[0],) if installed else ()))
-    return [*places, _Home(Path(__file__).resolve().parents[2], OURS)]
+    return [*places, _OWN]
 
 
 def _named(file: Path, homes: list[_Home]) -> str:
     for home in homes:
         if file.is_relative_to(home.folder):
             return file.relative_to(home.folder).as_posix()
-    return file.name  # behind a link
+    return file.name
 
 
 def _read(file: Path) -> bytes:
@@ -152,10 +181,10 @@ def _files_of(name: str, homes: list[_Home]) -> Iterator[Path]:
     parts = name.split(".")
     if not all(parts):
         return
-    home = next((h for h in homes if h.holds(parts[0])), None)
-    for end in range(1, len(parts) + 1 if home is not None else 0):
-        assert home is not None
-        inner = home.folder.joinpath(*parts[:end])
-        for file in (inner.with_suffix(".py"), inner / "__init__.py"):
-            if file.is_file():
-                yield file.resolve()
+    holding = [home for home in homes if home.holds(parts[0])]
+    for home in [h for h in holding if h.ends(parts[0])][:1] or holding:
+        for end in range(1, len(parts) + 1):
+            inner = home.folder.joinpath(*parts[:end])
+            for file in (inner.with_suffix(".py"), inner / "__init__.py"):
+                if file.is_file():
+                    yield file

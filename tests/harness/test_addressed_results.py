@@ -1,5 +1,6 @@
 """A result is addressed by (key, protocol, code): studies share trials, never each other's code."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -286,6 +287,34 @@ def test_an_edit_taken_back_costs_nothing(module, workspace):
     assert len(attempts) == 12
 
 
+def test_what_was_read_last_is_what_an_edit_makes_stale(module, workspace):
+    """Not the newest result: an edit that was taken back is read no more."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    module(3)
+    go(study, workspace, rerun_stale=True)
+    module(1)
+    go(study, workspace)
+    module(7)
+    assert states(study, workspace) == {"stale": 6}
+    go(study, workspace, accept_stale=True)
+    assert difference(study, workspace) == 1.0
+
+
+def test_results_that_are_read_again_are_stale_again(module, workspace):
+    """They were superseded by a run that ended there, and its edit was taken back."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    module(3)
+    history = history_of(study, workspace)
+    plan = make_plan(study, history, workspace=workspace)
+    announcing.supersede("one", plan.trials, Journal(workspace.journal), history)
+    module(1)
+    go(study, workspace)
+    module(7)
+    assert states(study, workspace) == {"stale": 6}
+
+
 def test_an_interrupted_rerun_goes_on(module, workspace):
     """Superseded and not yet run again is new, not stale once more."""
     (study,) = module(1, "one")
@@ -375,6 +404,27 @@ def test_one_damaged_line_forgets_neither_the_plan_nor_the_other_trials(module, 
     assert states(study, workspace) == {"new": 1, "reuse": 5}
     go(study, workspace)
     assert difference(study, workspace) == 1.0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_lines_that_describe_one_trial_the_one_counts_that_its_key_is_of(
+    first, module, workspace
+):
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    lines = file.read_text().split("\n")
+    told = next(json.loads(line) for line in lines if line.startswith('{"type":"trial"'))
+    told["is"]["recipe"] = {"x": 9.0}
+    other = f"{'0' if first else '9'}-of-somebody.jsonl"
+    (workspace.journal / other).write_text(json.dumps(told) + "\n")
+    history = history_of(study, workspace)
+    (warning,) = history.warnings
+    assert f"describes trial {told['key']}" in warning
+    opened = [a.opened.trial for t in history.trials.values() for a in t.ordered]
+    listed = [t for p in history.planned["one"] for t in p.trials]
+    assert {t.recipe["x"] for t in opened + listed} == {1.0, 2.0}
+    assert states(study, workspace) == {"reuse": 6}
 
 
 def test_a_shared_journal_brings_results_and_their_codes(module, workspace, tmp_path):
