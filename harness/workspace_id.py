@@ -69,7 +69,7 @@ def make(root: Path) -> str:
         OSError: if it cannot be written.
         WorkspaceError: as `read`.
     """
-    if known := read(root):
+    if known := _settled(root):
         return known
     root.mkdir(parents=True, exist_ok=True)
     text = _Identity(format=FORMAT, id=LETTER + secrets.token_hex(16)).model_dump_json() + "\n"
