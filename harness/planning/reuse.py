@@ -73,12 +73,25 @@ class Recorded:
         """
         if prints.data != trial.data:  # which differs between the replicates of an arm
             prints = prints.model_copy(update={"data": trial.data})
+        if self._never_ran(trial):  # tens of thousands, when a large study is first planned
+            return PlannedTrial(trial=trial, state="new", fingerprints=prints)
         made = self._judged(trial, prints)
         if made.state in ("reuse", "measure"):  # an earlier version may have digested it otherwise
             prints = prints.model_copy(update={"data": made.trial.data})
         return PlannedTrial(
             trial=made.trial, state=made.state, why=made.why, code=made.code, fingerprints=prints
         )
+
+    def _never_ran(self, trial: Trial) -> bool:
+        """Whether nothing is recorded that this trial could be, or could have been."""
+        if trial.key in self.history.trials:
+            return False
+        return not self._has_old_keys() and not self._planned_before()
+
+    def _has_old_keys(self) -> bool:
+        if self._old_keys is None:
+            self._old_keys = any(is_of_schema_1(key) for key in self.history.trials)
+        return self._old_keys
 
     def _judged(self, trial: Trial, prints: Fingerprints) -> Judged:
         known = self.history.trials.get(trial.key)
@@ -96,9 +109,7 @@ class Recorded:
 
     def _recorded_earlier(self, trial: Trial, prints: Fingerprints) -> Judged | None:
         """The result that an earlier version recorded under its own key, if it is this trial's."""
-        if self._old_keys is None:
-            self._old_keys = any(is_of_schema_1(key) for key in self.history.trials)
-        if not self._old_keys or self.earlier is None:
+        if not self._has_old_keys() or self.earlier is None:
             return None
         then = self.earlier(trial)
         data = then.data if then is not None else trial.data
@@ -256,6 +267,8 @@ def read_by_plan(
 
     Of a trial that no record of the study planned, of the code that this plan found or will run.
     """
+    if not history.trials:
+        return history
     latest = history.latest_plan(study)
     own = {t.trial.key: t.code or (t.fingerprints or prints).code for t in trials}
     last = latest.reads() if latest is not None else {}
