@@ -24,13 +24,21 @@ def command(
 
     Example: stillhouse show k1f9c2a7b
     """
+    from harness.errors import HarnessError
     from harness.journal import History
+    from harness.program import typed
     from harness.reproducing.places import history_folders
     from harness.running.standing import only_key, place
 
     found = place(workspace)
     history = History.read(history_folders(found))
     trial = history.trials[only_key(history, key, found)]
+    if not trial.attempts:
+        listing = typed("status", workspace=found)
+        raise HarnessError(
+            f"no attempt of trial {trial.key} can be read, only that its results were superseded. "
+            f"`{listing}` says which lines of the journals cannot be read."
+        )
     content = _content(trial, found)
     if as_json:
         typer.echo(json.dumps(content))
