@@ -70,7 +70,7 @@ def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
 
 def _attempt(attempt: Attempt, workspace: Workspace) -> dict[str, Any]:
     opened, closed = attempt.opened, attempt.closed
-    content = opened.model_dump(mode="json", exclude={"type", "key", "trial", "study"})
+    content = opened.model_dump(mode="json", exclude={"type", "key", "trial"})
     content["elsewhere"] = opened.is_elsewhere(workspace.id)
     content["closed"] = closed.model_dump(mode="json", exclude={"type", "key"}) if closed else None
     return content
@@ -98,6 +98,8 @@ def _lines(content: dict[str, Any]) -> list[str]:
             f"  {attempt['mode']} on {attempt['host']}, {attempt['device']}; protocol "
             f"{attempt['protocol_name']} {attempt['protocol'][:12]}, code {attempt['code'][:12]}"
         )
+        if attempt["study"] != content["study"]:  # studies share trials, each with code of its own
+            lines.append(f"  for study {attempt['study']}")
         if attempt["elsewhere"]:
             lines.append(f"  made elsewhere, in workspace {attempt['workspace']}")
         for measured in closed["measurements"] if closed else []:
