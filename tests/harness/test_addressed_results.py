@@ -541,3 +541,22 @@ def test_a_record_of_no_date_is_refused(module, workspace):
     history = history_of(study, workspace)
     assert len(history.planned["one"]) == 1
     assert len(history.warnings) == 1
+
+
+def test_a_record_with_half_a_letter_is_refused(module, workspace):
+    """No report, and no other record, could be written with it."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    line = next(x for x in file.read_text().split("\n") if x.startswith('{"type":"opened"'))
+    told = json.loads(line)
+    (workspace.journal / "z.jsonl").write_text(
+        json.dumps(told | {"nonce": "ab", "device": "\ud83d\ude00"})  # a whole one
+        + "\n"
+        + json.dumps(told | {"nonce": "cd", "device": "\ud800"})
+        + "\n"
+    )
+    history = history_of(study, workspace)
+    assert len(history.trials[told["key"]].attempts) == 2
+    (warning,) = history.warnings
+    assert "half of a surrogate pair" in warning
