@@ -94,6 +94,8 @@ class Reader:
             content = json.loads(line)
         except RecursionError:
             raise ValueError("it nests too deeply") from None
+        if b"\\ud" in line.lower():
+            _refuse_halves(content)
         return self.take(content, place)
 
     def take(self, content: Any, place: str = "") -> Record | None:
@@ -239,6 +241,18 @@ def _refuse_constants(line: bytes) -> None:
             json.loads(line, parse_constant=_no_number)
         except (json.JSONDecodeError, RecursionError, UnicodeDecodeError):
             return  # the adapter says what is wrong with it
+
+
+def _refuse_halves(content: Any) -> None:
+    """Refuse the escape of half a letter, which nothing could be written of again.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
 
 
 def _no_number(constant: str) -> None:

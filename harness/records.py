@@ -13,6 +13,9 @@ from harness.identifiers import Name
 from harness.trial import Trial
 from harness.workspace_id import WorkspaceId
 
+Moment = Annotated[float, Field(ge=0, lt=253402300800)]
+"""Unix time, seconds; before the year 10000, so that it can be told as a date."""
+
 State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
 
 
@@ -38,7 +41,7 @@ _StudyJson = Annotated[dict[str, Any], AfterValidator(_without_secrets)]
 class Frozen(_Record):
     """What a study said when it was first run: the rest is judged against this for good."""
 
-    at: float = Field(description="Unix time of the first run, seconds.")
+    at: Moment = Field(description="Unix time of the first run, seconds.")
     digest: str
     study_json: _StudyJson
     arms: list[str] = Field(default_factory=list, description="Names of the arms planned then.")
@@ -54,7 +57,7 @@ class Planned(_Record):
     """A study was started: its resolved text and every trial it plans (references included)."""
 
     type: Literal["planned"] = "planned"
-    at: float = Field(description="Unix time, seconds.")
+    at: Moment = Field(description="Unix time, seconds.")
     study: Name
     digest: str = Field(description="sha256 of the study's canonical JSON.")
     study_json: _StudyJson
@@ -83,7 +86,7 @@ class Opened(_Record):
     """An attempt of a trial began."""
 
     type: Literal["opened"] = "opened"
-    at: float
+    at: Moment
     key: Name
     attempt: int = Field(ge=1)
     nonce: Name
@@ -131,7 +134,7 @@ class Closed(_Record):
     """An attempt ended. `done` and `diverged` complete the trial; the others do not."""
 
     type: Literal["closed"] = "closed"
-    at: float
+    at: Moment
     key: Name
     attempt: int
     nonce: Name
@@ -161,7 +164,7 @@ class Superseded(_Record):
     """
 
     type: Literal["superseded"] = "superseded"
-    at: float
+    at: Moment
     key: Name
     attempt: int = Field(description="Their last attempt.")
     study: str = Field("", description="Whose; in records of earlier versions all studies.")

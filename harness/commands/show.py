@@ -24,13 +24,21 @@ def command(
 
     Example: stillhouse show k1f9c2a7b
     """
+    from harness.errors import HarnessError
     from harness.journal import History
+    from harness.program import typed
     from harness.reproducing.places import history_folders
     from harness.running.standing import only_key, place
 
     found = place(workspace)
     history = History.read(history_folders(found))
     trial = history.trials[only_key(history, key, found)]
+    if not trial.attempts:
+        listing = typed("status", workspace=found)
+        raise HarnessError(
+            f"no attempt of trial {trial.key} can be read, only that its results were superseded. "
+            f"`{listing}` says which lines of the journals cannot be read."
+        )
     content = _content(trial, found)
     if as_json:
         typer.echo(json.dumps(content))
@@ -62,7 +70,7 @@ def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
 
 def _attempt(attempt: Attempt, workspace: Workspace) -> dict[str, Any]:
     opened, closed = attempt.opened, attempt.closed
-    content = opened.model_dump(mode="json", exclude={"type", "key", "trial", "study"})
+    content = opened.model_dump(mode="json", exclude={"type", "key", "trial"})
     content["elsewhere"] = opened.is_elsewhere(workspace.id)
     content["closed"] = closed.model_dump(mode="json", exclude={"type", "key"}) if closed else None
     return content
@@ -90,6 +98,8 @@ def _lines(content: dict[str, Any]) -> list[str]:
             f"  {attempt['mode']} on {attempt['host']}, {attempt['device']}; protocol "
             f"{attempt['protocol_name']} {attempt['protocol'][:12]}, code {attempt['code'][:12]}"
         )
+        if attempt["study"] != content["study"]:  # studies share trials, each with code of its own
+            lines.append(f"  for study {attempt['study']}")
         if attempt["elsewhere"]:
             lines.append(f"  made elsewhere, in workspace {attempt['workspace']}")
         for measured in closed["measurements"] if closed else []:

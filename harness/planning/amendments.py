@@ -58,6 +58,13 @@ class Amendment(BaseModel):
         return f"{self.path}: {change} ({when})"
 
 
+def contrasts_in(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The contrasts that a study's recorded JSON declares: a record may hold anything there."""
+    listed = content.get("contrasts")
+    found = listed if isinstance(listed, list) else []
+    return [c for c in found if isinstance(c, Mapping) and isinstance(c.get("id"), str)]
+
+
 def day(at: float) -> str:
     """A date as people write it, in UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(at))
@@ -126,7 +133,7 @@ def amended(contrast: Contrast, planned: PlannedContrast, frozen: Frozen | None)
     first = f"the first run ({day(frozen.at)})"
     if frozen.lost:
         return f"no record says what was planned before {first}"
-    written = {c["id"]: c for c in frozen.study_json.get("contrasts", [])}
+    written = {str(c["id"]): c for c in contrasts_in(frozen.study_json)}
     before = written.get(contrast.id)
     if before is None:
         return f"added after {first}"
@@ -179,14 +186,16 @@ def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
     from harness.study import Contrast, StudyFile
 
     found = {
-        name: content.get(name, info.get_default(call_default_factory=True))
+        name: content.get(
+            name, None if info.is_required() else info.get_default(call_default_factory=True)
+        )
         for name, info in StudyFile.model_fields.items()
         if name not in UNJUDGED
     }
     usual = {name: info.default for name, info in Contrast.model_fields.items()}
     found["contrasts"] = {
-        c["id"]: {k: v for k, v in {**usual, "at": {}, **c}.items() if k != "id"}
-        for c in found["contrasts"]
+        str(c["id"]): {k: v for k, v in {**usual, "at": {}, **c}.items() if k != "id"}
+        for c in contrasts_in(found)
     }
     found["protocol"] = Path(str(found["protocol"])).name
     found["recipe"] = content.get("base", {})
@@ -202,7 +211,10 @@ def _changes(path: tuple[str, ...], before: Any, now: Any) -> Iterator[tuple[Pat
 
 
 def _equal(one: Any, other: Any) -> bool:
-    return canonical(one) == canonical(other)  # 1 and 1.0 are the same level
+    try:
+        return canonical(one) == canonical(other)  # 1 and 1.0 are the same level
+    except ValueError:  # a record holds a number that no study can
+        return bool(one == other)
 
 
 def _short(value: Any) -> str:
@@ -229,9 +241,10 @@ def as_recorded(plan: Plan, study: Study, history: History) -> Plan:
 def frozen_fields(study: Study, frozen: Frozen | None) -> dict[str, Any]:
     """What the first run fixed for good, of a study that ran already."""
     written = frozen.study_json if frozen is not None else {}
+    alpha, replicates = written.get("alpha"), written.get("replicates")
     return {
-        "alpha": written.get("alpha", study.alpha),
+        "alpha": alpha if isinstance(alpha, float) and 0 < alpha < 1 else study.alpha,
         "frozen_at": frozen.at if frozen is not None else None,
-        "frozen_replicates": written.get("replicates"),
-        "frozen_contrasts": len(written["contrasts"]) if "contrasts" in written else None,
+        "frozen_replicates": replicates if isinstance(replicates, int) else None,
+        "frozen_contrasts": len(contrasts_in(written)) if "contrasts" in written else None,
     }

@@ -10,7 +10,7 @@ from typing import Any
 from harness.analyse import power
 from harness.journal import Frozen, History
 from harness.plan import PlannedContrast, weights_of
-from harness.planning.amendments import amended
+from harness.planning.amendments import amended, contrasts_in
 from harness.planning.matching import Matched, undeclared
 from harness.study import Contrast, Study
 
@@ -90,7 +90,7 @@ def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
 
 def _family(study: Study, frozen: Frozen | None) -> int:
     """How many contrasts Holm adjusts for: those of the first run; today's where it had none."""
-    written = frozen.study_json.get("contrasts") if frozen is not None else None
+    written = contrasts_in(frozen.study_json) if frozen is not None else None
     return len(written or study.contrasts)
 
 

@@ -9,6 +9,7 @@ from harness.analyse.answer import Verdict
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal import History, Planned
 from harness.plan import PlannedContrast
+from harness.planning.amendments import contrasts_in
 from harness.reproducing.places import Places
 from harness.reproducing.recorded import Recorded, record_of
 from harness.reproducing.restudy import Restudied, restudy
@@ -109,9 +110,7 @@ def _declaring(contrast: str, key: str, history: History, places: Places) -> Pla
     if key:
         own = {p.study for p in latest.values() if any(t.key == key for t in p.trials)}
         latest = {name: p for name, p in latest.items() if name in own}
-    ids = {
-        name: [c["id"] for c in p.study_json.get("contrasts") or ()] for name, p in latest.items()
-    }
+    ids = {name: [c["id"] for c in contrasts_in(p.study_json)] for name, p in latest.items()}
     holding = [name for name, declared in ids.items() if contrast in declared]
     if len(holding) == 1:
         return latest[holding[0]]

@@ -40,13 +40,14 @@ class Places:
         """Whether a recorded study is the one that was named; any, where none was."""
         if self.study is None:
             return True
+        files = [(p / planned.study_file).resolve() for p in self.projects]
+        if self.study.is_file() and self.study.suffix in (".yaml", ".yml"):
+            return self.study.resolve() in files or planned.study == name_in(self.study)
         folder = (self.study if self.study.is_dir() else self.study.parent).resolve()
-        files = [(p / planned.study_file).resolve().parent for p in self.projects]
         beside = [folder / STUDY_FILE, folder.parent / STUDY_FILE]
-        if self.study.is_file():
-            beside = [self.study]
-        names = {name_in(f) for f in beside if f.is_file() and f.suffix in (".yaml", ".yml")}
-        return folder in files or planned.study in {folder.name, folder.parent.name, *names}
+        names = {name_in(f) for f in beside if f.is_file()}
+        held = folder in [file.parent for file in files]
+        return held or planned.study in {folder.name, folder.parent.name, *names}
 
     def read(self) -> History:
         """All records, merged.

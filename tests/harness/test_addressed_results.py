@@ -492,3 +492,89 @@ def test_time_spent_counts_what_was_superseded_and_not_what_others_ran(module, w
     plan = make_plan(one, history, workspace=workspace)
     found = spent(plan, as_answered(plan, history))
     assert (found.attempts, found.attempts_failed) == (12, 6)
+
+
+def test_the_study_that_is_named_is_reproduced_where_two_lie_in_one_folder(module, workspace):
+    from harness.reproducing import recorded
+
+    one, two = module(1, "one", "two")
+    go(one, workspace)
+    module(3)
+    go(two, workspace)
+    for study, slope in ((one, 1.0), (two, 3.0)):
+        found = recorded.find(planned(study, workspace).trials[0].trial.key, workspace, study.file)
+        assert (found.planned.study, found.others) == (
+            study.name,
+            [other.name for other in (one, two) if other is not study],
+        )
+        (value,) = found.values()
+        assert value.metrics["score"] == slope * found.trial.recipe["x"]
+
+
+def test_show_says_which_study_made_each_of_the_results_of_a_key(module, workspace, capsys):
+    from harness.commands import show
+
+    one, two = module(1, "one", "two")
+    go(one, workspace)
+    module(3)
+    go(two, workspace)
+    key = planned(one, workspace).trials[0].trial.key
+    show.command(key, workspace=workspace.root)
+    assert capsys.readouterr().out.count("  for study one\n") == 1
+    show.command(key, workspace=workspace.root, as_json=True)
+    attempts = json.loads(capsys.readouterr().out)["attempts"]
+    assert [attempt["study"] for attempt in attempts] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"factors":{},"contrasts":[{"id":[[]]}],"alpha":"x","replicates":[]}',
+        '{"contrasts":7}',
+        '{"reruns":1e400}',
+        '{"set":1e99}',
+    ],
+)
+def test_a_plan_whose_record_says_what_no_study_can(said, module, workspace):
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    lines = file.read_text().split("\n")
+    place = next(i for i, line in enumerate(lines) if line.startswith('{"type":"planned"'))
+    told = json.loads(lines[place])
+    told["study_json"] = "SAID"
+    told["frozen"]["study_json"] = "SAID"
+    lines[place] = json.dumps(told).replace('"SAID"', said)
+    file.write_text("\n".join(lines))
+    assert states(study, workspace) == {"reuse": 6}
+
+
+def test_a_record_of_no_date_is_refused(module, workspace):
+    """It would count as the latest plan for good, and no date can be told of it."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    line = next(x for x in file.read_text().split("\n") if x.startswith('{"type":"planned"'))
+    (workspace.journal / "z.jsonl").write_text(json.dumps(json.loads(line) | {"at": 1e308}) + "\n")
+    history = history_of(study, workspace)
+    assert len(history.planned["one"]) == 1
+    assert len(history.warnings) == 1
+
+
+def test_a_record_with_half_a_letter_is_refused(module, workspace):
+    """No report, and no other record, could be written with it."""
+    (study,) = module(1, "one")
+    go(study, workspace)
+    (file,) = workspace.journal.glob("*.jsonl")
+    line = next(x for x in file.read_text().split("\n") if x.startswith('{"type":"opened"'))
+    told = json.loads(line)
+    (workspace.journal / "z.jsonl").write_text(
+        json.dumps(told | {"nonce": "ab", "device": "\ud83d\ude00"})  # a whole one
+        + "\n"
+        + json.dumps(told | {"nonce": "cd", "device": "\ud800"})
+        + "\n"
+    )
+    history = history_of(study, workspace)
+    assert len(history.trials[told["key"]].attempts) == 2
+    (warning,) = history.warnings
+    assert "half of a surrogate pair" in warning

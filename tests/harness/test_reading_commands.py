@@ -202,6 +202,15 @@ def test_show_identity_attempts_metrics(ran, tmp_path: Path):
     assert json.loads(short.stdout)["key"] == key
 
 
+def test_show_of_a_trial_whose_attempts_cannot_be_read(tmp_path: Path):
+    journal = tmp_path / "w" / "journal"
+    journal.mkdir(parents=True)
+    line = '{"type":"superseded","at":1,"key":"k1f9c2a7b","attempt":1,"study":"s","code":"c"}\n'
+    (journal / "a.jsonl").write_text(line)
+    with pytest.raises(HarnessError, match="no attempt of trial k1f9c2a7b can be read"):
+        show.command("k1f9", workspace=tmp_path / "w")
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
