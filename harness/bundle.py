@@ -229,7 +229,8 @@ def _checked(bundle: Archive) -> list[str]:
             raise Bad(str(error)[:300], verifier.JOURNAL, number) from error
     for place, record in reader.waiting():
         if isinstance(record, ValueError):
-            raise Bad(str(record)[:300], verifier.JOURNAL, int(place))
+            said = _first(record) if isinstance(record, ValidationError) else str(record)[:300]
+            raise Bad(said, verifier.JOURNAL, int(place))
     try:
         Answer.model_validate_json(bundle.read(recomputed.ANSWER))
     except ValidationError as error:

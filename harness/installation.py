@@ -19,8 +19,9 @@ from urllib.parse import unquote, urlsplit
 
 import harness
 from harness import import_path
-from harness.errors import HarnessError, SubjectError
+from harness.errors import HarnessError, SubjectError, WorkspaceError
 from harness.import_path import PACKAGES
+from harness.workspace import here, project_of
 
 DISTRIBUTION = "stillhouse"
 ROOT = Path(harness.__file__).parents[1]
@@ -159,8 +160,6 @@ def other_checkout(project: Path) -> bool:
 
 def notice(study_file: Path) -> str:
     """A line for who runs a study that stands in another checkout; empty where none does."""
-    from harness.workspace import project_of
-
     project = project_of(study_file)
     if not other_checkout(project):
         return ""
@@ -190,6 +189,6 @@ def there(folder: Path, module: str) -> bool:
 
 def _here() -> str:
     try:
-        return str(Path.cwd())
-    except FileNotFoundError:  # it was deleted
+        return str(here())
+    except WorkspaceError:  # it was deleted
         return str(ROOT)

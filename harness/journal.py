@@ -249,11 +249,9 @@ class History:
             history._describe_from_folder(key, reader)
         for place, record in reader.waiting():
             if isinstance(record, ValueError):
-                history.warnings.append(f"{place}: unreadable record ({record})")
+                history.warnings.append(f"{place}: unreadable record ({refusal(record)})")
             else:
                 history.add(record)
-        if reader.mistaken:
-            history._correct(reader)
         return history
 
     def _describe_from_folder(self, key: str, reader: Reader) -> None:
@@ -263,25 +261,6 @@ class History:
                 file = inside(folder.parent / "trials", "key", key) / "trial.json"
                 reader.describe(key, json.loads(file.read_bytes()))
                 return
-
-    def _correct(self, reader: Reader) -> None:
-        """Put right the trials that a line described wrongly before the right one was read."""
-        for key in reader.mistaken & self.trials.keys():
-            for attempt in self.trials[key].attempts.values():
-                trial = reader.corrected(attempt.opened.trial)
-                attempt.opened = attempt.opened.model_copy(update={"trial": trial})
-        for study, listed in self.planned.items():
-            self.planned[study] = [
-                planned.model_copy(
-                    update={
-                        "trials": [
-                            reader.corrected(t) if t.key in reader.mistaken else t
-                            for t in planned.trials
-                        ]
-                    }
-                )
-                for planned in listed
-            ]
 
     def _read_file(self, file: Path, reader: Reader) -> None:
         lines = _content(file).split(b"\n")  # not splitlines: strings may hold U+2028
@@ -348,8 +327,10 @@ class History:
                 known = trial.attempts[place].closed
                 if known is None or record.artifacts or not known.artifacts:
                     trial.attempts[place].closed = record
-            else:  # the file of the driver that closed it was read first
-                self._early[record.key, *place] = record
+            else:  # its opening comes later: it names its trial by key, or is in another file
+                known = self._early.get((record.key, *place))
+                if known is None or record.artifacts or not known.artifacts:
+                    self._early[record.key, *place] = record
 
     def _shared(self, record: Opened) -> Opened:
         """With tables that are held once for all records: 4 KiB each, the same in thousands.

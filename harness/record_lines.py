@@ -57,9 +57,9 @@ def lines_of(
     elif isinstance(record, Opened):
         named = [record.trial]
         extra["trial"] = {"arm": record.trial.arm, "levels": record.trial.levels}
-    written = set(described)
+    written: set[str] = set()
     for trial in named:
-        if trial.key not in written:
+        if trial.key not in described and trial.key not in written:
             written.add(trial.key)
             yield trial.key, _compact({"type": TRIAL, "key": trial.key, "is": trial.identity()})
     left_out = {"type", *extra}
@@ -70,13 +70,11 @@ def lines_of(
 
 
 class Reader:
-    """Turns lines into records; those that name a trial which no line described yet wait."""
+    """Turns lines into records; those that name trials by key wait until every line is read."""
 
     def __init__(self, *, numbers: bool = True) -> None:
         """Without `numbers`, measurements and artifacts are left out."""
         self.described: dict[str, dict[str, Any]] = {}
-        self.mistaken: set[str] = set()
-        """Keys that a line described wrongly before the right one was read."""
         self._adapter = _records() if numbers else _glancing()
         self._trials: dict[tuple[str, str], Trial] = {}
         self._waiting: list[tuple[str, dict[str, Any]]] = []
@@ -107,7 +105,7 @@ class Reader:
         if content["type"] == TRIAL:
             self._describe(content)
             return None
-        if not self._filled(content):
+        if _names_by_key(content):
             self._waiting.append((place, content))
             return None
         return self._adapter.validate_python(content)
@@ -140,9 +138,7 @@ class Reader:
         waited, self._waiting = self._waiting, []
         for place, content in waited:
             try:
-                if not self._filled(content, whole=False):
-                    raise ValueError(_undescribed(content))
-                if lost := content.pop("lost", 0):
+                if lost := self._fill(content):
                     yield place, ValueError(f"no line describes {lost} of the trials it plans")
                 yield place, self._adapter.validate_python(content)
             except ValueError as error:
@@ -162,43 +158,29 @@ class Reader:
             return
         if not _is_key(key, before) and _is_key(key, known):
             self.described[key] = known
-            self.mistaken.add(key)
             raise ValueError(f"a line before it describes trial {key} as what its key is not of")
         raise ValueError(f"it describes trial {key} otherwise than a line before it")
 
-    def corrected(self, trial: Trial) -> Trial:
-        """A trial as the line describes it that its key is the hash of."""
-        return trial.model_copy(update=self.described[trial.key])
+    def _fill(self, content: dict[str, Any]) -> int:
+        """Put trials in the place of their keys; how many of a plan's no line describes.
 
-    def _filled(self, content: dict[str, Any], *, whole: bool = True) -> bool:
-        """Put the trials in the place of their keys; False if one is not described.
-
-        Not `whole`: a plan is filled as far as can be, `lost` counts what is missing.
+        Raises:
+            ValueError: no line describes the trial of an attempt.
         """
         if content["type"] == "opened":
-            said = content.get("trial")
-            if not isinstance(said, dict) or "recipe" in said:
-                return True
+            said = content["trial"]
             trial = self._trial(content.get("key"), said.get("arm"), said.get("levels"))
             if trial is None:
-                return False
+                raise ValueError(_undescribed(content))
             content["trial"] = trial
-            return True
-        listed, levels = content.get("trials"), content.get("levels")
-        if not isinstance(listed, list) or not isinstance(levels, dict):
-            return True
-        made = []
-        for said in listed:
-            if not isinstance(said, dict) or "recipe" in said:
-                return True
-            trial = self._trial(said.get("key"), said.get("arm"), levels.get(said.get("arm"), {}))
-            if trial is not None:
-                made.append(trial)
-            elif whole:
-                return False
-        content["lost"] = len(listed) - len(made)
-        content["trials"] = made
-        return True
+            return 0
+        listed, levels = content["trials"], content["levels"]
+        found = [
+            self._trial(t.get("key"), t.get("arm"), levels.get(str(t.get("arm")), {}))
+            for t in listed
+        ]
+        content["trials"] = [trial for trial in found if trial is not None]
+        return len(listed) - len(content["trials"])
 
     def _trial(self, key: Any, arm: Any, levels: Any) -> Trial | None:
         known = self.described.get(key) if isinstance(key, str) else None
@@ -206,10 +188,22 @@ class Reader:
             return None
         place = key, str(arm)
         found = self._trials.get(place)
-        if found is None or found.levels != levels or key in self.mistaken:
+        if found is None or found.levels != levels:
             told = {"key": key, "arm": arm, "levels": levels or {}}
             found = self._trials[place] = Trial.model_validate({**known, **told})
         return found
+
+
+def _names_by_key(content: dict[str, Any]) -> bool:
+    """Whether trials stand in a line by their keys; earlier versions wrote them there whole."""
+    if content["type"] == "opened":
+        trials = [content.get("trial")]
+    else:
+        listed = content.get("trials")
+        if not isinstance(listed, list) or not isinstance(content.get("levels"), dict):
+            return False
+        trials = listed
+    return all(isinstance(said, dict) and "recipe" not in said for said in trials)
 
 
 def _is_key(key: str, identity: dict[str, Any]) -> bool:

@@ -83,9 +83,7 @@ class Trial(BaseModel):
 
     def expected_key(self) -> str:
         """The hash of that; another than the key where a record was changed."""
-        return key_of(
-            self.recipe, self.replicate, self.data, self.kind, self.rerun, subject=self.subject
-        )
+        return _hashed(self.identity())
 
     @property
     def short(self) -> str:
@@ -174,9 +172,12 @@ def key_of(
     subject: str,
 ) -> str:
     """Trial key: a letter and the first hex digits of sha256 over the canonical identity."""
-    content = canonical(identity(recipe, replicate, data, kind, rerun, subject=subject))
-    digest = hashlib.sha256(content).hexdigest()
-    return f"k{digest[:DIGITS]}" if subject else digest[:OLD_DIGITS]
+    return _hashed(identity(recipe, replicate, data, kind, rerun, subject=subject))
+
+
+def _hashed(of: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(canonical(of)).hexdigest()
+    return f"k{digest[:DIGITS]}" if "subject" in of else digest[:OLD_DIGITS]
 
 
 def is_of_schema_1(key: str) -> bool:

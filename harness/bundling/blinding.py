@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 from harness.bundling.contents import Members
 from harness.bundling.source import OWN, TRAINER, digested, git
 from harness.bundling.verifier import JOURNAL
-from harness.errors import BundleError
-from harness.workspace import project_of
+from harness.errors import BundleError, WorkspaceError
+from harness.workspace import here, project_of
 
 if TYPE_CHECKING:
     from harness.commands.answered import Answered
@@ -181,8 +181,8 @@ def _forms(word: str) -> set[bytes]:
 def _here() -> list[Path]:
     """The current folder; nothing where it was deleted."""
     try:
-        return [Path.cwd()]
-    except FileNotFoundError:
+        return [here()]
+    except WorkspaceError:
         return []
 
 

@@ -260,6 +260,11 @@ class Recorded:
         return claims.is_claimed(claims.trial_lock(self.workspace, key))
 
 
+def codes_of(trials: Iterable[PlannedTrial], prints: Fingerprints) -> dict[str, str]:
+    """Key -> digest of the code whose result a plan found, or will run; `prints` are the plan's."""
+    return {t.trial.key: t.code or (t.fingerprints or prints).code for t in trials}
+
+
 def read_by_plan(
     study: str, prints: Fingerprints, trials: Iterable[PlannedTrial], history: History
 ) -> History:
@@ -270,7 +275,7 @@ def read_by_plan(
     if not history.trials:
         return history
     latest = history.latest_plan(study)
-    own = {t.trial.key: t.code or (t.fingerprints or prints).code for t in trials}
+    own = codes_of(trials, prints)
     last = latest.reads() if latest is not None else {}
     return history.read_by(study, own | {key: last[key] for key in own.keys() & last.keys()})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,7 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
 def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
     """Every stored copy of the recipe must hash to the key."""
     for attempt in record.ordered:
-        trial = attempt.opened.trial
-        parts = (trial.recipe, trial.replicate, trial.data, trial.kind, trial.rerun)
-        _check_hash(key, parts, trial.subject, "the journal")
+        _check_hash(key, attempt.opened.trial.expected_key, "the journal")
     file = workspace.trial(key) / "trial.json"
     if not file.is_file():
         return
@@ -147,7 +145,7 @@ def _verify(key: str, record: TrialHistory, workspace: Workspace) -> None:
         stored_subject = str(stored.get("subject", ""))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotJudgedError(f"{file} cannot be read ({error!r}): not judged") from error
-    _check_hash(key, stored_parts, stored_subject, str(file))
+    _check_hash(key, lambda: key_of(*stored_parts, subject=stored_subject), str(file))
 
 
 def _check_subject(trial: Trial, spec: SubjectSpec, study: str) -> None:
@@ -160,9 +158,9 @@ def _check_subject(trial: Trial, spec: SubjectSpec, study: str) -> None:
         )
 
 
-def _check_hash(key: str, parts: tuple[Any, ...], subject: str, where: str) -> None:
+def _check_hash(key: str, hash_of: Callable[[], str], where: str) -> None:
     try:
-        hashed = key_of(*parts, subject=subject)
+        hashed = hash_of()
     except (TypeError, ValueError):
         hashed = "nothing"
     if hashed != key:

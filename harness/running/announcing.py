@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.journal import History, Journal, Planned, Superseded
 from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import content_of, frozen_with
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_answered, codes_of
 from harness.study import Study
 from harness.workspace import in_project
 
@@ -27,7 +27,7 @@ def is_announced(plan: Plan, history: History) -> bool:
     reads = last.reads()  # none in the records of earlier versions
     if not reads:
         return True
-    return reads == _codes(plan) and not any(
+    return reads == codes_of(plan.trials, plan.fingerprints) and not any(
         known.superseded.get(plan.study, {}).get(code, last.at) > last.at
         for key, code in reads.items()
         if (known := history.trials.get(key)) is not None
@@ -84,11 +84,6 @@ def announce_new(
     return True
 
 
-def _codes(plan: Plan) -> dict[str, str]:
-    """Key -> digest of the code whose result the study reads from this plan on."""
-    return {t.trial.key: t.code or (t.fingerprints or plan.fingerprints).code for t in plan.trials}
-
-
 def _by_arm(plan: Plan) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Code digest -> arms and reference rows; key -> digest of the trials that read another."""
     of_arm: dict[str, str] = {}
@@ -99,7 +94,9 @@ def _by_arm(plan: Plan) -> tuple[dict[str, list[str]], dict[str, str]]:
     for arm, code in of_arm.items():
         codes.setdefault(code, []).append(arm)
     arms = {t.trial.key: t.trial.arm for t in plan.trials}
-    return codes, {k: c for k, c in _codes(plan).items() if c != of_arm[arms[k]]}
+    return codes, {
+        k: c for k, c in codes_of(plan.trials, plan.fingerprints).items() if c != of_arm[arms[k]]
+    }
 
 
 def supersede(

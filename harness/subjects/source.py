@@ -17,13 +17,11 @@ from typing import Any
 
 from harness.contract import Fingerprints
 from harness.errors import SubjectError
+from harness.import_path import PACKAGES
+from harness.installation import ROOT
 from harness.subjects.digests import digest_of
-from harness.subjects.project_imports import imports_in
+from harness.subjects.project_imports import OURS_ALONE, imports_in
 
-HARNESS = "harness"
-"""Never a part of a subject: its version is recorded with the environment."""
-OURS = ("recipes", "evaluation")
-"""Packages of this installation that a subject may import."""
 SHORT = 16
 MOST_FILES = 5_000
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -39,7 +37,7 @@ class _Home:
 
     def holds(self, name: str) -> bool:
         """Whether a top-level name is found here."""
-        if name == HARNESS or (self.packages and name not in self.packages):
+        if name == OURS_ALONE or (self.packages and name not in self.packages):
             return False
         return (self.folder / name).is_dir() or (self.folder / f"{name}.py").is_file()
 
@@ -49,7 +47,9 @@ class _Home:
         return package.is_file() or (self.folder / f"{name}.py").is_file()
 
 
-_OWN = _Home(Path(__file__).resolve().parents[2], OURS)
+_OWN = _Home(ROOT.resolve(), tuple(name for name in PACKAGES if name != OURS_ALONE))
+"""Packages of this installation that a subject may import; the harness is never a part of it, its
+version is recorded with the environment."""
 
 
 class HashedSubject:
@@ -134,7 +134,7 @@ def _home_of(module: str, file: Path) -> tuple[Path, Path]:
 
 def _packages_of(file: Path, home: Path) -> Iterator[Path]:
     """What importing a module runs before it: `__init__.py` of the packages it lies in."""
-    if home == _OWN.folder and file.relative_to(home).parts[0] == HARNESS:
+    if home == _OWN.folder and file.relative_to(home).parts[0] == OURS_ALONE:
         return
     for folder in file.parents:
         if folder == home:

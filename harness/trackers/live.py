@@ -14,7 +14,7 @@ from harness.analyse.answer import Answer
 from harness.confidential import without_credentials
 from harness.contract import Artifact, Report
 from harness.errors import HarnessError
-from harness.journal import Closed, History, Opened
+from harness.journal import Closed, History, Opened, TrialHistory
 from harness.plan import Plan
 from harness.planning.reuse import as_answered
 from harness.program import NAME, typed
@@ -59,6 +59,11 @@ class Past(NamedTuple):
     """Another driver is running it: its last attempt is left alone."""
     replaces: bool = False
     """The run showed results of other code before."""
+
+
+def _replaces(trial: TrialHistory | Past, attempt: int) -> bool:
+    """Whether an attempt's values take the place of others that the run showed."""
+    return trial.replaces or 0 < trial.superseded_to < attempt
 
 
 class LiveTracker:
@@ -139,8 +144,7 @@ class LiveTracker:
         assert self._store.owner is not None
         self._store.owner.attempts.add((record.key, record.nonce))
         trial = history.trials.get(record.key)
-        again = trial is not None and 0 < trial.superseded_to < record.attempt
-        rerun = again or (trial is not None and trial.replaces)
+        rerun = trial is not None and _replaces(trial, record.attempt)
         self._background.put(lambda b: b.add(projection.opened(record, rerun=rerun)))
 
     def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None:
@@ -309,7 +313,7 @@ class LiveTracker:
         write = RunWrite(ident=trial.key)
         for opened, closed in trial.attempts:
             folder, last = self._folder(opened), opened.at
-            rerun = trial.replaces or 0 < trial.superseded_to < opened.attempt
+            rerun = _replaces(trial, opened.attempt)
             write.merge(projection.opened(opened, live=False, rerun=rerun))
             for at, report in read_reports(folder / REPORTS):
                 write.merge(projection.report(trial.key, report, folder, at))

@@ -34,13 +34,13 @@ USUAL = {
 OPTIONAL = ("target", "mask")
 PICTURES = ("source", "target", "mask")
 FORMAT = 3
+"""Of what is kept in the user's cache."""
 SHORT = 16
 """Hex digits of a file's digest in a listing."""
 MOST_LISTED = 200
 """Files of a source that a listing holds."""
 Digests = tuple[str, Mapping[str, str]]
 """Of all content of a source, and of each of its files."""
-"""Of what is kept in the user's cache."""
 
 
 class MissingSourceError(ValueError):
