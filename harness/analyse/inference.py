@@ -1,0 +1,436 @@
+"""What a contrast's trials say: an estimate, its spread over seeds, and its spread over prompts.
+
+A contrast is a weighted sum of *cells*. A cell is one matched combination of all other factors and
+holds weights over arms (a - b is `{a: 1, b: -1}`); it is observed in a replicate if all its arms
+have a value there. With R replicates, d_rc the value of cell c in replicate r, n_c the replicates
+that have it, and l_c the cell's share (1 / cells, for one group of cells):
+
+    difference = sum_c l_c mean_r d_rc
+
+**Seeds.** With every cell in every replicate the spread of the replicates' own sums decides (paired
+t, R - 1 df). Where pairs are missing, it is the cluster-robust variance CR2 of the least-squares
+fit with a fixed effect for each cell, the replicate being the cluster (Bell and McCaffrey 2002;
+Pustejovsky and Tipton 2018); here it has a closed form, because the hat matrix is diagonal:
+
+    SE_R^2 = sum_r (sum_{c in r} u_c (d_rc - mean_c))^2,   u_c = l_c / n_c / sqrt(1 - 1/n_c)
+
+with the smaller of the Bell-McCaffrey degrees of freedom under independent and under fully
+correlated cells. No variance is borrowed from other arms at any number of replicates: whatever
+does so (one pooled variance, moderated ones) loses its error rate where variances differ.
+
+**Prompts.** Trials are measured on a sample of prompts, the same for all. With psi_tp the value of
+trial t on prompt p (`harness.prompt_values`), w_t its weight in the contrast, and strata k of fixed
+weights omega_k with P_k prompts: eta_rp = sum of w_t psi_tp over the trials of replicate r, psi_p =
+sum_r eta_rp, B_k = var_p psi_p, A_k = sum_r var_p eta_rp, w_r the replicate's share, W = sum w_r^2,
+
+    SE_P^2 = sum_k omega_k^2 B_k / P_k              (Welch-Satterthwaite df, P_k - 1 each)
+    SE_E^2 = sum_k omega_k^2 W max(0, (A_k/W - B_k) / (1 - W)) / P_k
+
+SE_E^2 is what seeds and prompts together hold in both sums. Over seeds and prompts
+
+    SE^2 = SE_R^2 + SE_P^2 - SE_E^2
+    half-width^2 = t^2(df_R) SE_R^2 + t^2(df_P) max(0, SE_P^2 - SE_E^2)
+
+The variance is that of the crossed random effects model (Clark 1973; Judd, Westfall and Kenny
+2012); the half-width is not t times its root, because Satterthwaite's degrees of freedom for the
+sum hold their level only from about six replicates on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.prompt_values import PromptValues
+
+Values = Mapping[str, Mapping[int, float]]
+"""Arm to replicate to finite value, for one metric at one step."""
+Cell = Mapping[str, float]
+"""Arm to weight."""
+Floats = NDArray[np.float64]
+
+ROUNDING = 1e-12
+"""Spread below this share of the values' size is rounding, not variation."""
+SAME = "the difference is the same in every replicate: no spread to judge it by"
+ONE = "one replicate: nothing says how much another would differ"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells of one effect, weighted equally; a contrast may add effects with signs."""
+
+    cells: tuple[Cell, ...]
+    sign: float = 1.0
+
+
+def one_group(cells: Sequence[Cell]) -> tuple[Group, ...]:
+    """The usual contrast: the mean over its cells."""
+    return (Group(tuple(cells)),)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """A difference and its spread over replicates."""
+
+    n: int
+    difference: float | None = None
+    se: float | None = None
+    df: float | None = None
+    per_replicate: Mapping[int, float] = field(default_factory=dict)
+    """Replicate to its own mean over the cells that it has."""
+    missing: int = 0
+    """Cells of begun replicates without a value."""
+    unseen: int = 0
+    """Cells without a value in any replicate: no part of the difference."""
+    method: str = "none"
+    why: str = ""
+    """Why there is no interval; empty where there is one."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A difference's spread over prompts: squared standard errors and degrees of freedom."""
+
+    variance: float
+    """SE_P^2: prompts, what they share with seeds included."""
+    both: float
+    """SE_E^2: the part of `variance` that the spread over seeds holds as well."""
+    df: float
+    counts: Mapping[str, int]
+    """Stratum to prompts."""
+    pseudo: bool = False
+    """Of a distance: from delete-a-prompt pseudo-values."""
+    dropped: int = 0
+    """Prompts that some trial lacks; left out."""
+
+    @property
+    def n(self) -> int:
+        """Prompts in all strata."""
+        return sum(self.counts.values())
+
+    @property
+    def further(self) -> float:
+        """What prompts add to the variance over seeds."""
+        return max(0.0, self.variance - self.both)
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What the trials say about one contrast, over seeds and, where known, over prompts."""
+
+    seeds: Seeds
+    prompts: Prompts | None = None
+    why_not_prompts: str = ""
+    """Why nothing is said over prompts."""
+
+    @property
+    def difference(self) -> float | None:
+        """The estimate, in units of the metric."""
+        return self.seeds.difference
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an interval."""
+        return self.seeds.se is not None and not self.seeds.why
+
+    def half_width(self, alpha: float, *, narrow: bool = False) -> float | None:
+        """Half of the two-sided interval at 1 - alpha; None where there is none.
+
+        Args:
+            alpha: error rate in (0, 1).
+            narrow: the claim on exactly these prompts, over seeds alone.
+        """
+        if not self.judged or self.seeds.se is None or self.seeds.df is None:
+            return None
+        half = (t_quantile(self.seeds.df, alpha) * self.seeds.se) ** 2
+        if self.prompts is not None and not narrow and self.prompts.further > 0:
+            half += t_quantile(self.prompts.df, alpha) ** 2 * self.prompts.further
+        return math.sqrt(half)
+
+    def interval(self, alpha: float, *, narrow: bool = False) -> tuple[float, float] | None:
+        """The two-sided interval at 1 - alpha."""
+        half, middle = self.half_width(alpha, narrow=narrow), self.difference
+        return None if half is None or middle is None else (middle - half, middle + half)
+
+    def p(self, *, narrow: bool = False, shift: float = 0.0) -> float | None:
+        """Two-sided p: the alpha at which the interval ends at `shift`."""
+        if self.half_width(0.5, narrow=narrow) is None or self.difference is None:
+            return None
+        return self._alpha_of(abs(self.difference - shift), narrow)
+
+    def _alpha_of(self, distance: float, narrow: bool) -> float:
+        seeds, prompts = self.seeds, self.prompts
+        assert seeds.se is not None
+        assert seeds.df is not None
+        if narrow or prompts is None or prompts.further == 0:
+            return p_of(distance / seeds.se, seeds.df)
+        low, high = -700.0, 0.0  # log alpha
+        for _ in range(100):
+            middle = (low + high) / 2
+            half = self.half_width(math.exp(middle))
+            assert half is not None
+            low, high = (middle, high) if half > distance else (low, middle)
+            if high - low < 1e-13:
+                break
+        return math.exp((low + high) / 2)
+
+    @property
+    def variance(self) -> float | None:
+        """SE^2 over seeds and prompts, as the crossed model has it."""
+        if self.seeds.se is None:
+            return None
+        more = self.prompts.variance - self.prompts.both if self.prompts else 0.0
+        return self.seeds.se**2 + more
+
+
+def t_quantile(df: float, alpha: float) -> float:
+    """The t with P(|T| > t) = alpha; infinite where it leaves the range of numbers."""
+    from scipy.special import stdtrit
+
+    found = -float(stdtrit(df, alpha / 2))
+    return found if math.isfinite(found) else math.inf
+
+
+def p_of(t: float, df: float) -> float:
+    """P(|T| > t) of Student's t."""
+    from scipy.special import stdtr
+
+    return min(1.0, 2.0 * float(stdtr(df, -abs(t))))
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """Cells in arrays: differences (R, C) with zeros where there is none, and which there are."""
+
+    replicates: list[int]
+    d_RC: Floats
+    mask_RC: NDArray[np.bool_]
+    share_C: Floats
+    """Signed shares l_c, of the cells seen at all."""
+    group_C: NDArray[np.int64]
+    """Which group each cell belongs to."""
+    cells: list[Cell]
+    unseen: int
+    scale: float
+
+
+def estimate(
+    values: Values,
+    groups: Sequence[Group],
+    tables: Mapping[tuple[str, int], PromptValues] | None = None,
+    why_not: str = "",
+) -> Estimated:
+    """Estimate a contrast over seeds and, with the trials' values by prompt, over prompts too.
+
+    Args:
+        values: arm to replicate to value.
+        groups: the contrast's cells.
+        tables: (arm, replicate) to values by prompt, of the same metric and step; None: nothing is
+            said over prompts.
+        why_not: the reason to give where `tables` is None.
+    """
+    seen = _observed(values, groups)
+    seeds = _seeds(seen)
+    if tables is None or seen is None or not seeds.n:
+        return Estimated(seeds, None, why_not)
+    prompts, why = over_prompts(tables, *_trial_weights(seen))
+    return Estimated(seeds, prompts, why)
+
+
+def over_seeds(values: Values, groups: Sequence[Group]) -> Seeds:
+    """The estimate and its spread over replicates."""
+    return _seeds(_observed(values, groups))
+
+
+def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
+    rows: list[tuple[Cell, float, int, dict[int, float]]] = []
+    unseen, scale = 0, 0.0
+    for number, group in enumerate(groups):
+        found = []
+        for cell in group.cells:
+            columns = [(w, values.get(arm, {})) for arm, w in cell.items()]
+            shared = set.intersection(*(set(row) for _, row in columns)) if columns else set()
+            d = {r: math.fsum(w * row[r] for w, row in columns) for r in shared}
+            if d:
+                found.append((cell, d))
+                sizes = [abs(w * row[r]) for w, row in columns for r in shared]
+                scale = max(scale, *sizes)
+        unseen += len(group.cells) - len(found)
+        if not found:
+            return None
+        rows += [(cell, group.sign / len(found), number, d) for cell, d in found]
+    if not rows:
+        return None
+    replicates = sorted({r for *_, d in rows for r in d})
+    place = {r: i for i, r in enumerate(replicates)}
+    d_RC = np.zeros((len(replicates), len(rows)))
+    mask_RC = np.zeros(d_RC.shape, dtype=bool)
+    for c, (*_, d) in enumerate(rows):
+        for r, value in d.items():
+            d_RC[place[r], c] = value
+            mask_RC[place[r], c] = True
+    share_C = np.array([share for _, share, *_ in rows])
+    group_C = np.array([number for _, _, number, _ in rows])
+    cells = [cell for cell, *_ in rows]
+    return _Observed(replicates, d_RC, mask_RC, share_C, group_C, cells, unseen, scale)
+
+
+def _seeds(seen: _Observed | None) -> Seeds:
+    if seen is None:
+        return Seeds(0, why="no replicate has both sides")
+    n, d_RC, mask = len(seen.replicates), seen.d_RC, seen.mask_RC
+    count_C = mask.sum(axis=0)
+    mean_C = np.array([math.fsum(column) for column in d_RC.T]) / count_C
+    difference = math.fsum(seen.share_C * mean_C)
+    own = _own_sums(seen)
+    known = Seeds(n, difference, None, None, own, int((~mask).sum()), seen.unseen)
+    if n == 1:
+        return _told(known, "none", ONE)
+    if mask.all():
+        sums = np.array(list(own.values()))
+        se, df = float(sums.std(ddof=1)) / math.sqrt(n), float(n - 1)
+        method = f"paired t, {n - 1} df"
+    else:
+        twice = count_C > 1
+        if not twice.any():
+            return _told(known, "none", "no pair exists in two replicates")
+        se, df = _cr2(seen, count_C, mean_C)
+        method = f"CR2 clustered on {n} replicates, {df:.3g} df"
+    if se * math.sqrt(n) <= ROUNDING * max(seen.scale, abs(difference)):
+        return _told(known, method, SAME)
+    return Seeds(n, difference, se, df, own, known.missing, seen.unseen, method)
+
+
+def _told(known: Seeds, method: str, why: str) -> Seeds:
+    return Seeds(
+        known.n,
+        known.difference,
+        None,
+        None,
+        known.per_replicate,
+        known.missing,
+        known.unseen,
+        method,
+        why,
+    )
+
+
+def _own_sums(seen: _Observed) -> dict[int, float]:
+    """Each replicate's own value of the contrast, from the cells it has; none without a group's."""
+    found = {}
+    for i, r in enumerate(seen.replicates):
+        total = 0.0
+        for number in np.unique(seen.group_C):
+            group = seen.group_C == number
+            has = group & seen.mask_RC[i]
+            if not has.any():
+                break
+            # Shares within a replicate are those of its cells: the group's weight stays whole.
+            weight = seen.share_C[has] * (seen.share_C[group].sum() / seen.share_C[has].sum())
+            total += math.fsum(weight * seen.d_RC[i, has])
+        else:
+            found[r] = total
+    return found
+
+
+def _cr2(seen: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float]:
+    mask = seen.mask_RC
+    twice = count_C > 1
+    weight_C = seen.share_C / count_C
+    # A cell seen once has no residual: its adjustment is the pseudo-inverse of 0.
+    adjusted = weight_C / np.sqrt(np.where(twice, 1.0 - 1.0 / np.maximum(count_C, 2), 1.0))
+    u_C = np.where(twice, adjusted, 0.0)
+    e_RC = np.where(mask, seen.d_RC - mean_C, 0.0)
+    variance = float(((e_RC @ u_C) ** 2).sum())
+    # What cells seen once add is unknown; they are taken to vary like the others, cells being
+    # independent or fully correlated, whichever asks for more.
+    alone = float((weight_C**2 * count_C).sum() / (weight_C[twice] ** 2 * count_C[twice]).sum())
+    whole, part = mask @ np.abs(weight_C), mask @ np.where(twice, np.abs(weight_C), 0.0)
+    variance *= max(alone, float((whole**2).sum() / (part**2).sum()))
+    mu_RC = mask * u_C
+    shared_RR = (mu_RC * np.where(twice, u_C, 0.0) / count_C) @ mask.T
+    independent = np.diag((mask * u_C**2).sum(axis=1)) - shared_RR
+    path_RR = np.diag(mu_RC.sum(axis=1)) - (mu_RC / count_C) @ mask.T
+    correlated = path_RR @ path_RR.T
+    freedom = [_bell_mccaffrey(g_RR) for g_RR in (independent, correlated)]
+    return math.sqrt(variance), max(1e-3, min(freedom))
+
+
+def _bell_mccaffrey(g_RR: Floats) -> float:
+    """(sum of eigenvalues)^2 / sum of their squares."""
+    squares = float((g_RR**2).sum())
+    return float(np.trace(g_RR)) ** 2 / squares if squares > 0 else 0.0
+
+
+def _trial_weights(
+    seen: _Observed,
+) -> tuple[dict[tuple[str, int], float], dict[int, float]]:
+    """Weight w_t of each trial, and share w_r of each replicate (of sum 1)."""
+    weight_C = seen.share_C / seen.mask_RC.sum(axis=0)
+    trials: dict[tuple[str, int], float] = {}
+    for i, r in enumerate(seen.replicates):
+        for c, cell in enumerate(seen.cells):
+            if seen.mask_RC[i, c]:
+                for arm, w in cell.items():
+                    trials[arm, r] = trials.get((arm, r), 0.0) + float(weight_C[c]) * w
+    share_R = seen.mask_RC @ np.abs(weight_C)
+    share_R = share_R / share_R.sum()
+    return trials, dict(zip(seen.replicates, map(float, share_R), strict=True))
+
+
+def over_prompts(
+    tables: Mapping[tuple[str, int], PromptValues],
+    weights: Mapping[tuple[str, int], float],
+    shares: Mapping[int, float],
+) -> tuple[Prompts | None, str]:
+    """Spread over prompts of a weighted sum of trials; None and the reason where it is unknown.
+
+    Args:
+        tables: (arm, replicate) to values by prompt.
+        weights: (arm, replicate) to weight; a trial of weight 0 is not needed.
+        shares: replicate to its share, of sum 1. One replicate: a claim about these checkpoints.
+    """
+    trials = [trial for trial, w in weights.items() if w]
+    if lacking := sorted(trial for trial in trials if trial not in tables):
+        arm, r = lacking[0]
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        return None, f"no values by prompt of {arm} r{r}{more}"
+    if not trials:
+        return None, "no trial has a weight"
+    first = tables[trials[0]]
+    for trial in trials:
+        table = tables[trial]
+        if table.strata != first.strata or table.pseudo != first.pseudo:
+            return None, f"strata of {trial[0]} r{trial[1]} are others than of {trials[0][0]}"
+    replicates = sorted({r for _, r in trials})
+    place = {r: i for i, r in enumerate(replicates)}
+    squares = sum(shares.get(r, 0.0) ** 2 for r in replicates)
+    variance = both = fourth = 0.0
+    counts, dropped = {}, 0
+    for stratum, omega in first.strata.items():
+        if omega == 0:
+            continue
+        rows = [tables[trial].values.get(stratum, {}) for trial in trials]
+        names = sorted(set.intersection(*(set(row) for row in rows)))
+        dropped += len(set.union(*(set(row) for row in rows))) - len(names)
+        if len(names) < 2:
+            return None, f"{stratum} has {len(names)} prompt(s) that all trials share"
+        eta_RP = np.zeros((len(replicates), len(names)))
+        for trial, row in zip(trials, rows, strict=True):
+            eta_RP[place[trial[1]]] += weights[trial] * np.array([row[p] for p in names])
+        size = len(names)
+        between = float(eta_RP.sum(axis=0).var(ddof=1))
+        within = float(eta_RP.var(axis=1, ddof=1).sum())
+        part = omega**2 * between / size
+        variance += part
+        fourth += part**2 / (size - 1)
+        if squares < 1:
+            left = max(0.0, (within / squares - between) / (1 - squares))
+            both += omega**2 * squares * left / size
+        counts[stratum] = size
+    df = variance**2 / fourth if fourth > 0 else float(min(counts.values()) - 1)
+    return Prompts(variance, both, df, counts, first.pseudo, dropped), ""
