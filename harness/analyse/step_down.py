@@ -27,6 +27,10 @@ class Reading:
     hi: float | None = None
     leaves: bool = False
     """Whether the verdict rejects the contrast's null, so that the others get its error rate."""
+    members: tuple[str, ...] = ()
+    """Kind `best`: levels that may be the best."""
+    step: int | None = None
+    """Kind `collapse`: the cycle from which most is lost."""
 
 
 class Member(Protocol):
