@@ -10,7 +10,7 @@ import pytest
 
 from harness.analyse.answer import Answer, Verdict
 from harness.analyse.answers import answer
-from harness.analyse.contrasts import benjamini_hochberg, holm
+from harness.analyse.discovery import benjamini_hochberg
 from harness.plan import Plan, make_plan
 from harness.planning.plan_text import lines_of
 from harness.report.page import write_report
