@@ -23,6 +23,7 @@ from harness.analyse.observed import (
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan
+from harness.prompt_values import PromptTables
 
 if TYPE_CHECKING:
     from harness.study import Study
@@ -53,7 +54,7 @@ def answer(
         from harness.workspace import project_of
 
         metrics = load(study.subject, project=project_of(study.file)).metrics
-    observed = observe(plan, history, by_prompt)
+    observed = observe(plan, history, by_prompt or PromptTables(history))
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]
     rows = [*_arm_rows(plan, observed, specs), *_reference_rows(plan, observed, specs)]

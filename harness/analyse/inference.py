@@ -391,6 +391,8 @@ class Stratum:
 
     omega: float
     values_TP: Floats
+    size_P: NDArray[np.int64]
+    """Prompts behind each value: several where they were left out in groups."""
 
 
 @dataclass(frozen=True)
@@ -422,7 +424,9 @@ class ByPrompt:
             values_TP = np.full((len(rows), len(names)), np.nan)
             for i, row in enumerate(listed):
                 values_TP[i, [names[p] for p in row]] = list(row.values())
-            strata[name] = Stratum(omega, values_TP)
+            grouped = first.sizes.get(name, {})
+            size_P = np.array([grouped.get(p, 1) for p in names])
+            strata[name] = Stratum(omega, values_TP, size_P)
         return cls(rows, strata, first.pseudo, odd)
 
 
@@ -452,7 +456,7 @@ def over_prompts(
     weight_RT[[place[r] for _, r in trials], range(len(trials))] = w_T
     squares = sum(shares.get(r, 0.0) ** 2 for r in replicates)
     variance = both = fourth = 0.0
-    counts, dropped = {}, 0
+    counts, dropped, fewest = {}, 0, 2**31
     for name, stratum in by_prompt.strata.items():
         values_TP = stratum.values_TP[picked]
         known_P = ~np.isnan(values_TP).any(axis=0)
@@ -469,6 +473,7 @@ def over_prompts(
         if squares < 1:
             left = max(0.0, (within / squares - between) / (1 - squares))
             both += stratum.omega**2 * squares * left / size
-        counts[name] = size
-    df = variance**2 / fourth if fourth > 0 else float(min(counts.values()) - 1)
+        counts[name] = int(stratum.size_P[known_P].sum())
+        fewest = min(fewest, size)
+    df = variance**2 / fourth if fourth > 0 else float(fewest - 1)
     return Prompts(variance, both, df, counts, by_prompt.pseudo, dropped), ""
