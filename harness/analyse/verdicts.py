@@ -28,6 +28,7 @@ from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
 from harness.planning import matching
+from harness.planning.asked import asked
 from harness.planning.attainable import ols_note
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ def _holm(family: int) -> str:
 
 
 def _sides(study: Study, contrast: Contrast) -> tuple[str, str]:
-    """Both sides in words; what `at` pins is said with the second."""
+    """Both sides in words; what `at` pins is said with the second. Of other kinds the question."""
+    if contrast.kind != "difference":
+        return asked(study, contrast), ""
     a, b = (words.side(side) for side in matching.sides(study, contrast))
     return a, b + (f" at {words.side(contrast.at)}" if contrast.at else "")
 
@@ -148,7 +151,8 @@ def _case(
     pooled: Residual | None,
     replicates: int,
 ) -> Case:
-    weights = planned.arm_weights()
+    judged = planned.kind == "difference"
+    weights = planned.arm_weights() if judged else {}
     found = infer(observations(values, weights), weights, pooled, 1 - alpha, _size(values))
     missing = missing_replicates(values, observed.states, weights, range(replicates))
     inside = bool(planned.margin) and found.lo is not None and found.hi is not None
@@ -159,7 +163,9 @@ def _case(
             found, values, observed.states, weights, missing, spec, pooled, 1 - alpha, both=both
         )
     notes = list(found.notes)
-    if not weights:
+    if not judged:
+        notes = [f"a contrast of kind {planned.kind} is not judged yet"]
+    elif not weights:
         notes = ["no cell of the design holds both sides"]
     return Case(planned.id, planned, *sides, found, missing, worst, spec, notes, replicates, "")
 
@@ -201,17 +207,17 @@ def _verdict(
         )
         if worst_verdict != complete:
             verdict, reason = "undecided", f"complete pairs say {complete}, the worst case does not"
-    weights = planned.arm_weights()
-    interim = _not_begun(case.replicates, observed, weights)
+    arms = planned.arms()
+    interim = _not_begun(case.replicates, observed, arms)
     if interim and found.n:
         notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
     if case.spec.higher_is_better is None and p_adjusted is not None and p_adjusted < alpha:
         notes.append(f"{planned.metric} has no better direction, so nothing improves or harms")
     if planned.weights:
         notes.append(ols_note(planned.weights, planned.aliases))
-    keys = observed.keys(weights)
+    keys = observed.keys(arms)
     notes += [*planned.confounded, *guard.confounds(history, keys, plan.fingerprints.protocol)]
-    compared = [t.key for arm in weights for t in observed.trials.get(arm, {}).values()]
+    compared = [t.key for arm in arms for t in observed.trials.get(arm, {}).values()]
     notes += guard.beside(plan, history, compared)
     if alone := plan.unpartnered(planned):
         notes.append(f"arms without a partner, left out: {', '.join(alone)}")

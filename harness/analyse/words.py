@@ -85,7 +85,7 @@ def sentence(
         "improves (below margin)": f"{a} improves {metric} over {b}, perhaps by less than {within}",
         "harms (below margin)": f"{a} harms {metric} against {b}, perhaps by less than {within}",
         "equivalent": f"{a} and {b} are equivalent on {metric} within the margin of {within}",
-        "undecided": f"Undecided on {metric} between {a} and {b}",
+        "undecided": f"Undecided on {metric} between {a} and {b}" if b else f"{metric}, {a}: open",
     }
     opening = openings[verdict]
     if verdict == "undecided" and reason:
