@@ -13,6 +13,7 @@ from harness.analyse.observed import Observed
 from harness.analyse.step_down import Member
 from harness.analyse.veto import winner_filled
 from harness.contract import MetricSpec
+from harness.design import named_levels
 from harness.plan import Plan, PlannedContrast
 from harness.planning import matching
 
@@ -132,9 +133,9 @@ class _Maker:
         pairs = {}
         for i, j in kinds.all_pairs(list(levels)):
             cells = [
-                {**one, **{arm: -w for arm, w in two.items()}}
+                cell
                 for one, two in zip(levels[i], levels[j], strict=True)
-                if one.keys() != two.keys()
+                if (cell := difference_of(one, two))
             ]
             pairs[i, j] = self._estimate(values, one_group(cells))
         better = self.spec.higher_is_better is not False
@@ -142,7 +143,7 @@ class _Maker:
         return self._made(ident, a, b, wide, narrow, None, replicates, amended)
 
     def _collapse(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
-        metric, arms = self.contrast.metric, self.contrast.arm_weights()
+        metric, arms = self.contrast.metric, self.contrast.arms()
         by_step = {
             step: {arm: _first(rows.get(arm, {}), replicates) for arm in arms}
             for step, rows in self.observed.curves.get(metric, {}).items()
@@ -165,8 +166,9 @@ class _Maker:
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric = self.contrast.metric
         steps = self.observed.curves.get(metric, {})
-        cells = self.contrast.cells()
-        arms = {arm for cell in cells for arm in cell}
+        one, two = (part.cells for part in self.contrast.parts[:2])
+        cells = [difference_of(a, b) for a, b in zip(one, two, strict=True)]
+        arms = self.contrast.arms()
         threshold = self.contrast.threshold
         assert threshold is not None, "checked when the study was read"
         rising = (self.spec.higher_is_better is not False) != self.contrast.falls
@@ -243,8 +245,30 @@ class _Maker:
         if self.contrast.kind == "difference":
             a, b = (words.side(side) for side in matching.sides(self.study, written))
             return a, b + pinned
-        a, b = matching.kind_sides(self.study, written)
+        a, b = self._named(written)
         return (a, b + pinned) if b else (a + pinned, "")
+
+    def _named(self, written: Contrast) -> tuple[str, str]:
+        """Factors or arms of another kind than a difference; the second may be empty."""
+        if written.kind in ("trend", "best"):
+            return written.trend or written.best, ""
+        if written.kind == "interaction":
+            return " and ".join(written.interaction), ""
+        if written.kind == "more":
+            one, other = written.more
+            return one, other
+        if written.kind == "collapse":
+            return words.side(named_levels(self.study, written.collapse)), ""
+        a, b = (words.side(named_levels(self.study, side)) for side in written.sides)
+        return a, b or "the baseline"
+
+
+def difference_of(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """The cell of one less another, without arms that cancel."""
+    found = dict(one)
+    for arm, weight in other.items():
+        found[arm] = found.get(arm, 0.0) - weight
+    return {arm: weight for arm, weight in found.items() if weight}
 
 
 def _first(row: Mapping[int, float], replicates: int) -> dict[int, float]:
