@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.analyse import kinds, words
@@ -44,6 +44,8 @@ class Case:
     """Arms of the winning side to their replicates that diverged."""
     parts: tuple[tuple[Part, Estimated], ...] = ()
     """Further estimates of its kind, such as the bend of a trend."""
+    by_step: Mapping[int, Estimated] = field(default_factory=dict)
+    """Kind `collapse`: what was lost since each earlier cycle."""
 
 
 def cases_of(
@@ -159,9 +161,8 @@ class _Maker:
         }
         margin = self.contrast.margin or 0.0
         wide, narrow = (kinds.Collapse(found, margin, side) for side in (False, True))
-        worst = wide.at(self.plan.alpha).step
-        main = found.get(worst) if worst is not None else None
-        return self._made(ident, a, b, wide, narrow, main, replicates, amended)
+        case = self._made(ident, a, b, wide, narrow, None, replicates, amended)
+        return replace(case, by_step=found)
 
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric = self.contrast.metric
@@ -226,7 +227,7 @@ class _Maker:
                 p=found.p(),
             )
             made.append((named, found))
-        return Case(**{**case.__dict__, "parts": tuple(made)})
+        return replace(case, parts=tuple(made))
 
     def _estimate(self, values: Values, groups: tuple[Group, ...]) -> Estimated:
         return estimate(values, groups, self.observed.by_prompt(self.contrast.metric))

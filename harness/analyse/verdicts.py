@@ -70,7 +70,7 @@ class _Telling:
     def verdict(self) -> Verdict:
         """The verdict with its sentence and notes."""
         case, reading = self._case, self._wide.reading
-        contrast, found = case.contrast, case.found
+        contrast, found = case.contrast, self._found(self._wide)
         seeds = found.seeds if found else None
         prompts = found.prompts if found else self._prompts_of_best()
         p = case.wide.p
@@ -141,6 +141,11 @@ class _Telling:
             aliases=contrast.aliases,
         )
 
+    def _found(self, decided: Decided) -> Estimated | None:
+        """The estimate that the verdict's figures are of."""
+        step = decided.reading.step
+        return self._case.found if step is None else self._case.by_step.get(step)
+
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
 
@@ -168,7 +173,10 @@ class _Telling:
             adjusted = p
             adjustment = "not adjusted"
         rate = self._rate if self._case.amended else self._plan.alpha / left
-        shown = {**sentence, "best": reading.members, "step": reading.step}
+        found = self._found(self._narrow)
+        difference = found.difference if found else None
+        shown = {**sentence, "difference": difference, "best": reading.members}
+        shown["step"] = reading.step
         told = words.sentence(
             reading.verdict,
             **shown,
@@ -200,21 +208,20 @@ class _Telling:
         if reading.vetoed:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
-        if case.found is None or case.found.judged:
-            return ""
-        return case.found.seeds.why
+        found = self._found(self._wide) or next(iter(case.by_step.values()), None)
+        return "" if found is None or found.judged else found.seeds.why
 
     def _method(self) -> str:
-        case = self._case
-        if case.found is None:
+        case, found = self._case, self._found(self._wide)
+        if found is None:
             some = self._pairs_of_best()
             each = len(case.contrast.parts) - 1
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
-        return method_of(case.found)
+        return method_of(found)
 
     def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
-        found = case.found
+        found = self._found(self._wide)
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
