@@ -92,3 +92,45 @@ def cells_of(y_SRA: Array, exists_SRA: Array) -> tuple[Array, Array]:
     d_SRC = y_SRA[..., ::2] - y_SRA[..., 1::2]
     mask_SRC = exists_SRA[..., ::2] & exists_SRA[..., 1::2]
     return np.where(mask_SRC, d_SRC, 0.0), mask_SRC
+
+
+@dataclass(frozen=True)
+class PromptWorld:
+    """Differences of matched cells by replicate and prompt, of a contrast that is 0 over both.
+
+    Standard deviations are of what is drawn: a replicate's own, a replicate's in one cell, a
+    prompt's, a prompt's in one cell, and what is left of all of them together.
+    """
+
+    replicates: int
+    prompts: tuple[int, ...]
+    """Prompts in each stratum."""
+    weights: tuple[float, ...] = ()
+    """Weight of each stratum, of sum 1; none given: equal."""
+    cells: int = 1
+    seed: float = 1.0
+    seed_cell: float = 0.0
+    prompt: float = 1.0
+    prompt_cell: float = 0.0
+    rest: float = 1.0
+    noise: str = "normal"
+    missing: float = 0.0
+    """Share of pairs that are missing."""
+
+    @property
+    def omega_K(self) -> Array:
+        count = len(self.prompts)
+        return np.array(self.weights or [1.0 / count] * count)
+
+    def draw(self, rng: np.random.Generator, studies: int) -> tuple[list[Array], Array]:
+        """For each stratum differences (S, R, C, P), and which pairs exist (S, R, C)."""
+        draw, shape = NOISES[self.noise], (studies, self.replicates, self.cells)
+        seeds = self.seed * draw(rng, (*shape[:2], 1)) + self.seed_cell * draw(rng, shape)
+        strata = []
+        for size in self.prompts:
+            prompts = self.prompt * draw(rng, (studies, 1, 1, size))
+            if self.prompt_cell:
+                prompts = prompts + self.prompt_cell * draw(rng, (studies, 1, self.cells, size))
+            rest = self.rest * draw(rng, (*shape, size))
+            strata.append(seeds[..., None] + prompts + rest)
+        return strata, rng.random(shape) >= self.missing

@@ -82,3 +82,52 @@ def over_seeds(d_SRC: Array, mask_SRC: Array) -> SeedsTwin:
 
 def _freedom(g_SRQ: Array) -> Array:
     return np.trace(g_SRQ, axis1=1, axis2=2) ** 2 / (g_SRQ**2).sum(axis=(1, 2))
+
+
+@dataclass(frozen=True)
+class PromptsTwin:
+    """`inference.over_prompts` of many studies."""
+
+    variance_S: Array
+    both_S: Array
+    df_S: Array
+
+    @property
+    def further_S(self) -> Array:
+        return np.maximum(0.0, self.variance_S - self.both_S)
+
+
+def over_prompts(strata: list[Array], omega_K: Array, mask_SRC: Array) -> PromptsTwin:
+    """Spread over prompts of the mean of the cells that were seen; strata as `PromptWorld` draws."""
+    mask_SRC = worth(mask_SRC)
+    count_SC = mask_SRC.sum(axis=1)
+    seen_SC = count_SC > 0
+    share_SC = seen_SC / np.maximum(seen_SC.sum(axis=1), 1)[:, None]
+    weight_SRC = mask_SRC * (share_SC / np.maximum(count_SC, 1))[:, None]
+    squares_S = (weight_SRC.sum(axis=2) ** 2).sum(axis=1)
+    variance_S = both_S = fourth_S = np.zeros(len(mask_SRC))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for omega, psi_SRCP in zip(omega_K, strata, strict=True):
+            size = psi_SRCP.shape[-1]
+            eta_SRP = np.einsum("srcp,src->srp", psi_SRCP, weight_SRC)
+            between_S = eta_SRP.sum(axis=1).var(axis=1, ddof=1)
+            within_S = eta_SRP.var(axis=2, ddof=1).sum(axis=1)
+            part_S = omega**2 * between_S / size
+            variance_S = variance_S + part_S
+            fourth_S = fourth_S + part_S**2 / (size - 1)
+            left_S = np.maximum(0.0, (within_S / squares_S - between_S) / (1 - squares_S))
+            both_S = both_S + omega**2 * squares_S * left_S / size
+        return PromptsTwin(variance_S, both_S, variance_S**2 / fourth_S)
+
+
+def half_width(seeds: SeedsTwin, prompts: PromptsTwin | None, alpha: float) -> Array:
+    """`Estimated.half_width` of many studies."""
+    half_S = seeds.half_S(alpha) ** 2
+    if prompts is not None:
+        half_S = half_S + quantile(prompts.df_S, alpha) ** 2 * prompts.further_S
+    return np.sqrt(half_S)
+
+
+def worth(mask_SRC: Array) -> Array:
+    """The pairs that are part of a difference."""
+    return mask_SRC
