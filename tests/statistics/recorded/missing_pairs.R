@@ -32,9 +32,10 @@ run <- function(pattern) {
   d <- do.call(rbind, lapply(seq_along(pattern$cells), function(c)
     data.frame(cell = c, r = 1:R, d = y[, pattern$cells[[c]][1]] - y[, pattern$cells[[c]][2]])))
   d <- d[!is.na(d$d), ]; d$cell <- factor(d$cell); C <- nlevels(d$cell)
+  twice <- as.vector(table(d$cell)) > 1
   fit <- if (C > 1) lm(d ~ 0 + cell, d) else lm(d ~ 1, d)
   v <- vcovCR(fit, cluster = d$r, type = "CR2")
-  said <- linear_contrast(fit, v, contrasts = matrix(1 / C, 1, C), test = "Satterthwaite")
+  said <- linear_contrast(fit, v, contrasts = matrix(twice / sum(twice), 1, C), test = "Satterthwaite")
   list(cells = pattern$cells, values = as.list(as.data.frame(y)),
        difference = said$Est, se = said$SE, df = said$df)
 }
