@@ -234,7 +234,7 @@ class _Telling:
             )
         if found and found.seeds.once:
             notes.append(
-                f"{found.seeds.once} cells have a pair in one replicate only and are no part of the "
+                f"{found.seeds.once} cells have a pair in one replicate only, no part of the "
                 "difference: nothing says how much they vary"
             )
         if found and found.judged and found.prompts is None:
