@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import os
+from pathlib import Path
 
 import pytest
 
