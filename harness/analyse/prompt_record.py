@@ -6,44 +6,28 @@ has them in hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from harness.analyse.inference import Group, estimate
 from harness.analyse.observed import Observed
 from harness.plan import Plan
-from harness.planning.attainable import tested
+from harness.planning.attainable import comparisons
 from harness.planning.pilot import arms_of
 from harness.planning.prompt_spread import PromptSpread, digests
-from harness.prompt_values import PromptValues
-
-ByPrompt = Callable[[str, str], PromptValues | None]
-"""Trial key and metric to the trial's values by prompt, at its last measured step."""
 
 
-def prompt_spreads(plan: Plan, observed: Observed, by_prompt: ByPrompt) -> list[PromptSpread]:
-    """One record for everything that is tested and whose trials all have values by prompt.
-
-    Args:
-        plan: with contrasts resolved to cells.
-        observed: what the history holds of the plan's trials.
-        by_prompt: where values by prompt come from.
-    """
+def prompt_spreads(plan: Plan, observed: Observed) -> list[PromptSpread]:
+    """One record for everything that is tested and whose trials all have values by prompt."""
     keys = {(arm, r): trial.key for arm, row in observed.trials.items() for r, trial in row.items()}
     found = []
     for contrast in plan.contrasts:
-        for groups, _ in tested(contrast):
+        by_prompt = observed.by_prompt(contrast.metric)
+        if by_prompt is None or contrast.kind == "sooner":
+            continue
+        for test in comparisons(contrast):
+            groups = test.groups
             values = observed.of(contrast.metric, arms_of(groups))
-            today = digests(contrast.metric, plan.fingerprints.protocol, groups, values, keys)
-            if not today:
-                continue
-            tables = {
-                (arm, r): table
-                for arm, row in values.items()
-                for r in row
-                if (table := by_prompt(keys[arm, r], contrast.metric)) is not None
-            }
+            today = digests(contrast.metric, observed.protocol, groups, values, keys)
             signed = [Group(tuple(cells), sign) for sign, cells in groups]
-            prompts = estimate(values, signed, tables).prompts
+            prompts = estimate(values, signed, by_prompt).prompts
             if prompts is None or prompts.df <= 0:
                 continue
             found.append(

@@ -8,13 +8,14 @@ more power than there is.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.analyse import power
-from harness.journal import Frozen, History
+from harness.journal import Frozen, History, MeasuredAt
 from harness.plan import PlannedContrast
 from harness.planning import pilot
 from harness.planning.amendments import amended, contrasts_in, frozen_fields
@@ -61,43 +62,64 @@ class Pilots:
         self._replicates: dict[str, list[int]] = {}
         for arm, replicate in keys if history.trials else ():
             self._replicates.setdefault(arm, []).append(replicate)
-        self._measured: dict[str, dict[int, Mapping[str, float | None]]] = {}
+        self._measured: dict[str, dict[int, Sequence[MeasuredAt]]] = {}
 
-    def values(self, metric: str, arms: Iterable[str] | None = None) -> Values:
-        """Arm -> replicate -> value at the last measured step; of all arms where none are named."""
+    def values(
+        self, metric: str, arms: Iterable[str] | None = None, step: int | None = None
+    ) -> Values:
+        """Arm -> replicate -> value at the last measured step; of all arms where none are named.
+
+        With a step the change from then to the last one.
+        """
         found = {}
         for arm in self._replicates if arms is None else arms:
-            found[arm] = {
-                r: value
-                for r, metrics in self._row(arm).items()
-                if (value := metrics.get(metric)) is not None and math.isfinite(value)
-            }
+            row = found[arm] = dict[int, float]()
+            for r, measured in self._row(arm).items():
+                last = measured[-1].metrics.get(metric)
+                then = 0.0 if step is None else _at(measured, step, metric)
+                if last is not None and then is not None and math.isfinite(last - then):
+                    row[r] = last - then
         return found
 
-    def _row(self, arm: str) -> Mapping[int, Mapping[str, float | None]]:
+    def _row(self, arm: str) -> Mapping[int, Sequence[MeasuredAt]]:
         if arm not in self._measured:
             row = self._measured[arm] = {}
             for replicate in self._replicates.get(arm, ()):
                 known = self._history.trials.get(self._keys[arm, replicate])
                 if known is not None and (measured := known.measured(self._protocol)):
-                    row[replicate] = measured[-1].metrics
+                    row[replicate] = measured
         return self._measured[arm]
 
-    def pilot(self, metric: str, groups: Groups) -> Pilot | None:
+    def cycles(self, arms: Iterable[str]) -> list[int]:
+        """Those at which the arms were measured."""
+        rows = [measured for arm in arms for measured in self._row(arm).values()]
+        return sorted({at.step for measured in rows for at in measured})
+
+    def pilot(self, metric: str, test: Comparison) -> Pilot | None:
         """The spread between replicates, of these cells or else of other arms."""
-        known = pilot.own(self.values(metric, pilot.arms_of(groups)), groups)
-        if known is None and self._whole is not None:
+        groups = test.groups
+        known = pilot.own(self.values(metric, pilot.arms_of(groups), test.step), groups)
+        if known is not None or test.step is not None:
+            return known
+        if self._whole is not None:
             known = pilot.borrowed(self._whole.values(metric), groups)
         return known or pilot.borrowed(self.values(metric), groups)
 
-    def over_prompts(self, contrast: str, metric: str, groups: Groups) -> PromptSpread | None:
+    def over_prompts(self, contrast: str, metric: str, test: Comparison) -> PromptSpread | None:
         """The spread over prompts, of these cells or else of the same contrast elsewhere."""
+        groups = test.groups
+        if test.step is not None:
+            return None  # of a change over training nothing is recorded
         if self._spreads:
             values = self.values(metric, pilot.arms_of(groups))
             today = digests(metric, self._protocol, groups, values, self._keys)
             if (found := valid(self._spreads, metric, today)) is not None:
                 return found
         return self._lent.get(contrast)
+
+
+def _at(measured: Sequence[MeasuredAt], step: int, metric: str) -> float | None:
+    return next((at.metrics.get(metric) for at in measured if at.step == step), None)
 
 
 def planned_contrast(
@@ -126,7 +148,7 @@ def planned_contrast(
     )
     why = amended(contrast, bare, frozen)
     alpha = float(frozen_fields(study, frozen)["alpha"]) / bare.family
-    told = _told(bare, study.replicates, alpha, recorded)
+    told = _told(bare, study.replicates, alpha, recorded, study.measure_at)
     notes = list(told.notes)
     if matched.same:
         notes.append(
@@ -140,15 +162,54 @@ def planned_contrast(
     )
 
 
-def tested(planned: PlannedContrast) -> list[tuple[Groups, float]]:
-    """What a contrast tests: cells, and the share of its alpha that each test has.
+@dataclass(frozen=True)
+class Comparison:
+    """One test of a contrast; where it has several, all of them have to find something."""
 
-    All of them have to be found. Two-sided shares: a one-sided test at alpha has the share 2.
+    groups: Groups
+    share: float = 1.0
+    """Of the contrast's alpha, two-sided: a one-sided test at alpha has the share 2."""
+    step: int | None = None
+    """Of a collapse: the earlier cycle, from which the values at the end are taken off."""
+
+
+def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Comparison]:
+    """What a contrast tests, by its kind; nothing where no cell of the design has its arms.
+
+    Args:
+        planned: with its cells.
+        cycles: measured ones, of a collapse.
     """
-    if planned.weights:
-        return [([(1.0, [planned.weights])], 1.0)]
-    cells = [{a: 1.0, b: -1.0} for a, b in planned.pairs]
-    return [([(1.0, cells)], 1.0)] if cells else []
+    parts = planned.parts
+    if planned.kind == "more":
+        if len(parts) < 2:
+            return []
+        first, second = parts[0].cells, parts[1].cells
+        both = [[(1.0, first), (sign, second)] for sign in (-1.0, 1.0)]
+        return [Comparison(groups) for groups in both] if first and second else []
+    if planned.kind == "best":
+        share = 2 / max(1, len(parts) - 1)
+        pairs = [_apart(one.cells, two.cells) for one, two in itertools.combinations(parts, 2)]
+        return [Comparison([(1.0, cells)], share) for cells in pairs if cells]
+    cells = planned.cells()
+    if not cells:
+        return []
+    if planned.kind == "collapse":
+        earlier = sorted(set(cycles))[:-1]
+        share = 2 / max(1, len(earlier))
+        return [Comparison([(1.0, cells)], share, step) for step in earlier]
+    return [Comparison([(1.0, cells)])]
+
+
+def _apart(
+    one: Sequence[Mapping[str, float]], two: Sequence[Mapping[str, float]]
+) -> list[Mapping[str, float]]:
+    """Cell by cell the difference of two levels; without cells in which they are one arm."""
+    return [
+        {**a, **{arm: -w for arm, w in b.items()}}
+        for a, b in zip(one, two, strict=True)
+        if a.keys() != b.keys()
+    ]
 
 
 def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
@@ -164,34 +225,43 @@ def _family(study: Study, frozen: Frozen | None) -> int:
     return len(written or study.contrasts)
 
 
-def _told(bare: PlannedContrast, n: int, alpha: float, recorded: Pilots) -> PlannedContrast:
+def _told(
+    bare: PlannedContrast, n: int, alpha: float, recorded: Pilots, study_cycles: Sequence[int]
+) -> PlannedContrast:
     """With what n replicates detect, and what more of them would."""
     if n < 2:
         note = "one replicate: nothing about recipes can be judged; give 2 or more, better 6"
         return bare.model_copy(update={"notes": [note]})
-    tests = tested(bare)
+    cycles = recorded.cycles(bare.arm_weights()) or study_cycles
+    tests = comparisons(bare, cycles)
     if not tests:
         return bare
-    known = [recorded.pilot(bare.metric, groups) for groups, _ in tests]
-    pilots = [one for one in known if one is not None]
-    if len(pilots) < len(tests):
-        sds = [
-            power.detectable(n, alpha * share, spread=power.Spread(pilot.in_pairs(groups)))
-            for groups, share in tests
-        ]
+    in_sd = bare.kind == "sooner"  # in cycles, which the metric's values are not
+    pilots = [] if in_sd else [recorded.pilot(bare.metric, test) for test in tests]
+    known = [one for one in pilots if one is not None]
+    if len(known) < len(tests):
         few = f"below {FEW} replicates only very large differences can be found; better 6 or more"
+        sds = [
+            power.detectable(
+                n, alpha * test.share, spread=power.Spread(pilot.in_pairs(test.groups))
+            )
+            for test in tests
+        ]
         return bare.model_copy(
             update={"detectable": max(sds), "notes": [few] if n < FEW else []},
         )
     planned = []
-    for one, (groups, share) in zip(pilots, tests, strict=True):
-        found = recorded.over_prompts(bare.id, bare.metric, groups)
+    for one, test in zip(known, tests, strict=True):
+        found = recorded.over_prompts(bare.id, bare.metric, test)
         assumed = found.assumed() if found is not None else None
         spread = power.Spread(one.sd * power.assured(one.df), assumed)
-        now = power.detectable(n, alpha * share, spread=spread)
-        planned.append(_Test(now, alpha * share, spread, one, found))
+        now = power.detectable(n, alpha * test.share, spread=spread)
+        planned.append(_Test(now, alpha * test.share, spread, one, found))
     hardest = max(planned, key=lambda test: test.detects)
-    return bare.model_copy(update=_of_units(hardest, n, bare.margin))
+    told = _of_units(hardest, n, None if bare.kind == "collapse" else bare.margin)
+    if bare.kind == "collapse":  # a loss has to exceed the margin by what is detected
+        told["detectable"] += bare.margin or 0.0
+    return bare.model_copy(update=told)
 
 
 @dataclass(frozen=True)
