@@ -19,8 +19,9 @@ from harness.journal import Frozen, History, MeasuredAt
 from harness.plan import PlannedContrast
 from harness.planning import pilot
 from harness.planning.amendments import amended, contrasts_in, frozen_fields
-from harness.planning.matching import Matched, undeclared
-from harness.planning.pilot import Groups, Pilot, Values
+from harness.planning.asked import asked
+from harness.planning.matching import Matched, bare, undeclared
+from harness.planning.pilot import Cells, Groups, Pilot, Values
 from harness.planning.planned import Enough
 from harness.planning.prompt_spread import PromptSpread, digests, valid
 from harness.study import Contrast, Study
@@ -133,30 +134,21 @@ def planned_contrast(
     frozen: Frozen | None = None,
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes."""
-    estimated = matched.estimated
-    bare = PlannedContrast(
-        id=contrast.id,
-        claim=contrast.claim,
-        metric=contrast.metric,
-        expect=contrast.expect,
-        margin=contrast.margin,
-        pairs=matched.pairs,
-        unmatched=matched.unmatched,
-        weights=estimated.weights if estimated else {},
-        aliases=estimated.aliases if estimated else [],
-        family=_family(study, frozen),
-    )
-    why = amended(contrast, bare, frozen)
-    alpha = float(frozen_fields(study, frozen)["alpha"]) / bare.family
-    told = _told(bare, study.replicates, alpha, recorded, study.measure_at)
+    resolved = bare(contrast, matched, asked(study, contrast))
+    resolved = resolved.model_copy(update={"family": _family(study, frozen)})
+    why = amended(contrast, resolved, frozen)
+    alpha = float(frozen_fields(study, frozen)["alpha"]) / resolved.family
+    told = _told(resolved, study.replicates, alpha, recorded, study.measure_at)
     notes = list(told.notes)
     if matched.same:
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
         )
-    if estimated:
-        notes.append(ols_note(estimated.weights, estimated.aliases))
-    also = undeclared(study, contrast, matched.pairs, recipes, mixtures)
+    if matched.estimated:
+        notes.append(ols_note(matched.estimated.weights, resolved.aliases))
+    elif matched.fitted:
+        notes.append(fitted_note(matched.fitted, resolved.aliases))
+    also = undeclared(study, contrast, matched.compared(), recipes, mixtures)
     return told.model_copy(
         update={"amended": why, "confounded": also, "notes": [*notes, *also]},
     )
@@ -191,7 +183,9 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
         share = 2 / max(1, len(parts) - 1)
         pairs = [_apart(one.cells, two.cells) for one, two in itertools.combinations(parts, 2)]
         return [Comparison([(1.0, cells)], share) for cells in pairs if cells]
-    cells = planned.cells()
+    cells: Cells = planned.cells()
+    if planned.kind == "sooner" and len(parts) > 1:
+        cells = _apart(cells, parts[1].cells)
     if not cells:
         return []
     if planned.kind == "collapse":
@@ -214,9 +208,18 @@ def _apart(
 
 def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
     """How a difference that no cell holds was estimated, and what it cannot be told from."""
+    return f"no cell holds both sides: {_least_squares(len(weights), aliases)}"
+
+
+def fitted_note(arms: int, aliases: Sequence[str]) -> str:
+    """As `ols_note`, of a contrast of another kind."""
+    return f"no cell holds all its arms: {_least_squares(arms, aliases)}"
+
+
+def _least_squares(arms: int, aliases: Sequence[str]) -> str:
     told = f"cannot be told from {', '.join(aliases)}" if aliases else "clear of interactions"
     more = "" if aliases else " of two factors"
-    return f"no cell holds both sides: least squares over {len(weights)} arms, {told}{more}"
+    return f"least squares over {arms} arms, {told}{more}"
 
 
 def _family(study: Study, frozen: Frozen | None) -> int:
@@ -226,18 +229,18 @@ def _family(study: Study, frozen: Frozen | None) -> int:
 
 
 def _told(
-    bare: PlannedContrast, n: int, alpha: float, recorded: Pilots, study_cycles: Sequence[int]
+    resolved: PlannedContrast, n: int, alpha: float, recorded: Pilots, study_cycles: Sequence[int]
 ) -> PlannedContrast:
     """With what n replicates detect, and what more of them would."""
     if n < 2:
         note = "one replicate: nothing about recipes can be judged; give 2 or more, better 6"
-        return bare.model_copy(update={"notes": [note]})
-    cycles = recorded.cycles(bare.arm_weights()) or study_cycles
-    tests = comparisons(bare, cycles)
+        return resolved.model_copy(update={"notes": [note]})
+    cycles = recorded.cycles(resolved.arms()) or study_cycles
+    tests = comparisons(resolved, cycles)
     if not tests:
-        return bare
-    in_sd = bare.kind == "sooner"  # in cycles, which the metric's values are not
-    pilots = [] if in_sd else [recorded.pilot(bare.metric, test) for test in tests]
+        return resolved
+    in_sd = resolved.kind == "sooner"  # in cycles, which the metric's values are not
+    pilots = [] if in_sd else [recorded.pilot(resolved.metric, test) for test in tests]
     known = [one for one in pilots if one is not None]
     if len(known) < len(tests):
         few = f"below {FEW} replicates only very large differences can be found; better 6 or more"
@@ -247,21 +250,21 @@ def _told(
             )
             for test in tests
         ]
-        return bare.model_copy(
+        return resolved.model_copy(
             update={"detectable": max(sds), "notes": [few] if n < FEW else []},
         )
     planned = []
     for one, test in zip(known, tests, strict=True):
-        found = recorded.over_prompts(bare.id, bare.metric, test)
+        found = recorded.over_prompts(resolved.id, resolved.metric, test)
         assumed = found.assumed() if found is not None else None
         spread = power.Spread(one.sd * power.assured(one.df), assumed)
         now = power.detectable(n, alpha * test.share, spread=spread)
         planned.append(_Test(now, alpha * test.share, spread, one, found))
     hardest = max(planned, key=lambda test: test.detects)
-    told = _of_units(hardest, n, None if bare.kind == "collapse" else bare.margin)
-    if bare.kind == "collapse":  # a loss has to exceed the margin by what is detected
-        told["detectable"] += bare.margin or 0.0
-    return bare.model_copy(update=told)
+    told = _of_units(hardest, n, None if resolved.kind == "collapse" else resolved.margin)
+    if resolved.kind == "collapse":  # a loss has to exceed the margin by what is detected
+        told["detectable"] += resolved.margin or 0.0
+    return resolved.model_copy(update=told)
 
 
 @dataclass(frozen=True)

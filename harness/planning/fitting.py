@@ -163,7 +163,7 @@ def _line(fit: Fit) -> str:
 
 
 def _detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
-    if not contrast.arm_weights():
+    if not contrast.arms():
         return "not answered by this design"
     aliases = f"; cannot be told from {', '.join(contrast.aliases)}" if contrast.aliases else ""
     short = ""

@@ -216,6 +216,9 @@ def _contrast(
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     if contrast.weights:
         text = f"{plural(len(contrast.weights), 'arm')} by least squares"
+    if contrast.about:
+        arms, cells = plural(len(contrast.arms()), "arm"), len(contrast.cells())
+        text = f"{contrast.about}; {arms}" + (f" in {cells} matched cells" if cells > 1 else "")
     text += f" on {contrast.metric}"
     text += f"   {told}" if told else ""
     rows = [(contrast.id, text)]
@@ -242,7 +245,8 @@ def detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
     over = "" if contrast.prompts else ", on exactly these prompts"
     if contrast.detectable_in == "sd" and units:
         return f"{who}{among}: its spread is not known yet"
-    unit = "" if contrast.detectable_in == "units" else " SDs of the difference"
+    whose = "the difference" if contrast.kind == "difference" else "a pair's difference"
+    unit = "" if contrast.detectable_in == "units" else f" SDs of {whose}"
     return f"{who} detect >= {contrast.detectable:.3g}{unit} (80 %){among}{over}"
 
 
