@@ -185,7 +185,13 @@ def make_plan(
     frozen = frozen_of(history, study.name)
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
-    pilots = Pilots(seen, keys, own.protocol, recorded_for(study, workspace))
+    pilots = Pilots(
+        seen,
+        keys,
+        own.protocol,
+        recorded_for(study, workspace),
+        higher_is_better={name: spec.higher_is_better for name, spec in subject.metrics.items()},
+    )
     contrasts = [
         planned_contrast(
             study,

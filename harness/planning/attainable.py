@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analyse import power
+from harness.analyse.crossing import crossing
 from harness.journal import Frozen, History, MeasuredAt
 from harness.plan import PlannedContrast
 from harness.planning import pilot
@@ -44,6 +45,7 @@ class Pilots:
         keys: Keys,
         protocol: str,
         spreads: Sequence[PromptSpread] = (),
+        higher_is_better: Mapping[str, bool | None] | None = None,
         whole: Pilots | None = None,
         lent: Mapping[str, PromptSpread] | None = None,
     ) -> None:
@@ -54,32 +56,51 @@ class Pilots:
             keys: the design's trials.
             protocol: fingerprint.
             spreads: records of what varied over prompts; those of other numbers are passed over.
+            higher_is_better: metric -> which way it is reached, of the kind `sooner`.
             whole: of the study's own design, where this is another of the same question: what is
                 borrowed is borrowed there, so that every design is told the same.
             lent: contrast -> its record there.
         """
         self._history, self._keys, self._protocol = history, keys, protocol
         self._spreads, self._whole, self._lent = spreads, whole, lent or {}
+        self._better = higher_is_better or {}
         self._replicates: dict[str, list[int]] = {}
         for arm, replicate in keys if history.trials else ():
             self._replicates.setdefault(arm, []).append(replicate)
         self._measured: dict[str, dict[int, Sequence[MeasuredAt]]] = {}
 
-    def values(
-        self, metric: str, arms: Iterable[str] | None = None, step: int | None = None
-    ) -> Values:
-        """Arm -> replicate -> value at the last measured step; of all arms where none are named.
+    def values(self, metric: str, arms: Iterable[str] | None = None) -> Values:
+        """Arm -> replicate -> value at the last measured step; of all arms where none are named."""
+        chosen = self._replicates if arms is None else arms
+        return {
+            arm: {
+                r: last
+                for r, measured in self._row(arm).items()
+                if (last := measured[-1].metrics.get(metric)) is not None and math.isfinite(last)
+            }
+            for arm in chosen
+        }
 
-        With a step the change from then to the last one.
-        """
-        found = {}
-        for arm in self._replicates if arms is None else arms:
-            row = found[arm] = dict[int, float]()
-            for r, measured in self._row(arm).items():
-                last = measured[-1].metrics.get(metric)
-                then = 0.0 if step is None else _at(measured, step, metric)
-                if last is not None and then is not None and math.isfinite(last - then):
-                    row[r] = last - then
+    def _compared(self, metric: str, test: Comparison) -> Values:
+        """What a test compares: values at the end, changes since a step, or times."""
+        values = self.values(metric, pilot.arms_of(test.groups))
+        if test.step is None and test.threshold is None:
+            return values
+        found: dict[str, dict[int, float]] = {}
+        for arm, row in values.items():
+            for r, last in row.items():
+                curve = {
+                    at.step: value
+                    for at in self._row(arm)[r]
+                    if (value := at.metrics.get(metric)) is not None and math.isfinite(value)
+                }
+                if test.threshold is not None:
+                    rising = (self._better.get(metric) is not False) != test.falls
+                    time = crossing(curve, test.threshold, rising=rising)
+                    assert time is not None, "there is a value"
+                    found.setdefault(arm, {})[r] = time
+                elif test.step in curve:
+                    found.setdefault(arm, {})[r] = last - curve[test.step]
         return found
 
     def _row(self, arm: str) -> Mapping[int, Sequence[MeasuredAt]]:
@@ -99,8 +120,8 @@ class Pilots:
     def pilot(self, metric: str, test: Comparison) -> Pilot | None:
         """The spread between replicates, of these cells or else of other arms."""
         groups = test.groups
-        known = pilot.own(self.values(metric, pilot.arms_of(groups), test.step), groups)
-        if known is not None or test.step is not None:
+        known = pilot.own(self._compared(metric, test), groups)
+        if known is not None or test.over_training:
             return known
         if self._whole is not None:
             known = pilot.borrowed(self._whole.values(metric), groups)
@@ -109,18 +130,14 @@ class Pilots:
     def over_prompts(self, contrast: str, metric: str, test: Comparison) -> PromptSpread | None:
         """The spread over prompts, of these cells or else of the same contrast elsewhere."""
         groups = test.groups
-        if test.step is not None:
-            return None  # of a change over training nothing is recorded
+        if test.over_training:
+            return None  # of changes and times nothing is recorded
         if self._spreads:
             values = self.values(metric, pilot.arms_of(groups))
             today = digests(metric, self._protocol, groups, values, self._keys)
             if (found := valid(self._spreads, metric, today)) is not None:
                 return found
         return self._lent.get(contrast)
-
-
-def _at(measured: Sequence[MeasuredAt], step: int, metric: str) -> float | None:
-    return next((at.metrics.get(metric) for at in measured if at.step == step), None)
 
 
 def planned_contrast(
@@ -163,6 +180,19 @@ class Comparison:
     """Of the contrast's alpha, two-sided: a one-sided test at alpha has the share 2."""
     step: int | None = None
     """Of a collapse: the earlier cycle, from which the values at the end are taken off."""
+    threshold: float | None = None
+    """Of who is sooner: the value that is reached, or lost."""
+    falls: bool = False
+
+    def in_sds(self) -> power.Spread:
+        """In SDs of a pair's difference; a value at two cycles is a pair, too."""
+        size = pilot.in_pairs(self.groups)
+        return power.Spread(size * math.sqrt(2) if self.step is not None else size)
+
+    @property
+    def over_training(self) -> bool:
+        """Whether curves are compared, not values at the end."""
+        return self.step is not None or self.threshold is not None
 
 
 def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Comparison]:
@@ -186,6 +216,8 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
     cells: Cells = planned.cells()
     if planned.kind == "sooner" and len(parts) > 1:
         cells = _apart(cells, parts[1].cells)
+        groups = [(1.0, cells)]
+        return [Comparison(groups, 1.0, None, planned.threshold, planned.falls)] if cells else []
     if not cells:
         return []
     if planned.kind == "collapse":
@@ -239,17 +271,11 @@ def _told(
     tests = comparisons(resolved, cycles)
     if not tests:
         return resolved
-    in_sd = resolved.kind == "sooner"  # in cycles, which the metric's values are not
-    pilots = [] if in_sd else [recorded.pilot(resolved.metric, test) for test in tests]
+    pilots = [recorded.pilot(resolved.metric, test) for test in tests]
     known = [one for one in pilots if one is not None]
     if len(known) < len(tests):
         few = f"below {FEW} replicates only very large differences can be found; better 6 or more"
-        sds = [
-            power.detectable(
-                n, alpha * test.share, spread=power.Spread(pilot.in_pairs(test.groups))
-            )
-            for test in tests
-        ]
+        sds = [power.detectable(n, alpha * test.share, spread=test.in_sds()) for test in tests]
         return resolved.model_copy(
             update={"detectable": max(sds), "notes": [few] if n < FEW else []},
         )
@@ -261,9 +287,10 @@ def _told(
         now = power.detectable(n, alpha * test.share, spread=spread)
         planned.append(_Test(now, alpha * test.share, spread, one, found))
     hardest = max(planned, key=lambda test: test.detects)
-    told = _of_units(hardest, n, None if resolved.kind == "collapse" else resolved.margin)
     if resolved.kind == "collapse":  # a loss has to exceed the margin by what is detected
-        told["detectable"] += resolved.margin or 0.0
+        told = _of_units(hardest, n, None, resolved.margin or 0.0)
+    else:
+        told = _of_units(hardest, n, resolved.margin)
     return resolved.model_copy(update=told)
 
 
@@ -278,21 +305,22 @@ class _Test:
     over_prompts: PromptSpread | None
 
 
-def _of_units(test: _Test, n: int, margin: float | None) -> dict[str, Any]:
+def _of_units(test: _Test, n: int, margin: float | None, beyond: float = 0.0) -> dict[str, Any]:
+    """Fields of a contrast in units; what is detected is told from `beyond` on."""
     alpha, spread, prompts = test.alpha, test.spread, test.over_prompts
     reached: list[Enough] = []
     notes = [_source(test.pilot)]
     if n < FEW:
-        at = {more: power.detectable(more, alpha, spread=spread) for more in (FEW, 6)}
+        at = {more: beyond + power.detectable(more, alpha, spread=spread) for more in (FEW, 6)}
         more = ", ".join(f"{seeds} seeds detect {found:.3g}" for seeds, found in at.items())
         notes.append(f"below {FEW} replicates only large differences can be found; {more}")
     if margin is not None and test.detects > margin:
         reached = _reaching(margin, n, alpha, spread)
         notes.append(_margin(margin, reached))
     elif margin is None and (n >= FEW or prompts is not None):
-        notes.append(_more(n, test.detects, alpha, spread))
+        notes.append(_more(n, test.detects, alpha, spread, beyond))
     return {
-        "detectable": test.detects,
+        "detectable": beyond + test.detects,
         "detectable_in": "units",
         "spread": spread.seeds,
         "spread_replicates": test.pilot.replicates,
@@ -334,10 +362,11 @@ def _words(seeds: int, prompts: int | None) -> str:
     return f"{seeds} seeds" + (f" and {prompts} prompts" if prompts else "")
 
 
-def _more(n: int, now: float, alpha: float, spread: power.Spread) -> str:
+def _more(n: int, now: float, alpha: float, spread: power.Spread, beyond: float) -> str:
     """What a third more seeds would detect, and twice the prompts; what would not help."""
     seeds = n + max(1, round(n / 3))
-    with_seeds = f"{seeds} seeds detect {power.detectable(seeds, alpha, spread=spread):.3g}"
+    found = beyond + power.detectable(seeds, alpha, spread=spread)
+    with_seeds = f"{seeds} seeds detect {found:.3g}"
     if spread.prompts is None:
         return with_seeds
     prompts = 2 * spread.prompts.number

@@ -212,9 +212,10 @@ def _fit(
     # It is one question in every design: what the study's own shows, each is told.
     theirs = [t.trial for t in plan.trials if t.trial.kind == "trial"]
     its_keys = {(trial.arm, trial.replicate): trial.key for trial in theirs}
-    whole = Pilots(as_answered(plan, history), its_keys, protocol)
+    better = {name: spec.higher_is_better for name, spec in subject.metrics.items()}
+    whole = Pilots(as_answered(plan, history), its_keys, protocol, higher_is_better=better)
     lent = {c.id: c.prompt_spread for c in plan.contrasts if c.prompt_spread is not None}
-    pilots = Pilots(seen, keys, protocol, whole=whole, lent=lent)
+    pilots = Pilots(seen, keys, protocol, higher_is_better=better, whole=whole, lent=lent)
     contrasts = [
         planned_contrast(
             chosen,

@@ -245,9 +245,18 @@ def detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
     over = "" if contrast.prompts else ", on exactly these prompts"
     if contrast.detectable_in == "sd" and units:
         return f"{who}{among}: its spread is not known yet"
+    return f"{who} detect {_size(contrast)} (80 %){among}{over}"
+
+
+def _size(contrast: PlannedContrast) -> str:
+    """`>= 0.031`, `a loss >= 0.2`, `>= 2.1 SDs of the difference`."""
+    least = f">= {contrast.detectable:.3g}"
+    loss = "a loss " if contrast.kind == "collapse" else ""
+    if contrast.detectable_in == "units":
+        return f"{loss}{least}" + (" cycles" if contrast.kind == "sooner" else "")
     whose = "the difference" if contrast.kind == "difference" else "a pair's difference"
-    unit = "" if contrast.detectable_in == "units" else f" SDs of {whose}"
-    return f"{who} detect >= {contrast.detectable:.3g}{unit} (80 %){among}{over}"
+    beyond = " beyond the margin" if contrast.kind == "collapse" else ""
+    return f"{loss}{least} SDs of {whose}{beyond}"
 
 
 def _next(plan: Plan, study_file: str, workspace: Workspace | None) -> str:

@@ -109,8 +109,9 @@ class PlannedContrast(_Frozen):
     detectable: float | None = Field(None, description="Smallest difference found with 80 % power.")
     detectable_in: Literal["units", "sd"] = Field(
         "sd",
-        description="`units` of the metric when the history has replicates, else in SDs of the "
-        "difference of one matched pair.",
+        description="`units` of the metric (of kind `sooner` cycles) when the history has "
+        "replicates, else in SDs of the difference of one matched pair; of kind `collapse` in "
+        "`units` the loss, margin included, in `sd` what it exceeds the margin by.",
     )
     family: int = Field(1, description="Contrasts of the first run, among which alpha is shared.")
     spread: float | None = Field(
