@@ -232,6 +232,11 @@ class _Telling:
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
                 "part of the difference"
             )
+        if found and found.seeds.once:
+            notes.append(
+                f"{found.seeds.once} cells have a pair in one replicate only and are no part of the "
+                "difference: nothing says how much they vary"
+            )
         if found and found.judged and found.prompts is None:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
         if found and found.prompts and found.prompts.dropped:
