@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.analyse import kinds, words
 from harness.analyse.answer import Part
+from harness.analyse.crossing import crossing
 from harness.analyse.inference import ByPrompt, Estimated, Group, Values, estimate, one_group
 from harness.analyse.observed import Observed
 from harness.analyse.step_down import Member
@@ -177,7 +178,7 @@ class _Maker:
         for arm in arms:
             for r in range(replicates):
                 curve = {s: rows[arm][r] for s, rows in steps.items() if r in rows.get(arm, {})}
-                at = kinds.crossing(curve, threshold, rising=rising)
+                at = crossing(curve, threshold, rising=rising)
                 if at is not None:
                     times.setdefault(arm, {})[r] = at
         found = estimate(times, one_group(cells), None, "times are judged over seeds alone")

@@ -27,6 +27,7 @@ from harness.journal import (
     TrialHistory,
 )
 from harness.plan import Plan
+from harness.planning import prompt_spread
 from harness.planning.amendments import frozen_in
 from harness.prompt_values import PACKED, PromptTables, packed_text
 from harness.record_lines import lines_of
@@ -114,6 +115,8 @@ def result_files(
         JOURNAL: "".join(f"{line}\n" for line in _lines(records)),
         "answer.json": answer.model_dump_json() + "\n",
     }
+    if answer.prompt_spreads:
+        found[prompt_spread.FILE] = prompt_spread.to_text(answer.prompt_spreads)
     for table in tables.tables(answer) if with_tables else ():
         found[f"{table.name}.csv"] = formats.to_csv(table)
     return found
