@@ -22,7 +22,7 @@ from typing import Protocol
 from harness.analyse.inference import Estimated, t_quantile
 from harness.analyse.kinds import Collapse, Linear
 from harness.analyse.step_down import Decided, Reading, step_down
-from harness.records import Look, Outcome, OutcomeState, Spending
+from harness.records import Outcome, OutcomeState, Spending
 
 FUTILE = 0.4
 """Unadjusted p above which a contrast is given up, from half of the replicates on."""
@@ -175,16 +175,3 @@ def needed(
     compared = {arm for of in arms_of.values() for arm in of}
     wanted = {arm for contrast in open_ for arm in arms_of[contrast]}
     return wanted | (set(arms) - compared) if open_ else set()
-
-
-def last_looks(
-    looks: Iterable[Look], contrasts: Iterable[str]
-) -> dict[str, tuple[int, OutcomeState]]:
-    """Contrast -> replicates of its last look, and how that ended it; of those looked at at all."""
-    found: dict[str, tuple[int, OutcomeState]] = {}
-    for look in sorted(looks, key=lambda look: look.replicates):
-        for contrast in contrasts:
-            outcome = look.outcomes.get(contrast)
-            if outcome is not None and found.get(contrast, (0, "open"))[1] == "open":
-                found[contrast] = look.replicates, outcome.state
-    return found
