@@ -45,6 +45,11 @@ def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, s
     return full_a, full_b
 
 
+def kind_sides(study: Study, contrast: Contrast) -> tuple[str, str]:
+    """What a contrast of another kind than a difference compares, in words; one side may be all."""
+    raise NotImplementedError(f"{study.name}: {contrast.id}")
+
+
 def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
     """Resolve a checked contrast to pairs of arms."""
     a, b = sides(study, contrast)

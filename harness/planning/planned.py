@@ -45,11 +45,23 @@ class PlannedTrial(_Frozen):
         return self.state == "reuse" and self.why == INCOMPARABLE
 
 
+Kind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
+
+
+class ContrastPart(_Frozen):
+    """One of the estimates that a contrast is made of."""
+
+    name: str = Field("", description="E.g. `slope` and `quadratic` of a trend.")
+    level: str = Field("", description="The level it is about, where it is one of several.")
+    cells: list[dict[str, float]] = Field(description="Arm -> weight, a matched cell each.")
+
+
 class PlannedContrast(_Frozen):
     """A contrast with its sides resolved to arms, matched cell by cell."""
 
     id: str
     claim: str
+    kind: Kind = "difference"
     metric: str
     expect: Literal["higher", "lower", ""] = ""
     margin: float | None = None
@@ -58,6 +70,11 @@ class PlannedContrast(_Frozen):
         default_factory=dict,
         description="Arm -> weight, where no cell of a fraction holds both sides: least squares.",
     )
+    parts: list[ContrastPart] = Field(
+        default_factory=list, description="What another kind than a difference is made of."
+    )
+    threshold: float | None = Field(None, description="Kind `sooner`: the value to be reached.")
+    falls: bool = Field(False, description="Kind `sooner`: the value is lost rather than reached.")
     aliases: list[str] = Field(
         default_factory=list, description="Interactions that a least-squares difference contains."
     )
@@ -78,8 +95,16 @@ class PlannedContrast(_Frozen):
         default_factory=list, description="What cannot reach significance, and so on."
     )
 
+    def cells(self) -> list[dict[str, float]]:
+        """Arm -> weight of each matched cell of its first part."""
+        if self.parts:
+            return self.parts[0].cells
+        return [dict(self.weights)] if self.weights else [{a: 1.0, b: -1.0} for a, b in self.pairs]
+
     def arm_weights(self) -> dict[str, float]:
         """Arm -> weight of the difference: the mean of (a - b) over pairs, or least squares."""
+        if self.parts:
+            return {arm: 1.0 for part in self.parts for cell in part.cells for arm in cell}
         return dict(self.weights) or weights_of(self.pairs)
 
 
