@@ -100,6 +100,10 @@ class Plan(BaseModel):
         """The arm of that name."""
         return next(a for a in self.arms if a.name == name)
 
+    def replicates_of(self, arm: str) -> int:
+        """Replicates planned of an arm: all, unless a look ended it before."""
+        return self.replicates if self.adaptive is None else self.adaptive.replicates_of(arm)
+
     def unpartnered(self, contrast: PlannedContrast) -> list[str]:
         """Arms that the contrast drops though the design could have matched them.
 

@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.analyse.inference import estimate, one_group
-from harness.analyse.kinds import Linear
-from harness.analyse.looks import AtLook, Looked
-from harness.analyse.observed import Observed, observe
+from harness.analyse.cases import Case, cases_of
+from harness.analyse.looks import AtLook, Looked, outcomes
+from harness.analyse.observed import observe, order_metrics
+from harness.analyse.step_down import Reading
 from harness.contract import MetricSpec
 from harness.journal import History
-from harness.plan import Plan, PlannedContrast
-from harness.records import OutcomeState
+from harness.plan import Plan
+from harness.prompt_values import PromptTables
+from harness.records import Outcome
+
+if TYPE_CHECKING:
+    from harness.study import Study
 
 
-def looked_at(
-    plan: Plan, history: History, specs: Mapping[str, MetricSpec], replicates: int
-) -> tuple[dict[str, AtLook], dict[str, OutcomeState]]:
-    """Every planned contrast for a look after so many replicates, and how earlier looks ended some.
+@dataclass(frozen=True)
+class BeforeLooks:
+    """A member that no look has read yet: it decides nothing."""
+
+    member: AtLook
+
+    def at(self, alpha: float) -> Reading:
+        """Its interval at the level of the first look."""
+        found = self.member.at(alpha)
+        return Reading("undecided", found.lo, found.hi)
+
+    @property
+    def p(self) -> float | None:
+        """Corrected for looking, as at the first look."""
+        return self.member.p
+
+
+def members(plan: Plan, cases: Sequence[Case], *, narrow: bool = False) -> list[Looked]:
+    """The members of planned cases for the step-down: at the levels of their looks, if any.
+
+    Args:
+        plan: says whether the study runs until decided, and the looks there were.
+        cases: planned ones.
+        narrow: those of the claim on exactly these prompts.
+    """
+    sides = [case.narrow if narrow else case.wide for case in cases]
+    adaptive = plan.adaptive
+    if adaptive is None or adaptive.spending is None:
+        return list(sides)
+    read = [
+        AtLook(side, case.replicates, adaptive.spending)
+        for side, case in zip(sides, cases, strict=True)
+    ]
+    return list(read) if adaptive.looks else [BeforeLooks(member) for member in read]
+
+
+def look_at(
+    plan: Plan,
+    study: Study,
+    history: History,
+    metrics: Mapping[str, MetricSpec],
+    replicates: int,
+) -> dict[str, Outcome]:
+    """What a look after so many replicates says of every planned contrast.
 
     Args:
         plan: of a study that runs until decided, its levels frozen.
+        study: the study.
         history: as the study reads it.
-        specs: the subject's metrics.
-        replicates: of the look; those ended before are read on the replicates of their own.
+        metrics: the subject's.
+        replicates: of the look; contrasts that ended before are read on those of their own.
     """
     adaptive = plan.adaptive
     assert adaptive is not None
     assert adaptive.spending is not None
-    observed = observe(plan, history)
-    members: dict[str, AtLook] = {}
-    states: dict[str, OutcomeState] = {}
-    for contrast in plan.contrasts:
-        if contrast.amended:
-            continue
-        n = replicates
-        for look in adaptive.looks:
-            said = look.outcomes.get(contrast.id)
-            if said is not None and said.state != "open" and contrast.id not in states:
-                states[contrast.id], n = said.state, look.replicates
-        members[contrast.id] = AtLook(member(contrast, observed, specs, n), n, adaptive.spending)
-    return members, states
-
-
-def member(
-    contrast: PlannedContrast,
-    observed: Observed,
-    specs: Mapping[str, MetricSpec],
-    replicates: int,
-) -> Looked:
-    """What the first replicates say about one contrast."""
-    weights = contrast.arm_weights()
-    rows = observed.of(contrast.metric, weights)
-    values = {a: {r: v for r, v in row.items() if r < replicates} for a, row in rows.items()}
-    cells = [{a: 1.0, b: -1.0} for a, b in contrast.pairs] or [weights]
-    spec = specs.get(contrast.metric, MetricSpec())
-    return Linear(
-        estimate(values, one_group(cells)), contrast.margin, spec.higher_is_better, narrow=False
-    )
+    observed = observe(plan, history, PromptTables(history))
+    cases = cases_of(plan, study, observed, order_metrics(metrics, observed), replicates)
+    planned = [case for case in cases if not case.amended]
+    read = {c.id: AtLook(c.wide, c.replicates, adaptive.spending) for c in planned}
+    family = max(plan.frozen_contrasts or 0, len(planned))
+    stopped = {contrast: state for contrast, (_, state) in adaptive.ended().items()}
+    return outcomes(read, plan.alpha, family, stopped)

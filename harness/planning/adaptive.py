@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import HarnessError
 from harness.planning.amendments import day
-from harness.records import Look, Spending
+from harness.records import Look, OutcomeState, Spending
 from harness.trial import Trial
 
 if TYPE_CHECKING:
@@ -57,25 +57,32 @@ class Adaptive(BaseModel):
         ended = [k.replicates for k in self.looks if k.over or arm in k.dropped]
         return min(ended, default=self.at_most)
 
-    def last_look(self, contrast: str) -> int | None:
-        """Replicates a planned contrast is judged on; None before its first look."""
-        seen = [k.replicates for k in self.looks if contrast in k.outcomes]
-        ended = [
-            k.replicates
-            for k in self.looks
-            if contrast in k.outcomes and k.outcomes[contrast].state != "open"
-        ]
-        return ended[0] if ended else (seen[-1] if seen else None)
+    def judged_on(self, contrast: str, due: int | None = None) -> int:
+        """Replicates a planned contrast is judged on: those of the look that ended it, if one did.
 
-    def ended(self) -> dict[str, tuple[int, str]]:
-        """Contrast -> replicates at the look that ended it, and how: `improves`, `futile`."""
-        found: dict[str, tuple[int, str]] = {}
+        Else those of the look that is `due`, or of the last one; 0 before the first.
+        """
+        ended = self.ended().get(contrast)
+        return ended[0] if ended else self.looked if due is None else due
+
+    def ended(self) -> dict[str, tuple[int, OutcomeState]]:
+        """Contrast -> replicates of the look that ended it, and how."""
+        found: dict[str, tuple[int, OutcomeState]] = {}
         for look in self.looks:
             for contrast, said in look.outcomes.items():
-                if said.state != "open" and contrast not in found:
-                    how = said.verdict if said.state == "decided" else said.state
-                    found[contrast] = look.replicates, how
+                if said.state != "open":
+                    found.setdefault(contrast, (look.replicates, said.state))
+                    if said.state == "decided":  # though given up before: others have left since
+                        found[contrast] = found[contrast][0], "decided"
         return found
+
+    def how(self, contrast: str) -> str:
+        """What a look made of a contrast: `improves`, `futile`; empty while it is open."""
+        said = [k.outcomes[contrast] for k in self.looks if contrast in k.outcomes]
+        last = [o for o in said if o.state != "open"]
+        return (
+            "" if not last else last[-1].verdict if last[-1].state == "decided" else last[-1].state
+        )
 
     def planned(self, trials: Sequence[Trial]) -> list[Trial]:
         """Of all trials at most, those that no look has ended; reruns of replicates that ran."""

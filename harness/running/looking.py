@@ -108,8 +108,8 @@ class Looking(Straight):
         return []
 
     def _take(self, history: History) -> bool:
-        from harness.analyse.looked import looked_at
-        from harness.analyse.looks import needed, outcomes
+        from harness.analyse.looked import look_at
+        from harness.analyse.looks import needed
 
         n, before = self.adaptive.due, self.adaptive.ended()
         seen = as_answered(self.plan, history)
@@ -117,9 +117,7 @@ class Looking(Straight):
             self.warnings.append(why)
             return False
         contrasts = [c for c in self.plan.contrasts if not c.amended]
-        members, states = looked_at(self.plan, seen, self._metrics, n)
-        family = max(self.plan.frozen_contrasts or 0, len(contrasts))
-        said = outcomes(members, self.plan.alpha, family, states)
+        said = look_at(self.plan, self._study, seen, self._metrics, n)
         open_ = [c for c, outcome in said.items() if outcome.state == "open"]
         last = self.adaptive.at_most
         going = [a.name for a in self.plan.arms if self.adaptive.replicates_of(a.name) == last]

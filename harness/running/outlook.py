@@ -41,7 +41,8 @@ class Outlook:
 
     def looked(self, adaptive: Adaptive) -> None:
         """A look was taken, or the study was looked at before."""
-        self._ended, self._lines = adaptive.ended(), None
+        self._ended = {c: (n, adaptive.how(c)) for c, (n, _) in adaptive.ended().items()}
+        self._lines = None
 
     def lines(self) -> list[str]:
         """`H12 +0.006 (5/6, interim)` for each contrast with a complete replicate."""
