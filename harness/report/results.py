@@ -151,8 +151,8 @@ def _announced(records: list[Planned]) -> Iterator[Planned]:
         yield record.model_copy(update={**bare, "frozen": record.frozen or frozen_in(record)})
     if steps:
         last = ordered[-1]
-        update = {"trials": last.trials, "codes": last.codes, "accepted": last.accepted}
-        yield steps[-1].model_copy(update=update)
+        names = ("trials", "codes", "accepted", "looks")
+        yield steps[-1].model_copy(update={name: getattr(last, name) for name in names})
 
 
 def _differs(record: Planned, before: Planned | None) -> bool:
