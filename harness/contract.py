@@ -14,10 +14,27 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-ArtifactKind = Literal["panel", "items", "features", "student", "checkpoint"]
-"""panel: PNG of one item x draw at a step; items: per-item table (parquet, a CSV beside it);
-features: npz without pickle; student: folder of exported weights; checkpoint: what `resume_from`
-may name."""
+ArtifactKind = Literal["panel", "items", "prompts", "features", "student", "checkpoint"]
+"""panel: PNG of one item x draw at a step; items, prompts: tables of values, see below; features:
+npz without pickle; student: folder of exported weights; checkpoint: what `resume_from` may name.
+
+Claims hold over prompts, too, where a measurement tells its values prompt by prompt. `items` is a
+CSV in UTF-8 (a parquet file may be named, with the CSV beside it), a row an item:
+
+    item            name of the item (or `item_id`), each once
+    prompt          what it was made from; items of one prompt belong together. Default: the item
+    stratum         category or edit type over which the metric is a weighted mean. Default: `all`
+    weight          of the item inside its stratum, 0 or more. Default: 1
+    stratum_weight  of the stratum in the metric, the same in all its rows. Default: all equal
+    <metric>        a column for each metric, named as the metric; empty or NaN: does not apply
+
+The metric must be the mean over strata of the means over their items. What is no mean of items, as
+a distance between sets, stands in `prompts`: the same columns without `item`, a row a prompt, with
+the jackknife's pseudo-values P D - (P - 1) D(without this prompt), D the distance in the stratum
+and P its prompts. Where prompts were left out in groups, a row is a group, and `n_prompts` says how
+many prompts it stands for. A metric stands in one of the two. Both belong to a step; the report
+that holds the measurement names them. Other columns are for other readers; a table without a
+column of a metric, too. What cannot be used is told in the trial's record, and nothing fails."""
 
 
 class CorruptCheckpoint(ValueError):

@@ -183,17 +183,21 @@ class TrialHistory:
 
     def measured(self, protocol: str) -> list[MeasuredAt]:
         """Measurements of the counting result under a protocol fingerprint, by step."""
+        return [measured for _, measured in self.measured_by(protocol).values()]
+
+    def measured_by(self, protocol: str) -> dict[int, tuple[Attempt, MeasuredAt]]:
+        """Step -> measurement under a protocol fingerprint and the attempt it was made in."""
         done = self.complete_under(protocol)
         if done is None:
-            return []
-        found: dict[int, MeasuredAt] = {}
+            return {}
+        found: dict[int, tuple[Attempt, MeasuredAt]] = {}
         for attempt in self.ordered:
             same_student = attempt is done or attempt.opened.mode == "measure"
             if not same_student or attempt.opened.attempt < done.opened.attempt:
                 continue
             if attempt.opened.protocol == protocol and attempt.closed is not None:
-                found.update({m.step: m for m in attempt.closed.measurements})
-        return [found[s] for s in sorted(found)]
+                found.update({m.step: (attempt, m) for m in attempt.closed.measurements})
+        return {step: found[step] for step in sorted(found)}
 
     def seconds(self) -> float:
         """Wall seconds of all closed attempts, failures included."""

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from statistics import NormalDist, fmean
 
 from harness.analyse.answer import Agreement, AgreementName
-from harness.analyse.contrasts import Values
+from harness.analyse.inference import Values
 from harness.analyse.words import number
 from harness.contract import MetricSpec
 

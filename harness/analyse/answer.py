@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.planning.amendments import Amendment
 from harness.planning.planned import Confounded
 
+RULES = 2
+"""Version of the rules that verdicts are made by; 1 judged over seeds alone, with one pooled
+variance below six replicates."""
+
 VerdictName = Literal[
     "improves",
     "harms",
-    "improves (below margin)",
-    "harms (below margin)",
     "improves (size unsettled)",
     "harms (size unsettled)",
     "more",
@@ -26,6 +28,8 @@ VerdictName = Literal[
     "equivalent",
     "undecided",
 ]
+
+Kind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
 
 AgreementName = Literal["follows", "opposes", "undecided"]
 
@@ -41,6 +45,9 @@ class Cell(_Frozen):
     lo: float | None = None
     hi: float | None = None
     sd: float | None = None
+    n_prompts: int = Field(
+        0, description="Prompts that the interval reaches over; 0: it is over seeds alone."
+    )
     n: int = Field(description="Replicates with a finite value.")
     values: dict[int, float] = Field(description="Replicate to value.")
 
@@ -63,24 +70,68 @@ class ArmRow(_Frozen):
     )
 
 
+class Spread(_Frozen):
+    """Where a verdict's standard error comes from."""
+
+    seeds: float = Field(description="Standard error over seeds.")
+    seeds_df: float
+    prompts: float | None = Field(None, description="Standard error over prompts, `both` included.")
+    prompts_df: float | None = None
+    both: float | None = Field(None, description="What seeds and prompts share; in both of them.")
+
+
+class Narrow(_Frozen):
+    """The claim on exactly these prompts: over seeds alone."""
+
+    lo: float | None
+    hi: float | None
+    level: float
+    p: float | None
+    p_adjusted: float | None
+    verdict: VerdictName
+    words: str
+
+
+class Part(_Frozen):
+    """A further estimate of a contrast, such as the bend of a trend."""
+
+    name: str
+    level: str = ""
+    difference: float | None
+    lo: float | None = None
+    hi: float | None = None
+    p: float | None = None
+
+
 class Verdict(_Frozen):
     """A contrast judged by DESIGN section 11's table."""
 
     id: str
     claim: str
+    kind: Kind = "difference"
     metric: str
     planned: bool = Field(description="False for exploratory ones (main effects and the like).")
-    n: int = Field(description="Replicates with both sides complete.")
+    n: int = Field(description="Replicates with at least one matched cell.")
     n_planned: int
-    difference: float | None = Field(description="Mean of (a - b) over replicates.")
+    n_prompts: int = Field(
+        0, description="Prompts that the claim reaches over; 0: it is on exactly these prompts."
+    )
+    difference: float | None = Field(description="Mean of (a - b) over cells and replicates.")
     lo: float | None = None
     hi: float | None = None
-    level: float = 0.95
+    level: float = Field(
+        0.95, description="Of the interval: 1 - alpha / `left`, at the step that decided it."
+    )
+    left: int = Field(1, description="Contrasts left at that step, this one included.")
     p: float | None = None
-    p_adjusted: float | None = Field(None, description="Holm for planned, Benjamini-Hochberg else.")
-    p_sign_flip: float | None = None
+    p_adjusted: float | None = Field(
+        None, description="Planned: `left` times p. Exploratory: Benjamini-Hochberg."
+    )
+    p_sign_flip: float | None = Field(None, description="In records of earlier rules only.")
     margin: float | None = None
     method: str = ""
+    spread: Spread | None = None
+    narrow: Narrow | None = Field(None, description="The claim on exactly these prompts.")
     verdict: VerdictName
     expectation: Literal["as expected", "contrary to expectation", ""] = ""
     words: str = Field(description="One plain sentence with numbers, interval, n and scope.")
@@ -89,7 +140,15 @@ class Verdict(_Frozen):
     a: str = Field("", description="Side a in words, e.g. `edit_share=0.5`.")
     b: str = Field("", description="Side b in words.")
     worst_case: VerdictName | None = Field(
-        None, description="Verdict with missing replicates filled in against it; None if none."
+        None, description="Verdict with the winner's divergences filled in; None if none."
+    )
+    best: list[str] = Field(
+        default_factory=list, description="Kind `best`: levels that may be the best."
+    )
+    step: int | None = Field(None, description="Kind `collapse`: cycle from which most is lost.")
+    parts: list[Part] = Field(default_factory=list, description="Further estimates of its kind.")
+    sizes: dict[str, float] = Field(
+        default_factory=dict, description="Standardised sizes, e.g. `d_z`."
     )
     factor: str = Field("", description="Factor of an exploratory comparison of two levels.")
     keys: list[str] = Field(default_factory=list, description="Keys of the trials compared.")
@@ -99,6 +158,11 @@ class Verdict(_Frozen):
     aliases: list[str] = Field(
         default_factory=list, description="Interactions the difference cannot be told from."
     )
+
+    @field_validator("verdict", "worst_case", mode="before")
+    @classmethod
+    def _earlier_name(cls, value: object) -> object:
+        return value.replace("below margin", "size unsettled") if isinstance(value, str) else value
 
     @property
     def declared(self) -> bool:
@@ -116,9 +180,11 @@ class Interaction(_Frozen):
     difference: float | None = Field(description="Difference of differences, in metric units.")
     lo: float | None = None
     hi: float | None = None
+    level: float = 0.95
     p: float | None = None
     p_adjusted: float | None = Field(None, description="Benjamini-Hochberg, with all exploratory.")
     n: int
+    n_prompts: int = 0
     aliases: list[str] = Field(
         default_factory=list, description="Interactions it cannot be told from."
     )
@@ -134,6 +200,7 @@ class Effect(_Frozen):
     lo: float | None
     hi: float | None
     n: int
+    n_prompts: int = 0
     aliases: list[str] = Field(
         default_factory=list, description="Interactions it cannot be told from."
     )
@@ -172,6 +239,7 @@ class Agreement(_Frozen):
 class Answer(_Frozen):
     """Everything the report says."""
 
+    rules: int = Field(1, description="Version of the rules that the verdicts are made by.")
     study: str
     question: str
     scope: str

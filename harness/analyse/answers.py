@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analyse import explore, guard, pareto, verdicts
 from harness.analyse.agreement import agreements
-from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
-from harness.analyse.contrasts import mean_interval
-from harness.analyse.observed import Observed, failures, observe, order_metrics, row_name, spent
+from harness.analyse.answer import RULES, Answer, ArmRow, Cell, Verdict
+from harness.analyse.cases import cases_of
+from harness.analyse.inference import estimate, one_group
+from harness.analyse.observed import (
+    Observed,
+    PromptReader,
+    failures,
+    observe,
+    order_metrics,
+    row_name,
+    spent,
+)
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan
+from harness.prompt_values import PromptTables
 
 if TYPE_CHECKING:
     from harness.study import Study
@@ -25,6 +35,7 @@ def answer(
     history: History,
     *,
     metrics: Mapping[str, MetricSpec] | None = None,
+    by_prompt: PromptReader | None = None,
 ) -> Answer:
     """Judge a study by what its history holds now; an unfinished one gets an interim answer.
 
@@ -33,6 +44,7 @@ def answer(
         study: the study, for alpha and the sides' levels.
         history: journals of the workspace and of recorded results.
         metrics: the subject's metric specs; loaded from the study's subject when None.
+        by_prompt: where values by prompt are read; None: those that the history's records name.
 
     Raises:
         SubjectError: if `metrics` is None and the subject cannot be loaded.
@@ -42,14 +54,14 @@ def answer(
         from harness.workspace import project_of
 
         metrics = load(study.subject, project=project_of(study.file)).metrics
-    observed = observe(plan, history)
+    observed = observe(plan, history, by_prompt or PromptTables(history))
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]
     rows = [*_arm_rows(plan, observed, specs), *_reference_rows(plan, observed, specs)]
-    cases = verdicts.cases_of(plan, study, observed, specs)
-    amended = [case.found.p for case in cases if case.amended]
+    cases = cases_of(plan, study, observed, specs)
+    amended = [case.wide.p for case in cases if case.amended]
     explored = explore.explore(plan, observed, specs, plan.alpha, amended)
-    judged = verdicts.told(cases, explored, plan, history, observed)
+    judged = verdicts.judged(cases, explored, plan, history, observed)
     pair = pareto.pick_metrics(specs, plan.primary)
     points = []
     if pair:
@@ -58,6 +70,7 @@ def answer(
         points = pareto.pareto(x, y, (better[0], better[1]))
     cost = spent(plan, history)
     return Answer(
+        rules=RULES,
         study=plan.study,
         question=plan.question,
         scope=plan.scope,
@@ -100,31 +113,41 @@ def _metric(spec: MetricSpec) -> dict[str, str | bool | None]:
     }
 
 
-def _cell(values: Mapping[int, float]) -> Cell:
+def _cell(name: str, metric: str, observed: Observed, alpha: float, *, by_prompt: bool) -> Cell:
+    """One arm's metric: its interval is over seeds, and over prompts for the metrics shown."""
+    values = observed.of(metric, [name])[name]
     kept = {r: values[r] for r in sorted(values)}
     if not kept:
         return Cell(mean=None, n=0, values={})
+    arrays = observed.by_prompt(metric) if by_prompt else None
+    found = estimate({name: kept}, one_group([{name: 1.0}]), arrays)
     mean = sum(kept.values()) / len(kept)
-    interval = mean_interval(list(kept.values()))
+    lo, hi = found.interval(alpha) or (None, None)
     spread = sum((v - mean) ** 2 for v in kept.values()) / max(1, len(kept) - 1)
     return Cell(
         mean=mean,
-        lo=interval[0] if interval else None,
-        hi=interval[1] if interval else None,
+        lo=lo,
+        hi=hi,
         sd=spread**0.5 if len(kept) > 1 else None,
+        n_prompts=found.prompts.n if found.prompts and lo is not None else 0,
         n=len(kept),
         values=kept,
     )
 
 
-def _row(name: str, observed: Observed, specs: Mapping[str, MetricSpec]) -> dict[str, Any]:
+def _row(
+    name: str, observed: Observed, specs: Mapping[str, MetricSpec], plan: Plan
+) -> dict[str, Any]:
     states = observed.states.get(name, {})
     return {
         "n_done": sum(s == "done" for s in states.values()),
         "states": dict(sorted(Counter(states.values()).items())),
         "trial_states": dict(sorted(states.items())),
         "keys": {r: t.key for r, t in sorted(observed.trials.get(name, {}).items())},
-        "cells": {m: _cell(observed.of(m, [name])[name]) for m in specs},
+        "cells": {
+            m: _cell(name, m, observed, plan.alpha, by_prompt=spec.headline or m == plan.primary)
+            for m, spec in specs.items()
+        },
     }
 
 
@@ -135,7 +158,7 @@ def _arm_rows(plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec]) -
             levels=arm.levels,
             baseline=arm.baseline,
             n_planned=plan.replicates,
-            **_row(arm.name, observed, specs),
+            **_row(arm.name, observed, specs, plan),
         )
         for arm in plan.arms
     ]
@@ -151,7 +174,7 @@ def _reference_rows(
             kind="reference",
             levels={},
             n_planned=len(observed.trials[name]),
-            **_row(name, observed, specs),
+            **_row(name, observed, specs, plan),
         )
         for name, arm in planned.items()
     ]

@@ -30,6 +30,10 @@ class LevelContrast:
     """Arm to weight where it is estimated by least squares, in a fraction."""
     aliases: tuple[str, ...] = ()
 
+    def cells(self) -> list[Weights]:
+        """Arm to weight, a matched cell each."""
+        return [self.weights] if self.weights else [{a: 1.0, b: -1.0} for a, b in self.pairs]
+
     def arm_weights(self) -> Weights:
         """Arm to weight of the difference."""
         return dict(self.weights) or weights_of(self.pairs)
@@ -42,8 +46,8 @@ class InteractionContrast:
     factors: tuple[str, str]
     levels: tuple[str, str]
     references: tuple[str, str]
-    weights: Weights
-    cells: int
+    cells: tuple[Weights, ...]
+    """Arm to weight, a matched cell each."""
     aliases: tuple[str, ...] = ()
     """Interactions it cannot be told from, in a fraction."""
 
@@ -84,8 +88,8 @@ def level_contrasts(arms: Sequence[Arm], factors: Factors) -> list[LevelContrast
     return found
 
 
-def main_effects(arms: Sequence[Arm], factors: Factors) -> list[tuple[str, str, Weights]]:
-    """(factor, level, weights) of each level against the mean of the factor's levels.
+def main_effects(arms: Sequence[Arm], factors: Factors) -> list[tuple[str, str, list[Weights]]]:
+    """(factor, level, cells) of each level against the mean of the factor's levels.
 
     Only cells that hold every level count; a factor without such a cell, or with a single level,
     has no main effect.
@@ -96,12 +100,15 @@ def main_effects(arms: Sequence[Arm], factors: Factors) -> list[tuple[str, str, 
         if not full or len(levels) < 2:
             continue
         for level in levels:
-            weights: Weights = {}
-            for group, other in itertools.product(full, levels):
-                share = float(other == level) - 1.0 / len(levels)
-                arm = group[(other,)]
-                weights[arm] = weights.get(arm, 0.0) + share / len(full)
-            found.append((factor, level, weights))
+            made = []
+            for group in full:
+                weights: Weights = {}
+                for other in levels:  # two levels may be one arm
+                    arm = group[(other,)]
+                    share = float(other == level) - 1.0 / len(levels)
+                    weights[arm] = weights.get(arm, 0.0) + share
+                made.append(weights)
+            found.append((factor, level, made))
     return found
 
 
@@ -118,13 +125,13 @@ def interactions(arms: Sequence[Arm], factors: Factors) -> list[InteractionContr
             full = [group for group in groups if all(c in group for c in corners)]
             if not full:
                 continue
-            weights: Weights = {}
+            made = []
             for group in full:
+                weights: Weights = {}
                 for corner, sign in zip(corners, (1.0, -1.0, -1.0, 1.0), strict=True):
-                    weights[group[corner]] = weights.get(group[corner], 0.0) + sign / len(full)
+                    weights[group[corner]] = weights.get(group[corner], 0.0) + sign
+                made.append(weights)
             found.append(
-                InteractionContrast(
-                    (f, g), (i, j), (reference[f], reference[g]), weights, len(full)
-                )
+                InteractionContrast((f, g), (i, j), (reference[f], reference[g]), tuple(made))
             )
     return found

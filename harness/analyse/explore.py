@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analyse import effects, fractions
-from harness.analyse.answer import Effect, Interaction, Verdict
-from harness.analyse.contrasts import (
-    Inference,
-    Residual,
-    Values,
-    benjamini_hochberg,
-    decide,
-    infer,
-    observations,
-    residual,
-)
+from harness.analyse import effects, fractions, words
+from harness.analyse.answer import Effect, Interaction, Spread, Verdict
+from harness.analyse.discovery import benjamini_hochberg, error_rates
+from harness.analyse.inference import ByPrompt, Cell, Estimated, Values, estimate, one_group
 from harness.analyse.observed import Observed
-from harness.analyse.ruling import Ruling
+from harness.analyse.step_down import read
 from harness.contract import MetricSpec
 from harness.plan import Plan
 from harness.planning.attainable import ols_note
@@ -34,10 +26,9 @@ class Explored:
     verdicts: list[Verdict]
     effects: list[Effect]
     interactions: list[Interaction]
-    declared: list[float | None]
-    """Adjusted p of the declared contrasts that are exploratory, in the order given."""
-    p: list[float | None]
-    """p of the comparisons that nobody declared, not adjusted."""
+    declared: list[tuple[float | None, float]]
+    """Adjusted p of the declared contrasts that are exploratory, and the error rates of their
+    intervals, in the order given."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +36,10 @@ class _Metric:
     name: str
     spec: MetricSpec
     values: Values
-    pooled: Residual | None
-    size: float
+    by_prompt: ByPrompt | None
 
-    def infer(self, weights: Mapping[str, float], level: float) -> Inference:
-        seen = observations(self.values, weights)
-        return infer(seen, weights, self.pooled, level, self.size)
+    def estimate(self, cells: Sequence[Cell]) -> Estimated:
+        return estimate(self.values, one_group(cells), self.by_prompt)
 
 
 def explore(
@@ -67,33 +56,28 @@ def explore(
     """
     names = [arm.name for arm in plan.arms]
     shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
-    metrics = [_metric(m, specs[m], observed.of(m, names)) for m in shown]
-    levels = _levels(plan, metrics, 1 - alpha)
-    crossed = _interactions(plan, metrics, 1 - alpha)
-    tests = [found.p for _, _, found in levels] + [found.p for _, _, found in crossed]
+    metrics = [_Metric(m, specs[m], observed.of(m, names), observed.by_prompt(m)) for m in shown]
+    levels = _levels(plan, metrics)
+    crossed = _interactions(plan, metrics)
+    tests = [found.p() for *_, found in levels] + [found.p() for *_, found in crossed]
     family = benjamini_hochberg([*declared, *tests])
-    adjusted = family[len(declared) :]
+    rated = list(zip(family, error_rates(family, alpha), strict=True))
+    own = rated[len(declared) :]
     return Explored(
+        [_verdict(plan, observed, *item, *pair) for item, pair in zip(levels, own, strict=False)],
+        [effect for metric in metrics for effect in _effects(plan, metric, alpha)],
         [
-            _verdict(plan, observed, *item, p, alpha)
-            for item, p in zip(levels, adjusted, strict=False)
+            _interaction(*item, *pair)
+            for item, pair in zip(crossed, own[len(levels) :], strict=True)
         ],
-        [effect for metric in metrics for effect in _effects(plan, metric, 1 - alpha)],
-        [_interaction(*item, p) for item, p in zip(crossed, adjusted[len(levels) :], strict=True)],
-        family[: len(declared)],
-        tests,
+        rated[: len(declared)],
     )
 
 
-def _metric(name: str, spec: MetricSpec, values: Values) -> _Metric:
-    size = max((abs(v) for row in values.values() for v in row.values()), default=0.0)
-    return _Metric(name, spec, values, residual(values), size)
-
-
 def _levels(
-    plan: Plan, metrics: list[_Metric], level: float
-) -> list[tuple[_Metric, effects.LevelContrast, Inference]]:
-    declared = [(c.metric, c.arm_weights()) for c in plan.contrasts]
+    plan: Plan, metrics: list[_Metric]
+) -> list[tuple[_Metric, effects.LevelContrast, Estimated]]:
+    declared = [(c.metric, c.arm_weights()) for c in plan.contrasts if c.kind == "difference"]
     of = fractions.level_contrasts if plan.fraction else effects.level_contrasts
     listed = [(contrast, contrast.arm_weights()) for contrast in of(plan.arms, plan.factors)]
     return [
@@ -101,7 +85,7 @@ def _levels(
         for metric in metrics
         for contrast, weights in listed
         if not any(metric.name == m and _same(weights, w) for m, w in declared)
-        if (found := metric.infer(weights, level)).n > 0
+        if (found := metric.estimate(contrast.cells())).difference is not None
     ]
 
 
@@ -114,8 +98,8 @@ def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 
 def _interactions(
-    plan: Plan, metrics: list[_Metric], level: float
-) -> list[tuple[_Metric, effects.InteractionContrast, Inference]]:
+    plan: Plan, metrics: list[_Metric]
+) -> list[tuple[_Metric, effects.InteractionContrast, Estimated]]:
     primary = [m for m in metrics if m.name == plan.primary]
     if not primary:
         return []
@@ -125,48 +109,61 @@ def _interactions(
         listed = effects.interactions(plan.arms, plan.factors)
     if len(listed) > MOST_INTERACTIONS:
         return []
-    found = [(primary[0], item, primary[0].infer(item.weights, level)) for item in listed]
-    return [item for item in found if item[2].n > 0]
+    found = [(primary[0], item, primary[0].estimate(item.cells)) for item in listed]
+    return [item for item in found if item[2].difference is not None]
 
 
-def _effects(plan: Plan, metric: _Metric, level: float) -> list[Effect]:
+def _effects(plan: Plan, metric: _Metric, alpha: float) -> list[Effect]:
     found = []
     if plan.fraction:
         listed = fractions.main_effects(plan.arms, plan.factors)
     else:
         listed = [(*effect, ()) for effect in effects.main_effects(plan.arms, plan.factors)]
-    for factor, name, weights, aliases in listed:
-        seen = metric.infer(weights, level)
+    for factor, name, cells, aliases in listed:
+        seen = metric.estimate(cells)
         if seen.difference is not None:
+            lo, hi = seen.interval(alpha) or (None, None)
             found.append(
                 Effect(
                     factor=factor,
                     level=name,
                     metric=metric.name,
                     mean=seen.difference,
-                    lo=seen.lo,
-                    hi=seen.hi,
-                    n=seen.n,
+                    lo=lo,
+                    hi=hi,
+                    n=seen.seeds.n,
+                    n_prompts=_prompts(seen),
                     aliases=list(aliases),
                 )
             )
     return found
 
 
+def _prompts(found: Estimated) -> int:
+    return found.prompts.n if found.prompts else 0
+
+
 def _interaction(
-    metric: _Metric, item: effects.InteractionContrast, found: Inference, p: float | None
+    metric: _Metric,
+    item: effects.InteractionContrast,
+    found: Estimated,
+    p_adjusted: float | None,
+    rate: float,
 ) -> Interaction:
+    lo, hi = found.interval(rate) or (None, None)
     return Interaction(
         factors=item.factors,
         levels=item.levels,
         references=item.references,
         metric=metric.name,
         difference=found.difference,
-        lo=found.lo,
-        hi=found.hi,
-        p=found.p,
-        p_adjusted=p,
-        n=found.n,
+        lo=lo,
+        hi=hi,
+        level=1 - rate,
+        p=found.p(),
+        p_adjusted=p_adjusted,
+        n=found.seeds.n,
+        n_prompts=_prompts(found),
         aliases=list(item.aliases),
     )
 
@@ -176,32 +173,84 @@ def _verdict(
     observed: Observed,
     metric: _Metric,
     contrast: effects.LevelContrast,
-    found: Inference,
+    found: Estimated,
     p_adjusted: float | None,
-    alpha: float,
+    rate: float,
 ) -> Verdict:
-    better = metric.spec.higher_is_better
-    verdict = decide(
-        p_adjusted, found.lo, found.hi, margin=None, alpha=alpha, higher_is_better=better
-    )
+    reading = read(found.interval(rate), None, metric.spec.higher_is_better)
     a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
-    fitted = bool(contrast.weights)
-    ruling = Ruling(
-        id=f"{a} | {b} | {metric.name}",
-        claim=f"{a} against {b}",
+    aliased = [ols_note(contrast.weights, contrast.aliases)] if contrast.weights else []
+    why = [found.seeds.why] if found.seeds.why else []
+    told = words.sentence(
+        reading.verdict,
+        kind="difference",
         a=a,
         b=b,
         metric=metric.name,
-        spec=metric.spec,
-        planned=False,
-        found=found,
+        unit=metric.spec.unit,
+        difference=found.difference,
+        lo=reading.lo,
+        hi=reading.hi,
+        level=1 - rate,
+        n=found.seeds.n,
+        n_planned=plan.replicates,
+        n_prompts=_prompts(found),
         p_adjusted=p_adjusted,
         adjustment="after Benjamini-Hochberg, exploratory",
-        verdict=verdict,
-        reason="; ".join(found.notes[:1]),
-        notes=[*found.notes, *([ols_note(contrast.weights, contrast.aliases)] if fitted else [])],
-        keys=observed.keys(contrast.arm_weights()),
+        margin=None,
+        as_expected="",
+        scope=plan.scope,
+        reason=found.seeds.why,
+    )
+    return Verdict(
+        id=f"{a} | {b} | {metric.name}",
+        claim=f"{a} against {b}",
+        metric=metric.name,
+        planned=False,
+        n=found.seeds.n,
+        n_planned=plan.replicates,
+        n_prompts=_prompts(found),
+        difference=found.difference,
+        lo=reading.lo,
+        hi=reading.hi,
+        level=1 - rate,
+        p=found.p(),
+        p_adjusted=p_adjusted,
+        method=method_of(found),
+        spread=spread_of(found),
+        verdict=reading.verdict,
+        words=told,
+        notes=[*why, *aliased],
+        per_replicate=dict(found.seeds.per_replicate),
+        a=a,
+        b=b,
         factor=contrast.factor,
+        keys=observed.keys(contrast.arm_weights()),
         aliases=list(contrast.aliases),
     )
-    return ruling.told(plan, alpha)
+
+
+def method_of(found: Estimated) -> str:
+    """How an interval was made: seeds, and prompts by stratum."""
+    if not found.prompts:
+        return found.seeds.method
+    counts = found.prompts.counts
+    strata = f" in {len(counts)} strata" if len(counts) > 1 else ""
+    how = "jackknife pseudo-values of " if found.prompts.pseudo else ""
+    return (
+        f"{found.seeds.method}; {how}{found.prompts.n} prompts{strata}, {found.prompts.df:.3g} df"
+    )
+
+
+def spread_of(found: Estimated | None) -> Spread | None:
+    """The parts of a standard error; None where there is none."""
+    if found is None or found.seeds.se is None or found.seeds.df is None:
+        return None
+    prompts = found.prompts
+    return Spread(
+        seeds=found.seeds.se,
+        seeds_df=found.seeds.df,
+        prompts=prompts.variance**0.5 if prompts else None,
+        prompts_df=prompts.df if prompts else None,
+        both=prompts.both**0.5 if prompts else None,
+    )

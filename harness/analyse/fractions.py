@@ -36,13 +36,13 @@ def level_contrasts(arms: Sequence[Arm], factors: Factors) -> list[LevelContrast
 
 def main_effects(
     arms: Sequence[Arm], factors: Factors
-) -> list[tuple[str, str, Weights, tuple[str, ...]]]:
-    """(factor, level, weights, aliases) of each level against the mean of both."""
+) -> list[tuple[str, str, list[Weights], tuple[str, ...]]]:
+    """(factor, level, cells, aliases) of each level against the mean of both."""
     found = []
     for contrast in level_contrasts(arms, factors):
         for level, sign in ((contrast.reference, -0.5), (contrast.level, 0.5)):
             weights = {arm: sign * weight for arm, weight in contrast.weights.items()}
-            found.append((contrast.factor, level, weights, contrast.aliases))
+            found.append((contrast.factor, level, [weights], contrast.aliases))
     names = list(factors)
     return sorted(found, key=lambda e: (names.index(e[0]), list(factors[e[0]]).index(e[1])))
 
@@ -68,7 +68,7 @@ def interactions(
         }
         turned = _turned(aliases, factors, reference, effect)
         pair = InteractionContrast(
-            (f, g), (other[f], other[g]), (reference[f], reference[g]), weights, 0, turned
+            (f, g), (other[f], other[g]), (reference[f], reference[g]), (weights,), turned
         )
         found.append(pair)
     return found

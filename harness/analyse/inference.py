@@ -221,23 +221,22 @@ class _Observed:
 def estimate(
     values: Values,
     groups: Sequence[Group],
-    tables: Mapping[tuple[str, int], PromptValues] | None = None,
-    why_not: str = "",
+    by_prompt: ByPrompt | None = None,
+    why_not: str = "no values by prompt are recorded",
 ) -> Estimated:
     """Estimate a contrast over seeds and, with the trials' values by prompt, over prompts too.
 
     Args:
         values: arm to replicate to value.
         groups: the contrast's cells.
-        tables: (arm, replicate) to values by prompt, of the same metric and step; None: nothing is
-            said over prompts.
-        why_not: the reason to give where `tables` is None.
+        by_prompt: values by prompt of the same metric and step; None: nothing is said over prompts.
+        why_not: the reason to give where `by_prompt` is None.
     """
     seen = _observed(values, groups)
     seeds = _seeds(seen)
-    if tables is None or seen is None or not seeds.n:
+    if by_prompt is None or seen is None or not seeds.n:
         return Estimated(seeds, None, why_not)
-    prompts, why = over_prompts(tables, *_trial_weights(seen))
+    prompts, why = over_prompts(by_prompt, *_trial_weights(seen))
     return Estimated(seeds, prompts, why)
 
 
@@ -382,55 +381,99 @@ def _trial_weights(
     return trials, dict(zip(seen.replicates, map(float, share_R), strict=True))
 
 
+Trial = tuple[str, int]
+"""Arm and replicate."""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Values by prompt of one stratum: a row a trial, NaN where it lacks the prompt."""
+
+    omega: float
+    values_TP: Floats
+    size_P: NDArray[np.int64]
+    """Prompts behind each value: several where they were left out in groups."""
+
+
+@dataclass(frozen=True)
+class ByPrompt:
+    """Values by prompt of all trials of a metric, in arrays that every contrast shares."""
+
+    rows: Mapping[Trial, int]
+    strata: Mapping[str, Stratum]
+    pseudo: bool
+    odd: Mapping[Trial, str] = field(default_factory=dict)
+    """Trials whose values by prompt do not go with the others', and why."""
+
+    @classmethod
+    def of(cls, tables: Mapping[Trial, PromptValues]) -> ByPrompt:
+        """The arrays of some trials; the first trial says which strata there are."""
+        first = next(iter(tables.values()))
+        odd = {
+            trial: "strata or their weights are others"
+            for trial, table in tables.items()
+            if dict(table.strata) != dict(first.strata) or table.pseudo != first.pseudo
+        }
+        rows = {trial: i for i, trial in enumerate(t for t in tables if t not in odd)}
+        strata = {}
+        for name, omega in first.strata.items():
+            if omega == 0:
+                continue
+            listed = [tables[trial].values.get(name, {}) for trial in rows]
+            names = {p: i for i, p in enumerate(sorted(set().union(*listed)))}
+            values_TP = np.full((len(rows), len(names)), np.nan)
+            for i, row in enumerate(listed):
+                values_TP[i, [names[p] for p in row]] = list(row.values())
+            grouped = first.sizes.get(name, {})
+            size_P = np.array([grouped.get(p, 1) for p in names])
+            strata[name] = Stratum(omega, values_TP, size_P)
+        return cls(rows, strata, first.pseudo, odd)
+
+
 def over_prompts(
-    tables: Mapping[tuple[str, int], PromptValues],
-    weights: Mapping[tuple[str, int], float],
-    shares: Mapping[int, float],
+    by_prompt: ByPrompt, weights: Mapping[Trial, float], shares: Mapping[int, float]
 ) -> tuple[Prompts | None, str]:
     """Spread over prompts of a weighted sum of trials; None and the reason where it is unknown.
 
     Args:
-        tables: (arm, replicate) to values by prompt.
+        by_prompt: values by prompt.
         weights: (arm, replicate) to weight; a trial of weight 0 is not needed.
         shares: replicate to its share, of sum 1. One replicate: a claim about these checkpoints.
     """
     trials = [trial for trial, w in weights.items() if w]
-    if lacking := sorted(trial for trial in trials if trial not in tables):
-        arm, r = lacking[0]
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        return None, f"no values by prompt of {arm} r{r}{more}"
     if not trials:
         return None, "no trial has a weight"
-    first = tables[trials[0]]
-    for trial in trials:
-        table = tables[trial]
-        if table.strata != first.strata or table.pseudo != first.pseudo:
-            return None, f"strata of {trial[0]} r{trial[1]} are others than of {trials[0][0]}"
+    if lacking := [trial for trial in trials if trial not in by_prompt.rows]:
+        arm, r = lacking[0]
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        why = by_prompt.odd.get(lacking[0], "there are none")
+        return None, f"values by prompt of {arm} r{r}{more}: {why}"
+    picked = [by_prompt.rows[trial] for trial in trials]
+    w_T = np.array([weights[trial] for trial in trials])
     replicates = sorted({r for _, r in trials})
     place = {r: i for i, r in enumerate(replicates)}
+    weight_RT = np.zeros((len(replicates), len(trials)))
+    weight_RT[[place[r] for _, r in trials], range(len(trials))] = w_T
     squares = sum(shares.get(r, 0.0) ** 2 for r in replicates)
     variance = both = fourth = 0.0
-    counts, dropped = {}, 0
-    for stratum, omega in first.strata.items():
-        if omega == 0:
-            continue
-        rows = [tables[trial].values.get(stratum, {}) for trial in trials]
-        names = sorted(set.intersection(*(set(row) for row in rows)))
-        dropped += len(set.union(*(set(row) for row in rows))) - len(names)
-        if len(names) < 2:
-            return None, f"{stratum} has {len(names)} prompt(s) that all trials share"
-        eta_RP = np.zeros((len(replicates), len(names)))
-        for trial, row in zip(trials, rows, strict=True):
-            eta_RP[place[trial[1]]] += weights[trial] * np.array([row[p] for p in names])
-        size = len(names)
+    counts, dropped, fewest = {}, 0, 2**31
+    for name, stratum in by_prompt.strata.items():
+        values_TP = stratum.values_TP[picked]
+        known_P = ~np.isnan(values_TP).any(axis=0)
+        size = int(known_P.sum())
+        dropped += int((~np.isnan(values_TP).all(axis=0)).sum()) - size
+        if size < 2:
+            return None, f"{name} has {size} prompt(s) that all trials share"
+        eta_RP = weight_RT @ values_TP[:, known_P]
         between = float(eta_RP.sum(axis=0).var(ddof=1))
         within = float(eta_RP.var(axis=1, ddof=1).sum())
-        part = omega**2 * between / size
+        part = stratum.omega**2 * between / size
         variance += part
         fourth += part**2 / (size - 1)
         if squares < 1:
             left = max(0.0, (within / squares - between) / (1 - squares))
-            both += omega**2 * squares * left / size
-        counts[stratum] = size
-    df = variance**2 / fourth if fourth > 0 else float(min(counts.values()) - 1)
-    return Prompts(variance, both, df, counts, first.pseudo, dropped), ""
+            both += stratum.omega**2 * squares * left / size
+        counts[name] = int(stratum.size_P[known_P].sum())
+        fewest = min(fewest, size)
+    df = variance**2 / fourth if fourth > 0 else float(fewest - 1)
+    return Prompts(variance, both, df, counts, by_prompt.pseudo, dropped), ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analyse.inference import Estimated, Values
+from harness.analyse.inference import Estimated, Trial, Values
 from harness.analyse.step_down import Reading, read
 from harness.prompt_values import PromptValues
 
@@ -24,10 +24,20 @@ class Linear:
     higher_is_better: bool | None = None
     narrow: bool = False
     """Read on exactly these prompts."""
+    filled: Estimated | None = None
+    """With the winner's divergences filled in; the verdict must stand there, too."""
 
     def at(self, alpha: float) -> Reading:
         """Its verdict and interval at 1 - alpha."""
-        interval = self.found.interval(alpha, narrow=self.narrow)
+        reading = self._read(self.found, alpha)
+        if self.filled is None or not reading.verdict.startswith(("improves", "harms")):
+            return reading
+        if self._read(self.filled, alpha).verdict.split()[0] == reading.verdict.split()[0]:
+            return reading
+        return replace(reading, verdict="undecided", leaves=False, vetoed=reading.verdict)
+
+    def _read(self, found: Estimated, alpha: float) -> Reading:
+        interval = found.interval(alpha, narrow=self.narrow)
         return read(interval, self.margin, self.higher_is_better)
 
     @property
@@ -84,8 +94,7 @@ class Best:
     def at(self, alpha: float) -> Reading:
         """`best` and the set, where any level is beaten; it never leaves the family."""
         kept = self.kept(alpha)
-        verdict = "best" if len(kept) < len(self.levels) else "undecided"
-        return Reading(verdict, members=kept)
+        return Reading("best" if len(kept) < len(self.levels) else "undecided", members=kept)
 
     def kept(self, alpha: float) -> tuple[str, ...]:
         """The set at an error rate."""
@@ -202,14 +211,14 @@ def crossing(curve: Mapping[int, float], threshold: float, *, rising: bool) -> f
 
 def losses(
     by_step: Mapping[int, Values],
-    tables: Mapping[int, Mapping[tuple[str, int], PromptValues]],
+    tables: Mapping[int, Mapping[Trial, PromptValues]],
     *,
     higher_is_better: bool,
-) -> dict[int, tuple[Values, Mapping[tuple[str, int], PromptValues]]]:
+) -> dict[int, tuple[Values, Mapping[Trial, PromptValues]]]:
     """What each trial lost from an earlier measured cycle to its last: values, values by prompt."""
     last = max(by_step, default=0)
     side = 1.0 if higher_is_better else -1.0
-    found = {}
+    found: dict[int, tuple[Values, Mapping[Trial, PromptValues]]] = {}
     for step in sorted(by_step):
         if step == last:
             continue
@@ -225,7 +234,7 @@ def losses(
 
 
 def minus(one: PromptValues, other: PromptValues, factor: float = 1.0) -> PromptValues:
-    """factor x (one - other), prompt by prompt, where both have it."""
+    """The factor times (one - other), prompt by prompt, where both have it."""
     values = {
         stratum: {p: factor * (v - two[p]) for p, v in row.items() if p in two}
         for stratum, row in one.values.items()

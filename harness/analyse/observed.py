@@ -6,11 +6,26 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from harness.contract import MetricSpec
 from harness.journal import Attempt, History, TrialHistory
 from harness.plan import Plan, PlannedTrial
+from harness.prompt_values import PromptValues
 from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from harness.analyse.inference import ByPrompt
+
+
+class PromptReader(Protocol):
+    """Where values by prompt are read."""
+
+    def of(
+        self, key: str, code: str | None, protocol: str, metric: str, step: int | None = None
+    ) -> PromptValues | None:
+        """Those of a trial's metric; None where there are none."""
+        ...
 
 
 @dataclass
@@ -19,6 +34,16 @@ class Observed:
 
     values: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     """Metric to arm (or reference) to replicate to finite value at the last measured step."""
+    curves: dict[str, dict[int, dict[str, dict[int, float]]]] = field(default_factory=dict)
+    """Metric to step to arm (or reference) to replicate to finite value."""
+    reasons: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Arm to replicate to why it failed or diverged, its first line."""
+    protocol: str = ""
+    reader: PromptReader | None = None
+    _tables: dict[tuple[str, int | None], dict[tuple[str, int], PromptValues]] = field(
+        default_factory=dict
+    )
+    _arrays: dict[tuple[str, int | None], ByPrompt | None] = field(default_factory=dict)
     states: dict[str, dict[int, str]] = field(default_factory=dict)
     """Arm (or reference) to replicate to state; `unmeasured` is done under another protocol."""
     trials: dict[str, dict[int, Trial]] = field(default_factory=dict)
@@ -29,15 +54,48 @@ class Observed:
         rows = self.values.get(metric, {})
         return {name: rows.get(name, {}) for name in names}
 
+    def tables(
+        self, metric: str, step: int | None = None
+    ) -> dict[tuple[str, int], PromptValues] | None:
+        """(arm, replicate) to values by prompt of every arm; None where no trial has any."""
+        if self.reader is None:
+            return None
+        known = self._tables.get((metric, step))
+        if known is None:
+            at_step = self.curves.get(metric, {}).get(-1 if step is None else step, {})
+            values = self.values.get(metric, {}) if step is None else at_step
+            known = {
+                (arm, r): found
+                for arm, row in values.items()
+                for r in row
+                if (found := self._table(arm, r, metric, step)) is not None
+            }
+            self._tables[metric, step] = known
+        return known or None
+
+    def by_prompt(self, metric: str, step: int | None = None) -> ByPrompt | None:
+        """The same in arrays; None where no trial has any."""
+        from harness.analyse.inference import ByPrompt  # numpy, which the driver does without
+
+        if (metric, step) not in self._arrays:
+            tables = self.tables(metric, step)
+            self._arrays[metric, step] = ByPrompt.of(tables) if tables else None
+        return self._arrays[metric, step]
+
+    def _table(self, arm: str, r: int, metric: str, step: int | None) -> PromptValues | None:
+        assert self.reader is not None
+        return self.reader.of(self.trials[arm][r].key, None, self.protocol, metric, step)
+
     def keys(self, names: Iterable[str]) -> list[str]:
         """Keys of all planned trials of some arms, each once."""
         named = dict.fromkeys(names)
         return [t.key for name in named for t in self.trials.get(name, {}).values()]
 
 
-def observe(plan: Plan, history: History) -> Observed:
+def observe(plan: Plan, history: History, reader: PromptReader | None = None) -> Observed:
     """Read the plan's trials out of the history; nothing measured otherwise is mixed in."""
-    seen = Observed()
+    protocol = plan.fingerprints.protocol
+    seen = Observed(protocol=protocol, reader=reader)
     for planned in plan.trials:
         trial = planned.trial
         if trial.kind == "rerun":
@@ -46,14 +104,21 @@ def observe(plan: Plan, history: History) -> Observed:
         record = history.trials.get(trial.key)
         state: str = record.state if record else "pending"
         if record and state == "done":
-            measured = record.measured(plan.fingerprints.protocol)
+            measured = record.measured(protocol)
             if not measured:
                 state = "unmeasured"
-            else:
-                for metric, value in measured[-1].metrics.items():
+            for at in measured:
+                for metric, value in at.metrics.items():
                     if value is not None and math.isfinite(value):
-                        by_arm = seen.values.setdefault(metric, {})
-                        by_arm.setdefault(name, {})[trial.replicate] = value
+                        steps = seen.curves.setdefault(metric, {})
+                        steps.setdefault(at.step, {}).setdefault(name, {})[trial.replicate] = value
+                        if at is measured[-1]:
+                            by_arm = seen.values.setdefault(metric, {})
+                            by_arm.setdefault(name, {})[trial.replicate] = value
+        elif record and state in ("failed", "diverged"):
+            ended = record.latest.closed if record.latest else None
+            why = ended.reason.strip().split("\n")[0] if ended else ""
+            seen.reasons.setdefault(name, {})[trial.replicate] = why
         seen.states.setdefault(name, {})[trial.replicate] = state
         seen.trials.setdefault(name, {})[trial.replicate] = trial
     return seen

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analyse.answer import ParetoPoint
-from harness.analyse.contrasts import Values
+from harness.analyse.inference import Values
 from harness.contract import MetricSpec
 
 DRAWS = 2000

@@ -31,6 +31,8 @@ class Reading:
     """Kind `best`: levels that may be the best."""
     step: int | None = None
     """Kind `collapse`: the cycle from which most is lost."""
+    vetoed: VerdictName | None = None
+    """The verdict that would stand, had the winner not diverged."""
 
 
 class Member(Protocol):
@@ -38,6 +40,11 @@ class Member(Protocol):
 
     def at(self, alpha: float) -> Reading:
         """Its verdict and interval at 1 - alpha."""
+        ...
+
+    @property
+    def p(self) -> float | None:
+        """The error rate at which its null is first rejected; None where it never can be."""
         ...
 
 

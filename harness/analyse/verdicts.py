@@ -1,254 +1,297 @@
-"""The declared contrasts, judged: complete pairs, worst case, Holm, table, guard and words."""
+"""The declared contrasts, judged: the family's step-down, notes, and one sentence each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from harness.analyse import guard, words
-from harness.analyse.answer import Verdict
-from harness.analyse.contrasts import (
-    Inference,
-    Residual,
-    Values,
-    benjamini_hochberg,
-    decide,
-    holm,
-    infer,
-    observations,
-    residual,
-)
-from harness.analyse.explore import Explored
-from harness.analyse.missing import missing_replicates, worst_cases
+from harness.analyse.answer import Narrow, Part, Verdict
+from harness.analyse.cases import Case
+from harness.analyse.explore import Explored, method_of, spread_of
+from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.observed import Observed
-from harness.analyse.ruling import Ruling
-from harness.contract import MetricSpec
+from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
-from harness.plan import Plan, PlannedContrast
-from harness.planning import matching
-from harness.planning.asked import asked
-from harness.planning.attainable import ols_note
-
-if TYPE_CHECKING:
-    from harness.study import Contrast, Study
+from harness.plan import Plan
+from harness.planning.attainable import fitted_note
 
 UNFINISHED = ("pending", "running", "killed", "unmeasured")
 """States of a trial that has not ended by itself: nothing can be read off its absence."""
+ENDED_WITHOUT = ("diverged", "failed")
+MOST_MISSING = 6
+"""Arms without all their replicates that a note names before the rest is only counted."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One declared contrast before multiplicity: from complete pairs and from the worst case."""
-
-    id: str
-    planned: PlannedContrast
-    a: str
-    b: str
-    found: Inference
-    missing: list[int]
-    worst: list[Inference]
-    spec: MetricSpec
-    notes: list[str]
-    replicates: int
-    """How many the contrast is judged on: those of the first run, unless it is exploratory."""
-    amended: str
-    """Why it is exploratory; empty for a planned one."""
-
-    def worst_p(self) -> float | None:
-        """The larger p of the worst cases; that of complete pairs where nothing is missing."""
-        given = [w.p for w in self.worst if w.p is not None]
-        return max(given) if given else self.found.p
-
-
-def cases_of(
-    plan: Plan, study: Study, observed: Observed, specs: Mapping[str, MetricSpec]
-) -> list[Case]:
-    """What the replicates say about every declared contrast, in the study's order.
-
-    A planned contrast is judged on the replicates that the first run planned. Where there are more
-    by now, what all of them say follows as an exploratory case of its own.
-    """
-    names = [arm.name for arm in plan.arms]
-    sides = {c.id: _sides(study, c) for c in study.contrasts}
-    first = plan.frozen_replicates or plan.replicates
-
-    @cache
-    def table(metric: str, replicates: int) -> tuple[Values, Residual | None]:
-        values = {
-            arm: {r: v for r, v in row.items() if r < replicates}
-            for arm, row in observed.of(metric, names).items()
-        }
-        return values, residual(values)
-
-    def case(contrast: PlannedContrast, ident: str, replicates: int, amended: str) -> Case:
-        values, pooled = table(contrast.metric, replicates)
-        named = sides.get(contrast.id, ("a", "b"))
-        spec = specs.get(contrast.metric, MetricSpec())
-        made = _case(contrast, named, plan.alpha, observed, values, spec, pooled, replicates)
-        notes = [*made.notes, *([] if contrast.metric in specs else [_unmeasured(contrast)])]
-        return replace(made, id=ident, amended=amended, notes=notes)
-
-    found = []
-    for contrast in plan.contrasts:
-        if contrast.amended:
-            found.append(case(contrast, contrast.id, plan.replicates, contrast.amended))
-            continue
-        found.append(case(contrast, contrast.id, first, ""))
-        if plan.replicates > first:
-            why = f"{plan.replicates - first} replicates added after the first run"
-            ident = f"{contrast.id} ({plan.replicates} replicates)"
-            found.append(case(contrast, ident, plan.replicates, why))
-    return found
-
-
-def _unmeasured(contrast: PlannedContrast) -> str:
-    return f"{contrast.metric} was never measured"
-
-
-def told(
+def judged(
     cases: Sequence[Case], explored: Explored, plan: Plan, history: History, observed: Observed
 ) -> list[Verdict]:
-    """Verdicts on the cases: planned ones after Holm, exploratory ones after Benjamini-Hochberg.
+    """Verdicts on the cases: planned ones by the step-down, exploratory ones with the others.
 
-    Holm's family is that of the first run: a contrast that was taken out since still counts.
+    The family is that of the first run: a contrast that was taken out since still counts.
     """
     planned = [case for case in cases if not case.amended]
-    others = [case for case in cases if case.amended]
     family = max(plan.frozen_contrasts or 0, len(planned))
-    gone: list[float | None] = [None] * (family - len(planned))
-    firm = (holm([c.found.p for c in planned] + gone), holm([c.worst_p() for c in planned] + gone))
-    loose = (explored.declared, benjamini_hochberg([*(c.worst_p() for c in others), *explored.p]))
-    rows = {False: zip(*firm, strict=True), True: zip(*loose, strict=False)}
+    wide = iter(step_down([c.wide for c in planned], plan.alpha, family))
+    narrow = iter(step_down([c.narrow for c in planned], plan.alpha, family))
+    loose = iter(explored.declared)
     found = []
     for case in cases:
-        complete, worst = next(rows[bool(case.amended)])
-        how = "after Benjamini-Hochberg, exploratory" if case.amended else _holm(family)
-        found.append(_verdict(plan, history, observed, case, complete, worst, how))
+        if case.amended:
+            adjusted, rate = next(loose)
+            pair = Decided(case.wide.at(rate), 1), Decided(case.narrow.at(rate), 1)
+            found.append(_Telling(plan, history, observed, case, *pair, rate, adjusted).verdict())
+        else:
+            pair = next(wide), next(narrow)
+            rate = plan.alpha / pair[0].left
+            found.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
     return found
 
 
-def _holm(family: int) -> str:
-    return f"after Holm over {family}" if family > 1 else "(one contrast)"
+class _Telling:
+    """One verdict from a decided case."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        history: History,
+        observed: Observed,
+        case: Case,
+        wide: Decided,
+        narrow: Decided,
+        rate: float,
+        adjusted: float | None,
+    ) -> None:
+        self._plan, self._history, self._observed = plan, history, observed
+        self._case, self._wide, self._narrow = case, wide, narrow
+        self._rate, self._adjusted = rate, adjusted
 
-def _sides(study: Study, contrast: Contrast) -> tuple[str, str]:
-    """Both sides in words; what `at` pins is said with the second. Of other kinds the question."""
-    if contrast.kind != "difference":
-        return asked(study, contrast), ""
-    a, b = (words.side(side) for side in matching.sides(study, contrast))
-    return a, b + (f" at {words.side(contrast.at)}" if contrast.at else "")
-
-
-def _case(
-    planned: PlannedContrast,
-    sides: tuple[str, str],
-    alpha: float,
-    observed: Observed,
-    values: Values,
-    spec: MetricSpec,
-    pooled: Residual | None,
-    replicates: int,
-) -> Case:
-    judged = planned.kind == "difference"
-    weights = planned.arm_weights() if judged else {}
-    found = infer(observations(values, weights), weights, pooled, 1 - alpha, _size(values))
-    missing = missing_replicates(values, observed.states, weights, range(replicates))
-    inside = bool(planned.margin) and found.lo is not None and found.hi is not None
-    both = inside and max(abs(found.lo or 0.0), abs(found.hi or 0.0)) <= (planned.margin or 0.0)
-    worst = []
-    if missing:
-        worst = worst_cases(
-            found, values, observed.states, weights, missing, spec, pooled, 1 - alpha, both=both
+    def verdict(self) -> Verdict:
+        """The verdict with its sentence and notes."""
+        case, reading = self._case, self._wide.reading
+        contrast, found = case.contrast, case.found
+        seeds = found.seeds if found else None
+        prompts = found.prompts if found else self._prompts_of_best()
+        p = case.wide.p
+        verdict, reason = reading.verdict, self._reason(p)
+        arms = contrast.arms()
+        sentence: dict[str, Any] = {
+            "kind": contrast.kind,
+            "a": case.a,
+            "b": case.b,
+            "metric": contrast.metric,
+            "unit": case.spec.unit,
+            "difference": found.difference if found else None,
+            "n": seeds.n if seeds else self._n_of_best(),
+            "n_planned": case.replicates,
+            "margin": contrast.margin,
+            "scope": self._plan.scope,
+            "best": reading.members,
+            "step": reading.step,
+            "levels": len(contrast.parts),
+        }
+        expected = words.expectation(contrast.expect, verdict, found.difference if found else None)
+        p_adjusted, adjustment = self._p_adjusted(p, self._wide.left)
+        told = words.sentence(
+            verdict,
+            **sentence,
+            lo=reading.lo,
+            hi=reading.hi,
+            level=1 - self._rate,
+            n_prompts=prompts.n if prompts else 0,
+            p_adjusted=p_adjusted,
+            adjustment=adjustment,
+            as_expected=expected,
+            reason=reason,
         )
-    notes = list(found.notes)
-    if not judged:
-        notes = [f"a contrast of kind {planned.kind} is not judged yet"]
-    elif not weights:
-        notes = ["no cell of the design holds both sides"]
-    return Case(planned.id, planned, *sides, found, missing, worst, spec, notes, replicates, "")
-
-
-def _size(values: Mapping[str, Mapping[int, float]]) -> float:
-    return max((abs(v) for row in values.values() for v in row.values()), default=0.0)
-
-
-def _verdict(
-    plan: Plan,
-    history: History,
-    observed: Observed,
-    case: Case,
-    p_adjusted: float | None,
-    p_worst: float | None,
-    adjustment: str,
-) -> Verdict:
-    planned, found, alpha = case.planned, case.found, plan.alpha
-    rule = partial(
-        decide,
-        margin=planned.margin,
-        alpha=alpha,
-        higher_is_better=case.spec.higher_is_better,
-    )
-    complete = rule(p_adjusted, found.lo, found.hi)
-    notes = list(case.notes)
-    told_first = [f"exploratory: {case.amended}"] if case.amended else []
-    verdict, worst_verdict, reason = complete, None, ""
-    if complete == "undecided" and notes:
-        reason = notes.pop(0)
-    if case.missing:
-        names = {rule(p_worst, w.lo, w.hi) for w in case.worst}
-        worst_verdict = complete if names == {complete} else "undecided"
-        where = ", ".join(str(r) for r in case.missing)
-        agree = "agree" if worst_verdict == complete else "disagree"
-        notes.append(
-            f"replicate{'s' if len(case.missing) > 1 else ''} {where} diverged, failed or lacks a "
-            f"side: complete pairs and the worst case {agree}"
+        return Verdict(
+            id=case.id,
+            claim=contrast.claim,
+            kind=contrast.kind,
+            metric=contrast.metric,
+            planned=not case.amended,
+            n=sentence["n"],
+            n_planned=case.replicates,
+            n_prompts=prompts.n if prompts else 0,
+            difference=sentence["difference"],
+            lo=reading.lo,
+            hi=reading.hi,
+            level=1 - self._rate,
+            left=self._wide.left,
+            p=p,
+            p_adjusted=p_adjusted,
+            margin=contrast.margin,
+            method=self._method(),
+            spread=spread_of(found),
+            narrow=self._narrower(sentence) if prompts else None,
+            verdict=verdict,
+            expectation=expected,
+            words=told,
+            notes=self._notes(reason, arms),
+            per_replicate=dict(seeds.per_replicate) if seeds else {},
+            a=case.a,
+            b=case.b,
+            worst_case=verdict if reading.vetoed else None,
+            best=list(reading.members) if contrast.kind == "best" else [],
+            step=reading.step,
+            parts=[part for part, _ in case.parts],
+            keys=self._observed.keys(arms),
+            amended=case.amended,
+            aliases=contrast.aliases,
         )
-        if worst_verdict != complete:
-            verdict, reason = "undecided", f"complete pairs say {complete}, the worst case does not"
-    arms = planned.arms()
-    interim = _not_begun(case.replicates, observed, arms)
-    if interim and found.n:
-        notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
-    if case.spec.higher_is_better is None and p_adjusted is not None and p_adjusted < alpha:
-        notes.append(f"{planned.metric} has no better direction, so nothing improves or harms")
-    if planned.weights:
-        notes.append(ols_note(planned.weights, planned.aliases))
-    keys = observed.keys(arms)
-    notes += [*planned.confounded, *guard.confounds(history, keys, plan.fingerprints.protocol)]
-    compared = [t.key for arm in arms for t in observed.trials.get(arm, {}).values()]
-    notes += guard.beside(plan, history, compared)
-    if alone := plan.unpartnered(planned):
-        notes.append(f"arms without a partner, left out: {', '.join(alone)}")
-    ruling = Ruling(
-        id=case.id,
-        claim=planned.claim,
-        a=case.a,
-        b=case.b,
-        metric=planned.metric,
-        spec=case.spec,
-        planned=not case.amended,
-        found=found,
-        p_adjusted=p_adjusted,
-        adjustment=adjustment,
-        verdict=verdict,
-        reason=reason,
-        notes=told_first + notes,
-        keys=keys,
-        margin=planned.margin,
-        expectation=words.expectation(planned.expect, verdict, found.difference),
-        worst_case=worst_verdict,
-        amended=case.amended,
-        aliases=planned.aliases,
-        replicates=case.replicates,
-    )
-    return ruling.told(plan, alpha)
+
+    def _pairs_of_best(self) -> list[Estimated]:
+        return list(getattr(self._case.wide, "pairs", {}).values())
+
+    def _n_of_best(self) -> int:
+        return min((found.seeds.n for found in self._pairs_of_best()), default=0)
+
+    def _prompts_of_best(self) -> Prompts | None:
+        known = [found.prompts for found in self._pairs_of_best() if found.prompts]
+        return known[0] if known and len(known) == len(self._pairs_of_best()) else None
+
+    def _p_adjusted(self, p: float | None, left: int) -> tuple[float | None, str]:
+        if self._case.amended:
+            return self._adjusted, "after Benjamini-Hochberg, exploratory"
+        return (
+            None if p is None else min(1.0, left * p),
+            f"as one of {left}" if left > 1 else "",
+        )
+
+    def _narrower(self, sentence: Mapping[str, Any]) -> Narrow:
+        """The claim on exactly these prompts."""
+        reading, left = self._narrow.reading, self._narrow.left
+        p = self._case.narrow.p
+        adjusted, adjustment = self._p_adjusted(p, left)
+        if self._case.amended:  # adjusted with the others is the wide p alone
+            adjusted = p
+            adjustment = "not adjusted"
+        rate = self._rate if self._case.amended else self._plan.alpha / left
+        shown = {**sentence, "best": reading.members, "step": reading.step}
+        told = words.sentence(
+            reading.verdict,
+            **shown,
+            lo=reading.lo,
+            hi=reading.hi,
+            level=1 - rate,
+            n_prompts=0,
+            p_adjusted=adjusted,
+            adjustment=adjustment,
+            as_expected="",
+        )
+        return Narrow(
+            lo=reading.lo,
+            hi=reading.hi,
+            level=1 - rate,
+            p=p,
+            p_adjusted=adjusted,
+            verdict=reading.verdict,
+            words=told,
+        )
+
+    def _reason(self, p: float | None) -> str:
+        """Why nothing was decided, where the figures do not say it."""
+        case, reading = self._case, self._wide.reading
+        if reading.verdict != "undecided":
+            return ""
+        if not case.contrast.arms():
+            return "no cell of the design holds both sides"
+        if reading.vetoed:
+            told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
+            return f"it would be {reading.vetoed}, but the winner diverged: {told}"
+        if case.found is None or case.found.judged:
+            return ""
+        return case.found.seeds.why
+
+    def _method(self) -> str:
+        case = self._case
+        if case.found is None:
+            some = self._pairs_of_best()
+            each = len(case.contrast.parts) - 1
+            return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
+        return method_of(case.found)
+
+    def _notes(self, reason: str, arms: Collection[str]) -> list[str]:
+        case, contrast, plan = self._case, self._case.contrast, self._plan
+        found = case.found
+        notes = [f"exploratory: {case.amended}"] if case.amended else []
+        if contrast.metric not in self._observed.values:
+            notes.append(f"{contrast.metric} was never measured")
+        if found and found.seeds.n and not found.judged and found.seeds.why != reason:
+            notes.append(found.seeds.why)
+        if found and found.seeds.unseen:
+            notes.append(
+                f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
+                "part of the difference"
+            )
+        if found and found.judged and found.prompts is None:
+            notes.append(f"on exactly these prompts: {found.why_not_prompts}")
+        if found and found.prompts and found.prompts.dropped:
+            notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
+        notes += [_part_words(part, contrast.metric) for part, _ in case.parts if part.name]
+        notes += missing_note(self._observed, arms, case.replicates)
+        interim = _not_begun(case.replicates, self._observed, arms)
+        if interim and (found is None or found.seeds.n):
+            notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
+        better = case.spec.higher_is_better
+        if better is None and self._wide.reading.leaves:
+            notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
+        if contrast.fitted:
+            notes.append(fitted_note(contrast))
+        keys = self._observed.keys(arms)
+        notes += [
+            *contrast.confounded,
+            *guard.confounds(self._history, keys, plan.fingerprints.protocol),
+        ]
+        compared = [t.key for arm in arms for t in self._observed.trials.get(arm, {}).values()]
+        notes += guard.beside(plan, self._history, compared)
+        if alone := plan.unpartnered(contrast):
+            notes.append(f"arms without a partner, left out: {', '.join(alone)}")
+        return notes
 
 
-def _not_begun(replicates: int, observed: Observed, arms: Iterable[str]) -> int:
-    involved = list(arms)
+def _part_words(part: Part, metric: str) -> str:
+    width = (part.hi - part.lo) / 2 if part.lo is not None and part.hi is not None else None
+    places = words.decimals(width, part.difference or 0.0)
+    middle = words.number(part.difference, places, signed=True)
+    name = f"{part.name} {part.level}".strip()
+    if part.lo is None:
+        return f"{name}: {middle} on {metric}, no interval"
+    lo, hi = (words.number(v, places, signed=True) for v in (part.lo, part.hi))
+    return f"{name}: {middle} on {metric} ({lo} to {hi}, not adjusted)"
+
+
+def missing_note(observed: Observed, arms: Collection[str], replicates: int) -> list[str]:
+    """Who is missing, by arm, with the reasons; crashes and divergences apart."""
+    found = []
+    for state in ENDED_WITHOUT:
+        listed, total = [], 0
+        for arm in arms:
+            states = observed.states.get(arm, {})
+            ended = [r for r in range(replicates) if states.get(r) == state]
+            if ended:
+                total += len(ended)
+                listed.append(f"{arm} ({', '.join(f'r{r}' for r in ended)})")
+        if not listed:
+            continue
+        why = Counter(
+            observed.reasons.get(arm, {}).get(r, "")
+            for arm in arms
+            for r in range(replicates)
+            if observed.states.get(arm, {}).get(r) == state
+        ).most_common(1)[0][0]
+        more = f" and {len(listed) - MOST_MISSING} more arms" if len(listed) > MOST_MISSING else ""
+        reason = f": {words.shortened(why)}" if why else ""
+        found.append(
+            f"{total} trial{'s' if total > 1 else ''} {state}, without a part in this: "
+            f"{', '.join(listed[:MOST_MISSING])}{more}{reason}"
+        )
+    return found
+
+
+def _not_begun(replicates: int, observed: Observed, arms: Collection[str]) -> int:
     return sum(
-        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in involved)
+        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in arms)
         for r in range(replicates)
     )

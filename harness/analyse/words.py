@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harness.analyse.answer import VerdictName
-from harness.analyse.contrasts import Inference
+from harness.analyse.answer import Kind, VerdictName
 
 Expectation = Literal["as expected", "contrary to expectation", ""]
 
 SYMBOLS: Mapping[str, str] = {
     "improves": "\u25b2",
-    "improves (below margin)": "\u25b3",
+    "improves (size unsettled)": "\u25b3",
     "harms": "\u25bc",
-    "harms (below margin)": "\u25bd",
+    "harms (size unsettled)": "\u25bd",
     "equivalent": "\u25a0",
     "undecided": "\u25cb",
+    "more": "\u25b6",
+    "less": "\u25c0",
+    "best": "\u2605",
+    "collapses": "\u2716",
+    "holds": "\u25ac",
+    "sooner": "\u25c0",
+    "later": "\u25b6",
 }
 """A shape per verdict, so that no one depends on its colour."""
 
@@ -54,58 +60,148 @@ def side(levels: Mapping[str, Any]) -> str:
 
 def expectation(expect: str, verdict: VerdictName, difference: float | None) -> Expectation:
     """Whether a decided direction is the declared one; silent otherwise."""
-    if not expect or difference is None or verdict in ("equivalent", "undecided"):
+    if not expect or difference is None or not verdict.startswith(("improves", "harms")):
         return ""
     return "as expected" if (difference > 0) == (expect == "higher") else "contrary to expectation"
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """The beginning of a reason, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
 def sentence(
     verdict: VerdictName,
-    found: Inference,
     *,
+    kind: Kind,
     a: str,
     b: str,
     metric: str,
     unit: str,
-    n_planned: int,
+    difference: float | None,
+    lo: float | None,
+    hi: float | None,
     level: float,
+    n: int,
+    n_planned: int,
+    n_prompts: int,
     p_adjusted: float | None,
     adjustment: str,
     margin: float | None,
     as_expected: Expectation,
     scope: str,
     reason: str = "",
+    best: Sequence[str] = (),
+    step: int | None = None,
+    levels: int = 0,
 ) -> str:
-    """One plain sentence: what was found, difference, interval, n, adjusted p and scope."""
+    """One plain sentence: what was found, estimate, interval, over what, adjusted p and scope."""
     unit = f" {unit}" if unit else ""
     within = f"{margin:g}{unit}" if margin else ""
-    openings: dict[VerdictName, str] = {
-        "improves": f"{a} improves {metric} over {b}",
-        "harms": f"{a} harms {metric} against {b}",
-        "improves (below margin)": f"{a} improves {metric} over {b}, perhaps by less than {within}",
-        "harms (below margin)": f"{a} harms {metric} against {b}, perhaps by less than {within}",
-        "equivalent": f"{a} and {b} are equivalent on {metric} within the margin of {within}",
-        "undecided": f"Undecided on {metric} between {a} and {b}" if b else f"{metric}, {a}: open",
-    }
-    opening = openings[verdict]
+    opening = _opening(kind, verdict, a, b, metric, within, best, step, levels)
     if verdict == "undecided" and reason:
         opening += f" ({reason})"
-    parts = [opening + (f", {as_expected}" if as_expected else "")]
-    parts.append(f"{figures(found, unit, level)}, {found.n} of {n_planned} replicates")
+    opening += f", {as_expected}" if as_expected else ""
+    what = {"trend": "slope", "collapse": "loss", "sooner": "time"}.get(kind, "difference")
+    unit = " cycles" if kind == "sooner" else unit
+    parts = [] if kind == "best" else [figures(difference, lo, hi, unit, level, what)]
+    parts.append(over(n, n_planned, n_prompts))
     if p_adjusted is not None:
-        parts[-1] += f", {p_value(p_adjusted)} {adjustment}"
-    text = ": ".join(parts)
+        parts.append(f"{p_value(p_adjusted)} {adjustment}".strip())
+    text = f"{opening}: {', '.join(parts)}"
     return f"{text}; {scope}." if scope else f"{text}."
 
 
-def figures(found: Inference, unit: str, level: float) -> str:
+def over(n: int, n_planned: int, n_prompts: int) -> str:
+    """`over 5 of 6 seeds and 192 prompts`: what a claim reaches over."""
+    seeds = f"{n} seed{'s' if n != 1 else ''}" if n == n_planned else f"{n} of {n_planned} seeds"
+    if n_prompts:
+        return f"over {seeds} and {n_prompts} prompts"
+    return f"over {seeds}, on exactly these prompts"
+
+
+def _opening(
+    kind: Kind,
+    verdict: VerdictName,
+    a: str,
+    b: str,
+    metric: str,
+    within: str,
+    best: Sequence[str],
+    step: int | None,
+    levels: int,
+) -> str:
+    unsettled = verdict.endswith("(size unsettled)")
+    bare = verdict.split(" ")[0]
+    size = f", size unsettled against the margin of {within}" if unsettled else ""
+    if kind == "best":
+        if verdict == "undecided":
+            return f"No level of {a} can be told from the best on {metric}"
+        if len(best) == 1:
+            return f"Best {a} on {metric} is {best[0]}"
+        return f"{len(best)} of {levels} levels of {a} may be the best on {metric}: " + ", ".join(
+            best
+        )
+    openings = {
+        "difference": {
+            "improves": f"{a} improves {metric} over {b}",
+            "harms": f"{a} harms {metric} against {b}",
+            "equivalent": f"{a} and {b} are equivalent on {metric} within the margin of {within}",
+            "undecided": f"Undecided on {metric} between {a} and {b}",
+        },
+        "trend": {
+            "improves": f"{metric} improves as {a} rises",
+            "harms": f"{metric} gets worse as {a} rises",
+            "equivalent": f"{metric} does not move with {a} by more than {within} a unit",
+            "undecided": f"Undecided whether {metric} moves with {a}",
+        },
+        "interaction": {
+            "improves": f"{a} together do more for {metric} than the sum of each alone",
+            "harms": f"{a} together do less for {metric} than the sum of each alone",
+            "equivalent": f"{a} together do what each does alone to {metric}, within {within}",
+            "undecided": f"Undecided on {metric} whether {a} together do what each does alone",
+        },
+        "more": {
+            "more": f"{a} moves {metric} more than {b} does",
+            "less": f"{a} moves {metric} less than {b} does",
+            "undecided": f"Undecided whether {a} or {b} moves {metric} more",
+        },
+        "collapse": {
+            "collapses": f"{a} collapses: it loses more than {within} of {metric} from cycle "
+            f"{step} to its last",
+            "holds": f"{a} holds: it loses no more than {within} of {metric} to its last cycle",
+            "undecided": f"Undecided whether {a} loses more than {within} of {metric}",
+        },
+        "sooner": {
+            "sooner": f"{a} is there sooner than {b} on {metric}",
+            "later": f"{a} is there later than {b} on {metric}",
+            "undecided": f"Undecided whether {a} or {b} is there sooner on {metric}",
+        },
+    }
+    return openings[kind][bare] + size
+
+
+def figures(
+    difference: float | None,
+    lo: float | None,
+    hi: float | None,
+    unit: str,
+    level: float,
+    what: str = "difference",
+) -> str:
     """`difference +0.021 (95 % interval +0.012 to +0.030)` with fitting decimals."""
-    if found.difference is None:
-        return "no difference can be formed"
-    if found.lo is None or found.hi is None:
-        places = decimals(None, found.difference)
-        return f"difference {number(found.difference, places, signed=True)}{unit} (no interval)"
-    places = decimals((found.hi - found.lo) / 2, found.difference)
-    lo, hi = (number(v, places, signed=True) for v in (found.lo, found.hi))
-    middle = number(found.difference, places, signed=True)
-    return f"difference {middle}{unit} ({100 * level:g} % interval {lo} to {hi})"
+    if difference is None:
+        return f"no {what} can be formed"
+    if lo is None or hi is None:
+        places = decimals(None, difference)
+        return f"{what} {number(difference, places, signed=True)}{unit} (no interval)"
+    places = decimals((hi - lo) / 2, difference)
+    ends = [number(v, places, signed=True) for v in (lo, hi)]
+    middle = number(difference, places, signed=True)
+    return f"{what} {middle}{unit} ({percent(level)} interval {ends[0]} to {ends[1]})"
+
+
+def percent(level: float) -> str:
+    """`95 %`, `99.2 %`: a level with three digits at most."""
+    return f"{100 * level:.3g} %" if level < 0.9995 else f"{100 * level:.4g} %"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from harness.executors.base import DEADLINE, Ended, Job
 from harness.executors.deadline import Deadline, watch
 from harness.executors.handed_over import taken
 from harness.executors.trial_log import LogStream, TrialLog
+from harness.item_table import KINDS
+from harness.prompt_values import complaints
 from harness.running import attempts, environment
 from harness.seeds import stream_for
 from harness.words import keeping_end, said_by
@@ -168,7 +170,7 @@ def _reports(
                     found = _next(running)
                 if found is _OVER:
                     return
-                report = _checked(found)
+                report = _with_complaints(job, subject, _checked(found))
                 at = time.time()
                 if first:
                     report = _first(job, candidate, index, report)
@@ -188,6 +190,15 @@ def _reports(
             if close is not None:
                 with redirect_stdout(log), redirect_stderr(log):
                     _closed(close)
+
+
+def _with_complaints(job: Job, subject: Any, report: Report) -> Report:
+    """With what is wrong in the tables that it names: they will not be used, and nothing fails."""
+    if not any(artifact.kind in KINDS for artifact in report.artifacts):
+        return report
+    declared = getattr(subject, "metrics", None)
+    found = complaints(job.folder, report, declared if isinstance(declared, Mapping) else None)
+    return report.model_copy(update={"info": {**report.info, **found}}) if found else report
 
 
 def _closed(close: Callable[[], None]) -> None:

@@ -58,10 +58,8 @@ def planned_contrast(
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
         )
-    if matched.estimated:
-        notes.append(ols_note(matched.estimated.weights, resolved.aliases))
-    elif matched.fitted:
-        notes.append(fitted_note(matched.fitted, resolved.aliases))
+    if resolved.fitted:
+        notes.append(fitted_note(resolved))
     also = undeclared(study, contrast, matched.compared(), recipes, mixtures)
     notes += also
     return resolved.model_copy(
@@ -75,20 +73,18 @@ def planned_contrast(
     )
 
 
-def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
+def ols_note(weights: Mapping[str, float], aliases: Sequence[str], of: str = "both sides") -> str:
     """How a difference that no cell holds was estimated, and what it cannot be told from."""
-    return f"no cell holds both sides: {_least_squares(len(weights), aliases)}"
-
-
-def fitted_note(arms: int, aliases: Sequence[str]) -> str:
-    """As `ols_note`, of a contrast of another kind."""
-    return f"no cell holds all its arms: {_least_squares(arms, aliases)}"
-
-
-def _least_squares(arms: int, aliases: Sequence[str]) -> str:
     told = f"cannot be told from {', '.join(aliases)}" if aliases else "clear of interactions"
     more = "" if aliases else " of two factors"
-    return f"least squares over {arms} arms, {told}{more}"
+    return f"no cell holds {of}: least squares over {len(weights)} arms, {told}{more}"
+
+
+def fitted_note(contrast: PlannedContrast) -> str:
+    """As `ols_note`, of a contrast of any kind."""
+    if contrast.kind == "difference":
+        return ols_note(contrast.weights, contrast.aliases)
+    return ols_note(dict.fromkeys(contrast.arms(), 1.0), contrast.aliases, "all its arms")
 
 
 def _family(study: Study, frozen: Frozen | None) -> int:

@@ -70,6 +70,7 @@ def bare(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContra
         unmatched=matched.unmatched,
         weights=least.weights if least else {},
         aliases=least.aliases if least else matched.aliases,
+        fitted=len(least.weights) if least else matched.fitted,
     )
 
 
@@ -84,6 +85,23 @@ def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, s
     full_a = a | {factor: baseline[factor] for factor in b if factor not in a}
     full_b = b | {factor: baseline[factor] for factor in a if factor not in b}
     return full_a, full_b
+
+
+def told(levels: Mapping[str, str]) -> str:
+    """`edit_share=0.5, composition=portrait`."""
+    return ", ".join(f"{factor}={label}" for factor, label in levels.items())
+
+
+def kind_sides(study: Study, contrast: Contrast) -> tuple[str, str]:
+    """What a contrast of another kind than a difference compares, in words; one side may be all."""
+    if contrast.kind == "collapse":
+        return told(named_levels(study, contrast.collapse)), ""
+    if contrast.kind == "sooner":
+        a, b = sides(study, contrast)
+        return told(a), told(b)
+    if contrast.kind == "more":
+        return contrast.more[0], contrast.more[1]
+    return contrast.trend or contrast.best or " and ".join(contrast.interaction), ""
 
 
 def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:

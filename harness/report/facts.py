@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.analyse.agreement import FEWEST_ARMS
 from harness.analyse.answer import Answer
-from harness.analyse.contrasts import PAIRED_FROM
 from harness.analyse.observed import contributing
 from harness.journal import Attempt, History
 from harness.plan import Plan
@@ -136,28 +135,36 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 def method(answer: Answer) -> list[str]:
     """How the verdicts came about, a sentence each."""
-    level = f"{100 * (1 - answer.alpha):g} %"
     return [
-        "The replicate is the unit: every contrast is a difference per replicate, the mean of "
-        "a - b over cells matched on all other factors.",
-        f"From {PAIRED_FROM} complete replicates a paired t test decides; below that the residual "
-        "variance of the additive arm x replicate model (OLS over all arms) takes the place of the "
-        "differences' own spread, and the table says so.",
-        f"Tests are two-sided at {answer.alpha:g}. p values of the declared contrasts are adjusted "
-        "by Holm, those of exploratory comparisons by Benjamini-Hochberg. Intervals "
-        f"({level}) are not adjusted.",
+        "Two things are drawn: the seeds of a replicate, and the prompts that students are "
+        "measured on. A verdict is a claim about recipes over both, where the subject reports "
+        "values by prompt; its sentence says over how many. Without them, and in its second line, "
+        "the claim is on exactly these prompts.",
+        "A contrast is the mean of a - b over cells matched on all other factors, and over the "
+        "replicates that have them. Its spread over seeds is that of its own differences, at every "
+        "number of replicates: paired t where all pairs exist, else the cluster-robust variance "
+        "CR2 with the replicate as cluster. No variance is borrowed from other arms.",
+        "Half-width squared: (t x standard error over seeds) squared, plus (t x what prompts add "
+        "to it) squared, each t with its own degrees of freedom. Distances enter by "
+        "delete-a-prompt jackknife values.",
+        f"Planned contrasts are decided together at {answer.alpha:g}, two-sided: each gets an "
+        "interval at 1 - alpha / m; those wholly beyond their margin (beyond 0 without one) are "
+        "decided and leave, and the rest are read at 1 - alpha / (number left). The interval "
+        "printed is the one that decided; the p printed is the number left times p.",
+        "Exploratory comparisons have p adjusted by Benjamini-Hochberg, and intervals at the level "
+        "that agrees with it.",
         "Planned is what the first run recorded: primary metric, contrasts, margins, level and "
         "replicates. A contrast added or changed since is exploratory; one taken out still counts "
-        "in Holm's family; replicates added since are shown as a judgement of their own.",
-        "improves / harms: adjusted p below the level and the interval beyond the margin; (below "
-        "margin): significant, but the interval reaches inside the margin; equivalent: the whole "
-        "interval lies inside the margin; undecided: everything else.",
-        "Where a replicate diverged, failed or lacks a side, the verdict from complete pairs must "
-        "survive the worst case: missing values at the end of the metric's legal range (or the "
-        "worst observed) that speaks against it, diverged trials at the bad end. If not, it is "
-        "undecided.",
-        "Intervals of single arms are t intervals of the mean over replicates and contain what all "
-        "arms of a replicate share; differences between arms are surer than these look.",
+        "in the family; replicates added since are shown as a judgement of their own.",
+        "equivalent: the whole interval lies inside the margin; improves / harms: it lies beyond "
+        "the margin; (size unsettled): beyond 0, and the margin is inside it; undecided: "
+        "everything else. Differences that are equal in every replicate are undecided: nothing "
+        "says how much another replicate would differ.",
+        "A trial that failed is missing at random. A trial that diverged takes no part either, but "
+        "where a winner's trials diverged they are filled in with the worst difference observed, "
+        "and the verdict must survive it. Who is missing is named.",
+        "Intervals of single arms contain what all arms of a replicate share; differences between "
+        "arms are surer than these look.",
         "Membership of the trade-off's front is bootstrapped over replicates, arms jointly.",
         "Whether a learned metric follows the oracle is Spearman's rank correlation over arm "
         "means, with the interval of Bonett and Wright; arms are its sample, although they were "

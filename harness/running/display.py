@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contract import Report
 from harness.executors.base import Job
+from harness.item_table import NOT_USED
 from harness.journal import Closed, History
 from harness.plan import Plan
 from harness.printable import printable, shown
@@ -48,6 +49,7 @@ class Display:
         self.began = time.monotonic()
         self._echo = echo
         self._told_waiting = ""
+        self._noted: set[str] = set()
         self._said = self.began
 
     def __enter__(self) -> Display:
@@ -88,6 +90,10 @@ class Display:
             self.running[job.key] = (job, report, began)
         if "checkpoint_fallback" in report.info:
             self.say(f"note    {job.short}  {report.info['checkpoint_fallback']}")
+        for fact in NOT_USED.values():
+            if fact in report.info and fact not in self._noted:
+                self._noted.add(fact)
+                self.say(f"note    {job.short}  {fact}: {printable(report.info[fact])}")
         self._pulse()
 
     def _pulse(self) -> None:

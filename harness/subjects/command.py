@@ -11,6 +11,7 @@ from typing import Any
 from harness.confidential import public
 from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcome, Report, Subject
 from harness.errors import SubjectError
+from harness.item_table import KINDS
 from harness.subjects.any_recipe import AnyRecipe, by_example, by_schema
 from harness.subjects.digests import digest_of, file_digests
 from harness.subjects.identity import invocation_of
@@ -114,11 +115,14 @@ class CommandSubject:
                 f"{trainer.text(self.settings.progress)}; it reported "
                 f"{', '.join(trainer.own) or 'none of the declared metrics'}"
             )
+        artifacts, told = trainer.tables(last=True)
         yield Report(
             step=trainer.step,
             total=trainer.total,
             measured=True,
             metrics=trainer.own,
+            artifacts=artifacts,
+            info=told,
             outcome=Outcome(state="done"),
         )
 
@@ -179,8 +183,18 @@ class MeasuredCommandSubject(MeasuredElsewhere, CommandSubject):
         for report in self.measure(student, protocol, trainer.context):
             place: dict[str, Any] = {"step": trainer.step, "total": trainer.total}
             if report.measured:
+                artifacts, told = trainer.tables(last=True)
                 place["metrics"] = {**report.metrics, **trainer.own}
+                place["artifacts"] = (*_at(report.artifacts, trainer.step), *artifacts)
+                place["info"] = {**report.info, **told}
             yield report.model_copy(update=place)
+
+
+def _at(artifacts: tuple[Artifact, ...], step: int) -> Iterator[Artifact]:
+    """Tables that whoever measured gave another step: they belong to the trainer's, as numbers."""
+    for artifact in artifacts:
+        moved = artifact.kind in KINDS and artifact.step is not None
+        yield artifact.model_copy(update={"step": step}) if moved else artifact
 
 
 def _measured_by(own: Fingerprints, theirs: Fingerprints) -> Fingerprints:

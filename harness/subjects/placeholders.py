@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.study_file.nearest import nearest
 
-PLAIN = ("attempt", "gpus", "key", "recipe_file", "replicate", "resume")
+PLAIN = ("attempt", "gpus", "key", "recipe_file", "replicate", "resume", "step")
 """Placeholders that stand for one thing."""
 SPACES = ("recipe", "seed")
 """Placeholders with a dotted part: `{recipe.<path>}`, `{seed.<stream>}`."""

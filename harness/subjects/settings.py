@@ -15,6 +15,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
@@ -27,6 +28,8 @@ from harness.subjects.placeholders import OUTSIDE, placeholders
 
 MEASURED_BY = "recipes.subject"
 INSIDE = "{attempt}/"
+TABLES = ("items", "prompts")
+"""Fields that name tables of values by item and by prompt, one for each measured step."""
 _EVERYTHING = {"attempt", "gpus", "key", "recipe_file", "replicate", "recipe", "seed"}
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -65,6 +68,20 @@ class CommandSettings(_Strict):
         description='File the trainer appends to, a line a report: {"step": 10, "total": 100, '
         '"metrics": {"train/loss": 0.3}}; or flat, {"step": 10, "loss": 0.3}. Of other keys, '
         '"diverged" holds why it gives up.',
+    )
+    items: str | None = Field(
+        None,
+        description="Table of values by item that the trainer writes before it reports a measured "
+        "step, e.g. `{attempt}/items-{step}.csv`; without {step}, that of the end. So claims hold "
+        "over prompts, too. CSV with a row an item: `item`, and where there are any `prompt` (what "
+        "several items were made from), `stratum` (a category; the metric is the mean over them), "
+        "`weight`, `stratum_weight`; and a column for each metric, named as the metric.",
+    )
+    prompts: str | None = Field(
+        None,
+        description="The same for metrics that are no means of items, such as FID: a row a "
+        "`prompt`, with the jackknife's pseudo-values P D - (P - 1) D(without that prompt), D the "
+        "distance in the stratum and P its prompts.",
     )
     student: str | None = Field(
         None, description="Folder the trainer leaves its student in, measured by the protocol."
@@ -136,12 +153,15 @@ class CommandSettings(_Strict):
         """Variables that `env` takes from outside and that are not set here."""
         return unset(self.env.values())
 
-    @field_validator("progress", "student", "checkpoint")
+    @field_validator("progress", "student", "checkpoint", "items", "prompts")
     @classmethod
-    def _inside_the_attempt(cls, value: str | None) -> str | None:
+    def _inside_the_attempt(cls, value: str | None, about: ValidationInfo) -> str | None:
         if not value:
             return value
-        _refuse_others(value, _EVERYTHING)
+        tables = {"step"} if about.field_name in TABLES else set()
+        _refuse_others(value, _EVERYTHING | tables)
+        if tables and not value.endswith(".csv"):
+            raise ValueError("must be a CSV file, its name ending in .csv")
         if not value.startswith(INSIDE) or ".." in PurePath(value).parts:
             raise ValueError(
                 f"must start with {INSIDE} and stay inside it: attempts run side by side, and "
@@ -153,7 +173,7 @@ class CommandSettings(_Strict):
     def _without_later_fields(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Not said is left out: studies recorded before there was the field are the same."""
         made: dict[str, Any] = plain(self)
-        for name in ("keep", "name"):
+        for name in ("keep", "name", *TABLES):
             if getattr(self, name) is None:
                 made.pop(name, None)
         return made
@@ -189,7 +209,7 @@ class CommandSettings(_Strict):
         texts += [("env", text) for text in self.env.values()]
         return texts + [
             (name, getattr(self, name) or "")
-            for name in ("resume", "progress", "student", "checkpoint")
+            for name in ("resume", "progress", "student", "checkpoint", *TABLES)
         ]
 
     def placed(self, folder: Path, project: Path) -> CommandSettings:
@@ -229,7 +249,8 @@ def _refuse_others(text: str, known: set[str]) -> None:
     for placeholder in placeholders(text):
         space = OUTSIDE if placeholder.name.startswith(OUTSIDE) else placeholder.name
         if space.partition(".")[0] not in known:
-            raise ValueError(f"{{{placeholder.name}}} has no meaning here, only in the command")
+            where = "`items` and `prompts`" if space == "step" else "the command"
+            raise ValueError(f"{{{placeholder.name}}} has no meaning here, only in {where}")
 
 
 class StudentSettings(_Strict):

@@ -14,9 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Report
+from harness.item_table import KINDS, NOT_USED
 from harness.running import attempts
 from harness.subjects import warden
-from harness.subjects.placeholders import OUTSIDE, SEED_BELOW, at_path, filled, text_of
+from harness.subjects.placeholders import (
+    OUTSIDE,
+    SEED_BELOW,
+    at_path,
+    filled,
+    placeholders,
+    text_of,
+)
 from harness.subjects.progress import Line, ProgressFile
 from harness.subjects.settings import CommandSettings
 
@@ -103,8 +111,10 @@ class Trainer:
             raise TrainerError(f"`env` needs {', '.join(lacking)} in this machine's environment")
         folder = self.context.folder
         (folder / RECIPE_FILE).write_text(json.dumps(self.recipe, indent=1) + "\n")
-        for template in (self.settings.progress, self.settings.student, self.settings.checkpoint):
-            if template:
+        given = self.settings
+        named = (given.progress, given.student, given.checkpoint, given.items, given.prompts)
+        for template in named:
+            if template and not _hangs_on_step(template.rpartition("/")[0]):
                 Path(self.text(template)).parent.mkdir(parents=True, exist_ok=True)
         if self.context.resume_from is not None:
             self._known.add(str(self.context.resume_from))
@@ -159,7 +169,27 @@ class Trainer:
             logged = {n: v for n, v in line.metrics.items() if n not in measured}
             yield self._report(metrics=logged)
             if measured and line.step in self.context.measurement.at:
-                yield self._report(metrics=measured, measured=True)
+                artifacts, told = self.tables(last=False)
+                yield self._report(metrics=measured, measured=True, artifacts=artifacts, info=told)
+
+    def tables(self, *, last: bool) -> tuple[tuple[Artifact, ...], dict[str, str]]:
+        """Tables of this step as artifacts, and a fact for each that should be there and is not.
+
+        A name without {step} is written anew: what it holds belongs to the `last` step alone.
+        """
+        found: list[Artifact] = []
+        facts: dict[str, str] = {}
+        for kind in KINDS:
+            template: str | None = getattr(self.settings, kind)
+            if not template or not (last or _hangs_on_step(template)):
+                continue
+            file = Path(self.text(template))
+            if file.is_file():
+                path = file.relative_to(self.context.folder).as_posix()
+                found.append(Artifact(kind=kind, path=path, step=self.step))
+            else:
+                facts[NOT_USED[kind]] = f"the trainer left no {file.name} at step {self.step}"
+        return tuple(found), facts
 
     def _report(self, **parts: Any) -> Report:
         return Report(step=self.step, total=self.total, **parts)
@@ -223,7 +253,12 @@ class Trainer:
             "recipe_file": str(context.folder / RECIPE_FILE),
             "replicate": str(context.replicate),
             "resume": str(context.resume_from or ""),
+            "step": str(self.step),
         }[name]
+
+
+def _hangs_on_step(template: str) -> bool:
+    return any(placeholder.name == "step" for placeholder in placeholders(template))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

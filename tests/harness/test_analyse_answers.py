@@ -39,7 +39,6 @@ def test_verdicts_of_a_complete_study_in_words(tmp_path):
     assert h12.verdict == "improves"
     assert h12.expectation == "as expected"
     assert h12.n == 6
-    assert h12.p_sign_flip == 0.03125
     assert h12.method == "paired t, 5 df"
     differences = [
         row(found, BASE).cells["edit/fidelity"].values[r]
@@ -49,7 +48,9 @@ def test_verdicts_of_a_complete_study_in_words(tmp_path):
     assert list(h12.per_replicate.values()) == pytest.approx(differences)
     assert h12.difference == pytest.approx(sum(differences) / 6)
     assert h12.words.startswith("edit_share=0.5 improves edit/fidelity over edit_share=0.1")
-    for part in ("95 % interval", "6 of 6 replicates", "after Holm over 4", study.plan.scope):
+    assert (h12.left, h12.p_adjusted) == (h12.left, pytest.approx(h12.left * h12.p))
+    over = f"over 6 seeds, on exactly these prompts, p < 0.001 as one of {h12.left}"
+    for part in (f"{100 * (1 - 0.05 / h12.left):.3g} % interval", over, study.plan.scope):
         assert part in h12.words
     assert set(h12.keys) == {*row(found, BASE).keys.values(), *row(found, LITTLE).keys.values()}
     assert verdict(found, "H3").verdict == "harms"
@@ -70,18 +71,21 @@ def test_contrary_to_expectation_never_changes_the_verdict(tmp_path):
         assert (one.verdict, one.p_adjusted) == (two.verdict, two.p_adjusted)
 
 
-def test_a_diverged_loser_keeps_the_verdict_and_a_failed_winner_takes_it(tmp_path):
+def test_a_failure_costs_its_pair_and_no_more(tmp_path):
+    _, found = made(tmp_path, faults={(BASE, 2): "failed"})
+    h12 = verdict(found, "H12")
+    assert (h12.verdict, h12.n, h12.n_planned) == ("improves", 5, 6)
+    assert h12.method == "paired t, 4 df"
+    assert any(f"1 trial failed, without a part in this: {BASE} (r2)" in n for n in h12.notes)
+
+
+def test_a_diverged_loser_changes_nothing_and_a_winner_is_filled_in(tmp_path):
     _, kept = made(tmp_path / "a", faults={(LITTLE, 2): "diverged"})
-    h12 = verdict(kept, "H12")
-    assert (h12.verdict, h12.worst_case, h12.n, h12.n_planned) == ("improves", "improves", 5, 6)
-    assert "OLS" in h12.method
-    assert "agree" in " ".join(h12.notes)
-    _, lost = made(tmp_path / "b", faults={(BASE, 2): "failed"})
-    h12 = verdict(lost, "H12")
-    assert h12.worst_case == "undecided"
-    assert h12.verdict == "undecided"
-    assert "worst case" in h12.words
-    assert verdict(lost, "H7").verdict == "undecided"  # equivalence needs both directions
+    assert verdict(kept, "H12").verdict == "improves"
+    assert any(f"{LITTLE} (r2)" in note for note in verdict(kept, "H12").notes)
+    _, filled = made(tmp_path / "b", faults={(BASE, 2): "diverged", (BASE, 4): "diverged"})
+    h12 = verdict(filled, "H12")  # the worst difference seen still speaks for it
+    assert (h12.verdict, h12.n, h12.worst_case) == ("improves", 4, None)
 
 
 def test_a_study_stopped_after_whole_replicates_is_a_smaller_study(tmp_path):

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from harness.analyse.contrasts import infer, observations, residual
 from harness.analyse.effects import interactions, level_contrasts, main_effects
+from harness.analyse.inference import one_group, over_seeds
 from harness.analyse.pareto import front, pareto, pick_metrics
 from harness.contract import MetricSpec
 from harness.plan import weights_of
@@ -48,7 +48,10 @@ def test_main_effects_are_the_sum_coded_coefficients():
     rows = [(*a.levels.values(), r, values[a.name][r]) for a in FULL for r in range(4)]
     data = pd.DataFrame(rows, columns=["f", "g", "r", "y"])
     fit = smf.ols("y ~ C(f, Sum) * C(g, Sum) + C(r, Sum)", data).fit()
-    found = {(f, v): observations(values, w) for f, v, w in main_effects(FULL, FACTORS)}
+    found = {
+        (f, v): over_seeds(values, one_group(cells)).per_replicate
+        for f, v, cells in main_effects(FULL, FACTORS)
+    }
     assert np.mean(list(found["f", "0"].values())) == pytest.approx(fit.params["C(f, Sum)[S.0]"])
     assert np.mean(list(found["g", "x"].values())) == pytest.approx(fit.params["C(g, Sum)[S.x]"])
     for factor, levels in FACTORS.items():
@@ -56,18 +59,19 @@ def test_main_effects_are_the_sum_coded_coefficients():
         assert total == pytest.approx(np.zeros(4), abs=1e-12)
 
 
-def test_interactions_are_treatment_coded_with_their_standard_errors():
+def test_interactions_are_treatment_coded():
     rng = np.random.default_rng(1)
     values = {a.name: {r: float(rng.normal()) for r in range(3)} for a in FULL}
     rows = [(*a.levels.values(), r, values[a.name][r]) for a in FULL for r in range(3)]
     data = pd.DataFrame(rows, columns=["f", "g", "r", "y"])
     fit = smf.ols("y ~ C(f) * C(g) + C(r)", data).fit()
     for item in interactions(FULL, FACTORS):
-        found = infer(observations(values, item.weights), item.weights, residual(values))
+        found = over_seeds(values, one_group(item.cells))
         name = f"C(f)[T.{item.levels[0]}]:C(g)[T.{item.levels[1]}]"
         assert found.difference == pytest.approx(fit.params[name])
-        assert found.se == pytest.approx(fit.bse[name])
-        assert found.p == pytest.approx(fit.pvalues[name])
+        # on all values its own: the spread of the replicates' differences, and no other arm's
+        sums = np.array(list(found.per_replicate.values()))
+        assert found.se == pytest.approx(sums.std(ddof=1) / np.sqrt(3))
 
 
 def test_one_factor_designs_have_no_interactions():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from harness.analyse.contrasts import observations
 from harness.analyse.fractions import interactions, level_contrasts, main_effects
+from harness.analyse.inference import one_group, over_seeds
 from harness.plan import Confounded
 from harness.planning.fraction import Fraction, smallest_fraction
 from harness.trial import Arm
@@ -78,7 +78,7 @@ def test_interactions_and_their_aliases_under_any_baseline(start: tuple[int, ...
     assert len(found) == 3
     for item in found:
         expected = moved("*".join(item.factors)) + sum(map(moved, item.aliases))
-        assert observations(values, item.weights)[0] == pytest.approx(expected)
+        assert over_seeds(values, one_group(item.cells)).difference == pytest.approx(expected)
 
 
 def test_main_effects_are_half_the_difference_of_levels_and_carry_aliases():
@@ -87,7 +87,10 @@ def test_main_effects_are_half_the_difference_of_levels_and_carry_aliases():
     x = columns(arms)
     y = 1 + 2.0 * x[:, 0] - 0.5 * x[:, 3]
     values = {arm.name: {0: float(v)} for arm, v in zip(arms, y, strict=True)}
-    found = {(f, v): observations(values, w).get(0) for f, v, w, _ in main_effects(arms, FACTORS)}
+    found = {
+        (f, v): over_seeds(values, one_group(w)).difference
+        for f, v, w, _ in main_effects(arms, FACTORS)
+    }
     assert found["a", "high"] == pytest.approx(2.0)
     assert found["a", "low"] == pytest.approx(-2.0)
     assert found["d", "high"] == pytest.approx(-0.5)
@@ -103,7 +106,7 @@ def test_level_contrasts_are_those_of_statsmodels_without_some_arms():
     fit = sm.OLS(y, sm.add_constant(columns(arms).astype(float))).fit()
     values = {arm.name: {0: float(v)} for arm, v in zip(arms, y, strict=True)}
     for item, slope in zip(level_contrasts(arms, FACTORS), fit.params[1:], strict=True):
-        assert observations(values, item.arm_weights())[0] == pytest.approx(2 * slope)
+        assert over_seeds(values, one_group(item.cells())).difference == pytest.approx(2 * slope)
 
 
 def test_a_fractional_study_from_file_to_page(tmp_path: Path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness import subjects
-from harness.analyse.contrasts import observations
+from harness.analyse.inference import one_group, over_seeds
 from harness.design import baseline_of, combinations, layout
 from harness.planning.enumeration import most_combinations
 from harness.planning.plan_text import lines_of
@@ -169,13 +169,13 @@ def test_a_contrast_no_cell_of_a_fraction_holds_is_least_squares(tmp_path: Path,
     y = rng.normal(size=len(codes))
     beta = np.linalg.lstsq(design, y, rcond=None)[0]
     values = {arm: {0: value} for arm, value in zip(codes, y, strict=True)}
-    assert observations(values, found.arm_weights())[0] == pytest.approx(2 * beta[1])
+    assert over_seeds(values, one_group(found.cells())).difference == pytest.approx(2 * beta[1])
     # An interaction that is named shows up in the estimate; one that is not named does not.
     names = list(planned.factors)
     aliased = {a.lstrip("-").split(" ")[-1] for a in found.aliases}
     for i, j in itertools.combinations(range(len(names)), 2):
         product = {arm: {0: float(row[i] * row[j])} for arm, row in codes.items()}
-        held = abs(observations(product, found.arm_weights())[0]) > 1e-9
+        held = abs(over_seeds(product, one_group(found.cells())).difference) > 1e-9
         assert held == (f"{names[i]}*{names[j]}" in aliased)
     assert bool(where) == any(" " in a for a in found.aliases), "unbalanced arms: partial aliases"
     assert any("least squares over" in note for note in found.notes)

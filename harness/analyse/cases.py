@@ -1,0 +1,258 @@
+"""The declared contrasts as members of their family: what trials say about each, by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.analyse import kinds, words
+from harness.analyse.answer import Part
+from harness.analyse.inference import ByPrompt, Estimated, Group, Values, estimate, one_group
+from harness.analyse.observed import Observed
+from harness.analyse.step_down import Member
+from harness.analyse.veto import winner_filled
+from harness.contract import MetricSpec
+from harness.plan import Plan, PlannedContrast
+from harness.planning import matching
+
+if TYPE_CHECKING:
+    from harness.study import Contrast, Study
+
+
+@dataclass(frozen=True)
+class Case:
+    """One declared contrast, estimated, before its family is decided."""
+
+    id: str
+    contrast: PlannedContrast
+    a: str
+    b: str
+    spec: MetricSpec
+    wide: Member
+    """Over seeds and prompts, as far as prompts are known."""
+    narrow: Member
+    """Over seeds, on exactly these prompts."""
+    found: Estimated | None
+    """Its first estimate; None for a kind that has none of its own."""
+    replicates: int
+    """How many the contrast is judged on: those of the first run, unless it is exploratory."""
+    amended: str
+    """Why it is exploratory; empty for a planned one."""
+    diverged: Mapping[str, list[int]] = field(default_factory=dict)
+    """Arms of the winning side to their replicates that diverged."""
+    parts: tuple[tuple[Part, Estimated], ...] = ()
+    """Further estimates of its kind, such as the bend of a trend."""
+
+
+def cases_of(
+    plan: Plan, study: Study, observed: Observed, specs: Mapping[str, MetricSpec]
+) -> list[Case]:
+    """What the trials say about every declared contrast, in the study's order.
+
+    A planned contrast is judged on the replicates that the first run planned. Where there are more
+    by now, what all of them say follows as an exploratory case of its own.
+    """
+    named = {c.id: c for c in study.contrasts}
+    first = plan.frozen_replicates or plan.replicates
+    found = []
+    for contrast in plan.contrasts:
+        spec = specs.get(contrast.metric, MetricSpec())
+        made = _Maker(plan, study, observed, contrast, named.get(contrast.id), spec)
+        if contrast.amended:
+            found.append(made.case(contrast.id, plan.replicates, contrast.amended))
+            continue
+        found.append(made.case(contrast.id, first, ""))
+        if plan.replicates > first:
+            why = f"{plan.replicates - first} replicates added after the first run"
+            ident = f"{contrast.id} ({plan.replicates} replicates)"
+            found.append(made.case(ident, plan.replicates, why))
+    return found
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Estimates one contrast."""
+
+    plan: Plan
+    study: Study
+    observed: Observed
+    contrast: PlannedContrast
+    written: Contrast | None
+    spec: MetricSpec
+
+    def case(self, ident: str, replicates: int, amended: str) -> Case:
+        make = getattr(self, f"_{self.contrast.kind}")
+        a, b = self._sides()
+        case: Case = make(ident, a, b, replicates, amended)
+        return case
+
+    def _difference(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        values = self._values(replicates)
+        groups = one_group(self.contrast.cells())
+        found = self._estimate(values, groups)
+        better = self.spec.higher_is_better
+        filled = None
+        if better is not None:
+            filled = winner_filled(
+                found,
+                values,
+                groups,
+                self.observed.states,
+                higher_is_better=better,
+                replicates=range(replicates),
+            )
+        wide, narrow = (
+            kinds.Linear(found, self.contrast.margin, better, side, filled[0] if filled else None)
+            for side in (False, True)
+        )
+        diverged = filled[1] if filled else {}
+        return self._made(ident, a, b, wide, narrow, found, replicates, amended, diverged)
+
+    def _trend(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        case = self._difference(ident, a, b, replicates, amended)
+        return self._with_parts(case, replicates)
+
+    def _interaction(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        return self._difference(ident, a, b, replicates, amended)
+
+    def _more(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        values = self._values(replicates)
+        first, second = (tuple(part.cells) for part in self.contrast.parts[:2])
+        minus, plus = (
+            self._estimate(values, (Group(first), Group(second, sign))) for sign in (-1.0, 1.0)
+        )
+        wide, narrow = (kinds.More(minus, plus, side) for side in (False, True))
+        case = self._made(ident, a, b, wide, narrow, minus, replicates, amended)
+        return self._with_parts(case, replicates, skip=0)
+
+    def _best(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        values = self._values(replicates)
+        levels = {part.level: part.cells for part in self.contrast.parts}
+        pairs = {}
+        for i, j in kinds.all_pairs(list(levels)):
+            pairs[i, j] = self._estimate(values, one_group(_less(levels[i], levels[j])))
+        better = self.spec.higher_is_better is not False
+        wide, narrow = (kinds.Best(tuple(levels), pairs, better, side) for side in (False, True))
+        return self._made(ident, a, b, wide, narrow, None, replicates, amended)
+
+    def _collapse(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        metric, arms = self.contrast.metric, self.contrast.arms()
+        by_step = {
+            step: {arm: _first(rows.get(arm, {}), replicates) for arm in arms}
+            for step, rows in self.observed.curves.get(metric, {}).items()
+        }
+        tables = {step: self.observed.tables(metric, step) or {} for step in by_step}
+        lost = kinds.losses(
+            by_step, tables, higher_is_better=self.spec.higher_is_better is not False
+        )
+        groups = one_group(self.contrast.cells())
+        found = {
+            step: estimate(values, groups, ByPrompt.of(table) if table else None)
+            for step, (values, table) in lost.items()
+        }
+        margin = self.contrast.margin or 0.0
+        wide, narrow = (kinds.Collapse(found, margin, side) for side in (False, True))
+        worst = wide.at(self.plan.alpha).step
+        main = found.get(worst) if worst is not None else None
+        return self._made(ident, a, b, wide, narrow, main, replicates, amended)
+
+    def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
+        metric = self.contrast.metric
+        steps = self.observed.curves.get(metric, {})
+        one, other = (part.cells for part in self.contrast.parts)
+        cells = _less(one, other)
+        arms = self.contrast.arms()
+        threshold = self.contrast.threshold
+        assert threshold is not None, "checked when the study was read"
+        rising = (self.spec.higher_is_better is not False) != self.contrast.falls
+        times: dict[str, dict[int, float]] = {}
+        for arm in arms:
+            for r in range(replicates):
+                curve = {s: rows[arm][r] for s, rows in steps.items() if r in rows.get(arm, {})}
+                at = kinds.crossing(curve, threshold, rising=rising)
+                if at is not None:
+                    times.setdefault(arm, {})[r] = at
+        found = estimate(times, one_group(cells), None, "times are judged over seeds alone")
+        member = kinds.Sooner(found)
+        return self._made(ident, a, b, member, member, found, replicates, amended)
+
+    def _made(
+        self,
+        ident: str,
+        a: str,
+        b: str,
+        wide: Member,
+        narrow: Member,
+        found: Estimated | None,
+        replicates: int,
+        amended: str,
+        diverged: Mapping[str, list[int]] | None = None,
+    ) -> Case:
+        return Case(
+            ident,
+            self.contrast,
+            a,
+            b,
+            self.spec,
+            wide,
+            narrow,
+            found,
+            replicates,
+            amended,
+            diverged or {},
+        )
+
+    def _with_parts(self, case: Case, replicates: int, skip: int = 1) -> Case:
+        """The case with the estimates of its parts from the given one on."""
+        values = self._values(replicates)
+        made = []
+        for part in self.contrast.parts[skip:]:
+            found = self._estimate(values, one_group(part.cells))
+            interval = found.interval(self.plan.alpha)
+            lo, hi = interval or (None, None)
+            named = Part(
+                name=part.name,
+                level=part.level,
+                difference=found.difference,
+                lo=lo,
+                hi=hi,
+                p=found.p(),
+            )
+            made.append((named, found))
+        return Case(**{**case.__dict__, "parts": tuple(made)})
+
+    def _estimate(self, values: Values, groups: tuple[Group, ...]) -> Estimated:
+        return estimate(values, groups, self.observed.by_prompt(self.contrast.metric))
+
+    def _values(self, replicates: int) -> Values:
+        names = [arm.name for arm in self.plan.arms]
+        rows = self.observed.of(self.contrast.metric, names)
+        return {arm: _first(row, replicates) for arm, row in rows.items()}
+
+    def _sides(self) -> tuple[str, str]:
+        """Both sides in words; what `at` pins is said with the last."""
+        written = self.written
+        if written is None:
+            return "a", "b"
+        pinned = f" at {words.side(written.at)}" if written.at else ""
+        if self.contrast.kind == "difference":
+            a, b = (words.side(side) for side in matching.sides(self.study, written))
+            return a, b + pinned
+        a, b = matching.kind_sides(self.study, written)
+        return (a, b + pinned) if b else (a + pinned, "")
+
+
+def _less(
+    one: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]
+) -> list[dict[str, float]]:
+    """The difference of two parts cell by cell, without cells whose arms are the same."""
+    found = []
+    for a, b in zip(one, other, strict=True):
+        cell = {arm: a.get(arm, 0.0) - b.get(arm, 0.0) for arm in {**a, **b}}
+        found.append({arm: weight for arm, weight in cell.items() if weight})
+    return [cell for cell in found if cell]
+
+
+def _first(row: Mapping[int, float], replicates: int) -> dict[int, float]:
+    return {r: v for r, v in row.items() if r < replicates}
