@@ -149,7 +149,7 @@ def make_plan(
     from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
     from harness.planning import cost
-    from harness.planning.amendments import amendments, frozen_fields, frozen_of
+    from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
     from harness.planning.attainable import planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
@@ -182,6 +182,7 @@ def make_plan(
     }
     seen = read_by_plan(study.name, own, trials, history)
     frozen = frozen_of(history, study.name)
+    then = known_arms(made.arms, keys, history, study.name) if frozen is not None else None
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
     contrasts = [
@@ -195,6 +196,7 @@ def make_plan(
             mixtures=shares,
             protocol=own.protocol,
             frozen=frozen,
+            arms=then,
         )
         for contrast in study.contrasts
     ]

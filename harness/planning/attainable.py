@@ -10,7 +10,7 @@ from typing import Any
 from harness.analyse import power
 from harness.journal import Frozen, History
 from harness.plan import PlannedContrast
-from harness.planning.amendments import amended, contrasts_in
+from harness.planning.amendments import KnownArms, amended, contrasts_in
 from harness.planning.asked import asked
 from harness.planning.matching import Matched, bare, undeclared
 from harness.planning.planned import LINEAR
@@ -36,6 +36,7 @@ def planned_contrast(
     mixtures: Collection[str] = (),
     protocol: str,
     frozen: Frozen | None = None,
+    arms: KnownArms | None = None,
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes.
 
@@ -45,7 +46,7 @@ def planned_contrast(
     """
     resolved = bare(contrast, matched, asked(study, contrast))
     weights = resolved.arm_weights()
-    why = amended(contrast, resolved, frozen)
+    why = amended(study, contrast, resolved, frozen, arms)
     n, tests = study.replicates, _family(study, frozen)
     alpha = study.alpha / tests
     spread, seen = _spread(contrast.metric, weights, history, keys, study.replicates, protocol)

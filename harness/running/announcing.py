@@ -77,7 +77,7 @@ def announce_new(
         trials=[t.trial for t in plan.trials],
         codes=codes,
         accepted=accepted,
-        frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
+        frozen=frozen_with(history, study, plan.contrasts, plan.arms),
     )
     journal.append(record)
     history.add(record)
