@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analyse import guard, words
@@ -70,7 +70,7 @@ class _Telling:
     def verdict(self) -> Verdict:
         """The verdict with its sentence and notes."""
         case, reading = self._case, self._wide.reading
-        contrast, found = case.contrast, case.found
+        contrast, found = case.contrast, self._found(self._wide)
         seeds = found.seeds if found else None
         prompts = found.prompts if found else self._prompts_of_best()
         p = case.wide.p
@@ -141,6 +141,11 @@ class _Telling:
             aliases=contrast.aliases,
         )
 
+    def _found(self, decided: Decided) -> Estimated | None:
+        """The estimate that the verdict's figures are of."""
+        step = decided.reading.step
+        return self._case.found if step is None else self._case.by_step.get(step)
+
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
 
@@ -168,7 +173,10 @@ class _Telling:
             adjusted = p
             adjustment = "not adjusted"
         rate = self._rate if self._case.amended else self._plan.alpha / left
-        shown = {**sentence, "best": reading.members, "step": reading.step}
+        found = self._found(self._narrow)
+        difference = found.difference if found else None
+        shown = {**sentence, "difference": difference, "best": reading.members}
+        shown["step"] = reading.step
         told = words.sentence(
             reading.verdict,
             **shown,
@@ -200,21 +208,20 @@ class _Telling:
         if reading.vetoed:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
-        if case.found is None or case.found.judged:
-            return ""
-        return case.found.seeds.why
+        found = self._found(self._wide) or next(iter(case.by_step.values()), None)
+        return "" if found is None or found.judged else found.seeds.why
 
     def _method(self) -> str:
-        case = self._case
-        if case.found is None:
+        case, found = self._case, self._found(self._wide)
+        if found is None:
             some = self._pairs_of_best()
             each = len(case.contrast.parts) - 1
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
-        return method_of(case.found)
+        return method_of(found)
 
-    def _notes(self, reason: str, arms: Collection[str]) -> list[str]:
+    def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
-        found = case.found
+        found = self._found(self._wide)
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
@@ -224,6 +231,11 @@ class _Telling:
             notes.append(
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
                 "part of the difference"
+            )
+        if found and found.seeds.once:
+            notes.append(
+                f"{found.seeds.once} cells have a pair in one replicate only, no part of the "
+                "difference: nothing says how much they vary"
             )
         if found and found.judged and found.prompts is None:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
@@ -262,7 +274,7 @@ def _part_words(part: Part, metric: str) -> str:
     return f"{name}: {middle} on {metric} ({lo} to {hi}, not adjusted)"
 
 
-def missing_note(observed: Observed, arms: Collection[str], replicates: int) -> list[str]:
+def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
     """Who is missing, by arm, with the reasons; crashes and divergences apart."""
     found = []
     for state in ENDED_WITHOUT:
@@ -290,7 +302,7 @@ def missing_note(observed: Observed, arms: Collection[str], replicates: int) -> 
     return found
 
 
-def _not_begun(replicates: int, observed: Observed, arms: Collection[str]) -> int:
+def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:
     return sum(
         all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in arms)
         for r in range(replicates)
