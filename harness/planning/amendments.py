@@ -192,7 +192,10 @@ def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
         for name, info in StudyFile.model_fields.items()
         if name not in UNJUDGED
     }
-    usual = {name: info.default for name, info in Contrast.model_fields.items()}
+    usual = {
+        name: info.get_default(call_default_factory=True)
+        for name, info in Contrast.model_fields.items()
+    }
     found["contrasts"] = {
         str(c["id"]): {k: v for k, v in {**usual, "at": {}, **c}.items() if k != "id"}
         for c in contrasts_in(found)
