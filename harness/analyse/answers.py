@@ -24,6 +24,7 @@ from harness.analyse.prompt_record import prompt_spreads
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan
+from harness.planning.adaptive import Adaptive
 from harness.prompt_values import PromptTables
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _arm_rows(plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec]) -
             arm=arm.name,
             levels=arm.levels,
             baseline=arm.baseline,
-            n_planned=plan.replicates,
+            n_planned=plan.replicates_of(arm.name),
             **_row(arm.name, observed, specs, plan),
         )
         for arm in plan.arms
@@ -194,11 +195,24 @@ def _headline(plan: Plan, rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> 
     if not states["done"]:
         return f"No answer yet, {progress}."
     said = "; ".join(f"{v.id}: {v.verdict}{_outside(v)}" for v in judged) or "no contrasts declared"
+    if plan.adaptive is not None:
+        return _headline_of_looks(plan.adaptive, progress, said)
     first = plan.frozen_replicates or plan.replicates
     if plan.replicates < first and any(v.planned for v in judged):
         progress += f", {plan.replicates} of the {first} replicates that the first run planned"
         open_ = 1  # planned verdicts are judged on those of the first run
     return f"{'Interim' if open_ else 'Complete'}, {progress}. {said}."
+
+
+def _headline_of_looks(adaptive: Adaptive, progress: str, said: str) -> str:
+    """The headline of a study that runs until decided."""
+    looked, most = adaptive.looked, f"at most {adaptive.at_most} replicates"
+    if not adaptive.over:
+        last = f"last look after {looked} of {most}" if looked else f"no look yet, {most}"
+        return f"Interim, {last}, {progress}. {said}."
+    still = any(o.state == "open" for o in adaptive.looks[-1].outcomes.values())
+    ended = "Complete" if still else "Decided"
+    return f"{ended} after {looked} of {most}, {progress}. {said}."
 
 
 def _outside(verdict: Verdict) -> str:

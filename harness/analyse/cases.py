@@ -50,12 +50,17 @@ class Case:
 
 
 def cases_of(
-    plan: Plan, study: Study, observed: Observed, specs: Mapping[str, MetricSpec]
+    plan: Plan,
+    study: Study,
+    observed: Observed,
+    specs: Mapping[str, MetricSpec],
+    due: int | None = None,
 ) -> list[Case]:
     """What the trials say about every declared contrast, in the study's order.
 
     A planned contrast is judged on the replicates that the first run planned. Where there are more
-    by now, what all of them say follows as an exploratory case of its own.
+    by now, what all of them say follows as an exploratory case of its own. In a study that runs
+    until decided it is judged on the replicates of its last look, or of the one that is `due`.
     """
     named = {c.id: c for c in study.contrasts}
     first = plan.frozen_replicates or plan.replicates
@@ -65,6 +70,10 @@ def cases_of(
         made = _Maker(plan, study, observed, contrast, named.get(contrast.id), spec)
         if contrast.amended:
             found.append(made.case(contrast.id, plan.replicates, contrast.amended))
+            continue
+        if plan.adaptive is not None:
+            n = plan.adaptive.judged_on(contrast.id, due)
+            found.append(made.case(contrast.id, n or plan.adaptive.first, ""))
             continue
         found.append(made.case(contrast.id, first, ""))
         if plan.replicates > first:

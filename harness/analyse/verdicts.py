@@ -11,6 +11,7 @@ from harness.analyse.answer import Narrow, Part, Verdict
 from harness.analyse.cases import Case
 from harness.analyse.explore import Explored, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
+from harness.analyse.looked import members
 from harness.analyse.observed import Observed
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
@@ -33,8 +34,8 @@ def judged(
     """
     planned = [case for case in cases if not case.amended]
     family = max(plan.frozen_contrasts or 0, len(planned))
-    wide = iter(step_down([c.wide for c in planned], plan.alpha, family))
-    narrow = iter(step_down([c.narrow for c in planned], plan.alpha, family))
+    wide = iter(step_down(members(plan, planned), plan.alpha, family))
+    narrow = iter(step_down(members(plan, planned, narrow=True), plan.alpha, family))
     loose = iter(explored.declared)
     found = []
     for case in cases:
@@ -44,9 +45,17 @@ def judged(
             found.append(_Telling(plan, history, observed, case, *pair, rate, adjusted).verdict())
         else:
             pair = next(wide), next(narrow)
-            rate = plan.alpha / pair[0].left
+            rate = _level(plan, case, plan.alpha / pair[0].left)
             found.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
     return found
+
+
+def _level(plan: Plan, case: Case, share: float) -> float:
+    """Error rate of a planned case's interval: its share of alpha, or what its look may spend."""
+    adaptive = plan.adaptive
+    if adaptive is None or adaptive.spending is None or case.amended:
+        return share
+    return adaptive.spending.level(case.replicates, share)
 
 
 class _Telling:
@@ -159,10 +168,12 @@ class _Telling:
     def _p_adjusted(self, p: float | None, left: int) -> tuple[float | None, str]:
         if self._case.amended:
             return self._adjusted, "after Benjamini-Hochberg, exploratory"
-        return (
-            None if p is None else min(1.0, left * p),
-            f"as one of {left}" if left > 1 else "",
-        )
+        told = [f"as one of {left}"] if left > 1 else []
+        adaptive = self._plan.adaptive
+        if adaptive is not None and adaptive.spending is not None and adaptive.looks:
+            told.append("corrected for looking")
+            p = None if p is None else adaptive.spending.alpha_of(self._case.replicates, p)
+        return None if p is None else min(1.0, left * p), ", ".join(told)
 
     def _narrower(self, sentence: Mapping[str, Any]) -> Narrow:
         """The claim on exactly these prompts."""
@@ -172,7 +183,8 @@ class _Telling:
         if self._case.amended:  # adjusted with the others is the wide p alone
             adjusted = p
             adjustment = "not adjusted"
-        rate = self._rate if self._case.amended else self._plan.alpha / left
+        own = _level(self._plan, self._case, self._plan.alpha / left)
+        rate = self._rate if self._case.amended else own
         found = self._found(self._narrow)
         difference = found.difference if found else None
         shown = {**sentence, "difference": difference, "best": reading.members}
@@ -234,7 +246,7 @@ class _Telling:
             )
         if found and found.seeds.once:
             notes.append(
-                f"{found.seeds.once} cells have a pair in one replicate only and are no part of the "
+                f"{found.seeds.once} cells have a pair in one replicate only, no part of the "
                 "difference: nothing says how much they vary"
             )
         if found and found.judged and found.prompts is None:
@@ -243,6 +255,7 @@ class _Telling:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
         notes += [_part_words(part, contrast.metric) for part, _ in case.parts if part.name]
         notes += missing_note(self._observed, arms, case.replicates)
+        notes += _look_note(plan, case)
         interim = _not_begun(case.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
             notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
@@ -261,6 +274,29 @@ class _Telling:
         if alone := plan.unpartnered(contrast):
             notes.append(f"arms without a partner, left out: {', '.join(alone)}")
         return notes
+
+
+def _look_note(plan: Plan, case: Case) -> list[str]:
+    """What the looks of a study that runs until decided made of a planned contrast."""
+    adaptive = plan.adaptive
+    if adaptive is None or case.amended:
+        return []
+    most = f"at most {adaptive.at_most} replicates"
+    if not adaptive.looks:
+        return [f"interim: the first look is after {adaptive.first} of {most}"]
+    ended = adaptive.ended().get(case.id)
+    if ended is None:
+        rest = "none is left" if adaptive.over else "it goes on"
+        return [
+            f"{'' if adaptive.over else 'interim: '}open after {adaptive.looked} of {most}: {rest}"
+        ]
+    n, state = ended
+    told = {
+        "decided": "decided",
+        "futile": "given up, a difference being out of sight (futile),",
+        "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
+    }[str(state)]
+    return [f"{told} after {n} of {most}; not planned further"]
 
 
 def _part_words(part: Part, metric: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.journal import Frozen, History, Planned
+from harness.records import Spending
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -84,9 +85,16 @@ def frozen_of(history: History, study: str) -> Frozen | None:
 
 
 def frozen_with(
-    history: History, study: Study, contrasts: Iterable[PlannedContrast], arms: Iterable[str]
+    history: History,
+    study: Study,
+    contrasts: Iterable[PlannedContrast],
+    arms: Iterable[str],
+    spending: Spending | None = None,
 ) -> Frozen:
-    """What a plan record written now has to carry along: the earlier one, else this study."""
+    """What a plan record written now has to carry along: the earlier one, else this study.
+
+    With the levels of its looks, where the study begins as one that runs until it is decided.
+    """
     known = frozen_of(history, study.name)
     if known is not None and not (known.lost and not known.study_json):
         return known
@@ -97,6 +105,7 @@ def frozen_with(
         arms=list(arms),
         cells={contrast.id: cells_digest(contrast) for contrast in contrasts},
         lost=known is not None,
+        spending=spending,
     )
 
 
@@ -238,6 +247,8 @@ def as_recorded(plan: Plan, study: Study, history: History) -> Plan:
     """The plan once it is recorded: with what the first run froze, and its amendments as run."""
     fixed = frozen_fields(study, frozen_of(history, study.name))
     changes = amendments(study, [arm.name for arm in plan.arms], history)
+    if plan.adaptive is not None and (known := frozen_of(history, study.name)) is not None:
+        fixed["adaptive"] = plan.adaptive.model_copy(update={"spending": known.spending})
     return plan.model_copy(update={**fixed, "amendments": changes})
 
 
@@ -245,6 +256,8 @@ def frozen_fields(study: Study, frozen: Frozen | None) -> dict[str, Any]:
     """What the first run fixed for good, of a study that ran already."""
     written = frozen.study_json if frozen is not None else {}
     alpha, replicates = written.get("alpha"), written.get("replicates")
+    if frozen is not None and frozen.spending is not None:
+        replicates = frozen.spending.at_most
     return {
         "alpha": alpha if isinstance(alpha, float) and 0 < alpha < 1 else study.alpha,
         "frozen_at": frozen.at if frozen is not None else None,

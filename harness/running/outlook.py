@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from harness.analyse.observed import observe
 from harness.journal import Closed, History
 from harness.plan import Plan, PlannedContrast
+from harness.planning.adaptive import Adaptive
 
 SHOWN = 6
 """Contrasts shown before the rest is only counted."""
@@ -24,6 +25,7 @@ class Outlook:
         self._plan = plan
         self._values = observe(plan, history).values
         self._trials = {t.trial.key: t.trial for t in plan.trials if t.trial.kind == "trial"}
+        self._ended: dict[str, tuple[int, str]] = {}
         self._lines: list[str] | None = None
 
     def add(self, closed: Closed) -> None:
@@ -37,6 +39,11 @@ class Outlook:
                 row[trial.replicate] = value
         self._lines = None
 
+    def looked(self, adaptive: Adaptive) -> None:
+        """A look was taken, or the study was looked at before."""
+        self._ended = {c: (n, adaptive.how(c)) for c, (n, _) in adaptive.ended().items()}
+        self._lines = None
+
     def lines(self) -> list[str]:
         """`H12 +0.006 (5/6, interim)` for each contrast with a complete replicate."""
         if self._lines is None:
@@ -46,6 +53,9 @@ class Outlook:
         return self._lines
 
     def _line(self, contrast: PlannedContrast) -> str:
+        if contrast.id in self._ended:
+            n, how = self._ended[contrast.id]
+            return f"{contrast.id} {how} (after {n} of at most {self._plan.replicates})"
         values = self._values.get(contrast.metric, {})
         seen = [
             found

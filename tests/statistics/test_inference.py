@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,9 +116,15 @@ def test_signed_groups_are_the_sum_and_difference_of_their_means():
 
 def test_a_cell_seen_once_is_no_part_of_the_difference():
     values, listed = cells_and_values(np.random.default_rng(3), 2, 4, [(0, 0), (0, 1), (0, 2)])
-    assert over_seeds(values, one_group(listed)) == replace(
-        over_seeds(values, one_group(listed[1:])), once=1
-    )
+    found = over_seeds(values, one_group(listed))
+    assert found.once == 1
+    assert found.n == 4
+    alone = over_seeds(values, one_group(listed[1:]))
+    assert (found.difference, found.se, found.df) == (alone.difference, alone.se, alone.df)
+    values, listed = cells_and_values(np.random.default_rng(3), 2, 2, [(0, 0), (1, 1)])
+    found = over_seeds(values, one_group(listed))
+    assert found.difference is not None
+    assert found.why == "no pair exists in two replicates"
 
 
 def test_cells_never_seen_are_counted_and_no_part_of_the_mean():
