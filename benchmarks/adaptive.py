@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analyse.inference import estimate, one_group
+from harness.analyse.inference import ByPrompt, estimate, one_group
 from harness.analyse.kinds import Linear
 from harness.analyse.looks import AtLook, needed, outcomes
 from harness.analyse.power import detectable
@@ -125,20 +125,18 @@ class Drawn:
     """One study's numbers, all replicates of them."""
 
     values: Table
-    tables: dict[tuple[str, int], PromptValues] | None
+    by_prompt: ByPrompt | None
     truth: dict[str, float]
     margin: float | None
 
-    def before(self, replicates: int) -> Table:
-        """What is measured by a look."""
-        return {
-            a: {r: v for r, v in row.items() if r < replicates} for a, row in self.values.items()
-        }
-
     def member(self, arm: str, replicates: int) -> Linear:
-        """The contrast of an arm with the baseline, as the product estimates it."""
+        """The contrast of an arm with the baseline, as the product estimates it by a look."""
+        before = {
+            name: {r: v for r, v in self.values[name].items() if r < replicates}
+            for name in (arm, BASE)
+        }
         groups = one_group([{arm: 1.0, BASE: -1.0}])
-        return Linear(estimate(self.before(replicates), groups, self.tables), self.margin, True)
+        return Linear(estimate(before, groups, self.by_prompt), self.margin, True)
 
     def wrong(self, arm: str, verdict: str) -> bool:
         """Whether a verdict contradicts the truth."""
@@ -175,7 +173,7 @@ def draw(row: Row, rng: np.random.Generator, replicates: int) -> Drawn:
             values[name][r] = float(psi.mean())
             told = dict(zip(map(str, range(row.prompts)), map(float, psi), strict=True))
             tables[name, r] = PromptValues({"all": 1.0}, {"all": told})
-    return Drawn(values, tables, truth, margin)
+    return Drawn(values, ByPrompt.of(tables), truth, margin)
 
 
 def adaptive(
