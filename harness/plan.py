@@ -162,9 +162,10 @@ def make_plan(
     from harness.design import layout, mixtures
     from harness.planning import cost
     from harness.planning.amendments import amendments, frozen_fields, frozen_of
-    from harness.planning.attainable import planned_contrast
+    from harness.planning.attainable import Pilots, planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
+    from harness.planning.prompt_spread import recorded_for
     from harness.planning.reuse import Recorded, orphans, read_by_plan
     from harness.planning.spending import spent_gpu_hours
     from harness.planning.trial_order import earlier_fingerprints, fingerprints_of, trials_of
@@ -199,16 +200,21 @@ def make_plan(
     seen = read_by_plan(study.name, own, trials, history)
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
+    pilots = Pilots(
+        seen,
+        keys,
+        own.protocol,
+        recorded_for(study, workspace),
+        higher_is_better={name: spec.higher_is_better for name, spec in subject.metrics.items()},
+    )
     contrasts = [
         planned_contrast(
             study,
             contrast,
             match(study, made, contrast),
-            seen,
-            keys,
+            pilots,
             recipes=recipes,
             mixtures=shares,
-            protocol=own.protocol,
             frozen=frozen,
         )
         for contrast in study.contrasts

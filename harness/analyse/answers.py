@@ -20,6 +20,7 @@ from harness.analyse.observed import (
     row_name,
     spent,
 )
+from harness.analyse.prompt_record import prompt_spreads
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan
@@ -99,6 +100,7 @@ def answer(
         attempts=cost.attempts,
         attempts_failed=cost.attempts_failed,
         attempts_cut_off=cost.cut_off,
+        prompt_spreads=prompt_spreads(plan, observed),
         trial_seconds=cost.trial_seconds,
         devices=_devices(plan, history),
         warnings=_warnings(plan, history),

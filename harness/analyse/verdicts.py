@@ -79,12 +79,12 @@ class _Telling:
     def verdict(self) -> Verdict:
         """The verdict with its sentence and notes."""
         case, reading = self._case, self._wide.reading
-        contrast, found = case.contrast, case.found
+        contrast, found = case.contrast, self._found(self._wide)
         seeds = found.seeds if found else None
         prompts = found.prompts if found else self._prompts_of_best()
         p = case.wide.p
         verdict, reason = reading.verdict, self._reason(p)
-        weights = contrast.arm_weights()
+        arms = contrast.arms()
         sentence: dict[str, Any] = {
             "kind": contrast.kind,
             "a": case.a,
@@ -137,7 +137,7 @@ class _Telling:
             verdict=verdict,
             expectation=expected,
             words=told,
-            notes=self._notes(reason, weights),
+            notes=self._notes(reason, arms),
             per_replicate=dict(seeds.per_replicate) if seeds else {},
             a=case.a,
             b=case.b,
@@ -145,10 +145,15 @@ class _Telling:
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
             parts=[part for part, _ in case.parts],
-            keys=self._observed.keys(weights),
+            keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
         )
+
+    def _found(self, decided: Decided) -> Estimated | None:
+        """The estimate that the verdict's figures are of."""
+        step = decided.reading.step
+        return self._case.found if step is None else self._case.by_step.get(step)
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -180,7 +185,10 @@ class _Telling:
             adjustment = "not adjusted"
         own = _level(self._plan, self._case, self._plan.alpha / left)
         rate = self._rate if self._case.amended else own
-        shown = {**sentence, "best": reading.members, "step": reading.step}
+        found = self._found(self._narrow)
+        difference = found.difference if found else None
+        shown = {**sentence, "difference": difference, "best": reading.members}
+        shown["step"] = reading.step
         told = words.sentence(
             reading.verdict,
             **shown,
@@ -207,26 +215,25 @@ class _Telling:
         case, reading = self._case, self._wide.reading
         if reading.verdict != "undecided":
             return ""
-        if not case.contrast.arm_weights():
+        if not case.contrast.arms():
             return "no cell of the design holds both sides"
         if reading.vetoed:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
-        if case.found is None or case.found.judged:
-            return ""
-        return case.found.seeds.why
+        found = self._found(self._wide) or next(iter(case.by_step.values()), None)
+        return "" if found is None or found.judged else found.seeds.why
 
     def _method(self) -> str:
-        case = self._case
-        if case.found is None:
+        case, found = self._case, self._found(self._wide)
+        if found is None:
             some = self._pairs_of_best()
             each = len(case.contrast.parts) - 1
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
-        return method_of(case.found)
+        return method_of(found)
 
-    def _notes(self, reason: str, weights: Mapping[str, float]) -> list[str]:
+    def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
-        found = case.found
+        found = self._found(self._wide)
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
@@ -237,14 +244,19 @@ class _Telling:
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
                 "part of the difference"
             )
+        if found and found.seeds.once:
+            notes.append(
+                f"{found.seeds.once} cells have a pair in one replicate only, no part of the "
+                "difference: nothing says how much they vary"
+            )
         if found and found.judged and found.prompts is None:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
         if found and found.prompts and found.prompts.dropped:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
         notes += [_part_words(part, contrast.metric) for part, _ in case.parts if part.name]
-        notes += missing_note(self._observed, weights, case.replicates)
+        notes += missing_note(self._observed, arms, case.replicates)
         notes += _look_note(plan, case)
-        interim = _not_begun(case.replicates, self._observed, weights)
+        interim = _not_begun(case.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
             notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
         better = case.spec.higher_is_better
@@ -252,12 +264,12 @@ class _Telling:
             notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
         if contrast.weights:
             notes.append(ols_note(contrast.weights, contrast.aliases))
-        keys = self._observed.keys(weights)
+        keys = self._observed.keys(arms)
         notes += [
             *contrast.confounded,
             *guard.confounds(self._history, keys, plan.fingerprints.protocol),
         ]
-        compared = [t.key for arm in weights for t in self._observed.trials.get(arm, {}).values()]
+        compared = [t.key for arm in arms for t in self._observed.trials.get(arm, {}).values()]
         notes += guard.beside(plan, self._history, compared)
         if alone := plan.unpartnered(contrast):
             notes.append(f"arms without a partner, left out: {', '.join(alone)}")
@@ -273,11 +285,10 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     if not adaptive.looks:
         return [f"interim: the first look is after {adaptive.first} of {most}"]
     ended = adaptive.ended().get(case.id)
+    if ended is None and adaptive.over:
+        return [f"no look decided it, the last one after {adaptive.looked} of {most}"]
     if ended is None:
-        rest = "none is left" if adaptive.over else "it goes on"
-        return [
-            f"{'' if adaptive.over else 'interim: '}open after {adaptive.looked} of {most}: {rest}"
-        ]
+        return [f"interim: open after {adaptive.looked} of {most}"]
     n, state = ended
     told = {
         "decided": "decided",
@@ -298,7 +309,7 @@ def _part_words(part: Part, metric: str) -> str:
     return f"{name}: {middle} on {metric} ({lo} to {hi}, not adjusted)"
 
 
-def missing_note(observed: Observed, arms: Mapping[str, float], replicates: int) -> list[str]:
+def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
     """Who is missing, by arm, with the reasons; crashes and divergences apart."""
     found = []
     for state in ENDED_WITHOUT:
@@ -326,9 +337,8 @@ def missing_note(observed: Observed, arms: Mapping[str, float], replicates: int)
     return found
 
 
-def _not_begun(replicates: int, observed: Observed, arms: Mapping[str, float]) -> int:
-    involved = list(arms)
+def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:
     return sum(
-        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in involved)
+        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in arms)
         for r in range(replicates)
     )

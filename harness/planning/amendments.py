@@ -148,9 +148,9 @@ def amended(contrast: Contrast, planned: PlannedContrast, frozen: Frozen | None)
         return f"added after {first}"
     now = contrast.model_dump(mode="json")
     changed = [
-        f"{part} {_short(before.get(part))} -> {_short(now[part])}"
+        f"{part} {_short(before.get(part))} -> {_short(now.get(part))}"
         for part in DECIDING
-        if not _equal(before.get(part), now[part])
+        if not _equal(before.get(part), now.get(part))
     ]
     if changed:
         return f"changed after {first}: {', '.join(changed)}"

@@ -39,12 +39,14 @@ def lines_of(
     rows += [(path, text) for path in plan.mixtures for text in _shares(plan, path)]
     if arms:
         rows += [("arm", text) for text in _arms(plan)]
-    told = Counter(note for contrast in plan.contrasts for note in contrast.notes)
-    shared = [note for note, count in told.items() if count > 1]
+    counted = Counter(note for contrast in plan.contrasts for note in contrast.notes)
+    shared = [note for note, count in counted.items() if count > 1]
     rows += [("fraction", text) for text in _fraction(plan)]
+    units = any(contrast.detectable_in == "units" for contrast in plan.contrasts)
     for contrast in plan.contrasts:
         own = [note for note in contrast.notes if note not in shared]
-        rows += _contrast(contrast, plan.unpartnered(contrast), own)
+        told = detects(contrast, plan.replicates, units)
+        rows += _contrast(contrast, plan.unpartnered(contrast), told, own)
     for note in shared:
         named = [contrast.id for contrast in plan.contrasts if note in contrast.notes]
         rows.append(("note", f"{', '.join(named)}: {note}"))
@@ -208,16 +210,17 @@ def _fraction(plan: Plan) -> list[str]:
 
 
 def _contrast(
-    contrast: PlannedContrast, alone: list[str], notes: list[str]
+    contrast: PlannedContrast, alone: list[str], told: str, notes: list[str]
 ) -> list[tuple[str, str]]:
     cells = len(contrast.pairs)
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     if contrast.weights:
         text = f"{plural(len(contrast.weights), 'arm')} by least squares"
+    if contrast.about:
+        arms, cells = plural(len(contrast.arms()), "arm"), len(contrast.cells())
+        text = f"{contrast.about}; {arms}" + (f" in {cells} matched cells" if cells > 1 else "")
     text += f" on {contrast.metric}"
-    if contrast.detectable is not None:
-        unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
-        text += f"   detects >= {contrast.detectable:.3g}{unit} (80 %)"
+    text += f"   {told}" if told else ""
     rows = [(contrast.id, text)]
     if alone:
         shown = ", ".join(alone[:3]) + (", ..." if alone[3:] else "")
@@ -225,6 +228,35 @@ def _contrast(
     if contrast.amended:
         rows.append(("", f"exploratory: {contrast.amended}"))
     return rows + [("", note) for note in notes]
+
+
+def detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
+    """`6 seeds and 34 prompts detect >= 0.031 (80 %) as one of 4`; empty where nothing is judged.
+
+    Args:
+        contrast: with what it can detect.
+        seeds: replicates it is planned with.
+        units: the list it stands in is in units of the metrics: nothing in it is in SDs.
+    """
+    if contrast.detectable is None:
+        return ""
+    who = f"{seeds} seeds" + (f" and {contrast.prompts} prompts" if contrast.prompts else "")
+    among = f" as one of {contrast.family}" if contrast.family > 1 else ""
+    over = "" if contrast.prompts else ", on exactly these prompts"
+    if contrast.detectable_in == "sd" and units:
+        return f"{who}{among}: its spread is not known yet"
+    return f"{who} detect {_size(contrast)} (80 %){among}{over}"
+
+
+def _size(contrast: PlannedContrast) -> str:
+    """`>= 0.031`, `a loss >= 0.2`, `>= 2.1 SDs of the difference`."""
+    least = f">= {contrast.detectable:.3g}"
+    loss = "a loss " if contrast.kind == "collapse" else ""
+    if contrast.detectable_in == "units":
+        return f"{loss}{least}" + (" cycles" if contrast.kind == "sooner" else "")
+    whose = "the difference" if contrast.kind == "difference" else "a pair's difference"
+    beyond = " beyond the margin" if contrast.kind == "collapse" else ""
+    return f"{loss}{least} SDs of {whose}{beyond}"
 
 
 def _next(plan: Plan, study_file: str, workspace: Workspace | None) -> str:

@@ -86,7 +86,7 @@ def _measured(made: Recipe, context: Context, step: int) -> Report:
 
 def _items(made: Recipe, context: Context, step: int) -> Iterator[dict[str, Any]]:
     """Of one prompt one item, of the next two, of the third three, and again."""
-    trial = random.Random(context.seed("train", step)).gauss(0, 0.05)
+    trial = random.Random(f"{context.key} {step}").gauss(0, 0.05)
     for stratum, weight in STRATA.items():
         for number in range(made.prompts):
             prompt = f"{stratum} {number}"

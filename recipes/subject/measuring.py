@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.measure import Measured, measuring
+from evaluation.prompt_tables import tables_of
 from evaluation.protocol import Protocol
 from evaluation.sampling import Batch, Generate, sampling_features
 from evaluation.world import World, load_world
-from evaluation.writers import write_features, write_items
-from harness.contract import Artifact, Context, Estimate, Outcome, Report
+from evaluation.writers import write_by_prompt, write_features, write_items
+from harness.contract import Artifact, ArtifactKind, Context, Estimate, Outcome, Report
 from recipes.export import card_of
 from recipes.families.registry import family_of
 from recipes.reference_pictures import pictures_of
@@ -36,6 +37,8 @@ LARGE_PIXELS = 256
 """From this side on, pictures are made in the smaller batches."""
 PANELS = {"t2i": 2, "edit": 1}
 """Items per category whose pictures are kept."""
+TABLES: tuple[ArtifactKind, ...] = ("items", "prompts")
+"""Kinds of the two tables by prompt."""
 
 
 def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
@@ -124,6 +127,7 @@ def measured(
         keep_images=max(PANELS.values()),
     )  # fmt: skip
     found: Measured = yield from _beating(steps, beat)
+    by_prompt = tables_of(found.items, found.features, protocol, world, features)
     yield Report(
         step=step,
         total=total,
@@ -133,7 +137,7 @@ def measured(
             Estimate.model_validate({k: e[k] for k in Estimate.model_fields if k in e})
             for e in found.estimates
         ),
-        artifacts=tuple(_written(found, context.folder, step)),
+        artifacts=tuple(_written(found, by_prompt, context.folder, step)),
         info={"fid_teacher": f"distance to {note}"} if note else {},
     )
 
@@ -189,7 +193,9 @@ def _teacher_features(
     return features
 
 
-def _written(found: Measured, folder: Path, step: int) -> Iterator[Artifact]:
+def _written(
+    found: Measured, by_prompt: tuple[Any, Any], folder: Path, step: int
+) -> Iterator[Artifact]:
     from PIL import Image
 
     home = folder / f"measured-{step:07d}"
@@ -197,6 +203,8 @@ def _written(found: Measured, folder: Path, step: int) -> Iterator[Artifact]:
     write_items(found.items, home)
     write_features(found.features, found.items, home / "features.npz")
     yield Artifact(kind="items", path=f"{home.name}/items.parquet", step=step)
+    for kind, file in zip(TABLES, write_by_prompt(*by_prompt, home), strict=True):
+        yield Artifact(kind=kind, path=f"{home.name}/{file.name}", step=step)
     yield Artifact(kind="features", path=f"{home.name}/features.npz", step=step)
     seen: dict[tuple[str, str], int] = {}
     for picture in found.images:
