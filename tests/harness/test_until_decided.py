@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from harness.analyse.kinds import Linear
 from harness.analyse.looks import AtLook, needed, outcomes
 from harness.analyse.power import detectable
 from harness.analyse.spending import calibrated
-from harness.errors import HarnessError
+from harness.errors import STOPPED, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal import History
 from harness.plan import make_plan
 from harness.planning.adaptive import looks_of
 from harness.planning.plan_text import lines_of
+from harness.running.outlook import Outlook
 from harness.running.shards import Shard
 from harness.running.standing import standing_of
 from harness.study import Study, load
@@ -297,3 +299,35 @@ def _looked_trials(y: np.ndarray, spending) -> int:
             break
         trials += len(going)
     return trials
+
+
+def test_the_live_view_tells_decided_contrasts_from_open_ones(place: Looks):
+    made = place.make()
+    with contextlib.suppress(Killed):
+        place.run(made, until_decided=True, executor=Dies(14))
+    plan = make_plan(made, place.history(), workspace=place.workspace)
+    outlook = Outlook(plan, place.history())
+    outlook.looked(plan.adaptive)
+    far, near = outlook.lines()
+    assert far == "far improves (after 3 of at most 8)"
+    assert near.startswith("near ")
+    assert near.endswith("interim)")
+
+
+def test_a_deadline_between_looks_leaves_the_rest(place: Looks):
+    result = place.run(place.make(), until_decided=True, deadline=time.time() - 1)
+    assert result.exit_code == STOPPED
+    assert result.tally is not None
+    assert result.tally.expired
+    assert place.looks() == []
+
+
+@pytest.mark.slow
+def test_ray_goes_on_behind_each_look(tmp_path: Path):
+    inline, ray = Looks(tmp_path / "inline"), Looks(tmp_path / "ray")
+    inline.run(inline.make(), until_decided=True)
+    ray.run(ray.make(), until_decided=True, executor="ray", parallel=2)
+    assert [(k.replicates, k.outcomes) for k in ray.looks()] == [
+        (k.replicates, k.outcomes) for k in inline.looks()
+    ]
+    assert ray.begun() == inline.begun()
