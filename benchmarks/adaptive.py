@@ -270,20 +270,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     equal = {n: equal_fixed(n, asked.studies, asked.seed) for n in PLANNED}
-    table = []
     for n, (against, power) in equal.items():
         print(f"at most {n}: power {power:.3f}, as {against:.2f} replicates of the fixed design")
-    for row in rows():
-        made = simulate(row, asked.studies, asked.seed, equal[row.at_most][0])
-        table.append(made)
-        goal = f" (goal {row.goal})" if row.goal else ""
-        met = made["familywise_met"] and made["trials_met"] is not False
-        print(
-            f"{row.name:<38} N {row.at_most}  familywise {made['familywise']:.4f}  "
-            f"power {made['power']}  trials {made['trials']:.3f}{goal}  {'' if met else 'NOT MET'}",
-            flush=True,
-        )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    table: list[dict[str, Any]] = []
     content = {
         "date": today,
         "studies": asked.studies,
@@ -291,14 +281,24 @@ def main() -> int:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("numpy", "scipy", "stillhouse")},
         "fixed_design": {
-            n: {"replicates": round(r, 2), "power": round(p, 3), "effect_sd": PLANNED[n]}
+            n: {"replicates": round(r, 2), "power": round(p, 3), "effect_sd": round(PLANNED[n], 3)}
             for n, (r, p) in equal.items()
         },
         "rows": table,
     }
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / f"adaptive-{today}.json"
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    for row in rows():
+        made = simulate(row, asked.studies, asked.seed, equal[row.at_most][0])
+        table.append(made)
+        file.write_text(json.dumps(content, indent=1) + "\n")
+        goal = f" (goal {row.goal})" if row.goal else ""
+        met = made["familywise_met"] and made["trials_met"] is not False
+        print(
+            f"{row.name:<38} N {row.at_most}  familywise {made['familywise']:.4f}  "
+            f"power {made['power']}  trials {made['trials']:.3f}{goal}  {'' if met else 'NOT MET'}",
+            flush=True,
+        )
     print(file)
     return int(any(not r["familywise_met"] or r["trials_met"] is False for r in table))
 

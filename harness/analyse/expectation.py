@@ -81,14 +81,14 @@ def _trials(
 
     looks, (contrasts, arms) = len(levels), weights_CA.shape
     at_most = first + looks - 1
-    size = np.sqrt((weights_CA**2).sum(axis=1))
-    unread = size == 0
+    size: NDArray[np.float64] = np.sqrt(np.square(weights_CA).sum(axis=1))
+    unread: NDArray[np.bool_] = np.equal(size, 0.0)
     y_SAR = np.random.default_rng(seed).standard_normal((STUDIES, arms, at_most))
     d_SCR = np.einsum("ca,sar->scr", weights_CA, y_SAR)
     d_SCR = d_SCR / np.where(unread, 1.0, size)[None, :, None] + shift
-    open_SC = np.ones((STUDIES, contrasts), dtype=bool)
-    gone_SC = np.zeros_like(open_SC)
-    alone = ~uses_CA.any(axis=0)
+    open_SC: NDArray[np.bool_] = np.ones((STUDIES, contrasts), dtype=bool)
+    gone_SC: NDArray[np.bool_] = np.zeros_like(open_SC)
+    alone_A: NDArray[np.bool_] = np.logical_not(np.any(uses_CA, axis=0))
     trials = np.full(STUDIES, float(first * arms))
     for look in range(looks):
         n = first + look
@@ -103,6 +103,7 @@ def _trials(
         if 2 * n >= at_most:
             open_SC &= p <= FUTILE
         if n < at_most:
-            going = (open_SC[:, :, None] & uses_CA[None]).any(axis=1) | alone[None]
+            compared_SA = np.any(open_SC[:, :, None] & uses_CA[None], axis=1)
+            going = np.logical_or(compared_SA, alone_A[None, :])
             trials += np.where(open_SC.any(axis=1), going.sum(axis=1), 0)
     return float(trials.mean())

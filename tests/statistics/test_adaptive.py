@@ -28,8 +28,8 @@ FIXED = 10.39
 
 @pytest.mark.parametrize("name", ["nothing differs", "5 5 3 3 1 times"])
 def test_looking_saves_trials_without_more_errors(name: str):
-    """150 studies: errors within 4 Monte-Carlo errors of the limit, trials within the goal's."""
-    made = BENCHMARK.simulate(ROWS[name, 12], 150, 3, FIXED)
+    """100 studies: errors within 4 Monte-Carlo errors of the limit, trials within the goal's."""
+    made = BENCHMARK.simulate(ROWS[name, 12], 100, 3, FIXED)
     assert made["familywise"] <= 0.05 + 4 * made["familywise_se"]
     assert made["trials"] <= made["trials_goal"] + 0.03
 
@@ -38,7 +38,7 @@ def test_looking_without_levels_would_err(monkeypatch: pytest.MonkeyPatch):
     """The same looks, each at the whole error rate: what the levels are there for."""
     monkeypatch.setattr(BENCHMARK.Spending, "level", lambda self, replicates, alpha: alpha)
     row = ROWS["nothing differs, going on when futile", 12]
-    made = BENCHMARK.simulate(row, 150, 3, FIXED)
+    made = BENCHMARK.simulate(row, 100, 3, FIXED)
     assert made["familywise"] > 0.1
 
 
