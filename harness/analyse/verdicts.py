@@ -283,11 +283,10 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     if not adaptive.looks:
         return [f"interim: the first look is after {adaptive.first} of {most}"]
     ended = adaptive.ended().get(case.id)
+    if ended is None and adaptive.over:
+        return [f"no look decided it, the last one after {adaptive.looked} of {most}"]
     if ended is None:
-        rest = "none is left" if adaptive.over else "it goes on"
-        return [
-            f"{'' if adaptive.over else 'interim: '}open after {adaptive.looked} of {most}: {rest}"
-        ]
+        return [f"interim: open after {adaptive.looked} of {most}"]
     n, state = ended
     told = {
         "decided": "decided",
