@@ -97,7 +97,7 @@ class PromptsTwin:
 
 
 def over_prompts(strata: list[Array], omega_K: Array, mask_SRC: Array) -> PromptsTwin:
-    """Spread over prompts of the mean of the cells that were seen; strata as `PromptWorld` draws."""
+    """Spread over prompts of the mean of the cells that were seen; strata as `PromptWorld`'s."""
     mask_SRC = kept(mask_SRC)
     count_SC = mask_SRC.sum(axis=1)
     seen_SC = count_SC > 0
