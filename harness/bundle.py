@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from harness.contract import ArtifactKind
 
 VERIFIER = "verify.py"
-ALWAYS: tuple[ArtifactKind, ...] = ("items",)
-STUDENTS: tuple[ArtifactKind, ...] = ("items", "student")
-WHOLE: tuple[ArtifactKind, ...] = ("items", "features", "panel", "student")
+ALWAYS: tuple[ArtifactKind, ...] = ("items", "prompts")
+STUDENTS: tuple[ArtifactKind, ...] = (*ALWAYS, "student")
+WHOLE: tuple[ArtifactKind, ...] = (*ALWAYS, "features", "panel", "student")
 
 
 @dataclass(frozen=True)

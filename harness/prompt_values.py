@@ -32,6 +32,8 @@ DIGITS = 9
 """Of values in `PACKED`; the mean beside them has all of its digits."""
 MOST_PACKED_BYTES = 2**29
 LONGEST_CELL = 2**25
+MOST_KEPT_CELLS = 10**7
+"""Cells of tables that are kept in memory, 8 bytes each."""
 EQUAL = 1e-9
 """Relative difference up to which the mean of values is the recorded metric."""
 ROUNDING = 1e-12
@@ -80,6 +82,8 @@ class PromptTables:
     def __init__(self, history: History) -> None:
         """Take a history as its reader sees it (`History.read_by` for what one study reads)."""
         self.history = history
+        self._kept: dict[Path, ItemTable | None] = {}
+        self._cells = 0
         self._read: dict[tuple[str, str, int, str], PromptValues | str] = {}
         self._packed: dict[Path, _Packed] = {}
 
@@ -152,20 +156,30 @@ class PromptTables:
         reasons = []
         for file, kind in self._tables(attempt, measured.step):
             try:
-                table = read_table(file, kind, (metric,))
-                if table is not None:
-                    return enough(checked(values_of(table, metric), value))
+                table = self._table(file, kind, measured)
+                if table is not None and metric in table.values:
+                    return enough(checked(values_of(table, metric), metric, value))
             except (TableError, Unusable) as error:
                 reasons.append(f"{kind} of step {measured.step}: {error}")
         for packed in self._all_packed():
             try:
                 rows = packed.rows(attempt, measured.step, metric)
                 if rows:
-                    return enough(checked(_unpacked(rows), value))
+                    return enough(checked(_unpacked(rows), metric, value))
             except Unusable as error:
                 reasons.append(f"{PACKED}: {error}")
         told = f"no table has values of {printable(metric)} by item or prompt at step "
         raise Unusable("; ".join(reasons) or f"{told}{measured.step}")
+
+    def _table(self, file: Path, kind: Kind, measured: MeasuredAt) -> ItemTable | None:
+        """A file's table, kept for other metrics while there is room."""
+        if file not in self._kept:
+            table = read_table(file, kind, measured.metrics)
+            self._cells += _cells(table)
+            while self._kept and self._cells > MOST_KEPT_CELLS:
+                self._cells -= _cells(self._kept.pop(next(iter(self._kept))))
+            self._kept[file] = table
+        return self._kept[file]
 
     def _tables(self, attempt: Attempt, step: int) -> Iterator[tuple[Path, Kind]]:
         """Files of an attempt's tables at a step that are there, items first."""
@@ -216,6 +230,10 @@ class PromptTables:
                     return rows
         opened = attempt.opened
         return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+
+
+def _cells(table: ItemTable | None) -> int:
+    return len(table.prompts) * (5 + len(table.values)) if table is not None else 0
 
 
 def _of_code(known: TrialHistory, code: str) -> TrialHistory:
@@ -279,7 +297,7 @@ def _linearised(rows: Iterable[tuple[str, float, float, int]]) -> dict[str, floa
     return {p: middle + scale * (sum_of[p] - w * middle) for p, w in weight_of.items()}
 
 
-def checked(found: PromptValues, value: float) -> PromptValues:
+def checked(found: PromptValues, metric: str, value: float) -> PromptValues:
     """The values, if their mean is the recorded metric; pseudo-values need only be finite.
 
     Raises:
@@ -294,8 +312,8 @@ def checked(found: PromptValues, value: float) -> PromptValues:
         raise Unusable("its values are too large to add")
     if not found.pseudo and abs(mean - value) > EQUAL * abs(value) + ROUNDING * largest:
         raise Unusable(
-            f"the weighted mean of its values is {mean:.10g}, and {value:.10g} was reported: "
-            "a metric is the mean over strata of the weighted means of their items"
+            f"the weighted mean of its values of {printable(metric)} is {mean:.10g}, and "
+            f"{value:.10g} was reported: a metric is the mean over strata of the means of its items"
         )
     return found
 
@@ -334,7 +352,7 @@ def complaints(
                 for name in told.keys() & table.values.keys() if table is not None else ():
                     assert table is not None
                     if any(not math.isnan(v) for v in table.values[name]):
-                        checked(values_of(table, name), told[name])
+                        checked(values_of(table, name), name, told[name])
             except (TableError, Unusable) as error:
                 found[NOT_USED[kind]] = f"{printable(artifact.path)[:200]}: {error}"
     return found

@@ -12,7 +12,7 @@ from harness.contract import Artifact, ArtifactKind
 from harness.journal import Attempt
 from harness.report import facts
 from harness.report.page import report_files
-from harness.report.results import counting, result_files
+from harness.report.results import counting, packed, result_files
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def recorded(
 
     results = result_files(made.answer, made.plan, made.history, kept)
     found |= {f"results/{name}": text.encode() for name, text in results.items()}
+    values = packed(made.answer, made.plan, made.history)
+    found |= {f"results/{name}": content for name, content in values.items()}
     report = report_files(
         made.answer, made.plan, made.study, made.history, made.workspace, portable=True
     )
@@ -87,7 +89,7 @@ def _files(made: Answered, attempt: Attempt, artifact: Artifact) -> dict[str, Pa
     root = made.workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
     place = root / artifact.path
     candidates = sorted(place.rglob("*")) if place.is_dir() else [place]
-    if artifact.kind == "items":
+    if artifact.kind in ("items", "prompts"):
         candidates.append(place.with_suffix(".csv"))
     return {
         file.relative_to(root).as_posix(): file

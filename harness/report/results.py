@@ -1,8 +1,9 @@
-"""What git keeps of a study: a compact journal that `plan` reads as history, the answer, tables.
+"""What git keeps of a study: a compact journal that `plan` reads as history, answer and tables.
 
 The journal holds the attempts whose results count, with their measurements, and the last failed one
 of trials that have none. Left out are what points at files of one machine (artifacts), intervals of
 extra metrics, and the host's name; a listing of source files stands once for each code digest.
+Values by prompt of headline and judged metrics are packed beside it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from harness.journal import (
 )
 from harness.plan import Plan
 from harness.planning.amendments import frozen_in
+from harness.prompt_values import PACKED, PromptTables, packed_text
 from harness.record_lines import lines_of
 
 FOLDER = "results"
@@ -53,13 +55,35 @@ def write_results(
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
-    found = result_files(answer, plan, history, with_tables=with_tables)
+    texts = result_files(answer, plan, history, with_tables=with_tables)
+    found = {name: text.encode() for name, text in texts.items()} | packed(answer, plan, history)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in found.items():
+    for name, content in found.items():
         temporary = folder / f".{name}-{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(folder / name)
     return [folder / name for name in found]
+
+
+def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
+    """Values by prompt of the journal's measurements, under their file's name.
+
+    Of headline metrics and those that a contrast judges; nothing where no trial has any. The same
+    records give the same bytes.
+    """
+    headline = [name for name, about in answer.metrics.items() if about["headline"]]
+    metrics = list(dict.fromkeys([*headline, *(c.metric for c in plan.contrasts)]))
+    tables_of = PromptTables(history)
+    rows = [
+        row
+        for planned in plan.trials
+        if (known := history.trials.get(planned.trial.key)) is not None
+        for attempt in counting(known)
+        for measured in (attempt.closed.measurements if attempt.closed is not None else ())
+        for metric in metrics
+        for row in tables_of.packed_rows(attempt, measured, metric)
+    ]
+    return {PACKED: packed_text(rows)} if rows else {}
 
 
 def result_files(
