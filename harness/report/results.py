@@ -68,11 +68,11 @@ def write_results(
 def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
     """Values by prompt of the journal's measurements, under their file's name.
 
-    Of headline metrics and those that a contrast judges; nothing where no trial has any. The same
-    records give the same bytes.
+    Of headline metrics, the primary one and those that a contrast judges; nothing where no trial
+    has any. The same records give the same bytes.
     """
     headline = [name for name, about in answer.metrics.items() if about["headline"]]
-    metrics = list(dict.fromkeys([*headline, *(c.metric for c in plan.contrasts)]))
+    metrics = list(dict.fromkeys([*headline, plan.primary, *(c.metric for c in plan.contrasts)]))
     tables_of = PromptTables(history)
     rows = [
         row
