@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -131,18 +131,13 @@ class _Maker:
         levels = {part.level: part.cells for part in self.contrast.parts}
         pairs = {}
         for i, j in kinds.all_pairs(list(levels)):
-            cells = [
-                {**one, **{arm: -w for arm, w in two.items()}}
-                for one, two in zip(levels[i], levels[j], strict=True)
-                if one.keys() != two.keys()
-            ]
-            pairs[i, j] = self._estimate(values, one_group(cells))
+            pairs[i, j] = self._estimate(values, one_group(_less(levels[i], levels[j])))
         better = self.spec.higher_is_better is not False
         wide, narrow = (kinds.Best(tuple(levels), pairs, better, side) for side in (False, True))
         return self._made(ident, a, b, wide, narrow, None, replicates, amended)
 
     def _collapse(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
-        metric, arms = self.contrast.metric, self.contrast.arm_weights()
+        metric, arms = self.contrast.metric, self.contrast.arms()
         by_step = {
             step: {arm: _first(rows.get(arm, {}), replicates) for arm in arms}
             for step, rows in self.observed.curves.get(metric, {}).items()
@@ -165,8 +160,9 @@ class _Maker:
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric = self.contrast.metric
         steps = self.observed.curves.get(metric, {})
-        cells = self.contrast.cells()
-        arms = {arm for cell in cells for arm in cell}
+        one, other = (part.cells for part in self.contrast.parts)
+        cells = _less(one, other)
+        arms = self.contrast.arms()
         threshold = self.contrast.threshold
         assert threshold is not None, "checked when the study was read"
         rising = (self.spec.higher_is_better is not False) != self.contrast.falls
@@ -245,6 +241,17 @@ class _Maker:
             return a, b + pinned
         a, b = matching.kind_sides(self.study, written)
         return (a, b + pinned) if b else (a + pinned, "")
+
+
+def _less(
+    one: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]
+) -> list[dict[str, float]]:
+    """The difference of two parts cell by cell, without cells whose arms are the same."""
+    found = []
+    for a, b in zip(one, other, strict=True):
+        cell = {arm: a.get(arm, 0.0) - b.get(arm, 0.0) for arm in {**a, **b}}
+        found.append({arm: weight for arm, weight in cell.items() if weight})
+    return [cell for cell in found if cell]
 
 
 def _first(row: Mapping[int, float], replicates: int) -> dict[int, float]:

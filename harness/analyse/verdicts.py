@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harness.analyse import guard, words
@@ -15,7 +15,7 @@ from harness.analyse.observed import Observed
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan
-from harness.planning.attainable import ols_note
+from harness.planning.attainable import fitted_note
 
 UNFINISHED = ("pending", "running", "killed", "unmeasured")
 """States of a trial that has not ended by itself: nothing can be read off its absence."""
@@ -75,7 +75,7 @@ class _Telling:
         prompts = found.prompts if found else self._prompts_of_best()
         p = case.wide.p
         verdict, reason = reading.verdict, self._reason(p)
-        weights = contrast.arm_weights()
+        arms = contrast.arms()
         sentence: dict[str, Any] = {
             "kind": contrast.kind,
             "a": case.a,
@@ -128,7 +128,7 @@ class _Telling:
             verdict=verdict,
             expectation=expected,
             words=told,
-            notes=self._notes(reason, weights),
+            notes=self._notes(reason, arms),
             per_replicate=dict(seeds.per_replicate) if seeds else {},
             a=case.a,
             b=case.b,
@@ -136,7 +136,7 @@ class _Telling:
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
             parts=[part for part, _ in case.parts],
-            keys=self._observed.keys(weights),
+            keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
         )
@@ -195,7 +195,7 @@ class _Telling:
         case, reading = self._case, self._wide.reading
         if reading.verdict != "undecided":
             return ""
-        if not case.contrast.arm_weights():
+        if not case.contrast.arms():
             return "no cell of the design holds both sides"
         if reading.vetoed:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
@@ -212,7 +212,7 @@ class _Telling:
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
         return method_of(case.found)
 
-    def _notes(self, reason: str, weights: Mapping[str, float]) -> list[str]:
+    def _notes(self, reason: str, arms: Collection[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
         found = case.found
         notes = [f"exploratory: {case.amended}"] if case.amended else []
@@ -230,21 +230,21 @@ class _Telling:
         if found and found.prompts and found.prompts.dropped:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
         notes += [_part_words(part, contrast.metric) for part, _ in case.parts if part.name]
-        notes += missing_note(self._observed, weights, case.replicates)
-        interim = _not_begun(case.replicates, self._observed, weights)
+        notes += missing_note(self._observed, arms, case.replicates)
+        interim = _not_begun(case.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
             notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
         better = case.spec.higher_is_better
         if better is None and self._wide.reading.leaves:
             notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
-        if contrast.weights:
-            notes.append(ols_note(contrast.weights, contrast.aliases))
-        keys = self._observed.keys(weights)
+        if contrast.fitted:
+            notes.append(fitted_note(contrast))
+        keys = self._observed.keys(arms)
         notes += [
             *contrast.confounded,
             *guard.confounds(self._history, keys, plan.fingerprints.protocol),
         ]
-        compared = [t.key for arm in weights for t in self._observed.trials.get(arm, {}).values()]
+        compared = [t.key for arm in arms for t in self._observed.trials.get(arm, {}).values()]
         notes += guard.beside(plan, self._history, compared)
         if alone := plan.unpartnered(contrast):
             notes.append(f"arms without a partner, left out: {', '.join(alone)}")
@@ -262,7 +262,7 @@ def _part_words(part: Part, metric: str) -> str:
     return f"{name}: {middle} on {metric} ({lo} to {hi}, not adjusted)"
 
 
-def missing_note(observed: Observed, arms: Mapping[str, float], replicates: int) -> list[str]:
+def missing_note(observed: Observed, arms: Collection[str], replicates: int) -> list[str]:
     """Who is missing, by arm, with the reasons; crashes and divergences apart."""
     found = []
     for state in ENDED_WITHOUT:
@@ -290,9 +290,8 @@ def missing_note(observed: Observed, arms: Mapping[str, float], replicates: int)
     return found
 
 
-def _not_begun(replicates: int, observed: Observed, arms: Mapping[str, float]) -> int:
-    involved = list(arms)
+def _not_begun(replicates: int, observed: Observed, arms: Collection[str]) -> int:
     return sum(
-        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in involved)
+        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in arms)
         for r in range(replicates)
     )

@@ -17,6 +17,7 @@ from harness.trial import canonical
 
 if TYPE_CHECKING:
     from harness.commands.answered import Answered
+    from harness.plan import PlannedContrast
 
 Members = dict[str, bytes | Path]
 """Name in the archive to content, or to the file that holds it."""
@@ -70,14 +71,20 @@ def recorded(
             "study": made.answer.study,
             "study_digest": made.plan.digest,
             "artifacts": sorted(kinds),
-            "contrasts": [
-                {"id": c.id, "metric": c.metric, "weights": c.arm_weights()}
-                for c in made.plan.contrasts
-            ],
+            "contrasts": [_contrast(contrast) for contrast in made.plan.contrasts],
             "sources": dict(sources),
         }
     )
     return found
+
+
+def _contrast(contrast: PlannedContrast) -> dict[str, Any]:
+    """What a contrast weighs how; of other kinds than a difference, every part of it."""
+    found: dict[str, Any] = {"id": contrast.id, "metric": contrast.metric}
+    if contrast.kind == "difference":
+        return {**found, "weights": contrast.arm_weights()}
+    parts = [part.model_dump() for part in contrast.parts]
+    return {**found, "weights": {}, "kind": contrast.kind, "parts": parts}
 
 
 def _json(content: object) -> bytes:

@@ -9,9 +9,11 @@ from typing import Any
 
 from harness.analyse import power
 from harness.journal import Frozen, History
-from harness.plan import PlannedContrast, weights_of
+from harness.plan import PlannedContrast
 from harness.planning.amendments import amended, contrasts_in
-from harness.planning.matching import Matched, undeclared
+from harness.planning.asked import asked
+from harness.planning.matching import Matched, bare, undeclared
+from harness.planning.planned import LINEAR
 from harness.study import Contrast, Study
 
 MIN_PAIRS = 3
@@ -41,36 +43,26 @@ def planned_contrast(
     the paired t from six replicates on; below, t with the residual variance of the arm x replicate
     model, which has (arms - 1) (replicates - 1) degrees of freedom.
     """
-    estimated = matched.estimated
-    weights = estimated.weights if estimated else weights_of(matched.pairs)
-    bare = PlannedContrast(
-        id=contrast.id,
-        claim=contrast.claim,
-        metric=contrast.metric,
-        expect=contrast.expect,
-        margin=contrast.margin,
-        pairs=matched.pairs,
-        unmatched=matched.unmatched,
-        weights=estimated.weights if estimated else {},
-        aliases=estimated.aliases if estimated else [],
-    )
-    why = amended(contrast, bare, frozen)
+    resolved = bare(contrast, matched, asked(study, contrast))
+    weights = resolved.arm_weights()
+    why = amended(contrast, resolved, frozen)
     n, tests = study.replicates, _family(study, frozen)
     alpha = study.alpha / tests
     spread, seen = _spread(contrast.metric, weights, history, keys, study.replicates, protocol)
     pooled = (len(recipes) - 1) * (n - 1) if n < FEW else None
-    effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
+    judged = n >= 2 and contrast.kind in LINEAR
+    effect = power.detectable(n, alpha, df=pooled) if judged else None
     smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
     notes = _notes(study, contrast, tests, effect, spread, seen, pooled, exploratory=bool(why))
     if matched.same:
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
         )
-    if estimated:
-        notes.append(ols_note(estimated.weights, estimated.aliases))
-    also = undeclared(study, contrast, matched.pairs, recipes, mixtures)
+    if resolved.fitted:
+        notes.append(fitted_note(resolved))
+    also = undeclared(study, contrast, matched.compared(), recipes, mixtures)
     notes += also
-    return bare.model_copy(
+    return resolved.model_copy(
         update={
             "amended": why,
             "confounded": also,
@@ -81,11 +73,18 @@ def planned_contrast(
     )
 
 
-def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
+def ols_note(weights: Mapping[str, float], aliases: Sequence[str], of: str = "both sides") -> str:
     """How a difference that no cell holds was estimated, and what it cannot be told from."""
     told = f"cannot be told from {', '.join(aliases)}" if aliases else "clear of interactions"
     more = "" if aliases else " of two factors"
-    return f"no cell holds both sides: least squares over {len(weights)} arms, {told}{more}"
+    return f"no cell holds {of}: least squares over {len(weights)} arms, {told}{more}"
+
+
+def fitted_note(contrast: PlannedContrast) -> str:
+    """As `ols_note`, of a contrast of any kind."""
+    if contrast.kind == "difference":
+        return ols_note(contrast.weights, contrast.aliases)
+    return ols_note(dict.fromkeys(contrast.arms(), 1.0), contrast.aliases, "all its arms")
 
 
 def _family(study: Study, frozen: Frozen | None) -> int:
@@ -106,9 +105,11 @@ def _notes(
     exploratory: bool,
 ) -> list[str]:
     n = study.replicates
-    if effect is None:
+    if n < 2:
         return ["one replicate: nothing about recipes can be judged; give 2 or more, better 6"]
-    notes = []
+    notes: list[str] = []
+    if effect is None:
+        return notes
     if spread is not None:
         notes.append(f"spread from {seen} replicates in the history")
     if spread is not None and contrast.margin is not None and effect * spread > contrast.margin:

@@ -214,9 +214,13 @@ def _contrast(
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     if contrast.weights:
         text = f"{plural(len(contrast.weights), 'arm')} by least squares"
+    if contrast.about:
+        arms, cells = plural(len(contrast.arms()), "arm"), len(contrast.cells())
+        text = f"{contrast.about}; {arms}" + (f" in {cells} matched cells" if cells > 1 else "")
     text += f" on {contrast.metric}"
     if contrast.detectable is not None:
-        unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
+        of = "SD of the paired difference" if contrast.kind == "difference" else "SD of it"
+        unit = "" if contrast.detectable_in == "units" else f" {of}"
         text += f"   detects >= {contrast.detectable:.3g}{unit} (80 %)"
     rows = [(contrast.id, text)]
     if alone:

@@ -233,6 +233,10 @@ class Projection:
         verdicts = {v.id: _said(v) for v in answer.verdicts if v.declared}
         words = []
         for contrast in self.plan.contrasts:
+            if contrast.kind != "difference":
+                if contrast.id in verdicts and arm in contrast.arms():
+                    words.append(f"{contrast.id} ({contrast.kind}): {verdicts[contrast.id]}")
+                continue
             sides = [s for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]
             weight = contrast.weights.get(arm)
             sides = sides or ([] if weight is None else [int(weight < 0)])
