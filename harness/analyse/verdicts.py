@@ -98,7 +98,7 @@ class _Telling:
             **sentence,
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - self._rate,
+            level=self._level(self._rate),
             n_prompts=prompts.n if prompts else 0,
             p_adjusted=p_adjusted,
             adjustment=adjustment,
@@ -117,7 +117,7 @@ class _Telling:
             difference=sentence["difference"],
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - self._rate,
+            level=self._level(self._rate),
             left=self._wide.left,
             p=p,
             p_adjusted=p_adjusted,
@@ -140,6 +140,11 @@ class _Telling:
             amended=case.amended,
             aliases=contrast.aliases,
         )
+
+    def _level(self, rate: float) -> float:
+        """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
+        earlier = len(getattr(self._case.wide, "losses", {}))
+        return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -174,7 +179,7 @@ class _Telling:
             **shown,
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - rate,
+            level=self._level(rate),
             n_prompts=0,
             p_adjusted=adjusted,
             adjustment=adjustment,
@@ -183,7 +188,7 @@ class _Telling:
         return Narrow(
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - rate,
+            level=self._level(rate),
             p=p,
             p_adjusted=adjusted,
             verdict=reading.verdict,

@@ -329,7 +329,7 @@ def _over_prompts(
                 row[i] += part
                 largest = max(largest, abs(part))
         rounding = (ROUNDING * largest) ** 2
-        between = _variance([math.fsum(column) for column in zip(*eta.values())], rounding)
+        between = _variance([math.fsum(column) for column in zip(*eta.values())], rounding)  # noqa: B905
         within = math.fsum(_variance(row, rounding) for row in eta.values())
         part = omega**2 * between / size
         variance += part

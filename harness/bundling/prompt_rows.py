@@ -15,7 +15,6 @@ from typing import Any
 
 from harness.bundling.archive import MOST_RATIO, MOST_TEXT_BYTES, Archive, Bad, parsed
 from harness.bundling.estimates import Table
-from harness.printable import csv_cell
 
 PROMPTS = "results/prompts.csv.gz"
 LONGEST_CELL = 2**25
@@ -58,13 +57,13 @@ class PromptRows:
     def __iter__(self) -> Iterator[Place]:
         return iter(self._rows)
 
-    def of(self, key: str, nonce: str, step: int, metric: str, value: Any) -> Any:
-        """Values of one measurement's metric; None where there are none.
+    def of(self, key: str, nonce: str, step: str, metric: str, value: Any) -> Any:
+        """Values of one measurement's metric, as a CSV cell has it; None where there are none.
 
         Raises:
             Bad: if a row is malformed, or their mean is not the recorded value.
         """
-        listed = self._rows.get((key, nonce, str(step), str(csv_cell(metric))))
+        listed = self._rows.get((key, nonce, step, metric))
         if listed is None:
             return None
         strata: dict[str, float] = {}
@@ -105,9 +104,7 @@ def _unpacked_text(bundle: Archive) -> str:
         raise Bad(f"it cannot be unpacked ({type(error).__name__})", PROMPTS) from error
 
 
-def _row(
-    row: list[str], number: int
-) -> tuple[str, float, bool, dict[str, float], dict[str, int]]:
+def _row(row: list[str], number: int) -> tuple[str, float, bool, dict[str, float], dict[str, int]]:
     cells = dict(zip(HEAD, row))  # noqa: B905 - Python 3.9
     stratum = parsed(cells["stratum"].encode("utf-8"), PROMPTS, number)
     content = parsed(cells["values"].encode("utf-8"), PROMPTS, number)

@@ -18,7 +18,7 @@ _RATIO = (1.0, -1 / 8, 1 / 128, 5 / 1024, -21 / 32768, -399 / 262144, 869 / 4194
 
 
 def log_tail(t: float, df: float) -> float:
-    """log P(|T| > t)."""
+    """Log P(|T| > t)."""
     if t <= 0:
         return 0.0
     square, a = min(t, FARTHEST) ** 2, df / 2
@@ -30,7 +30,7 @@ def log_tail(t: float, df: float) -> float:
 
 
 def log_density(t: float, df: float) -> float:
-    """log of the density at t."""
+    """Log of the density at t."""
     return -_log_beta(df / 2) - math.log(df) / 2 - (df + 1) / 2 * math.log1p(t * t / df)
 
 
@@ -53,7 +53,7 @@ def quantile(df: float, log_alpha: float) -> float:
 
 
 def _log_beta(a: float) -> float:
-    """log B(a, 1/2)."""
+    """Log B(a, 1/2)."""
     if a < 100:
         return math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)
     ratio = math.fsum(part / a**power for power, part in enumerate(_RATIO))
