@@ -77,7 +77,11 @@ class PromptValues:
 
 
 class PromptTables:
-    """Finds values by prompt of the trials of a history. Reads lazily and keeps what it read."""
+    """Finds values by prompt of the trials of a history. Reads lazily and keeps what it read.
+
+    Values have the digits of `PACKED` wherever they are read from, so that a workspace, recorded
+    results and a bundle give one answer.
+    """
 
     def __init__(self, history: History) -> None:
         """Take a history as its reader sees it (`History.read_by` for what one study reads)."""
@@ -153,14 +157,9 @@ class PromptTables:
         value = measured.metrics.get(metric)
         if value is None:
             raise Unusable(f"{printable(metric)} was not measured at step {measured.step}")
-        reasons = []
-        for file, kind in self._tables(attempt, measured.step):
-            try:
-                table = self._table(file, kind, measured)
-                if table is not None and metric in table.values:
-                    return enough(checked(values_of(table, metric), metric, value))
-            except (TableError, Unusable) as error:
-                reasons.append(f"{kind} of step {measured.step}: {error}")
+        whole, reasons = self._of_tables(attempt, measured, metric, value)
+        if whole is not None:  # the same numbers as from `PACKED`, wherever they are read
+            return _unpacked(_packed(("", "", "", ""), whole))
         for packed in self._all_packed():
             try:
                 rows = packed.rows(attempt, measured.step, metric)
@@ -170,6 +169,20 @@ class PromptTables:
                 reasons.append(f"{PACKED}: {error}")
         told = f"no table has values of {printable(metric)} by item or prompt at step "
         raise Unusable("; ".join(reasons) or f"{told}{measured.step}")
+
+    def _of_tables(
+        self, attempt: Attempt, measured: MeasuredAt, metric: str, value: float
+    ) -> tuple[PromptValues | None, list[str]]:
+        """Values with all their digits from the attempt's own tables, or why there are none."""
+        reasons = []
+        for file, kind in self._tables(attempt, measured.step):
+            try:
+                table = self._table(file, kind, measured)
+                if table is not None and metric in table.values:
+                    return enough(checked(values_of(table, metric), metric, value)), []
+            except (TableError, Unusable) as error:
+                reasons.append(f"{kind} of step {measured.step}: {error}")
+        return None, reasons
 
     def _table(self, file: Path, kind: Kind, measured: MeasuredAt) -> ItemTable | None:
         """A file's table, kept for other metrics while there is room."""
@@ -220,15 +233,18 @@ class PromptTables:
 
         What was read from such a file goes on as it stood there.
         """
+        value = measured.metrics.get(metric)
+        if value is None:
+            return []
+        found, _ = self._of_tables(attempt, measured, metric, value)
+        if found is not None:
+            return rows_of(attempt, measured, metric, found)
         try:
-            found = self.of_attempt(attempt, measured, metric)
+            self.of_attempt(attempt, measured, metric)
         except Unusable:
             return []
-        if not any(True for _ in self._tables(attempt, measured.step)):
-            for packed in self._all_packed():
-                if rows := packed.rows(attempt, measured.step, metric):
-                    return rows
-        return rows_of(attempt, measured, metric, found)
+        listed = (packed.rows(attempt, measured.step, metric) for packed in self._all_packed())
+        return next((rows for rows in listed if rows), [])
 
 
 def _cells(table: ItemTable | None) -> int:

@@ -69,8 +69,8 @@ def write_results(
 def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
     """Values by prompt of the journal's measurements, under their file's name.
 
-    Of headline metrics and those that a contrast judges; nothing where no trial has any. The same
-    records give the same bytes.
+    Of headline metrics, the primary one and those that a contrast judges; nothing where no trial
+    has any. The same records give the same bytes.
     """
     metrics = kept_metrics(answer, plan)
     tables_of = PromptTables(history)
@@ -89,7 +89,8 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
 def kept_metrics(answer: Answer, plan: Plan) -> list[str]:
     """Metrics whose values by prompt are kept: the headline, and what is judged."""
     headline = [name for name, about in answer.metrics.items() if about["headline"]]
-    return list(dict.fromkeys([*headline, *(contrast.metric for contrast in plan.contrasts)]))
+    judged = [contrast.metric for contrast in plan.contrasts]
+    return list(dict.fromkeys([*headline, plan.primary, *judged]))
 
 
 def result_files(
