@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -131,12 +131,7 @@ class _Maker:
         levels = {part.level: part.cells for part in self.contrast.parts}
         pairs = {}
         for i, j in kinds.all_pairs(list(levels)):
-            cells = [
-                {**one, **{arm: -w for arm, w in two.items()}}
-                for one, two in zip(levels[i], levels[j], strict=True)
-                if one.keys() != two.keys()
-            ]
-            pairs[i, j] = self._estimate(values, one_group(cells))
+            pairs[i, j] = self._estimate(values, one_group(_less([levels[i], levels[j]])))
         better = self.spec.higher_is_better is not False
         wide, narrow = (kinds.Best(tuple(levels), pairs, better, side) for side in (False, True))
         return self._made(ident, a, b, wide, narrow, None, replicates, amended)
@@ -146,6 +141,7 @@ class _Maker:
         by_step = {
             step: {arm: _first(rows.get(arm, {}), replicates) for arm in arms}
             for step, rows in self.observed.curves.get(metric, {}).items()
+            if any(rows.get(arm) for arm in arms)  # reference rows have cycles of their own
         }
         tables = {step: self.observed.tables(metric, step) or {} for step in by_step}
         lost = kinds.losses(
@@ -159,13 +155,16 @@ class _Maker:
         margin = self.contrast.margin or 0.0
         wide, narrow = (kinds.Collapse(found, margin, side) for side in (False, True))
         worst = wide.at(self.plan.alpha).step
+        if worst is None:  # nothing to judge by: the sentence tells what is most, and why not
+            known = {s: e.difference for s, e in found.items() if e.difference is not None}
+            worst = max(known, key=known.__getitem__, default=None)
         main = found.get(worst) if worst is not None else None
         return self._made(ident, a, b, wide, narrow, main, replicates, amended)
 
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric = self.contrast.metric
         steps = self.observed.curves.get(metric, {})
-        cells = self.contrast.cells()
+        cells = _less([part.cells for part in self.contrast.parts[:2]])
         arms = {arm for cell in cells for arm in cell}
         threshold = self.contrast.threshold
         assert threshold is not None, "checked when the study was read"
@@ -245,6 +244,18 @@ class _Maker:
             return a, b + pinned
         a, b = matching.kind_sides(self.study, written)
         return (a, b + pinned) if b else (a + pinned, "")
+
+
+def _less(sides: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Cell by cell, the first side less the second; cells whose sides are the same arms drop."""
+    if len(sides) < 2:
+        return []
+    one, two = sides
+    return [
+        {**a, **{arm: -w for arm, w in b.items()}}
+        for a, b in zip(one, two, strict=True)
+        if a.keys() != b.keys()
+    ]
 
 
 def _first(row: Mapping[int, float], replicates: int) -> dict[int, float]:
