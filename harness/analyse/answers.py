@@ -86,6 +86,7 @@ def answer(
         verdicts=[*judged, *explored.verdicts],
         effects=explored.effects,
         interactions=explored.interactions,
+        left_out=explored.left_out,
         alpha=plan.alpha,
         replicates=plan.replicates,
         fraction=plan.fraction,

@@ -72,7 +72,7 @@ class Observed:
                 (arm, r): found
                 for arm, row in values.items()
                 for r in row
-                if (found := self._table(arm, r, metric, step)) is not None
+                if (found := self.table(arm, r, metric, step)) is not None
             }
             self._tables[metric, step] = known
         return known or None
@@ -86,8 +86,10 @@ class Observed:
             self._arrays[metric, step] = ByPrompt.of(tables) if tables else None
         return self._arrays[metric, step]
 
-    def _table(self, arm: str, r: int, metric: str, step: int | None) -> PromptValues | None:
-        assert self.reader is not None
+    def table(self, arm: str, r: int, metric: str, step: int | None = None) -> PromptValues | None:
+        """Values by prompt of one trial; None where there are none, or none are read."""
+        if self.reader is None:
+            return None
         return self.reader.of(self.trials[arm][r].key, None, self.protocol, metric, step)
 
     def keys(self, names: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
-from harness.plan import Plan
+from harness.plan import Plan, PlannedContrast
 from harness.planning.attainable import fitted_note
 
 ENDED_WITHOUT = ("diverged", "failed")
@@ -97,6 +97,7 @@ class _Telling:
             "best": reading.members,
             "step": reading.step,
             "levels": len(contrast.parts),
+            "reaches": _reaches(contrast),
         }
         expected = words.expectation(contrast.expect, verdict, found.difference if found else None)
         p_adjusted, adjustment = self._p_adjusted(p, self._wide.left)
@@ -152,6 +153,7 @@ class _Telling:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
+
     def _level(self, rate: float) -> float:
         """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
         earlier = len(getattr(self._case.wide, "losses", {}))
@@ -233,6 +235,22 @@ class _Telling:
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
         return method_of(found)
 
+    def _parts_told(self) -> list[str]:
+        """The further estimates of its kind, and the shape of a trend."""
+        case, alpha = self._case, self._plan.alpha
+        parts = [part for part, _ in case.parts]
+        each = f"each at {words.percent(1 - alpha)}, not adjusted"
+        if case.contrast.kind == "more":
+            named = zip((case.a, case.b), parts, strict=False)
+            told = [f"{name} {_part_words(part)}" for name, part in named]
+            return [f"by themselves, {each}: {'; '.join(told)}"] if told else []
+        shape = words.shape(case.found.difference if case.found else None, parts)
+        found = [shape] if shape else []
+        for name, label in (("quadratic", "bend"), ("neighbour", "steps")):
+            told = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
+            found += [f"{label}, {each}: {'; '.join(told)}"] if told else []
+        return found
+
     def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
         found = self._found(self._wide)
@@ -255,7 +273,7 @@ class _Telling:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
         if found and found.prompts and found.prompts.dropped:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
-        notes += [_part_words(part, contrast.metric) for part, _ in case.parts if part.name]
+        notes += self._parts_told()
         notes += missing_note(self._observed, arms, case.replicates)
         notes += _look_note(plan, case)
         interim = _not_begun(case.replicates, self._observed, arms)
@@ -300,15 +318,20 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     return [f"{told} after {n} of {most}; not planned further"]
 
 
-def _part_words(part: Part, metric: str) -> str:
+def _reaches(contrast: PlannedContrast) -> str:
+    if contrast.threshold is None:
+        return ""
+    return f"{'loses' if contrast.falls else 'reaches'} {contrast.threshold:g}"
+
+
+def _part_words(part: Part) -> str:
     width = (part.hi - part.lo) / 2 if part.lo is not None and part.hi is not None else None
     places = words.decimals(width, part.difference or 0.0)
     middle = words.number(part.difference, places, signed=True)
-    name = f"{part.name} {part.level}".strip()
     if part.lo is None:
-        return f"{name}: {middle} on {metric}, no interval"
+        return f"{middle}, no interval"
     lo, hi = (words.number(v, places, signed=True) for v in (part.lo, part.hi))
-    return f"{name}: {middle} on {metric} ({lo} to {hi}, not adjusted)"
+    return f"{middle} ({lo} to {hi})"
 
 
 def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
