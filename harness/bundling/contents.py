@@ -80,11 +80,12 @@ def recorded(
 
 def _contrast(contrast: PlannedContrast) -> dict[str, Any]:
     """What a contrast weighs how; of other kinds than a difference, every part of it."""
-    found: dict[str, Any] = {"id": contrast.id, "metric": contrast.metric}
+    weights = contrast.arm_weights()
+    found: dict[str, Any] = {"id": contrast.id, "metric": contrast.metric, "weights": weights}
     if contrast.kind == "difference":
-        return {**found, "weights": contrast.arm_weights()}
+        return found
     parts = [part.model_dump() for part in contrast.parts]
-    return {**found, "weights": {}, "kind": contrast.kind, "parts": parts}
+    return {**found, "kind": contrast.kind, "parts": parts}
 
 
 def _json(content: object) -> bytes:
