@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analyse.inference import estimate, one_group
+from harness.analyse.inference import ByPrompt, estimate, one_group
 from harness.analyse.kinds import Linear
 from harness.analyse.looks import AtLook, needed, outcomes
 from harness.analyse.power import detectable
@@ -125,20 +125,18 @@ class Drawn:
     """One study's numbers, all replicates of them."""
 
     values: Table
-    tables: dict[tuple[str, int], PromptValues] | None
+    by_prompt: ByPrompt | None
     truth: dict[str, float]
     margin: float | None
 
-    def before(self, replicates: int) -> Table:
-        """What is measured by a look."""
-        return {
-            a: {r: v for r, v in row.items() if r < replicates} for a, row in self.values.items()
-        }
-
     def member(self, arm: str, replicates: int) -> Linear:
-        """The contrast of an arm with the baseline, as the product estimates it."""
+        """The contrast of an arm with the baseline, as the product estimates it by a look."""
+        before = {
+            name: {r: v for r, v in self.values[name].items() if r < replicates}
+            for name in (arm, BASE)
+        }
         groups = one_group([{arm: 1.0, BASE: -1.0}])
-        return Linear(estimate(self.before(replicates), groups, self.tables), self.margin, True)
+        return Linear(estimate(before, groups, self.by_prompt), self.margin, True)
 
     def wrong(self, arm: str, verdict: str) -> bool:
         """Whether a verdict contradicts the truth."""
@@ -175,7 +173,7 @@ def draw(row: Row, rng: np.random.Generator, replicates: int) -> Drawn:
             values[name][r] = float(psi.mean())
             told = dict(zip(map(str, range(row.prompts)), map(float, psi), strict=True))
             tables[name, r] = PromptValues({"all": 1.0}, {"all": told})
-    return Drawn(values, tables, truth, margin)
+    return Drawn(values, ByPrompt.of(tables), truth, margin)
 
 
 def adaptive(
@@ -272,20 +270,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     equal = {n: equal_fixed(n, asked.studies, asked.seed) for n in PLANNED}
-    table = []
     for n, (against, power) in equal.items():
         print(f"at most {n}: power {power:.3f}, as {against:.2f} replicates of the fixed design")
-    for row in rows():
-        made = simulate(row, asked.studies, asked.seed, equal[row.at_most][0])
-        table.append(made)
-        goal = f" (goal {row.goal})" if row.goal else ""
-        met = made["familywise_met"] and made["trials_met"] is not False
-        print(
-            f"{row.name:<38} N {row.at_most}  familywise {made['familywise']:.4f}  "
-            f"power {made['power']}  trials {made['trials']:.3f}{goal}  {'' if met else 'NOT MET'}",
-            flush=True,
-        )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    table: list[dict[str, Any]] = []
     content = {
         "date": today,
         "studies": asked.studies,
@@ -293,14 +281,24 @@ def main() -> int:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("numpy", "scipy", "stillhouse")},
         "fixed_design": {
-            n: {"replicates": round(r, 2), "power": round(p, 3), "effect_sd": PLANNED[n]}
+            n: {"replicates": round(r, 2), "power": round(p, 3), "effect_sd": round(PLANNED[n], 3)}
             for n, (r, p) in equal.items()
         },
         "rows": table,
     }
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / f"adaptive-{today}.json"
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    for row in rows():
+        made = simulate(row, asked.studies, asked.seed, equal[row.at_most][0])
+        table.append(made)
+        file.write_text(json.dumps(content, indent=1) + "\n")
+        goal = f" (goal {row.goal})" if row.goal else ""
+        met = made["familywise_met"] and made["trials_met"] is not False
+        print(
+            f"{row.name:<38} N {row.at_most}  familywise {made['familywise']:.4f}  "
+            f"power {made['power']}  trials {made['trials']:.3f}{goal}  {'' if met else 'NOT MET'}",
+            flush=True,
+        )
     print(file)
     return int(any(not r["familywise_met"] or r["trials_met"] is False for r in table))
 

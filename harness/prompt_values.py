@@ -77,7 +77,11 @@ class PromptValues:
 
 
 class PromptTables:
-    """Finds values by prompt of the trials of a history. Reads lazily and keeps what it read."""
+    """Finds values by prompt of the trials of a history. Reads lazily and keeps what it read.
+
+    Values have the digits of `PACKED` wherever they are read from, so that a workspace, recorded
+    results and a bundle give one answer.
+    """
 
     def __init__(self, history: History) -> None:
         """Take a history as its reader sees it (`History.read_by` for what one study reads)."""
@@ -153,14 +157,9 @@ class PromptTables:
         value = measured.metrics.get(metric)
         if value is None:
             raise Unusable(f"{printable(metric)} was not measured at step {measured.step}")
-        reasons = []
-        for file, kind in self._tables(attempt, measured.step):
-            try:
-                table = self._table(file, kind, measured)
-                if table is not None and metric in table.values:
-                    return enough(checked(values_of(table, metric), metric, value))
-            except (TableError, Unusable) as error:
-                reasons.append(f"{kind} of step {measured.step}: {error}")
+        whole, reasons = self._of_tables(attempt, measured, metric, value)
+        if whole is not None:  # the same numbers as from `PACKED`, wherever they are read
+            return _unpacked(_packed(("", "", "", ""), whole))
         for packed in self._all_packed():
             try:
                 rows = packed.rows(attempt, measured.step, metric)
@@ -170,6 +169,20 @@ class PromptTables:
                 reasons.append(f"{PACKED}: {error}")
         told = f"no table has values of {printable(metric)} by item or prompt at step "
         raise Unusable("; ".join(reasons) or f"{told}{measured.step}")
+
+    def _of_tables(
+        self, attempt: Attempt, measured: MeasuredAt, metric: str, value: float
+    ) -> tuple[PromptValues | None, list[str]]:
+        """Values with all their digits from the attempt's own tables, or why there are none."""
+        reasons = []
+        for file, kind in self._tables(attempt, measured.step):
+            try:
+                table = self._table(file, kind, measured)
+                if table is not None and metric in table.values:
+                    return enough(checked(values_of(table, metric), metric, value)), []
+            except (TableError, Unusable) as error:
+                reasons.append(f"{kind} of step {measured.step}: {error}")
+        return None, reasons
 
     def _table(self, file: Path, kind: Kind, measured: MeasuredAt) -> ItemTable | None:
         """A file's table, kept for other metrics while there is room."""
@@ -220,16 +233,18 @@ class PromptTables:
 
         What was read from such a file goes on as it stood there.
         """
+        value = measured.metrics.get(metric)
+        if value is None:
+            return []
+        found, _ = self._of_tables(attempt, measured, metric, value)
+        if found is not None:
+            return rows_of(attempt, measured, metric, found)
         try:
-            found = self.of_attempt(attempt, measured, metric)
+            self.of_attempt(attempt, measured, metric)
         except Unusable:
             return []
-        if not any(True for _ in self._tables(attempt, measured.step)):
-            for packed in self._all_packed():
-                if rows := packed.rows(attempt, measured.step, metric):
-                    return rows
-        opened = attempt.opened
-        return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+        listed = (packed.rows(attempt, measured.step, metric) for packed in self._all_packed())
+        return next((rows for rows in listed if rows), [])
 
 
 def _cells(table: ItemTable | None) -> int:
@@ -370,6 +385,22 @@ def packed_text(rows: Iterable[tuple[str, ...]]) -> bytes:
     return gzip.compress(out.getvalue().encode(), 9, mtime=0)
 
 
+def rows_of(
+    attempt: Attempt, measured: MeasuredAt, metric: str, found: PromptValues
+) -> list[tuple[str, ...]]:
+    """Values of one measurement as rows, one a stratum."""
+    opened = attempt.opened
+    return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+
+
+def all_rows(file: Path) -> list[tuple[str, ...]]:
+    """Every row of a packed file; none where it is not there, or damaged."""
+    try:
+        return [row for rows in _Packed(file).by_place().values() for row in rows]
+    except Unusable:
+        return []
+
+
 def _packed(place: tuple[str, str, str, str], found: PromptValues) -> Iterator[tuple[str, ...]]:
     """A row a stratum; of a group of prompts, how many it stands for beside its value."""
     key, nonce, step, metric = place
@@ -460,6 +491,16 @@ class _Packed:
         Raises:
             Unusable: the file is damaged.
         """
+        opened = attempt.opened
+        place = (opened.key, opened.nonce, str(step), str(csv_cell(metric)))
+        return self.by_place().get(place, [])
+
+    def by_place(self) -> dict[tuple[str, str, str, str], list[tuple[str, ...]]]:
+        """Rows by key, nonce, step and metric.
+
+        Raises:
+            Unusable: the file is damaged.
+        """
         if self._rows is None:
             self._rows = {}
             try:
@@ -468,8 +509,7 @@ class _Packed:
                 self._problem = str(error)
         if self._problem:
             raise Unusable(self._problem)
-        opened = attempt.opened
-        return self._rows.get((opened.key, opened.nonce, str(step), str(csv_cell(metric))), [])
+        return self._rows
 
     def _load(self) -> None:
         assert self._rows is not None

@@ -186,6 +186,7 @@ class Interaction(_Frozen):
     p_adjusted: float | None = Field(None, description="Benjamini-Hochberg, with all exploratory.")
     n: int
     n_prompts: int = 0
+    why: str = Field("", description="Why there is no number, or no interval.")
     aliases: list[str] = Field(
         default_factory=list, description="Interactions it cannot be told from."
     )
@@ -197,11 +198,12 @@ class Effect(_Frozen):
     factor: str
     level: str
     metric: str
-    mean: float
+    mean: float | None
     lo: float | None
     hi: float | None
     n: int
     n_prompts: int = 0
+    why: str = Field("", description="Why there is no number, or no interval.")
     aliases: list[str] = Field(
         default_factory=list, description="Interactions it cannot be told from."
     )
@@ -215,7 +217,7 @@ class ParetoPoint(_Frozen):
     y: float
     on_front: bool
     probability: float = Field(
-        description="Share of replicate bootstraps with the arm on the front."
+        description="Share of bootstraps of the replicates with the arm on the front."
     )
 
 
@@ -255,6 +257,9 @@ class Answer(_Frozen):
     verdicts: list[Verdict]
     effects: list[Effect]
     interactions: list[Interaction] = Field(default_factory=list)
+    left_out: list[str] = Field(
+        default_factory=list, description="Interactions that were not formed, and why."
+    )
     alpha: float = Field(0.05, description="Level at which an adjusted p decides.")
     replicates: int = Field(0, description="Planned replicates per arm.")
     pareto: list[ParetoPoint] = Field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from harness.planning.attainable import ols_note
 
 MOST_INTERACTIONS = 200
 """More than these are not computed: no one reads them and they only dilute the adjustment."""
+MOST_NAMED = 6
+"""Pairs of factors that a note names before the rest is only counted."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Explored:
     declared: list[tuple[float | None, float]]
     """Adjusted p of the declared contrasts that are exploratory, and the error rates of their
     intervals, in the order given."""
+    left_out: list[str]
+    """Interactions that are not formed, and why."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def explore(
     shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
     metrics = [_Metric(m, specs[m], observed.of(m, names), observed.by_prompt(m)) for m in shown]
     levels = _levels(plan, metrics)
-    crossed = _interactions(plan, metrics)
+    crossed, left_out = _interactions(plan, metrics)
     tests = [found.p() for *_, found in levels] + [found.p() for *_, found in crossed]
     family = benjamini_hochberg([*declared, *tests])
     rated = list(zip(family, error_rates(family, alpha), strict=True))
@@ -71,6 +76,7 @@ def explore(
             for item, pair in zip(crossed, own[len(levels) :], strict=True)
         ],
         rated[: len(declared)],
+        left_out,
     )
 
 
@@ -81,11 +87,10 @@ def _levels(
     of = fractions.level_contrasts if plan.fraction else effects.level_contrasts
     listed = [(contrast, contrast.arm_weights()) for contrast in of(plan.arms, plan.factors)]
     return [
-        (metric, contrast, found)
+        (metric, contrast, metric.estimate(contrast.cells()))
         for metric in metrics
         for contrast, weights in listed
         if not any(metric.name == m and _same(weights, w) for m, w in declared)
-        if (found := metric.estimate(contrast.cells())).difference is not None
     ]
 
 
@@ -99,44 +104,77 @@ def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 def _interactions(
     plan: Plan, metrics: list[_Metric]
-) -> list[tuple[_Metric, effects.InteractionContrast, Estimated]]:
+) -> tuple[list[tuple[_Metric, effects.InteractionContrast, Estimated]], list[str]]:
+    """Those of the primary metric that the design holds, and what is said of the others."""
     primary = [m for m in metrics if m.name == plan.primary]
-    if not primary:
-        return []
+    if not primary or len(plan.factors) < 2:
+        return [], []
     if plan.fraction:
         listed = fractions.interactions(plan.arms, plan.factors, plan.fraction)
     else:
         listed = effects.interactions(plan.arms, plan.factors)
     if len(listed) > MOST_INTERACTIONS:
-        return []
+        return [], [
+            f"{len(listed)} interactions of two levels each: above {MOST_INTERACTIONS} none is "
+            "formed. A contrast of the study may declare one (`interaction:`)"
+        ]
+    formed = {frozenset(item.factors) for item in listed}
+    factors = [factor for factor, levels in plan.factors.items() if len(levels) > 1]
+    absent = [
+        f"{f} with {g}"
+        for f, g in itertools.combinations(factors, 2)
+        if frozenset((f, g)) not in formed
+    ]
+    told = []
+    if absent and not plan.fraction:  # a fraction has its alias table
+        named = ", ".join(absent[:MOST_NAMED])
+        more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
+        told = [f"{named}{more}: no cell of the design holds all four combinations"]
     found = [(primary[0], item, primary[0].estimate(item.cells)) for item in listed]
-    return [item for item in found if item[2].difference is not None]
+    return found, told
 
 
 def _effects(plan: Plan, metric: _Metric, alpha: float) -> list[Effect]:
-    found = []
     if plan.fraction:
         listed = fractions.main_effects(plan.arms, plan.factors)
     else:
         listed = [(*effect, ()) for effect in effects.main_effects(plan.arms, plan.factors)]
-    for factor, name, cells, aliases in listed:
-        seen = metric.estimate(cells)
-        if seen.difference is not None:
+    cells_of = {(factor, level): (cells, aliases) for factor, level, cells, aliases in listed}
+    found = []
+    for factor, levels in plan.factors.items():
+        for level in levels:
+            cells, aliases = cells_of.get((factor, level), ([], ()))
+            seen = metric.estimate(cells)
             lo, hi = seen.interval(alpha) or (None, None)
             found.append(
                 Effect(
                     factor=factor,
-                    level=name,
+                    level=level,
                     metric=metric.name,
                     mean=seen.difference,
                     lo=lo,
                     hi=hi,
                     n=seen.seeds.n,
                     n_prompts=_prompts(seen),
+                    why=_why(seen, metric) if cells else _not_formed(plan, factor),
                     aliases=list(aliases),
                 )
             )
     return found
+
+
+def _not_formed(plan: Plan, factor: str) -> str:
+    if len(plan.factors[factor]) < 2:
+        return "it has one level: there is nothing to compare it with"
+    if plan.fraction:
+        return "the arms that are planned do not determine it"
+    return "no cell of the design holds every level"
+
+
+def _why(found: Estimated, metric: _Metric) -> str:
+    """Why there is no number or no interval; empty where there are both."""
+    never = f"{metric.name} was never measured"
+    return found.seeds.why if any(metric.values.values()) else never
 
 
 def _prompts(found: Estimated) -> int:
@@ -164,6 +202,7 @@ def _interaction(
         p_adjusted=p_adjusted,
         n=found.seeds.n,
         n_prompts=_prompts(found),
+        why=_why(found, metric),
         aliases=list(item.aliases),
     )
 
@@ -180,7 +219,7 @@ def _verdict(
     reading = read(found.interval(rate), None, metric.spec.higher_is_better)
     a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
     aliased = [ols_note(contrast.weights, contrast.aliases)] if contrast.weights else []
-    why = [found.seeds.why] if found.seeds.why else []
+    reason = _why(found, metric)
     told = words.sentence(
         reading.verdict,
         kind="difference",
@@ -200,7 +239,7 @@ def _verdict(
         margin=None,
         as_expected="",
         scope=plan.scope,
-        reason=found.seeds.why,
+        reason=reason,
     )
     return Verdict(
         id=f"{a} | {b} | {metric.name}",
@@ -220,7 +259,7 @@ def _verdict(
         spread=spread_of(found),
         verdict=reading.verdict,
         words=told,
-        notes=[*why, *aliased],
+        notes=[*([reason] if reason else []), *aliased],
         per_replicate=dict(found.seeds.per_replicate),
         a=a,
         b=b,

@@ -55,6 +55,8 @@ Floats = NDArray[np.float64]
 
 ROUNDING = 1e-12
 """Spread below this share of the values' size is rounding, not variation."""
+FARTHEST = 1e150
+"""A t beyond it is infinite: its square leaves the range of numbers."""
 SAME = "the difference is the same in every replicate: no spread to judge it by"
 ONE = "one replicate: nothing says how much another would differ"
 
@@ -195,7 +197,7 @@ def t_quantile(df: float, alpha: float) -> float:
     from scipy.special import stdtrit
 
     found = -float(stdtrit(df, alpha / 2))
-    return found if math.isfinite(found) else math.inf
+    return found if found < FARTHEST else math.inf
 
 
 def p_of(t: float, df: float) -> float:
@@ -453,8 +455,12 @@ def over_prompts(
         if size < 2:
             return None, f"{name} has {size} prompt(s) that all trials share"
         eta_RP = weight_RT @ values_TP[:, known_P]
-        between = float(eta_RP.sum(axis=0).var(ddof=1))
-        within = float(eta_RP.var(axis=1, ddof=1).sum())
+        rounding = (ROUNDING * float(np.abs(w_T[:, None] * values_TP[:, known_P]).max())) ** 2
+        between, *each = (
+            float(v) if v > rounding else 0.0
+            for v in (eta_RP.sum(axis=0).var(ddof=1), *eta_RP.var(axis=1, ddof=1))
+        )
+        within = math.fsum(each)
         part = stratum.omega**2 * between / size
         variance += part
         fourth += part**2 / (size - 1)

@@ -199,7 +199,7 @@ def losses(
             if (end := by_step[last].get(arm, {}))
         }
         then, now = tables.get(step, {}), tables.get(last, {})
-        by_prompt = {t: minus(then[t], now[t], side) for t in then.keys() & now.keys()}
+        by_prompt = {t: minus(then[t], now[t], side) for t in then if t in now}
         found[step] = (lost, by_prompt)
     return found
 

@@ -103,12 +103,14 @@ def _outcome(now: AtLook, decided: Decided, alpha: float, state: OutcomeState) -
     elif state == "open":
         last = spending.level(spending.at_most, share)
         there = now.replicates / spending.at_most
-        if there >= 0.5 and p is not None and p > FUTILE and not _in_sight(now.member, last, there):
-            state = "futile"
-        elif isinstance(now.member, Linear) and prompt_bound(
+        if isinstance(now.member, Linear) and prompt_bound(
             now.member.found, last, now.member.margin, narrow=now.member.narrow
         ):
             state = "prompt-bound"
+        elif (
+            there >= 0.5 and p is not None and p > FUTILE and not _in_sight(now.member, last, there)
+        ):
+            state = "futile"
     found = getattr(now.member, "found", None)
     return Outcome(
         state=state,

@@ -28,6 +28,10 @@ class PromptReader(Protocol):
         ...
 
 
+ENDED = ("done", "diverged", "failed")
+"""States of a trial that came to an end by itself; of all others something is still to come."""
+
+
 @dataclass
 class Observed:
     """Values and states of every planned trial under the plan's protocol fingerprint."""
@@ -68,7 +72,7 @@ class Observed:
                 (arm, r): found
                 for arm, row in values.items()
                 for r in row
-                if (found := self._table(arm, r, metric, step)) is not None
+                if (found := self.table(arm, r, metric, step)) is not None
             }
             self._tables[metric, step] = known
         return known or None
@@ -82,8 +86,10 @@ class Observed:
             self._arrays[metric, step] = ByPrompt.of(tables) if tables else None
         return self._arrays[metric, step]
 
-    def _table(self, arm: str, r: int, metric: str, step: int | None) -> PromptValues | None:
-        assert self.reader is not None
+    def table(self, arm: str, r: int, metric: str, step: int | None = None) -> PromptValues | None:
+        """Values by prompt of one trial; None where there are none, or none are read."""
+        if self.reader is None:
+            return None
         return self.reader.of(self.trials[arm][r].key, None, self.protocol, metric, step)
 
     def keys(self, names: Iterable[str]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.analyse import words
-from harness.analyse.answer import Answer, ArmRow, Cell
+from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
 
 Value = str | float | int | None
 SHORT_KEY = 8
@@ -78,6 +79,41 @@ def best_arms(answer: Answer, metric: str) -> set[str]:
     return {arm for arm, mean in known.items() if mean == best}
 
 
+def why_empty(row: ArmRow, metric: str) -> str:
+    """Why a row has no value of a metric; empty where it has one."""
+    cell = row.cells.get(metric)
+    if cell is not None and cell.mean is not None:
+        return ""
+    states = ", ".join(f"{n} {state}" for state, n in row.states.items() if state != "done")
+    if row.n_done:
+        return f"not measured{f'; {states}' if states else ''}"
+    return states or "no trial yet"
+
+
+def reach(prompts: Iterable[int]) -> str:
+    """`over seeds and 192 prompts`, of intervals that reach over so many prompts (0: none)."""
+    counts = sorted(set(prompts))
+    if not counts or counts == [0]:
+        return "over seeds, on exactly these prompts"
+    known = [n for n in counts if n]
+    many = f"{known[0]} to {known[-1]}" if len(known) > 1 else f"{known[0]}"
+    some = ", some on exactly these prompts" if 0 in counts else ""
+    return f"over seeds and {many} prompts{some}"
+
+
+def over_words(answer: Answer, metrics: Sequence[str]) -> str:
+    """What the intervals of single arms reach over, metric by metric where they differ."""
+    groups: dict[str, list[str]] = {}
+    for metric in metrics:
+        cells = [row.cells[metric] for row in answer.arms if metric in row.cells]
+        known = [cell.n_prompts for cell in cells if cell.lo is not None]
+        if known:
+            groups.setdefault(reach(known), []).append(metric)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return "; ".join(f"{words.listed(named)} {over}" for over, named in groups.items())
+
+
 def arm_table(answer: Answer) -> Table:
     """Every planned arm and reference row with its means, intervals, states and keys."""
     shown = list(answer.metrics)
@@ -87,6 +123,7 @@ def arm_table(answer: Answer) -> Table:
     columns = ["arm", "kind", "baseline", *factors, "n_done", "n_planned", "states"]
     for metric in shown:
         columns += [metric, f"{metric} lo", f"{metric} hi", f"{metric} sd", f"{metric} n"]
+        columns += [f"{metric} prompts"]
     columns += ["protocol", "keys"]
     rows, printed = [], []
     for row in answer.arms:
@@ -96,7 +133,7 @@ def arm_table(answer: Answer) -> Table:
         values += [row.n_done, row.n_planned, states]
         for metric in shown:
             cell = row.cells[metric]
-            values += [cell.mean, cell.lo, cell.hi, cell.sd, cell.n]
+            values += [cell.mean, cell.lo, cell.hi, cell.sd, cell.n, cell.n_prompts]
         rows.append((*values, answer.protocol, " ".join(row.keys.values())))
         label = row.arm + (" (baseline)" if row.baseline else "")
         label += " (reference)" if row.kind == "reference" else ""
@@ -105,8 +142,8 @@ def arm_table(answer: Answer) -> Table:
         printed.append((label, count(row), *cells, keys))
     return Table(
         "arms",
-        f"Every planned arm: mean over replicates [{100 * (1 - answer.alpha):g} % interval]"
-        + _scope(answer),
+        f"Every planned arm: mean over replicates [{100 * (1 - answer.alpha):g} % interval"
+        f"{f' {over}' if (over := over_words(answer, headline)) else ''}]{_scope(answer)}",
         tuple(columns),
         rows,
         ("arm", "done", *(with_arrow(answer, m) for m in headline), "keys"),
@@ -136,103 +173,144 @@ def trial_table(answer: Answer) -> Table:
     return Table("trials", f"Every planned trial{_scope(answer)}", columns, rows)
 
 
+VERDICT_COLUMNS = (
+    *("id", "kind", "planned", "amended", "metric", "a", "b", "verdict", "expectation"),
+    *("difference", "lo", "hi", "level", "left", "p", "p adjusted", "margin"),
+    *("n", "n_planned", "prompts"),
+    *("se seeds", "df seeds", "se prompts", "df prompts", "se both"),
+    *("narrow lo", "narrow hi", "narrow level", "narrow p", "narrow p adjusted", "narrow verdict"),
+    *("best", "step", "parts", "sizes"),
+    *("method", "notes", "protocol", "keys"),
+)
+"""`n` and `prompts` are what a verdict reaches over; `level` is of its interval, `left` how many
+contrasts were left when it was read; `narrow` is the claim on exactly these prompts."""
+
+
 def verdict_table(answer: Answer) -> Table:
     """One row a contrast: declared ones first, then exploratory ones."""
-    columns = (
-        "id",
-        "planned",
-        "amended",
-        "metric",
-        "a",
-        "b",
-        "verdict",
-        "expectation",
-        *("difference", "lo", "hi", "p", "p adjusted", "p sign-flip", "margin"),
-        *("n", "n_planned", "method", "notes", "protocol", "keys"),
-    )
-    rows: list[tuple[Value, ...]] = [
-        (
-            v.id,
-            "yes" if v.planned else "",
-            v.amended,
-            v.metric,
-            v.a,
-            v.b,
-            v.verdict,
-            v.expectation,
-            v.difference,
-            v.lo,
-            v.hi,
-            v.p,
-            v.p_adjusted,
-            v.p_sign_flip,
-            v.margin,
-            v.n,
-            v.n_planned,
-            v.method,
-            "; ".join(v.notes),
-            answer.protocol,
-            " ".join(v.keys),
-        )
-        for v in answer.verdicts
-    ]
+    rows = [_verdict_row(v, answer.protocol) for v in answer.verdicts]
+    declared = [v for v in answer.verdicts if v.declared]
     printed: list[tuple[str, ...]] = []
-    for v in answer.verdicts:
-        if not v.declared:
-            continue
-        width = (v.hi - v.lo) / 2 if v.hi is not None and v.lo is not None else None
-        places = words.decimals(width, v.difference or 0.0)
-        interval = "-"
-        if v.lo is not None and v.hi is not None:
-            lo, hi = (words.number(x, places, signed=True) for x in (v.lo, v.hi))
-            interval = f"[{lo}, {hi}]"
+    for v in declared:
+        middle, interval = difference_words(v)
+        narrow = _interval(v.narrow.lo, v.narrow.hi, v.narrow.level) if v.narrow else ""
+        verdict = v.verdict if v.planned else f"{v.verdict} (exploratory)"
         printed.append(
             (
                 v.id,
-                f"{v.a} - {v.b}",
+                sides_words(v),
                 v.metric,
-                words.number(v.difference, places, signed=True),
+                middle,
                 interval,
                 f"{v.n}/{v.n_planned}",
+                str(v.n_prompts or "these"),
                 words.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p "),
-                v.verdict if v.planned else f"{v.verdict} (exploratory)",
+                f"{verdict}: {words.listed(v.best)}" if v.best else verdict,
+                f"{v.narrow.verdict} {narrow}" if v.narrow else "the same",
             )
         )
-    adjusted = "p (adjusted)" if any(v.amended for v in answer.verdicts) else "p (Holm)"
-    heads = ("id", "contrast", "metric", "difference", "interval", "n", adjusted, "verdict")
-    comments = tuple(f"{v.id}: {' '.join(v.keys)}" for v in answer.verdicts if v.declared)
-    late = "; those changed after the first run are exploratory" if "adj" in adjusted else ""
-    title = f"Declared contrasts{late}; intervals are not adjusted{_scope(answer)}"
-    return Table("verdicts", title, columns, rows, heads, printed, comments)
+    heads = (
+        *("id", "contrast", "metric", "estimate", "interval at the level that decided it"),
+        *("seeds", "prompts", "p times those left", "verdict", "on exactly these prompts"),
+    )
+    if any(v.amended for v in declared):
+        heads = (*heads[:7], "p adjusted", *heads[8:])
+    comments = tuple(f"{v.id}: {' '.join(v.keys)}" for v in declared)
+    late = ", and those changed after the first run" if any(v.amended for v in declared) else ""
+    title = f"Declared contrasts{late}: each interval at the level that decided it"
+    title += ", over seeds and prompts" if any(v.n_prompts for v in declared) else ", over seeds"
+    title += _scope(answer)
+    return Table("verdicts", title, VERDICT_COLUMNS, rows, heads, printed, comments)
+
+
+def _verdict_row(v: Verdict, protocol: str) -> tuple[Value, ...]:
+    spread, narrow = v.spread, v.narrow
+    parts = [f"{p.name} {p.level}".strip() + f" {_raw(p.difference, p.lo, p.hi)}" for p in v.parts]
+    return (
+        *(v.id, v.kind, "yes" if v.planned else "", v.amended, v.metric, v.a, v.b),
+        *(v.verdict, v.expectation),
+        *(v.difference, v.lo, v.hi, v.level, v.left, v.p, v.p_adjusted, v.margin),
+        *(v.n, v.n_planned, v.n_prompts),
+        *(
+            (spread.seeds, spread.seeds_df, spread.prompts, spread.prompts_df, spread.both)
+            if spread
+            else (None,) * 5
+        ),
+        *(
+            (narrow.lo, narrow.hi, narrow.level, narrow.p, narrow.p_adjusted, narrow.verdict)
+            if narrow
+            else (None,) * 6
+        ),
+        "; ".join(v.best),
+        v.step,
+        "; ".join(parts),
+        "; ".join(f"{name}={size:.17g}" for name, size in v.sizes.items()),
+        *(v.method, "; ".join(v.notes), protocol, " ".join(v.keys)),
+    )
+
+
+def _raw(difference: float | None, lo: float | None, hi: float | None) -> str:
+    if difference is None:
+        return "-"
+    return f"{difference:.9g}" + ("" if lo is None or hi is None else f" [{lo:.9g}, {hi:.9g}]")
+
+
+def sides_words(v: Verdict) -> str:
+    """What is compared, short: `a - b`, `slope over a`, and so on by its kind."""
+    return {
+        "trend": f"slope over {v.a}",
+        "interaction": f"interaction of {v.a}",
+        "more": f"{v.a} moves it more than {v.b}",
+        "best": f"best {v.a}",
+        "collapse": f"loss of {v.a}",
+        "sooner": f"time of {v.a} - {v.b}",
+    }.get(v.kind, f"{v.a} - {v.b}")
+
+
+def difference_words(v: Verdict) -> tuple[str, str]:
+    """Estimate and interval as printed, the interval with its level; a dash for none."""
+    width = (v.hi - v.lo) / 2 if v.hi is not None and v.lo is not None else None
+    places = words.decimals(width, v.difference or 0.0)
+    middle = words.number(v.difference, places, signed=True)
+    return middle, _interval(v.lo, v.hi, v.level)
+
+
+def _interval(lo: float | None, hi: float | None, level: float) -> str:
+    if lo is None or hi is None:
+        return "-"
+    places = words.decimals((hi - lo) / 2, lo)
+    ends = ", ".join(words.number(x, places, signed=True) for x in (lo, hi))
+    return f"[{ends}] at {words.percent(level)}"
 
 
 def effect_table(answer: Answer) -> Table:
-    """Main effects and two-way interactions, all exploratory."""
-    columns = ("kind", "factor", "level", "metric", "difference", "lo", "hi", "p adjusted", "n")
+    """Main effects and two-way interactions, all exploratory; one without a number says why."""
+    columns = (
+        *("kind", "factor", "level", "metric", "difference", "lo", "hi", "interval level"),
+        *("p adjusted", "n", "prompts", "cannot be told from", "why there is none"),
+    )
+    alone = 1 - answer.alpha
     rows: list[tuple[Value, ...]] = [
-        ("main effect", e.factor, e.level, e.metric, e.mean, e.lo, e.hi, None, e.n, _all(e.aliases))
+        (
+            *("main effect", e.factor, e.level, e.metric, e.mean, e.lo, e.hi, alone),
+            *(None, e.n, e.n_prompts, _all(e.aliases), e.why),
+        )
         for e in answer.effects
     ]
     rows += [
         (
-            "interaction",
-            " x ".join(i.factors),
-            " x ".join(i.levels),
-            i.metric,
-            i.difference,
-            i.lo,
-            i.hi,
-            i.p_adjusted,
-            i.n,
-            _all(i.aliases),
+            *("interaction", " x ".join(i.factors), " x ".join(i.levels), i.metric),
+            *(i.difference, i.lo, i.hi, i.level),
+            *(i.p_adjusted, i.n, i.n_prompts, _all(i.aliases), i.why),
         )
         for i in answer.interactions
     ]
+    rows += [
+        ("interaction", "", "", answer.primary, None, None, None, None, None, 0, 0, "", told)
+        for told in answer.left_out
+    ]
     return Table(
-        "effects",
-        f"Main effects and interactions (exploratory){_scope(answer)}",
-        (*columns, "cannot be told from"),
-        rows,
+        "effects", f"Main effects and interactions (exploratory){_scope(answer)}", columns, rows
     )
 
 

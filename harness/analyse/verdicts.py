@@ -12,14 +12,12 @@ from harness.analyse.cases import Case
 from harness.analyse.explore import Explored, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
-from harness.analyse.observed import Observed
+from harness.analyse.observed import ENDED, Observed
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
-from harness.plan import Plan
-from harness.planning.attainable import ols_note
+from harness.plan import Plan, PlannedContrast
+from harness.planning.attainable import fitted_note
 
-UNFINISHED = ("pending", "running", "killed", "unmeasured")
-"""States of a trial that has not ended by itself: nothing can be read off its absence."""
 ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""
@@ -99,6 +97,7 @@ class _Telling:
             "best": reading.members,
             "step": reading.step,
             "levels": len(contrast.parts),
+            "reaches": _reaches(contrast),
         }
         expected = words.expectation(contrast.expect, verdict, found.difference if found else None)
         p_adjusted, adjustment = self._p_adjusted(p, self._wide.left)
@@ -107,7 +106,7 @@ class _Telling:
             **sentence,
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - self._rate,
+            level=self._level(self._rate),
             n_prompts=prompts.n if prompts else 0,
             p_adjusted=p_adjusted,
             adjustment=adjustment,
@@ -126,7 +125,7 @@ class _Telling:
             difference=sentence["difference"],
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - self._rate,
+            level=self._level(self._rate),
             left=self._wide.left,
             p=p,
             p_adjusted=p_adjusted,
@@ -154,6 +153,11 @@ class _Telling:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
+
+    def _level(self, rate: float) -> float:
+        """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
+        earlier = len(getattr(self._case.wide, "losses", {}))
+        return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -194,7 +198,7 @@ class _Telling:
             **shown,
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - rate,
+            level=self._level(rate),
             n_prompts=0,
             p_adjusted=adjusted,
             adjustment=adjustment,
@@ -203,7 +207,7 @@ class _Telling:
         return Narrow(
             lo=reading.lo,
             hi=reading.hi,
-            level=1 - rate,
+            level=self._level(rate),
             p=p,
             p_adjusted=adjusted,
             verdict=reading.verdict,
@@ -231,6 +235,22 @@ class _Telling:
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
         return method_of(found)
 
+    def _parts_told(self) -> list[str]:
+        """The further estimates of its kind, and the shape of a trend."""
+        case, alpha = self._case, self._plan.alpha
+        parts = [part for part, _ in case.parts]
+        each = f"each at {words.percent(1 - alpha)}, not adjusted"
+        if case.contrast.kind == "more":
+            named = zip((case.a, case.b), parts, strict=False)
+            told = [f"{name} {_part_words(part)}" for name, part in named]
+            return [f"by themselves, {each}: {'; '.join(told)}"] if told else []
+        shape = words.shape(case.found.difference if case.found else None, parts)
+        found = [shape] if shape else []
+        for name, label in (("quadratic", "bend"), ("neighbour", "steps")):
+            told = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
+            found += [f"{label}, {each}: {'; '.join(told)}"] if told else []
+        return found
+
     def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
         found = self._found(self._wide)
@@ -253,7 +273,7 @@ class _Telling:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
         if found and found.prompts and found.prompts.dropped:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
-        notes += [_part_words(part, contrast.metric) for part, _ in case.parts if part.name]
+        notes += self._parts_told()
         notes += missing_note(self._observed, arms, case.replicates)
         notes += _look_note(plan, case)
         interim = _not_begun(case.replicates, self._observed, arms)
@@ -262,8 +282,8 @@ class _Telling:
         better = case.spec.higher_is_better
         if better is None and self._wide.reading.leaves:
             notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
-        if contrast.weights:
-            notes.append(ols_note(contrast.weights, contrast.aliases))
+        if contrast.fitted:
+            notes.append(fitted_note(contrast))
         keys = self._observed.keys(arms)
         notes += [
             *contrast.confounded,
@@ -285,11 +305,10 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     if not adaptive.looks:
         return [f"interim: the first look is after {adaptive.first} of {most}"]
     ended = adaptive.ended().get(case.id)
+    if ended is None and adaptive.over:
+        return [f"no look decided it, the last one after {adaptive.looked} of {most}"]
     if ended is None:
-        rest = "none is left" if adaptive.over else "it goes on"
-        return [
-            f"{'' if adaptive.over else 'interim: '}open after {adaptive.looked} of {most}: {rest}"
-        ]
+        return [f"interim: open after {adaptive.looked} of {most}"]
     n, state = ended
     told = {
         "decided": "decided",
@@ -299,15 +318,20 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     return [f"{told} after {n} of {most}; not planned further"]
 
 
-def _part_words(part: Part, metric: str) -> str:
+def _reaches(contrast: PlannedContrast) -> str:
+    if contrast.threshold is None:
+        return ""
+    return f"{'loses' if contrast.falls else 'reaches'} {contrast.threshold:g}"
+
+
+def _part_words(part: Part) -> str:
     width = (part.hi - part.lo) / 2 if part.lo is not None and part.hi is not None else None
     places = words.decimals(width, part.difference or 0.0)
     middle = words.number(part.difference, places, signed=True)
-    name = f"{part.name} {part.level}".strip()
     if part.lo is None:
-        return f"{name}: {middle} on {metric}, no interval"
+        return f"{middle}, no interval"
     lo, hi = (words.number(v, places, signed=True) for v in (part.lo, part.hi))
-    return f"{name}: {middle} on {metric} ({lo} to {hi}, not adjusted)"
+    return f"{middle} ({lo} to {hi})"
 
 
 def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
@@ -339,7 +363,8 @@ def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> li
 
 
 def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:
+    """Replicates of which no arm has ended; none where there is no arm to wait for."""
     return sum(
-        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in arms)
-        for r in range(replicates)
+        all(observed.states.get(arm, {}).get(r, "pending") not in ENDED for arm in arms)
+        for r in range(replicates if arms else 0)
     )

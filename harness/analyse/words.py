@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harness.analyse.answer import Kind, VerdictName
+from harness.analyse.answer import Kind, Part, Spread, Verdict, VerdictName
 
 Expectation = Literal["as expected", "contrary to expectation", ""]
 
@@ -26,6 +26,18 @@ SYMBOLS: Mapping[str, str] = {
     "later": "\u25b6",
 }
 """A shape per verdict, so that no one depends on its colour."""
+
+GUIDE = "docs/statistics.md"
+"""What the numbers mean, for readers who are no statisticians; a heading for each kind."""
+
+ESTIMATED: Mapping[str, str] = {
+    "trend": "slope",
+    "interaction": "difference of differences",
+    "more": "difference of effects",
+    "collapse": "loss",
+    "sooner": "time",
+}
+"""What the number of a kind is, where it is no plain difference."""
 
 
 def decimals(width: float | None, value: float = 0.0) -> int:
@@ -95,15 +107,19 @@ def sentence(
     best: Sequence[str] = (),
     step: int | None = None,
     levels: int = 0,
+    reaches: str = "",
 ) -> str:
-    """One plain sentence: what was found, estimate, interval, over what, adjusted p and scope."""
+    """One plain sentence: what was found, estimate, interval, over what, adjusted p and scope.
+
+    `reaches` is what a contrast of kind `sooner` times, e.g. `reaches 0.2`.
+    """
     unit = f" {unit}" if unit else ""
     within = f"{margin:g}{unit}" if margin else ""
-    opening = _opening(kind, verdict, a, b, metric, within, best, step, levels)
+    opening = _opening(kind, verdict, a, b, metric, within, best, step, levels, reaches)
     if verdict == "undecided" and reason:
         opening += f" ({reason})"
     opening += f", {as_expected}" if as_expected else ""
-    what = {"trend": "slope", "collapse": "loss", "sooner": "time"}.get(kind, "difference")
+    what = ESTIMATED.get(kind, "difference")
     unit = " cycles" if kind == "sooner" else unit
     parts = [] if kind == "best" else [figures(difference, lo, hi, unit, level, what)]
     parts.append(over(n, n_planned, n_prompts))
@@ -131,6 +147,7 @@ def _opening(
     best: Sequence[str],
     step: int | None,
     levels: int,
+    reaches: str,
 ) -> str:
     unsettled = verdict.endswith("(size unsettled)")
     bare = verdict.split(" ")[0]
@@ -140,9 +157,7 @@ def _opening(
             return f"No level of {a} can be told from the best on {metric}"
         if len(best) == 1:
             return f"Best {a} on {metric} is {best[0]}"
-        return f"{len(best)} of {levels} levels of {a} may be the best on {metric}: " + ", ".join(
-            best
-        )
+        return f"{listed(best)} may each be the best of {levels} levels of {a} on {metric}"
     openings = {
         "difference": {
             "improves": f"{a} improves {metric} over {b}",
@@ -174,9 +189,9 @@ def _opening(
             "undecided": f"Undecided whether {a} loses more than {within} of {metric}",
         },
         "sooner": {
-            "sooner": f"{a} is there sooner than {b} on {metric}",
-            "later": f"{a} is there later than {b} on {metric}",
-            "undecided": f"Undecided whether {a} or {b} is there sooner on {metric}",
+            "sooner": f"{a} {reaches} on {metric} sooner than {b}",
+            "later": f"{a} {reaches} on {metric} later than {b}",
+            "undecided": f"Undecided whether {a} or {b} {reaches} on {metric} sooner",
         },
     }
     return openings[kind][bare] + size
@@ -205,3 +220,75 @@ def figures(
 def percent(level: float) -> str:
     """`95 %`, `99.2 %`: a level with three digits at most."""
     return f"{100 * level:.3g} %" if level < 0.9995 else f"{100 * level:.4g} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def guide(kind: Kind = "difference") -> str:
+    """Where the numbers of a kind are explained: a file of the repository and its heading."""
+    return f"{GUIDE}#{kind}"
+
+
+def narrower(verdict: Verdict, scope: str = "") -> str:
+    """The claim on exactly these prompts, below the one over prompts; empty where it is the same.
+
+    Args:
+        verdict: the verdict over prompts.
+        scope: left out where the sentence above has said it.
+    """
+    if verdict.narrow is None:
+        return ""
+    told = verdict.narrow.words.replace(", on exactly these prompts", "", 1)
+    told = (
+        told.removesuffix(f"; {scope}.") + "." if scope and told.endswith(f"; {scope}.") else told
+    )
+    return f"On exactly these prompts: {told}"
+
+
+def spread(parts: Spread | None) -> str:
+    """`seeds 0.0041, prompts 0.0072, both 0.0019`: where a standard error comes from."""
+    if parts is None:
+        return ""
+    named = {"seeds": parts.seeds, "prompts": parts.prompts, "both": parts.both}
+    known = {name: size for name, size in named.items() if size is not None}
+    places = decimals(min((s for s in known.values() if s > 0), default=None))
+    return ", ".join(f"{name} {number(size, places)}" for name, size in known.items())
+
+
+def reached(verdict: Verdict) -> str:
+    """`improves over 6 seeds and 192 prompts`: a verdict and what it reaches over, for a tag."""
+    name = verdict.verdict if verdict.planned else f"{verdict.verdict} (exploratory)"
+    if verdict.kind == "best" and verdict.best:
+        name += f" ({listed(verdict.best)})"
+    return f"{name} {over(verdict.n, verdict.n_planned, verdict.n_prompts)}"
+
+
+def shape(slope: float | None, parts: Sequence[Part]) -> str:
+    """What a trend's bend and its steps between neighbours say of its shape; empty without them.
+
+    Not evenly: the bend is beyond 0. Monotone: every single step is.
+    """
+    if not slope:
+        return ""
+    way = "rises" if slope > 0 else "falls"
+    bends = [p for p in parts if p.name == "quadratic" and _side(p)]
+    steps = [p for p in parts if p.name == "neighbour"]
+    told = [f"{way}, not evenly: its bend is beyond 0"] if bends else []
+    same = sum(_side(p) == math.copysign(1, slope) for p in steps)
+    if steps and same == len(steps):
+        told.append(f"monotone: each of its {len(steps)} steps {way} beyond 0")
+    elif steps:
+        told.append(
+            f"not shown to be monotone: of its {len(steps)} steps {same} {way[:-1]} beyond 0"
+        )
+    return "; ".join(told)
+
+
+def _side(part: Part) -> float:
+    """On which side of 0 an interval lies; 0 where it holds 0, or there is none."""
+    if part.lo is None or part.hi is None or part.lo <= 0 <= part.hi:
+        return 0.0
+    return math.copysign(1.0, part.lo)

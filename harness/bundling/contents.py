@@ -79,12 +79,10 @@ def recorded(
 
 
 def _contrast(contrast: PlannedContrast) -> dict[str, Any]:
-    """What a contrast weighs how; of other kinds than a difference, every part of it."""
-    found: dict[str, Any] = {"id": contrast.id, "metric": contrast.metric}
-    if contrast.kind == "difference":
-        return {**found, "weights": contrast.arm_weights()}
-    parts = [part.model_dump() for part in contrast.parts]
-    return {**found, "weights": {}, "kind": contrast.kind, "parts": parts}
+    """What the verifier needs to judge a contrast: its kind, and every part's cells."""
+    kept = ("id", "metric", "kind", "expect", "margin", "threshold", "falls")
+    told = contrast.model_dump(include={*kept})
+    return {**told, "parts": [part.model_dump() for part in contrast.parts]}
 
 
 def _json(content: object) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from typing import TYPE_CHECKING
 
 from harness.plan import Cost, Plan, PlannedContrast
 from harness.planning.amendments import day
@@ -11,6 +12,9 @@ from harness.planning.cost import ESTIMATED
 from harness.planning.expected import fitting
 from harness.program import typed
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.analyse.expectation import Expected
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
@@ -21,7 +25,12 @@ SHOWN_MISSING = 24
 
 
 def lines_of(
-    plan: Plan, study_file: str, *, arms: bool = False, workspace: Workspace | None = None
+    plan: Plan,
+    study_file: str,
+    *,
+    arms: bool = False,
+    workspace: Workspace | None = None,
+    expected: Expected | None = None,
 ) -> list[str]:
     """Lines to print, aligned on the first column.
 
@@ -30,9 +39,11 @@ def lines_of(
         study_file: the study as the user named it, for the line to type next.
         arms: list every arm with the states of its trials.
         workspace: named in that line where it would not be found.
+        expected: trials of a study that runs until decided, if somebody asked.
     """
     rows: list[tuple[str, str]] = [(plan.study, _counts(plan))]
     rows += [("cost", _cost(plan.cost)), *_memory(plan.cost), ("order", _order(plan))]
+    rows += [("looks", text) for text in _looks(plan, expected)]
     for factor, labels in plan.factors.items():
         more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
         rows.append((factor, f"{', '.join(labels[:SHOWN])}{more}"))
@@ -131,6 +142,35 @@ def duration(hours: float) -> str:
         minutes = round(hours * 60)
         return f"{minutes // 60} h {minutes % 60:02d}"
     return f"{hours / 24:.1f} d"
+
+
+def _looks(plan: Plan, expected: Expected | None) -> list[str]:
+    """When a study that runs until decided is looked at, what is open, what it may be expected."""
+    adaptive = plan.adaptive
+    if adaptive is None:
+        return []
+    most = f"at most {adaptive.at_most}"
+    if not adaptive.looks:
+        told = [
+            f"after replicate {adaptive.first}, then after each, {most}; who is decided or given "
+            "up is not planned further"
+        ]
+    elif adaptive.over:
+        told = [f"over: the last one was after replicate {adaptive.looked} of {most}"]
+    else:
+        told = [f"the last one was after replicate {adaptive.looked} of {most}"]
+    ended = [f"{c} {adaptive.how(c)} (after {n})" for c, (n, _) in adaptive.ended().items()]
+    open_ = [c.id for c in plan.contrasts if not c.amended and c.id not in adaptive.ended()]
+    if adaptive.looks:
+        still = "undecided" if adaptive.over else "open"
+        told.append("; ".join([*ended, *([f"{still}: {', '.join(open_)}"] if open_ else [])]))
+    if expected is not None and not adaptive.looks:
+        told.append(
+            f"{expected.at_most} trials at most; expected {expected.nothing_differs:.0f} if "
+            f"nothing differs, {expected.as_detectable:.0f} if each contrast differs by what it "
+            "detects"
+        )
+    return told
 
 
 def _order(plan: Plan) -> str:
@@ -260,12 +300,16 @@ def _size(contrast: PlannedContrast) -> str:
 
 
 def _next(plan: Plan, study_file: str, workspace: Workspace | None) -> str:
-    run = partial(typed, "run", study=study_file, workspace=workspace)
+    begins: list[str] = []
+    if plan.adaptive is not None and plan.adaptive.spending is None:
+        begins = ["--until-decided", "--at-most", str(plan.adaptive.at_most)]
+    run = partial(typed, "run", *begins, study=study_file, workspace=workspace)
     if plan.not_here:
         return f"bring what is not here yet, then {run()}"
     if plan.count("stale"):
         return f"{run('--rerun-stale')}  # or --accept-stale, to count old results"
-    unrecorded = any(change.at is None for change in plan.amendments)
+    looks = plan.adaptive is not None and not plan.adaptive.over
+    unrecorded = looks or any(change.at is None for change in plan.amendments)
     if not plan.missing() and not plan.count("running") and not unrecorded:
         return typed("report", study=study_file, workspace=workspace)
     return run()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.analyse import words
 from harness.analyse.agreement import FEWEST_ARMS
 from harness.analyse.answer import Answer
 from harness.analyse.observed import contributing
@@ -151,6 +152,11 @@ def method(answer: Answer) -> list[str]:
         "interval at 1 - alpha / m; those wholly beyond their margin (beyond 0 without one) are "
         "decided and leave, and the rest are read at 1 - alpha / (number left). The interval "
         "printed is the one that decided; the p printed is the number left times p.",
+        "Kinds: a trend is a slope over the scores of an ordered factor, and says so where it is "
+        "not even; best is the set of levels that no other beats; a collapse is what is lost from "
+        "an earlier measured cycle to the last one, over the margin; sooner compares when a value "
+        "is reached, an arm that never reaches it having the last cycle as its time. What each "
+        f"number means, with what was simulated: {words.GUIDE} of Stillhouse.",
         "Exploratory comparisons have p adjusted by Benjamini-Hochberg, and intervals at the level "
         "that agrees with it.",
         "Planned is what the first run recorded: primary metric, contrasts, margins, level and "
@@ -163,11 +169,14 @@ def method(answer: Answer) -> list[str]:
         "A trial that failed is missing at random. A trial that diverged takes no part either, but "
         "where a winner's trials diverged they are filled in with the worst difference observed, "
         "and the verdict must survive it. Who is missing is named.",
+        "A band around a learning curve holds all of its measured cycles together: each at "
+        "1 - alpha / cycles.",
         "Intervals of single arms contain what all arms of a replicate share; differences between "
         "arms are surer than these look.",
-        "Membership of the trade-off's front is bootstrapped over replicates, arms jointly.",
+        "Membership of the trade-off's front is the share of bootstraps of the replicates, arms "
+        "jointly, in which no other arm is at least as good on both and better on one.",
         "Whether a learned metric follows the oracle is Spearman's rank correlation over arm "
         "means, with the interval of Bonett and Wright; arms are its sample, although they were "
         f"chosen and share seeds, so it is approximate. Below {FEWEST_ARMS} arms nothing is said. "
-        "These intervals are not adjusted for their number.",
+        "Each of these intervals stands by itself.",
     ]

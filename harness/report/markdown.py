@@ -26,7 +26,14 @@ def markdown(
         lines = []
         for v in declared:
             claim = plain(v.claim or v.metric)
-            lines.append(f"- {words.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)}")
+            # A path from the root of the repository, wherever in it this is pasted.
+            read = f"[what this means](/{words.guide(v.kind)})"
+            lines.append(
+                f"- {words.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)} {read}"
+            )
+            lines += [f"  - {plain(told)}" for told in (words.narrower(v, answer.scope),) if told]
+            if v.spread:
+                lines.append(f"  - standard error: {words.spread(v.spread)}")
             lines += [f"  - {plain(note)}" for note in v.notes]
         parts += ["## Answer", "\n".join(lines)]
     if answer.amendments:
@@ -36,6 +43,7 @@ def markdown(
         parts += ["## Warnings", "\n".join(f"- {plain(w)}" for w in answer.warnings)]
     printed = [formats.to_markdown(t).rstrip() for t in tables.tables(answer) if t.printed_columns]
     parts += ["## Results", *printed]
+    parts += [f"No interaction: {plain(told)}." for told in answer.left_out]
     parts += ["## Compute", plain(facts.compute(answer))]
     lines = [
         f"- {plain(what)}: {code(line)}" for what, line in facts.commands(answer, plan, workspace)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analyse import formats, tables, words
 from harness.analyse.answer import Answer, ArmRow, Interaction, Verdict
+from harness.analyse.observed import Observed, PromptReader, observe
 from harness.errors import NotJudgedError, WorkspaceError
 from harness.journal import History
 from harness.plan import Plan
 from harness.planning.amendments import day
 from harness.printable import shown
+from harness.prompt_values import PromptTables
 from harness.report import facts, panels, plots
+from harness.report.cards import cards
 from harness.report.curves import curves
 from harness.report.markdown import markdown
 from harness.report.results import FOLDER, write_results
@@ -88,10 +91,12 @@ def report_files(
     workspace: Workspace,
     *,
     portable: bool = False,
+    by_prompt: PromptReader | None = None,
 ) -> dict[str, str]:
     """Relative path to text of what `write_report` writes, the page last.
 
-    Commands name the workspace where they need it; with `portable` no page names a folder.
+    Commands name the workspace where they need it; with `portable` no page names a folder. Values
+    by prompt are those that the history's records name, unless `by_prompt` reads others.
     """
     found = {}
     for table in tables.tables(answer):
@@ -100,7 +105,9 @@ def report_files(
             found[f"tables/{table.name}.tex"] = formats.to_latex(table)
             found[f"tables/{table.name}.md"] = formats.to_markdown(table)
     found["report.md"] = markdown(answer, plan, history, None if portable else workspace)
-    found["report.html"] = render(answer, plan, study, history, workspace, portable=portable)
+    found["report.html"] = render(
+        answer, plan, study, history, workspace, portable=portable, by_prompt=by_prompt
+    )
     return found
 
 
@@ -118,6 +125,7 @@ def render(
     workspace: Workspace,
     *,
     portable: bool = False,
+    by_prompt: PromptReader | None = None,
 ) -> str:
     """The HTML page as text; see `report_files`."""
     import jinja2
@@ -131,14 +139,20 @@ def render(
         lstrip_blocks=True,
         finalize=lambda word: shown(word) if type(word) is str else word,
     )
-    content = _content(answer, plan, study, history, workspace)
+    observed = observe(plan, history, by_prompt or PromptTables(history))
+    content = _content(answer, plan, study, history, workspace, observed)
     content["commands"] = facts.commands(answer, plan, None if portable else workspace)
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html.j2").render(**content, style=style)
 
 
 def _content(
-    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
+    answer: Answer,
+    plan: Plan,
+    study: Study,
+    history: History,
+    workspace: Workspace,
+    observed: Observed,
 ) -> dict[str, Any]:
     declared = [v for v in answer.verdicts if v.declared]
     headline = tables.headline_metrics(answer)
@@ -158,8 +172,7 @@ def _content(
         "first_run": day(answer.frozen_at) if answer.frozen_at else "",
         "aliases": tables.alias_table(answer) if answer.fraction else None,
         "symbols": words.SYMBOLS,
-        "better": {v.metric: plots.better_words(answer, v.metric) for v in declared},
-        "verdict_plots": plots.verdict_plots(declared),
+        "cards": cards(declared, answer, plan, observed),
         "arm_plots": [plots.arm_plot(answer, m) for m in ordered[: 1 if many else None]],
         "effect_plots": effect_plots,
         "interactions": [_interaction(i) for i in answer.interactions],
@@ -178,7 +191,8 @@ def _content(
         ],
         "trials": trials[:MOST_ROWS],
         "trials_cut": max(0, len(trials) - MOST_ROWS),
-        "curves": curves(answer, plan, history),
+        "curves": curves(answer, observed),
+        "over": tables.over_words(answer, headline),
         "compute": facts.compute(answer),
         "fingerprints": facts.fingerprints(answer, plan, history),
         "environment": facts.environment(plan, history),
@@ -212,8 +226,10 @@ def _meta(answer: Answer, plan: Plan, study: Study) -> list[tuple[str, str]]:
 
 
 def _figures(v: Verdict) -> list[str]:
-    """Difference, interval, adjusted p and n as printed."""
-    return _printed(v.difference, v.lo, v.hi, v.p_adjusted, f"{v.n}/{v.n_planned}")
+    """Difference, interval, adjusted p, seeds and prompts as printed."""
+    n = f"{v.n}/{v.n_planned}"
+    why = v.notes[0] if v.notes else ""
+    return _printed(v.difference, v.lo, v.hi, v.p_adjusted, n, v.n_prompts, v.level, why)
 
 
 def _interaction(i: Interaction) -> list[str]:
@@ -223,21 +239,30 @@ def _interaction(i: Interaction) -> list[str]:
     ]
     if i.aliases:
         changes[-1] += f" (or {', '.join(i.aliases)})"
-    return [" with ".join(changes), *_printed(i.difference, i.lo, i.hi, i.p_adjusted, str(i.n))]
+    figures = (i.difference, i.lo, i.hi, i.p_adjusted, str(i.n), i.n_prompts, i.level, i.why)
+    return [" with ".join(changes), *_printed(*figures)]
 
 
 def _printed(
-    middle: float | None, lo: float | None, hi: float | None, p: float | None, n: str
+    middle: float | None,
+    lo: float | None,
+    hi: float | None,
+    p: float | None,
+    n: str,
+    n_prompts: int,
+    level: float,
+    why: str,
 ) -> list[str]:
     width = (hi - lo) / 2 if hi is not None and lo is not None else None
     places = words.decimals(width, middle or 0.0)
     low, high = (words.number(x, places, signed=True) for x in (lo, hi))
-    interval = f"{low} to {high}" if width is not None else "-"
+    interval = f"{low} to {high} ({words.percent(level)})" if width is not None else why or "-"
     return [
         words.number(middle, places, signed=True),
         interval,
         words.p_value(p).removeprefix("p = ").removeprefix("p "),
         n,
+        str(n_prompts or "these"),
     ]
 
 
@@ -261,7 +286,7 @@ def _results(answer: Answer, headline: Sequence[str]) -> list[dict[str, Any]]:
 
 def _cell(row: ArmRow, metric: str, places: int, best: set[str]) -> dict[str, Any]:
     cell = row.cells[metric]
-    interval = ""
+    interval = tables.why_empty(row, metric)
     if cell.lo is not None and cell.hi is not None:
         interval = f"{words.number(cell.lo, places)} to {words.number(cell.hi, places)}"
     return {

@@ -25,6 +25,11 @@ class Mark:
     tag: str = ""
     clipped: str = ""
     """`left` or `right` where the value lies beyond the axis."""
+    why: str = ""
+    """Why there is no value."""
+    inner_lo: str | None = None
+    inner_width: str | None = None
+    """The narrower claim's interval."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,13 @@ class IntervalPlot:
     groups: list[Group]
     ticks: list[Tick]
     zero: str | None = None
+    over: str = ""
+    """What the intervals reach over."""
 
 
 @dataclass(frozen=True)
 class VerdictPlot:
-    """The interval of one contrast with zero and the margin."""
+    """The intervals of one contrast, the wide and the narrow one, with zero and the margin."""
 
     mark: Mark
     zero: str
@@ -91,15 +98,21 @@ def better_words(answer: Answer, metric: str) -> str:
 
 
 def verdict_plots(verdicts: Sequence[Verdict]) -> dict[str, VerdictPlot]:
-    """A plot per contrast that has an interval, each with zero and the margin on its axis."""
+    """A plot per contrast that has an interval, each with zero and the margin on its axis.
+
+    A margin of a collapse lies on the side of what is lost alone.
+    """
     found = {}
     for v in verdicts:
         if v.difference is None or v.lo is None or v.hi is None:
             continue
-        margins = [v.margin, -v.margin] if v.margin else []
-        axis = Axis.over([0.0, *margins, v.lo, v.hi, *v.per_replicate.values()])
-        band = (axis.at(-v.margin), axis.width(-v.margin, v.margin)) if v.margin else None
-        mark = _mark(axis, v.id, "", v.difference, v.lo, v.hi, list(v.per_replicate.values()))
+        low = 0.0 if v.kind == "collapse" else -(v.margin or 0.0)
+        margins = [low, v.margin] if v.margin else []
+        inner = (v.narrow.lo, v.narrow.hi) if v.narrow else (None, None)
+        replicates = [] if v.kind in ("more", "best") else list(v.per_replicate.values())
+        axis = Axis.over([0.0, *margins, v.lo, v.hi, *inner, *replicates])
+        band = (axis.at(low), axis.width(low, v.margin)) if v.margin else None
+        mark = row_mark(axis, v.id, "", v.difference, v.lo, v.hi, replicates, inner=inner)
         found[v.id] = VerdictPlot(mark, axis.at(0.0), band, axis.ticks())
     return found
 
@@ -114,13 +127,15 @@ def arm_plot(answer: Answer, metric: str) -> IntervalPlot:
         lo, hi = min(values), max(values)
         means = [row.cells[metric].mean for row in references]
         near = values + [m for m in means if m is not None and _near(m, (lo, hi))]
-    axis = Axis.over(near or [row.cells[metric].mean for row in references])
+    near = near or [m for row in references if (m := row.cells[metric].mean) is not None]
+    axis = Axis.over(near)
     places = tables.column_places(answer, metric)
     groups = [Group("", [_arm_mark(axis, row, metric, places) for row in rows])]
     shown = [row for row in references if row.cells[metric].mean is not None]
     if shown:
         groups.append(Group("References", [_arm_mark(axis, r, metric, places) for r in shown]))
-    return IntervalPlot(metric, better_words(answer, metric), groups, axis.ticks())
+    better, over = better_words(answer, metric), tables.over_words(answer, [metric])
+    return IntervalPlot(metric, better, groups, axis.ticks() if near else [], over=over)
 
 
 def _extent(cell: Cell) -> list[float]:
@@ -132,7 +147,7 @@ def _arm_mark(axis: Axis, row: ArmRow, metric: str, places: int) -> Mark:
     tag = "baseline" if row.baseline else ""
     text = words.number(cell.mean, places)
     missing = f"{cell.n}/{row.n_planned}" if cell.n < row.n_planned else ""
-    return _mark(
+    return row_mark(
         axis,
         row.arm,
         text,
@@ -142,10 +157,11 @@ def _arm_mark(axis: Axis, row: ArmRow, metric: str, places: int) -> Mark:
         list(cell.values.values()) if row.kind == "arm" else [],
         kind=row.kind,
         tag=" ".join(t for t in (tag, missing) if t),
+        why=tables.why_empty(row, metric),
     )
 
 
-def _mark(
+def row_mark(
     axis: Axis,
     label: str,
     text: str,
@@ -155,9 +171,27 @@ def _mark(
     values: Sequence[float] = (),
     kind: str = "arm",
     tag: str = "",
+    why: str = "",
+    inner: tuple[float | None, float | None] = (None, None),
 ) -> Mark:
+    """One row: a value with its interval, one inside it, and the values behind it.
+
+    Args:
+        axis: where values lie.
+        label: name of the row.
+        text: the value as printed.
+        middle: the value; None: the row says why there is none.
+        lo: lower end of the interval.
+        hi: its upper end.
+        values: those of the replicates.
+        kind: how the mark looks.
+        tag: beside the label.
+        why: the reason where there is no value.
+        inner: the interval of the narrower claim.
+    """
     if middle is None:
-        return Mark(label, text, None, kind=kind, tag=tag)
+        return Mark(label, text, None, kind=kind, tag=tag, why=why or "no value")
+    inner_lo, inner_hi = inner
     clipped = "" if axis.holds(middle) else ("left" if middle < axis.lo else "right")
     return Mark(
         label,
@@ -169,6 +203,9 @@ def _mark(
         kind,
         tag,
         clipped,
+        "",
+        None if inner_lo is None else axis.at(inner_lo),
+        None if inner_lo is None or inner_hi is None else axis.width(inner_lo, inner_hi),
     )
 
 
@@ -179,17 +216,22 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
         return None
     axis = Axis.over([0.0, *(v for e in listed for v in (e.mean, e.lo, e.hi))])
     widths = sorted((e.hi - e.lo) / 2 for e in listed if e.hi is not None and e.lo is not None)
-    places = words.decimals(widths[len(widths) // 2] if widths else None, listed[0].mean)
+    known = [e.mean for e in listed if e.mean is not None]
+    places = words.decimals(widths[len(widths) // 2] if widths else None, max(known, default=0.0))
     groups = []
     for factor in dict.fromkeys(e.factor for e in listed):
         marks = []
         for e in (e for e in listed if e.factor == factor):
             text = words.number(e.mean, places, signed=True)
-            marks.append(_mark(axis, e.level, text, e.mean, e.lo, e.hi))
+            tag = e.why if e.mean is not None else ""
+            marks.append(row_mark(axis, e.level, text, e.mean, e.lo, e.hi, tag=tag, why=e.why))
         aliases = next(e.aliases for e in listed if e.factor == factor)
         title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
         groups.append(Group(title, marks))
-    return IntervalPlot(metric, better_words(answer, metric), groups, axis.ticks(), axis.at(0.0))
+    ticks = axis.ticks() if known else []
+    over = tables.reach(e.n_prompts for e in listed if e.lo is not None)
+    zero = axis.at(0.0) if known else None
+    return IntervalPlot(metric, better_words(answer, metric), groups, ticks, zero, over)
 
 
 def trade_off(answer: Answer) -> TradeOff | None:
@@ -214,7 +256,7 @@ def trade_off(answer: Answer) -> TradeOff | None:
         numbered = p.on_front or p.arm in baseline or len(points) <= 16
         kind = "front" if p.on_front else "arm"
         kind += " baseline" if p.arm in baseline else ""
-        text = f"on the front in {100 * p.probability:.0f} % of replicate bootstraps"
+        text = f"on the front in {100 * p.probability:.0f} % of bootstraps of the replicates"
         label = str(len(dots) + 1) if numbered else None
         dots.append(Dot(x_axis.at(p.x), y_axis.at(p.y), p.arm, kind, label, text))
     letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * len(near))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.contract import MetricSpec
 from harness.journal import History, Journal
-from harness.plan import Plan, PlannedContrast, PlannedTrial
+from harness.plan import Plan, PlannedTrial
 from harness.planning.adaptive import Adaptive
 from harness.planning.reuse import as_answered
 from harness.records import OVER, Look, Outcome
@@ -121,7 +121,7 @@ class Looking(Straight):
         open_ = [c for c, outcome in said.items() if outcome.state == "open"]
         last = self.adaptive.at_most
         going = [a.name for a in self.plan.arms if self.adaptive.replicates_of(a.name) == last]
-        wanted = needed({c.id: _arms(c) for c in contrasts}, open_, going)
+        wanted = needed({c.id: c.arms() for c in contrasts}, open_, going)
         over = not open_ or n >= last
         look = Look(
             at=max(time.time(), *(k.at for k in self.adaptive.looks), 0.0),
@@ -149,10 +149,6 @@ class Looking(Straight):
 def _newly(outcome: Outcome, before: str) -> bool:
     """Whether a contrast that was given up is decided after all, now that others have left."""
     return outcome.state == "decided" and before in ("futile", "prompt-bound")
-
-
-def _arms(contrast: PlannedContrast) -> list[str]:
-    return list(contrast.arm_weights())
 
 
 def _too_few(plan: Plan, seen: History, replicates: int) -> str:

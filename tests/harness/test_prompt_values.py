@@ -99,9 +99,9 @@ def test_from_a_workspace_the_mean_is_the_metric_and_distances_are_pseudo_values
             place.workspace.trial(key) / "attempts" / attempt.folder_name / "prompts-1.csv"
         ).open() as f:
             rows = list(csv.DictReader(f))
-        assert [found.values[r["stratum"]][r["prompt"]] for r in rows] == [
-            float(r["cost"]) for r in rows
-        ]
+        assert [found.values[r["stratum"]][r["prompt"]] for r in rows] == pytest.approx(
+            [float(r["cost"]) for r in rows], rel=1e-8
+        )
 
 
 def test_a_workspace_that_was_moved_is_read_where_it_lies(tmp_path):

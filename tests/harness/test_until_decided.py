@@ -1,16 +1,28 @@
 """`run --until-decided`: looks between replicates, what they drop, and what interrupts them."""
 
+import contextlib
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from harness.errors import HarnessError
+from harness.analyse.expectation import expected
+from harness.analyse.inference import estimate, one_group
+from harness.analyse.kinds import Linear
+from harness.analyse.looks import AtLook, needed, outcomes
+from harness.analyse.power import detectable
+from harness.analyse.spending import calibrated
+from harness.errors import STOPPED, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal import History
 from harness.plan import make_plan
 from harness.planning.adaptive import looks_of
+from harness.planning.plan_text import lines_of
+from harness.running.outlook import Outlook
 from harness.running.shards import Shard
+from harness.running.standing import standing_of
 from harness.study import Study, load
 from tests.harness.run_place import Place
 
@@ -227,3 +239,95 @@ def test_looks_travel_with_the_results(place: Looks):
     assert plan.adaptive.over
     assert plan.missing() == []
     assert json.loads(plan.model_dump_json())["adaptive"]["at_most"] == 8
+
+
+def test_plan_and_status_say_what_is_open(place: Looks):
+    made = place.make()
+    plan = make_plan(made, place.history(), workspace=place.workspace, until_decided=True)
+    before = lines_of(plan, "study.yaml", expected=expected(plan))
+    assert any("after replicate 3, then after each, at most 8" in line for line in before)
+    assert any("32 trials at most; expected" in line for line in before)
+    assert "--until-decided --at-most 8" in before[-1]
+    with contextlib.suppress(Killed):
+        place.run(made, until_decided=True, executor=Dies(14))
+    assert [k.replicates for k in place.looks()] == [3]
+    plan = make_plan(made, place.history(), workspace=place.workspace)
+    told = "\n".join(lines_of(plan, "study.yaml"))
+    assert "far improves (after 3)" in told
+    assert "open: near" in told
+    standing = standing_of("looks", place.history(), place.workspace)
+    assert standing.looks == [
+        "the last one after 3 of at most 8 replicates",
+        "far improves (after 3); open: near",
+    ]
+
+
+@pytest.mark.parametrize("at_most", [6, 10])
+def test_expected_trials_are_those_of_the_looks(place: Looks, at_most: int):
+    """Against looks by the product's functions, of 150 studies with nothing and with effects."""
+    made = place.make(replicates=at_most)
+    plan = make_plan(made, place.history(), workspace=place.workspace, until_decided=True)
+    found = expected(plan)
+    assert found is not None
+    assert found.at_most == 4 * at_most
+    spending = calibrated(at_most, 0.05, 2, cells=60)
+    effect = detectable(at_most, 0.05 / 2) * 2**0.5
+    for shift, told in ((0.0, found.nothing_differs), (effect, found.as_detectable)):
+        counts = []
+        for study in range(150):
+            y = np.random.default_rng([study, at_most]).standard_normal((4, at_most))
+            y[1:3] += shift
+            counts.append(_looked_trials(y, spending))
+        error = np.std(counts) / np.sqrt(len(counts))
+        assert told == pytest.approx(np.mean(counts), abs=4 * error + 0.02 * told)
+
+
+def _looked_trials(y: np.ndarray, spending) -> int:
+    """Trials of one study of a baseline, two compared arms and one that nobody compares."""
+    arms_of = {"far": ("far", "base"), "near": ("near", "base")}
+    names, ended, read = ["base", "far", "near", "mid"], {}, {}
+    going, trials = set(names), 3 * len(names)
+    for n in range(3, spending.at_most + 1):
+        for c in arms_of.keys() - ended.keys():
+            rows = {a: dict(enumerate(y[names.index(a), :n])) for a in (c, "base")}
+            found = Linear(estimate(rows, one_group([{c: 1.0, "base": -1.0}])), None, True)
+            read[c] = AtLook(found, n, spending)
+        said = outcomes(read, 0.05, 2, ended)
+        ended = {c: o.state for c, o in said.items() if o.state != "open"}
+        going = needed(arms_of, [c for c in arms_of if c not in ended], going)
+        if not going or n == spending.at_most:
+            break
+        trials += len(going)
+    return trials
+
+
+def test_the_live_view_tells_decided_contrasts_from_open_ones(place: Looks):
+    made = place.make()
+    with contextlib.suppress(Killed):
+        place.run(made, until_decided=True, executor=Dies(14))
+    plan = make_plan(made, place.history(), workspace=place.workspace)
+    outlook = Outlook(plan, place.history())
+    outlook.looked(plan.adaptive)
+    far, near = outlook.lines()
+    assert far == "far improves (after 3 of at most 8)"
+    assert near.startswith("near ")
+    assert near.endswith("interim)")
+
+
+def test_a_deadline_between_looks_leaves_the_rest(place: Looks):
+    result = place.run(place.make(), until_decided=True, deadline=time.time() - 1)
+    assert result.exit_code == STOPPED
+    assert result.tally is not None
+    assert result.tally.expired
+    assert place.looks() == []
+
+
+@pytest.mark.slow
+def test_ray_goes_on_behind_each_look(tmp_path: Path):
+    inline, ray = Looks(tmp_path / "inline"), Looks(tmp_path / "ray")
+    inline.run(inline.make(), until_decided=True)
+    ray.run(ray.make(), until_decided=True, executor="ray", parallel=2)
+    assert [(k.replicates, k.outcomes) for k in ray.looks()] == [
+        (k.replicates, k.outcomes) for k in inline.looks()
+    ]
+    assert ray.begun() == inline.begun()

@@ -1,0 +1,97 @@
+"""One card a declared contrast: verdict, sentences, what is drawn, and what the drawing shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analyse import words
+from harness.analyse.answer import Answer, Verdict
+from harness.analyse.observed import Observed
+from harness.plan import Plan, PlannedContrast
+from harness.report import kind_plots, plots
+
+
+@dataclass(frozen=True)
+class Card:
+    """A verdict as the page shows it."""
+
+    verdict: Verdict
+    symbol: str
+    narrower: str
+    """The claim on exactly these prompts; empty where the verdict is that claim."""
+    plot: plots.VerdictPlot | None
+    figure: kind_plots.Figure | None
+    rows: plots.IntervalPlot | None
+    shows: str
+    """What the interval is of."""
+    intervals: str
+    """Which interval is which, and their levels."""
+    method: str
+    """How the intervals were made."""
+    spread: str
+    """Parts of the standard error; empty without one."""
+    guide: str
+    """Where the numbers are explained."""
+
+
+def cards(
+    verdicts: Sequence[Verdict], answer: Answer, plan: Plan, observed: Observed
+) -> dict[str, Card]:
+    """A card for each verdict, by its id."""
+    drawn = plots.verdict_plots(verdicts)
+    return {v.id: _card(v, drawn.get(v.id), answer, plan, observed) for v in verdicts}
+
+
+def _card(
+    v: Verdict, plot: plots.VerdictPlot | None, answer: Answer, plan: Plan, observed: Observed
+) -> Card:
+    contrast = _contrast(v, plan)
+    figure = kind_plots.figure(v, contrast, answer, plan, observed) if contrast else None
+    rows = kind_plots.rows(v, contrast, answer, 1 - answer.alpha) if contrast else None
+    file, _, heading = words.guide(v.kind).partition("#")
+    return Card(
+        v,
+        words.SYMBOLS[v.verdict],
+        words.narrower(v, answer.scope),
+        plot,
+        figure,
+        rows,
+        _shows(v, plots.better_words(answer, v.metric), plot is not None or rows is not None),
+        _intervals(v) if plot else "",
+        "" if v.method in ("", "none") else v.method[0].upper() + v.method[1:],
+        words.spread(v.spread),
+        f"{file}, {heading}",
+    )
+
+
+def _contrast(v: Verdict, plan: Plan) -> PlannedContrast | None:
+    """Its contrast; what later replicates say of one is told under a longer name."""
+    named = {c.id: c for c in plan.contrasts}
+    return named.get(v.id) or named.get(v.id.rpartition(" (")[0])
+
+
+def _shows(v: Verdict, better: str, drawn: bool) -> str:
+    if not drawn:
+        return f"{v.metric}: there is no interval to draw."
+    what = {
+        "trend": f"slope of {v.metric} over {v.a}",
+        "interaction": f"{v.metric}, difference of differences",
+        "more": f"{v.metric}, what {v.a} moves less what {v.b} moves",
+        "best": f"{v.metric} by level",
+        "collapse": f"{v.metric}, lost since cycle {v.step}",
+        "sooner": "cycles of a \u2212 cycles of b",
+    }.get(v.kind, f"{v.metric}, a \u2212 b")
+    sign = "" if v.kind == "collapse" else "\u00b1"
+    band = f"; band: {sign}{v.margin:g}" if v.margin else ""
+    better = f", {better}" if better and v.kind in ("difference", "best", "trend") else ""
+    return f"{what}{better}{band if v.kind != 'best' else ''}."
+
+
+def _intervals(v: Verdict) -> str:
+    at = words.percent(v.level)
+    if v.narrow is None or v.narrow.lo is None:
+        over = "seeds and prompts" if v.n_prompts else "seeds, on exactly these prompts"
+        return f"Interval at {at} over {over}."
+    inside = words.percent(v.narrow.level)
+    return f"Thin: over seeds and prompts, at {at}. Thick: on exactly these prompts, at {inside}."

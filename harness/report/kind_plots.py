@@ -1,0 +1,365 @@
+"""What a contrast of each kind is about, drawn: levels, lines, curves and rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from harness.analyse import words
+from harness.analyse.answer import Answer, ArmRow, Verdict
+from harness.analyse.crossing import crossing
+from harness.analyse.observed import Observed
+from harness.plan import Plan, PlannedContrast
+from harness.report.axis import Axis, Tick
+from harness.report.plots import Group, IntervalPlot, better_words, row_mark
+
+Places = dict[int, float]
+"""Replicate (or cycle) to value."""
+MOST_LINES = 6
+"""Lines that can still be told apart."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A polyline; its look says what it is (`k0` to `k5`, `fit`, `level`, `loss`, `faint`)."""
+
+    look: str
+    points: list[tuple[str, str]]
+    label: str = ""
+
+    @property
+    def segments(self) -> list[tuple[str, str, str, str]]:
+        """Straight pieces between neighbouring points."""
+        return [(*one, *two) for one, two in itertools.pairwise(self.points)]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A small chart: lines and points over one axis each."""
+
+    label: str
+    x_title: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    lines: list[Line]
+    dots: list[tuple[str, str, str]] = field(default_factory=list)
+    """(x, y, look)."""
+    legend: list[tuple[str, str]] = field(default_factory=list)
+    """(look, words)."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A verdict and the arms it was asked of."""
+
+    verdict: Verdict
+    contrast: PlannedContrast
+    rows: Mapping[str, ArmRow]
+    plan: Plan
+    observed: Observed
+    better: bool | None
+    """Whether higher is better."""
+
+    def cells(self) -> list[list[str]]:
+        """Arms of each matched cell: those of all parts, which go cell by cell together."""
+        found: list[dict[str, None]] = []
+        for part in self.contrast.parts:
+            for i, cell in enumerate(part.cells):
+                if i == len(found):
+                    found.append({})
+                found[i] |= dict.fromkeys(cell)
+        return [list(cell) for cell in found]
+
+    def varied(self, arms: Iterable[str], most: int) -> list[str]:
+        """The factors that differ within a cell, those that the sentence names first."""
+        levels = [self.rows[arm].levels for arm in arms if arm in self.rows]
+        names = [f for f in self.plan.factors if len({own.get(f) for own in levels}) > 1]
+        named = [f for f in names if f in f"{self.verdict.a} {self.verdict.b}"]
+        return [*named, *(f for f in names if f not in named)][:most]
+
+    def value(self, arm: str) -> Places:
+        row = self.rows.get(arm)
+        cell = row.cells.get(self.contrast.metric) if row else None
+        return dict(cell.values) if cell else {}
+
+    def curve(self, arms: Sequence[str]) -> dict[int, Places]:
+        """Replicate to cycle to the mean over the arms that were measured there."""
+        found: dict[int, Places] = {}
+        for step, rows in sorted(self.observed.curves.get(self.contrast.metric, {}).items()):
+            listed = [rows.get(arm, {}) for arm in arms]
+            for r in sorted({r for row in listed for r in row}):
+                found.setdefault(r, {})[step] = fmean(row[r] for row in listed if r in row)
+        return found
+
+
+def figure(
+    verdict: Verdict, contrast: PlannedContrast, answer: Answer, plan: Plan, observed: Observed
+) -> Figure | None:
+    """The chart of a trend, an interaction, a collapse or what is sooner; None where none fits."""
+    made = _FIGURES.get(verdict.kind)
+    rows = {row.arm: row for row in answer.arms if row.kind == "arm"}
+    better = answer.metrics.get(verdict.metric, {}).get("higher_is_better")
+    higher = None if better is None else bool(better)
+    asked = _Asked(verdict, contrast, rows, plan, observed, higher)
+    return made(asked) if made else None
+
+
+def _trend(asked: _Asked) -> Figure | None:
+    """Level means at their scores, and the fitted line.
+
+    Scores are read back off the slope's weights: (x - mean) / sum of squares at each level.
+    """
+    cells = asked.cells()
+    factor = next(iter(asked.varied(cells[0], 1)), "") if cells else ""
+    slope = asked.verdict.difference
+    if not factor or slope is None:
+        return None
+    weights = asked.contrast.parts[0].cells[0]
+    level_of = {arm: asked.rows[arm].levels[factor] for arm in itertools.chain(*cells)}
+    score: dict[str, float] = {}
+    for arm in cells[0]:
+        score[level_of[arm]] = score.get(level_of[arm], 0.0) + weights.get(arm, 0.0)
+    squares = sum(w * w for w in score.values())
+    score = {level: w / squares for level, w in score.items()} if squares else score
+    means, dots = _levels(asked, cells, level_of)
+    known = [level for level in score if level in means]
+    if len(known) < 2:
+        return None
+    middle = fmean(means[level] for level in known) - slope * fmean(score[v] for v in known)
+    ends = [min(score.values()), max(score.values())]
+    fitted = [middle + slope * x for x in ends]
+    x = Axis.over(list(score.values()), 0.08)
+    y = Axis.over([*fitted, *(v for _, v in dots), *means.values()], 0.08, flip=True)
+    line = Line("fit", [(x.at(a), y.at(b)) for a, b in zip(ends, fitted, strict=True)])
+    ticks = _thinned([(score[level], Tick(x.at(score[level]), level)) for level in score], x)
+    return Figure(
+        f"{asked.contrast.metric} by {factor}",
+        factor,
+        ticks,
+        y.ticks(4),
+        [line],
+        [(x.at(score[level]), y.at(v), "faint") for level, v in dots if level in score]
+        + [(x.at(score[level]), y.at(means[level]), "tone") for level in known],
+        [("tone", "mean of a level"), ("faint", "its replicates"), ("fit", "fitted line")],
+    )
+
+
+def _levels(
+    asked: _Asked, cells: list[list[str]], level_of: Mapping[str, str]
+) -> tuple[dict[str, float], list[tuple[str, float]]]:
+    """Level to its mean over arms and replicates; (level, mean of a replicate)."""
+    values: dict[str, dict[int, list[float]]] = {}
+    for arm in itertools.chain(*cells):
+        for r, value in asked.value(arm).items():
+            values.setdefault(level_of[arm], {}).setdefault(r, []).append(value)
+    dots = [(level, fmean(own)) for level, rows in values.items() for own in rows.values()]
+    means = {
+        level: fmean(itertools.chain.from_iterable(rows.values())) for level, rows in values.items()
+    }
+    return means, dots
+
+
+def _thinned(placed: list[tuple[float, Tick]], axis: Axis, apart: float = 0.11) -> list[Tick]:
+    """Labels that do not print over one another, the first and the last among them."""
+    ordered = sorted(placed, key=lambda item: item[0])
+    kept = [ordered[0]]
+    for item in ordered[1:-1]:
+        room = min(abs(axis.share(item[0]) - axis.share(v)) for v in (kept[-1][0], ordered[-1][0]))
+        if room >= apart:
+            kept.append(item)
+    return [tick for _, tick in [*kept, *ordered[1:][-1:]]]
+
+
+def _interaction(asked: _Asked) -> Figure | None:
+    """A line for each level of one factor over the levels of the other."""
+    cells = asked.cells()
+    varied = asked.varied(cells[0], 2) if cells else []
+    if len(varied) < 2:
+        return None
+    along, lines_of = varied
+    pairs = {arm: asked.rows[arm].levels for arm in itertools.chain(*cells) if arm in asked.rows}
+    values: dict[tuple[str, str], list[float]] = {}
+    for arm, own in pairs.items():
+        values.setdefault((own[lines_of], own[along]), []).extend(asked.value(arm).values())
+    means = {at: fmean(own) for at, own in values.items() if own}
+    xs = [v for v in asked.plan.factors[along] if any(at[1] == v for at in means)]
+    kinds = [v for v in asked.plan.factors[lines_of] if any(at[0] == v for at in means)]
+    if len(xs) < 2 or not kinds:
+        return None
+    x = Axis(-0.25, len(xs) - 0.75)
+    y = Axis.over(means.values(), 0.1, flip=True)
+    lines = [
+        Line(
+            f"k{i % MOST_LINES}",
+            [(x.at(n), y.at(means[kind, v])) for n, v in enumerate(xs) if (kind, v) in means],
+            f"{lines_of}={kind}",
+        )
+        for i, kind in enumerate(kinds)
+    ]
+    return Figure(
+        f"{asked.contrast.metric} by {along} and {lines_of}",
+        along,
+        [Tick(x.at(n), v) for n, v in enumerate(xs)],
+        y.ticks(4),
+        lines,
+        [(*point, line.look) for line in lines for point in line.points],
+        [(line.look, line.label) for line in lines],
+    )
+
+
+def _collapse(asked: _Asked) -> Figure | None:
+    """The curve over training, and what is lost from the cycle that shows most."""
+    arms = list(dict.fromkeys(itertools.chain(*asked.cells())))
+    curves = asked.curve(arms)
+    mean = _mean(curves)
+    if len(mean) < 2:
+        return None
+    x = Axis.over([float(s) for s in mean], 0.05)
+    extra: list[float] = []
+    last, since = max(mean), asked.verdict.step
+    if since in mean and asked.verdict.margin:
+        down = 1.0 if asked.better is False else -1.0
+        extra = [mean[since] + down * asked.verdict.margin]
+    values = [v for curve in curves.values() for v in curve.values()]
+    y = Axis.over([*values, *extra], 0.08, flip=True)
+    lines = [Line("faint", _points(x, y, curve)) for curve in curves.values()]
+    lines.append(Line("tone", _points(x, y, mean)))
+    legend = [("tone", "mean"), ("faint", "replicates")]
+    if since in mean and since != last:
+        held = [(x.at(since), y.at(mean[since])), (x.at(last), y.at(mean[since]))]
+        lines.append(Line("level", held))
+        lines.append(Line("loss", [held[1], (x.at(last), y.at(mean[last]))]))
+        legend.append(("loss", f"lost since cycle {since}"))
+    for level in extra:
+        ends = [(x.at(min(mean)), y.at(level)), (x.at(last), y.at(level))]
+        lines.append(Line("level", ends))
+        legend.append(("level", f"value at cycle {since}, and the margin from it"))
+    dots = [(*point, "tone") for point in _points(x, y, mean)]
+    return _over_training(asked, x, y, mean, lines, dots, legend)
+
+
+def _sooner(asked: _Asked) -> Figure | None:
+    """Both curves, the value that is timed, and where the means cross it."""
+    threshold = asked.contrast.threshold
+    sides = [list(dict.fromkeys(itertools.chain(*part.cells))) for part in asked.contrast.parts[:2]]
+    means = [_mean(asked.curve(arms)) for arms in sides]
+    if threshold is None or len(means) < 2 or min(map(len, means)) < 2:
+        return None
+    steps = sorted({step for mean in means for step in mean})
+    x = Axis.over([float(s) for s in steps], 0.05)
+    y = Axis.over([threshold, *(v for mean in means for v in mean.values())], 0.08, flip=True)
+    rising = (asked.better is not False) != asked.contrast.falls
+    names = (asked.verdict.a, asked.verdict.b)
+    lines = [Line("level", [(x.at(steps[0]), y.at(threshold)), (x.at(steps[-1]), y.at(threshold))])]
+    dots, legend = [], []
+    for i, (mean, name) in enumerate(zip(means, names, strict=True)):
+        lines.append(Line(f"k{i + 1}", _points(x, y, mean), name))
+        legend.append((f"k{i + 1}", name))
+        at = crossing(mean, threshold, rising=rising)
+        if at is not None and _reached(mean, threshold, rising=rising):
+            first = mean[min(mean)] if at <= min(mean) else threshold  # there from the first cycle
+            dots.append((x.at(at), y.at(first), f"k{i + 1}"))
+    legend.append(("level", f"{threshold:g}"))
+    return _over_training(asked, x, y, dict.fromkeys(steps, 0.0), lines, dots, legend)
+
+
+def _reached(mean: Places, threshold: float, *, rising: bool) -> bool:
+    return any(v >= threshold if rising else v <= threshold for v in mean.values())
+
+
+def _over_training(
+    asked: _Asked,
+    x: Axis,
+    y: Axis,
+    steps: Iterable[int],
+    lines: list[Line],
+    dots: list[tuple[str, str, str]],
+    legend: list[tuple[str, str]],
+) -> Figure:
+    placed = [(float(s), Tick(x.at(s), str(s))) for s in steps]
+    ticks = _thinned(placed, x)
+    return Figure(
+        f"{asked.contrast.metric} by cycle", "cycle", ticks, y.ticks(4), lines, dots, legend
+    )
+
+
+def _mean(curves: Mapping[int, Places]) -> Places:
+    """The mean over the replicates that were measured at every cycle."""
+    steps = sorted({step for curve in curves.values() for step in curve})
+    whole = [curve for curve in curves.values() if len(curve) == len(steps)]
+    return {step: fmean(curve[step] for curve in whole) for step in steps} if whole else {}
+
+
+def _points(x: Axis, y: Axis, curve: Places) -> list[tuple[str, str]]:
+    return [(x.at(step), y.at(value)) for step, value in sorted(curve.items())]
+
+
+_FIGURES: Mapping[str, Callable[[_Asked], Figure | None]] = {
+    "trend": _trend,
+    "interaction": _interaction,
+    "collapse": _collapse,
+    "sooner": _sooner,
+}
+
+
+def rows(
+    verdict: Verdict, contrast: PlannedContrast, answer: Answer, level: float
+) -> IntervalPlot | None:
+    """The levels among which the best is sought, or the two effects that are compared."""
+    if verdict.kind == "best":
+        return _best(verdict, contrast, answer)
+    return _more(verdict, level) if verdict.kind == "more" else None
+
+
+def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> IntervalPlot | None:
+    arms = {row.arm: row for row in answer.arms if row.kind == "arm"}
+    found: list[tuple[str, dict[int, float]]] = []
+    for part in contrast.parts:
+        listed = [arms[arm].cells for arm in itertools.chain(*part.cells) if arm in arms]
+        values = [cells[verdict.metric].values for cells in listed if verdict.metric in cells]
+        whole = set.intersection(*(set(v) for v in values)) if values else set()
+        found.append((part.level, {r: fmean(v[r] for v in values) for r in sorted(whole)}))
+    known = [v for _, own in found for v in own.values()]
+    if not known:
+        return None
+    axis = Axis.over(known, 0.08)
+    places = words.decimals((max(known) - min(known)) / 20 or None, max(map(abs, known)))
+    marks = []
+    for name, own in found:
+        kept = name in verdict.best
+        mean = fmean(own.values()) if own else None
+        tag = "may be the best" if kept else "beaten"
+        marks.append(
+            row_mark(
+                axis,
+                name,
+                words.number(mean, places),
+                mean,
+                None,
+                None,
+                list(own.values()),
+                kind="arm" if kept else "beaten",
+                tag=tag,
+                why="" if own else "no replicate has all of its arms",
+            )
+        )
+    better = better_words(answer, verdict.metric)
+    return IntervalPlot(verdict.metric, better, [Group("", marks)], axis.ticks(4))
+
+
+def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
+    named = list(zip((verdict.a, verdict.b), verdict.parts, strict=False))
+    if len(named) < 2:
+        return None
+    axis = Axis.over([0.0, *(v for _, p in named for v in (p.difference, p.lo, p.hi))])
+    marks = []
+    for name, part in named:
+        width = (part.hi - part.lo) / 2 if part.hi is not None and part.lo is not None else None
+        text = words.number(
+            part.difference, words.decimals(width, part.difference or 0.0), signed=True
+        )
+        marks.append(row_mark(axis, name, text, part.difference, part.lo, part.hi, why="no number"))
+    title = f"Each by itself, at {words.percent(level)}"
+    return IntervalPlot(verdict.metric, "", [Group(title, marks)], axis.ticks(4), axis.at(0.0))
