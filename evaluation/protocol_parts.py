@@ -168,5 +168,12 @@ class Intervals(Part):
     """Settings of the intervals within one checkpoint."""
 
     level: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence level.")
-    resamples: PositiveInt = Field(default=2000, description="Bootstrap resamples over items.")
-    groups: int = Field(default=24, ge=2, description="Jackknife groups per category.")
+    resamples: PositiveInt = Field(
+        default=2000,
+        description="Bootstrap resamples, once; read by nothing, but part of every fingerprint.",
+    )
+    groups: int = Field(
+        default=24,
+        ge=2,
+        description="Most jackknife groups of a category: of prompts, or of items.",
+    )

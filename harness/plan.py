@@ -161,7 +161,7 @@ def make_plan(
     from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
     from harness.planning import cost
-    from harness.planning.amendments import amendments, frozen_fields, frozen_of
+    from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
     from harness.planning.attainable import Pilots, planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
@@ -198,6 +198,7 @@ def make_plan(
         (t.trial.arm, t.trial.replicate): t.trial.key for t in trials if t.trial.kind != "rerun"
     }
     seen = read_by_plan(study.name, own, trials, history)
+    then = known_arms(made.arms, keys, history, study.name) if frozen is not None else None
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
     pilots = Pilots(
@@ -216,6 +217,7 @@ def make_plan(
             recipes=recipes,
             mixtures=shares,
             frozen=frozen,
+            arms=then,
         )
         for contrast in study.contrasts
     ]

@@ -135,7 +135,12 @@ class Frozen(_Record):
     study_json: _StudyJson
     arms: list[str] = Field(default_factory=list, description="Names of the arms planned then.")
     cells: dict[str, str] = Field(
-        default_factory=dict, description="Contrast -> digest of the arms it compares."
+        default_factory=dict, description="Contrast -> digest of the names of arms it compares."
+    )
+    compared: dict[str, str] = Field(
+        default_factory=dict,
+        description="Contrast -> digest of the recipes it compares, whatever they are called; "
+        "empty in records of earlier versions.",
     )
     lost: bool = Field(
         False, description="Attempts were recorded, but no plan before them: it was not the first."

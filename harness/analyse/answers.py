@@ -12,6 +12,7 @@ from harness.analyse.answer import RULES, Answer, ArmRow, Cell, Verdict
 from harness.analyse.cases import cases_of
 from harness.analyse.inference import estimate, one_group
 from harness.analyse.observed import (
+    ENDED,
     Observed,
     PromptReader,
     failures,
@@ -189,7 +190,7 @@ def _headline(plan: Plan, rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> 
     for row in arms:
         states.update(row.states)
     total = sum(row.n_planned for row in arms)
-    open_ = total - states["done"] - states["diverged"] - states["failed"]
+    open_ = total - sum(states[state] for state in ENDED)
     troubles = [f"{states[s]} {s}" for s in ("failed", "diverged") if states[s]]
     progress = ", ".join([f"{states['done']} of {total} trials done", *troubles])
     if not states["done"]:

@@ -215,7 +215,7 @@ def _chi2_below(x: float, df: float) -> float:
 @lru_cache(maxsize=4096)
 def quantile_t(df: float, alpha: float) -> float:
     """The t with upper tail alpha / 2."""
-    return _root(lambda t: _survival(t, df, 0.0) <= alpha / 2, 2.0, 60)
+    return _smallest(lambda t: -_survival(t, df, 0.0), -alpha / 2, 0.0)
 
 
 def _check(n: int, alpha: float) -> None:
@@ -262,17 +262,6 @@ def _smallest(reached: Callable[[float], float], target: float, least: float) ->
             low, below = middle, found
             above /= 2 if kept < 0 else 1
             kept = -1
-    return high
-
-
-def _root(enough: Callable[[float], bool], high: float, steps: int) -> float:
-    """Smallest value above 0 for which `enough` holds, by bisection."""
-    while not enough(high):
-        high *= 2
-    low = 0.0
-    for _ in range(steps):
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 

@@ -12,14 +12,12 @@ from harness.analyse.cases import Case
 from harness.analyse.explore import Explored, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
-from harness.analyse.observed import Observed
+from harness.analyse.observed import ENDED, Observed
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan
-from harness.planning.attainable import ols_note
+from harness.planning.attainable import fitted_note
 
-UNFINISHED = ("pending", "running", "killed", "unmeasured")
-"""States of a trial that has not ended by itself: nothing can be read off its absence."""
 ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""
@@ -262,8 +260,8 @@ class _Telling:
         better = case.spec.higher_is_better
         if better is None and self._wide.reading.leaves:
             notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
-        if contrast.weights:
-            notes.append(ols_note(contrast.weights, contrast.aliases))
+        if contrast.fitted:
+            notes.append(fitted_note(contrast))
         keys = self._observed.keys(arms)
         notes += [
             *contrast.confounded,
@@ -338,7 +336,8 @@ def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> li
 
 
 def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:
+    """Replicates of which no arm has ended; none where there is no arm to wait for."""
     return sum(
-        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in arms)
-        for r in range(replicates)
+        all(observed.states.get(arm, {}).get(r, "pending") not in ENDED for arm in arms)
+        for r in range(replicates if arms else 0)
     )

@@ -19,7 +19,7 @@ from harness.analyse.crossing import crossing
 from harness.journal import Frozen, History, MeasuredAt
 from harness.plan import PlannedContrast
 from harness.planning import pilot
-from harness.planning.amendments import amended, contrasts_in, frozen_fields
+from harness.planning.amendments import KnownArms, amended, contrasts_in, frozen_fields
 from harness.planning.asked import asked
 from harness.planning.matching import Matched, bare, undeclared
 from harness.planning.pilot import Cells, Groups, Pilot, Values
@@ -149,11 +149,12 @@ def planned_contrast(
     recipes: Mapping[str, Mapping[str, Any]],
     mixtures: Collection[str] = (),
     frozen: Frozen | None = None,
+    arms: KnownArms | None = None,
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes."""
     resolved = bare(contrast, matched, asked(study, contrast))
     resolved = resolved.model_copy(update={"family": _family(study, frozen)})
-    why = amended(contrast, resolved, frozen)
+    why = amended(study, contrast, resolved, frozen, arms)
     alpha = float(frozen_fields(study, frozen)["alpha"]) / resolved.family
     told = _told(resolved, study.replicates, alpha, recorded, study.measure_at)
     notes = list(told.notes)
@@ -161,10 +162,8 @@ def planned_contrast(
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
         )
-    if matched.estimated:
-        notes.append(ols_note(matched.estimated.weights, resolved.aliases))
-    elif matched.fitted:
-        notes.append(fitted_note(matched.fitted, resolved.aliases))
+    if resolved.fitted:
+        notes.append(fitted_note(resolved))
     also = undeclared(study, contrast, matched.compared(), recipes, mixtures)
     return told.model_copy(
         update={"amended": why, "confounded": also, "notes": [*notes, *also]},
@@ -229,29 +228,27 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
 
 def _apart(
     one: Sequence[Mapping[str, float]], two: Sequence[Mapping[str, float]]
-) -> list[Mapping[str, float]]:
+) -> list[dict[str, float]]:
     """Cell by cell the difference of two levels; without cells in which they are one arm."""
-    return [
-        {**a, **{arm: -w for arm, w in b.items()}}
-        for a, b in zip(one, two, strict=True)
-        if a.keys() != b.keys()
-    ]
+    found = []
+    for a, b in zip(one, two, strict=True):
+        cell = {arm: a.get(arm, 0.0) - b.get(arm, 0.0) for arm in {**a, **b}}
+        found.append({arm: weight for arm, weight in cell.items() if weight})
+    return [cell for cell in found if cell]
 
 
-def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
+def ols_note(weights: Mapping[str, float], aliases: Sequence[str], of: str = "both sides") -> str:
     """How a difference that no cell holds was estimated, and what it cannot be told from."""
-    return f"no cell holds both sides: {_least_squares(len(weights), aliases)}"
-
-
-def fitted_note(arms: int, aliases: Sequence[str]) -> str:
-    """As `ols_note`, of a contrast of another kind."""
-    return f"no cell holds all its arms: {_least_squares(arms, aliases)}"
-
-
-def _least_squares(arms: int, aliases: Sequence[str]) -> str:
     told = f"cannot be told from {', '.join(aliases)}" if aliases else "clear of interactions"
     more = "" if aliases else " of two factors"
-    return f"least squares over {arms} arms, {told}{more}"
+    return f"no cell holds {of}: least squares over {len(weights)} arms, {told}{more}"
+
+
+def fitted_note(contrast: PlannedContrast) -> str:
+    """As `ols_note`, of a contrast of any kind."""
+    if contrast.kind == "difference":
+        return ols_note(contrast.weights, contrast.aliases)
+    return ols_note(dict.fromkeys(contrast.arms(), 1.0), contrast.aliases, "all its arms")
 
 
 def _family(study: Study, frozen: Frozen | None) -> int:

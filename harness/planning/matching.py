@@ -70,6 +70,7 @@ def bare(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContra
         unmatched=matched.unmatched,
         weights=least.weights if least else {},
         aliases=least.aliases if least else matched.aliases,
+        fitted=len(least.weights) if least else matched.fitted,
     )
 
 

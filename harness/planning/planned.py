@@ -97,6 +97,7 @@ class PlannedContrast(_Frozen):
     aliases: list[str] = Field(
         default_factory=list, description="Interactions that a least-squares difference contains."
     )
+    fitted: int = Field(0, description="Arms of a least-squares estimate; 0 where cells match.")
     confounded: list[str] = Field(
         default_factory=list, description="What else the sides differ in, by their recipes."
     )

@@ -72,8 +72,7 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
     Of headline metrics and those that a contrast judges; nothing where no trial has any. The same
     records give the same bytes.
     """
-    headline = [name for name, about in answer.metrics.items() if about["headline"]]
-    metrics = list(dict.fromkeys([*headline, *(c.metric for c in plan.contrasts)]))
+    metrics = kept_metrics(answer, plan)
     tables_of = PromptTables(history)
     rows = [
         row
@@ -85,6 +84,12 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
         for row in tables_of.packed_rows(attempt, measured, metric)
     ]
     return {PACKED: packed_text(rows)} if rows else {}
+
+
+def kept_metrics(answer: Answer, plan: Plan) -> list[str]:
+    """Metrics whose values by prompt are kept: the headline, and what is judged."""
+    headline = [name for name, about in answer.metrics.items() if about["headline"]]
+    return list(dict.fromkeys([*headline, *(contrast.metric for contrast in plan.contrasts)]))
 
 
 def result_files(

@@ -81,9 +81,7 @@ def announce_new(
         trials=[t.trial for t in plan.trials],
         codes=codes,
         accepted=accepted,
-        frozen=frozen_with(
-            history, study, plan.contrasts, (arm.name for arm in plan.arms), spending
-        ),
+        frozen=frozen_with(history, study, plan.contrasts, plan.arms, spending),
         looks=plan.adaptive.looks if plan.adaptive is not None else [],
     )
     journal.append(record)

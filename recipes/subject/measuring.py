@@ -22,6 +22,7 @@ from recipes.references import (
     keep_teacher_features,
     kept_metrics,
     kept_panel,
+    own_teacher,
     shipped,
     teacher_features,
     teacher_settings,
@@ -29,7 +30,7 @@ from recipes.references import (
 from recipes.sampling import Pictures, student_pictures
 from recipes.schedule import Rungs
 from recipes.subject.protocols import protocol_fingerprint, protocol_named
-from recipes.subject.recomputing import recomputed
+from recipes.subject.recomputing import prompt_texts, recomputed
 
 MEASURE_BATCH = 64
 LARGE_MEASURE_BATCH = 4
@@ -64,6 +65,20 @@ def recomputed_numbers(
 ) -> Mapping[str, float]:
     """Numbers again from what a measurement at that step stored; see `recomputed`."""
     return recomputed(folder, step, *_world(protocol_name, cache, "cpu"))
+
+
+def stored_prompt_tables(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol_name: str, cache: Path
+) -> dict[str, str]:
+    """Tables by prompt again from what a measurement at that step stored; see `recomputing`.
+
+    Distances to a teacher are there where its samples are shipped or in the cache.
+    """
+    settings = compared_teacher(recipe) if "row" in recipe else own_teacher(recipe)[0]
+    teacher = None
+    if settings is not None:
+        teacher = teacher_features(settings, protocol_fingerprint(protocol_name), cache)
+    return prompt_texts(folder, step, *_world(protocol_name, cache, "cpu"), teacher)
 
 
 def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:

@@ -143,7 +143,7 @@ def test_best_is_planned_for_the_pair_that_is_hardest_to_tell(tmp_path: Path) ->
 def test_a_collapse_is_found_where_it_exceeds_the_margin(tmp_path: Path) -> None:
     without = only(plan(made(tmp_path, "collapse")))
     assert without.detectable_in == "sd"
-    # Before anything was measured, two cycles are named before the last one: one-sided at alpha / 2.
+    # Unmeasured, two cycles are named before the last one: each one-sided at alpha / 2.
     assert without.detectable == pytest.approx(power.detectable(6, 0.05))
     before = plan(made(tmp_path, "collapse"))
     text = "\n".join(lines_of(before, "s.yaml"))

@@ -1,4 +1,4 @@
-"""Every rule of the verdicts, simulated: how often it is wrong, how much it finds, whom it agrees with.
+"""Every rule of the verdicts, simulated: how often it is wrong, and how much it finds.
 
 `worlds.py` draws worlds whose truth is known, `twins.py` does to thousands of them at once what the
 product does to one (and `test_twins.py` sees to it that it is the same), `rates.py` counts.

@@ -14,10 +14,17 @@ from itertools import product
 
 import numpy as np
 
+from harness.analyse.crossing import crossing
+from harness.analyse.inference import Estimated, one_group, over_seeds
+from harness.analyse.kinds import Linear, Sooner
+from harness.analyse.veto import winner_filled
 from tests.statistics import twins
 from tests.statistics.worlds import (
+    DIVERGES,
+    NOISES,
     Array,
     DistanceWorld,
+    DivergingWorld,
     FamilyWorld,
     PromptWorld,
     SeedWorld,
@@ -71,11 +78,14 @@ class Cell:
 def grid() -> Iterator[Cell]:
     """All cells."""
     yield from seeds()
+    yield from shares()
     yield from power()
     yield from prompts()
     yield from distances()
     yield from family()
     yield from kinds()
+    yield from training()
+    yield from divergence()
 
 
 # P1
@@ -85,7 +95,7 @@ def seeds() -> Iterator[Cell]:
     """False positives of the narrow claim at 5 %."""
     spreads = ("equal", "one 2x", "one 5x", "side 2x", "side 5x")
     shared = ("none", "replicate", "scaled", "side", "any")
-    for r, arms, missing in product(REPLICATES, ARMS, (0.0, 0.02, 0.05)):
+    for r, arms, missing in product(REPLICATES, ARMS, (0.0, 0.05)):
         for noise, spread, dependence in product(
             ("normal", "t3", "skewed", "lognormal"), spreads, shared
         ):
@@ -128,6 +138,24 @@ def false_positives(world: SeedWorld) -> Count:
     return count
 
 
+def shares() -> Iterator[Cell]:
+    """False positives of shares of 192 items, where few differ and many replicates are the same."""
+    for r, p, cells in product(REPLICATES, (0.5, 0.9, 0.98, 0.995), (1, 3)):
+        labels = {"replicates": r, "share": p, "cells": cells}
+        yield Cell("shares", labels, share_positives(r, p, cells), most=0.06, fast=p > 0.95)
+
+
+def share_positives(r: int, p: float, cells: int) -> Count:
+    """Among all studies: one without spread is undecided."""
+
+    def count(rng: np.random.Generator, studies: int) -> tuple[int, int]:
+        a, b = rng.binomial(192, p, (2, studies, r, cells)).astype(float)
+        found = twins.over_seeds(a - b, np.ones(a.shape, dtype=bool))
+        return int((found.p_S < ALPHA).sum()), studies
+
+    return count
+
+
 def power() -> Iterator[Cell]:
     """How much more often every matched pair finds an effect than complete replicates do.
 
@@ -143,6 +171,9 @@ def power() -> Iterator[Cell]:
             least=0.5,
             fast=missing == 0.05 and arms != 8,
         )
+        for which, name in enumerate(("every pair", "complete replicates only")):
+            labels = {"replicates": r, "arms": arms, "missing": missing}
+            yield Cell(f"power of {name}", labels, found_by(world, EFFECT[r], which))
 
 
 EFFECT = {2: 6.0, 3: 2.0, 4: 1.2, 6: 0.8, 10: 0.55}
@@ -157,6 +188,10 @@ def decided(world: SeedWorld, effect: float, rng: np.random.Generator, studies: 
     complete = mask_SRC & mask_SRC.all(axis=2, keepdims=True)
     found = [twins.over_seeds(d_SRC, mask).p_S < ALPHA for mask in (mask_SRC, complete)]
     return np.array(found)
+
+
+def found_by(world: SeedWorld, effect: float, which: int) -> Count:
+    return lambda rng, studies: (int(decided(world, effect, rng, studies)[which].sum()), studies)
 
 
 def gained(world: SeedWorld, effect: float) -> Count:
@@ -195,6 +230,8 @@ def prompts() -> Iterator[Cell]:
         fast = noise == "normal" and share in ("seeds and prompts", "prompts alone")
         fast = fast and (p < 192 or r == 3)
         yield Cell("prompts", labels, coverage(world, ALPHA), least=least, fast=fast)
+        if noise == "normal":
+            yield Cell("prompts, seeds alone", labels, coverage(world, ALPHA, narrow=True))
         if noise == "normal" and r <= 4:
             yield Cell("prompts at 1 %", labels, coverage(world, 0.01), least=0.99)
     for r, cells, missing, (name, sizes, weights) in product(
@@ -237,7 +274,7 @@ def prompts() -> Iterator[Cell]:
             )
 
 
-def coverage(world: PromptWorld, alpha: float) -> Count:
+def coverage(world: PromptWorld, alpha: float, *, narrow: bool = False) -> Count:
     def count(rng: np.random.Generator, studies: int) -> tuple[int, int]:
         hits = n = 0
         for size in chunks(studies):
@@ -245,7 +282,8 @@ def coverage(world: PromptWorld, alpha: float) -> Count:
             means = [o * x.mean(axis=-1) for o, x in zip(world.omega_K, strata, strict=True)]
             seed = twins.over_seeds(np.sum(means, axis=0), mask_SRC)
             over = twins.over_prompts(strata, world.omega_K, mask_SRC)
-            inside = np.abs(seed.difference_S) <= twins.half_width(seed, over, alpha)
+            half_S = twins.half_width(seed, None if narrow else over, alpha)
+            inside = np.abs(seed.difference_S) <= half_S
             hits += int(inside[seed.judged_S].sum())
             n += int(seed.judged_S.sum())
         return hits, n
@@ -363,7 +401,7 @@ def kinds() -> Iterator[Cell]:
         labels = {"replicates": r, "cycles": k}
         yield Cell("band covers all cycles", labels, band_covers(r, k), least=0.95, fast=k == 8)
         yield Cell("trend, slopes random", labels, trend(r, k), most=0.06, fast=k == 8)
-        yield Cell("trend, were pages to decide", labels, page(r, k))
+        yield Cell("trend, were Page's test to decide", labels, page(r, k))
 
 
 def keeps_best(r: int, levels: int, spread: str, truth: str) -> Count:
@@ -437,6 +475,80 @@ def page(r: int, levels: int) -> Count:
         middle = r * levels * (levels + 1) ** 2 / 4
         spread = math.sqrt(r * levels**2 * (levels + 1) * (levels**2 - 1) / 144)
         return int((np.abs(total_S - middle) / spread > 1.96).sum()), studies
+
+    return count
+
+
+def training() -> Iterator[Cell]:
+    """Which curve reaches a value sooner, where both are as fast; by the product itself."""
+    for r, noise, threshold in product(REPLICATES, ("normal", "t3"), (0.3, 0.7, 0.95)):
+        labels = {"replicates": r, "noise": noise, "threshold": threshold}
+        count = says_sooner(r, noise, threshold)
+        yield Cell("sooner, wrongly", labels, count, most=0.06, fast=noise == "t3")
+
+
+CYCLES = (25, 50, 100, 150, 200)
+
+
+def says_sooner(r: int, noise: str, threshold: float) -> Count:
+    def count(rng: np.random.Generator, studies: int) -> tuple[int, int]:
+        rise_C = 1 - np.exp(-np.array(CYCLES) / 80)
+        speed = 0.1 * NOISES[noise](rng, (studies, 2, r, 1))
+        y = rise_C + speed + 0.1 * NOISES[noise](rng, (studies, 2, r, len(CYCLES)))
+        hits = n = 0
+        for both in y:
+            times = {
+                arm: {
+                    i: at
+                    for i, row in enumerate(rows)
+                    if (at := crossing(dict(zip(CYCLES, row, strict=True)), threshold, rising=True))
+                    is not None
+                }
+                for arm, rows in zip("ab", both.tolist(), strict=True)
+            }
+            found = Estimated(over_seeds(times, one_group([{"a": 1.0, "b": -1.0}])))
+            n += found.judged
+            hits += Sooner(found).at(ALPHA).verdict != "undecided"
+        return hits, n
+
+    return count
+
+
+def divergence() -> Iterator[Cell]:
+    """Wrong verdicts where trials diverge, with the veto and without it; by the product itself."""
+    for r, cells, diverges, noise in product(REPLICATES, (1, 3), DIVERGES, ("normal", "t3")):
+        world = DivergingWorld(r, cells, diverges, noise)
+        labels = {"replicates": r, "cells": cells, "diverges": diverges, "noise": noise}
+        fast = noise == "normal" and r in (3, 6) and cells == 3
+        # Where a trial diverges because it would be bad, those that converge do differ.
+        most = 0.05 if diverges.endswith("by chance") else None
+        yield Cell("divergence", labels, says_diverged(world), most=most, fast=fast)
+        yield Cell("divergence, no veto", labels, says_diverged(world, veto=False))
+
+
+def says_diverged(world: DivergingWorld, *, veto: bool = True) -> Count:
+    groups = one_group([{f"a{c}": 1.0, f"b{c}": -1.0} for c in range(world.cells)])
+    replicates = range(world.replicates)
+
+    def count(rng: np.random.Generator, studies: int) -> tuple[int, int]:
+        hits = n = 0
+        for y, converged in zip(*world.draw(rng, studies), strict=True):
+            values: dict[str, dict[int, float]] = {}
+            states: dict[str, dict[int, str]] = {}
+            for c, (s, side) in product(range(world.cells), enumerate("ab")):
+                arm, ended = f"{side}{c}", converged[:, c, s].tolist()
+                values[arm] = {r: float(y[r, c, s]) for r in replicates if ended[r]}
+                states[arm] = {r: "done" if ended[r] else "diverged" for r in replicates}
+            found = Estimated(over_seeds(values, groups))
+            if not found.judged:
+                continue
+            n += 1
+            filled = winner_filled(
+                found, values, groups, states, higher_is_better=True, replicates=replicates
+            )
+            told = filled[0] if veto and filled else None
+            hits += Linear(found, None, True, filled=told).at(ALPHA).verdict != "undecided"
+        return hits, n
 
     return count
 

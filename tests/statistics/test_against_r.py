@@ -1,4 +1,4 @@
-"""Our closed forms against what R says: lme4 and lmerTest, clubSandwich, recorded with their data."""
+"""Our closed forms against what lme4, lmerTest and clubSandwich say, recorded with their data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulations' twins against the product, study by study: what is simulated is what is shipped."""
+"""The simulations' twins against the product: what is simulated is what is shipped."""
 
 from __future__ import annotations
 

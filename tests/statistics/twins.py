@@ -49,10 +49,11 @@ def over_seeds(d_SRC: Array, mask_SRC: Array) -> SeedsTwin:
     mean_SC = d_SRC.sum(axis=1) / n_SC
     difference_S = (share_SC * mean_SC).sum(axis=1)
     replicates_S = mask_SRC.any(axis=2).sum(axis=1)
-    judged_S = (count_SC > 1).any(axis=1)
+    several_S = (count_SC > 1).any(axis=1)
     u_SC = share_SC / n_SC / np.sqrt(1 - 1 / np.maximum(n_SC, 2))
     e_SRC = np.where(mask_SRC, d_SRC - mean_SC[:, None], 0.0)
     variance_S = (np.einsum("src,sc->sr", e_SRC, u_SC) ** 2).sum(axis=1)
+    judged_S = several_S & (variance_S > 0)  # no spread is not certainty
     m_SRC = mask_SRC.astype(float)
     # Both matrices are a diagonal less what the replicates share through the cells' means.
     independent_SRQ = -np.einsum("src,sqc,sc->srq", m_SRC, m_SRC, u_SC**2 / n_SC, optimize=True)
@@ -97,7 +98,7 @@ class PromptsTwin:
 
 
 def over_prompts(strata: list[Array], omega_K: Array, mask_SRC: Array) -> PromptsTwin:
-    """Spread over prompts of the mean of the cells that were seen; strata as `PromptWorld` draws."""
+    """Spread over prompts of the mean of the cells that were seen; strata as `PromptWorld`'s."""
     mask_SRC = kept(mask_SRC)
     count_SC = mask_SRC.sum(axis=1)
     seen_SC = count_SC > 0

@@ -1,7 +1,7 @@
-"""Worlds whose truth is known: trials' values by arm, replicate and prompt, none of them different.
+"""Worlds whose truth is known: values by arm, replicate and prompt, most of them without effect.
 
-Noise has mean 0 and, where it has a variance, variance 1. Suffixes: S studies, R replicates, A arms,
-C cells, P prompts.
+Noise has mean 0 and, where it has a variance, variance 1. Suffixes: S studies, R replicates,
+A arms, C cells, P prompts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ arm's noise is; one a side; whatever a random covariance says, another in every 
 
 @dataclass(frozen=True)
 class SeedWorld:
-    """Trials of a two-level factor in `arms / 2` cells: even arms against odd ones, no difference."""
+    """Trials of a two-level factor in `arms / 2` cells: even arms against odd ones, no effect."""
 
     replicates: int
     arms: int = 2
@@ -138,7 +138,7 @@ class PromptWorld:
 
 @dataclass(frozen=True)
 class FamilyWorld:
-    """Contrasts of one family, each a paired difference in R replicates, with truths set by name."""
+    """Contrasts of one family, each a paired difference in R replicates, their truths by name."""
 
     replicates: int
     truth: str
@@ -171,6 +171,28 @@ class FamilyWorld:
         draw, shape = NOISES[self.noise], (studies, self.replicates, self.contrasts)
         other = draw(rng, (*shape[:2], 1) if self.shared else shape)
         return draw(rng, shape) - other + self.true_M
+
+
+DIVERGES = ("a by chance", "both by chance", "b by chance", "a at its worst", "b at its worst")
+
+
+@dataclass(frozen=True)
+class DivergingWorld:
+    """Arms a and b of some cells without effect, of which some trials diverge: a fifth of them."""
+
+    replicates: int
+    cells: int
+    diverges: str
+    noise: str = "normal"
+
+    def draw(self, rng: np.random.Generator, studies: int) -> tuple[Array, Array]:
+        """Values (S, R, C, 2) of a and b, and which of them converged."""
+        shape = (studies, self.replicates, self.cells, 2)
+        y = NOISES[self.noise](rng, shape)
+        who, _, when = self.diverges.partition(" ")
+        bad = rng.random(shape) < 0.2 if when == "by chance" else y < np.quantile(y, 0.2)
+        side = np.array([who in ("a", "both"), who in ("b", "both")])
+        return y, ~(bad & side)
 
 
 @dataclass(frozen=True)
