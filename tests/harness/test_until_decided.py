@@ -87,6 +87,7 @@ def test_a_study_stops_when_all_is_decided_or_given_up(place: Looks):
     assert place.begun()[arm(place, "base")] == near
     assert result.answer is not None
     assert result.answer.headline.startswith(f"Decided after {near} of at most 8 replicates")
+    assert result.answer.headline.endswith("far: improves; near: undecided (futile).")
     by_id = {v.id: v for v in result.answer.verdicts if v.planned}
     assert by_id["far"].n == by_id["far"].n_planned == far
     assert by_id["far"].verdict == "improves"
