@@ -98,6 +98,10 @@ def test_a_study_stops_when_all_is_decided_or_given_up(place: Looks):
     }
     assert all(row.n_done == row.n_planned for row in rows.values()), "nobody misses anything"
     assert any(line.startswith("look    after 3 of at most 8") for line in place.said)
+    assert result.report is not None
+    page = result.report.read_text()
+    assert "at most 8 replicates" in page
+    assert "near futile" in page
     again = place.run(made)
     assert again.exit_code == 0
     assert place.looks() == looks
