@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from harness import printable
 from harness.bundling import archive as reading
-from harness.bundling import recomputed, verifier
+from harness.bundling import by_prompt, recomputed, verifier
 from harness.bundling.archive import Archive, Bad
 from harness.errors import BundleError, WorkspaceError
 
@@ -99,7 +99,7 @@ def _members(made: Answered, kinds: Sequence[ArtifactKind], blind: bool) -> Memb
 
 def verifier_source() -> str:
     """`verify.py`: the verifier's modules as one file that imports the standard library only."""
-    modules = (printable, reading, recomputed, verifier)
+    modules = (printable, reading, by_prompt, recomputed, verifier)
     *parts, (head, body) = [_parts(inspect.getsource(m)) for m in modules]
     imports = sorted({line for h, _ in parts for line in h.split("\n") if _is_import(line)})
     lines = [line for line in head.split("\n") if not line.startswith("from harness")]

@@ -4,8 +4,9 @@
 
 Exit 0 if everything agrees, 1 if something does not. Checked: member names and sizes; CHECKSUMS;
 that every stored recipe hashes to its trial's key, and the journal's copy to the same; that states
-and values of the answer are those of the journal; that differences, p values, intervals and words
-of the declared contrasts come out of the values again; that the tables say the same.
+and values of the answer, and means of values by prompt, are those of the journal; that
+differences, p values, intervals and words of the declared contrasts come out of the values again;
+that the tables say the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.bundling.archive import Archive, Bad
+from harness.bundling.by_prompt import check_by_prompt
 from harness.bundling.recomputed import ANSWER, READ_ME, Values, near, verdicts, whole, wrong
 from harness.printable import csv_cell
 
@@ -51,6 +53,8 @@ def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> N
         answer = bundle.json(ANSWER)
         values = _values(answer, trials)
         tell(f"answer     {len(values)} values are those of the journal")
+        if count := check_by_prompt(bundle, trials):
+            tell(f"prompts    {count} numbers have values by prompt; means are the journal's")
         frozen = _frozen(bundle, answer["study"])
         judged = verdicts(answer, manifest, values, bundle.text(READ_ME), frozen)
         tell(f"verdicts   {judged} come out of the values again (n, difference, p, interval, word)")
