@@ -158,7 +158,7 @@ def method(answer: Answer) -> list[str]:
         "undecided.",
         "Intervals of single arms are t intervals of the mean over replicates and contain what all "
         "arms of a replicate share; differences between arms are surer than these look.",
-        "Membership of the trade-off's front is bootstrapped over replicates, arms jointly.",
+        "Membership of the trade-off's front: each arm's means drawn from its own t.",
         "Whether a learned metric follows the oracle is Spearman's rank correlation over arm "
         "means, with the interval of Bonett and Wright; arms are its sample, although they were "
         f"chosen and share seeds, so it is approximate. Below {FEWEST_ARMS} arms nothing is said. "
