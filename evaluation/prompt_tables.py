@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from evaluation.frechet import Gaussian, gaussian_distance
 from evaluation.items import Item
-from evaluation.kernel import CMMD_SCALE, Kernel, gaussian_rbf, polynomial
+from evaluation.kernel import CMMD_SCALE, Kernel, gaussian_rbf, mean_within, polynomial
 from evaluation.matrices import Matrix, feature_matrix, unit_rows
 from evaluation.summary import MEANS, Features
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evaluation.world import ReferenceSet
+    from evaluation.protocol import Protocol
+    from evaluation.world import ReferenceSet, World
 
 Labels = NDArray[np.int64]
 
@@ -60,8 +61,37 @@ def prompt_name(item: Item) -> str:
     Of a t2i item that is its caption; of an edit its instruction and the captions of its source and
     its target.
     """
-    said = [item.task, item.prompt, item.source_caption or "", item.target_caption or ""]
+    if item.task == "t2i":
+        return caption_name(item.prompt)
+    return _name("edit", item.prompt, item.source_caption or "", item.target_caption or "")
+
+
+def caption_name(caption: str) -> str:
+    """`prompt_name` of the t2i items with a caption."""
+    return _name("t2i", caption)
+
+
+def _name(*said: str) -> str:
     return f"p{hashlib.sha256(chr(0).join(said).encode()).hexdigest()[:11]}"
+
+
+def tables_of(
+    table: pd.DataFrame,
+    features: Mapping[str, Features],
+    protocol: Protocol,
+    world: World,
+    teacher: Mapping[str, Features] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables of a measurement: of items and of pseudo-values; see there."""
+    count = protocol.references.per_category
+    references, captions = {}, {}
+    for category in protocol.items.t2i:
+        references[category] = world.reference(category, count)
+        if world.reference_captions is not None:
+            known = world.reference_captions(category, count)
+            captions[category] = [caption_name(caption) for caption in known]
+    pseudo_values = pseudo_value_table(table, features, world.items, references, teacher, captions)
+    return item_table(table, world.items), pseudo_values
 
 
 def item_table(table: pd.DataFrame, items: Iterable[Item]) -> pd.DataFrame:
@@ -133,10 +163,10 @@ def pseudo_value_table(
         x = feature_matrix(features["t2i/features"][at], name)
         data = Compared(x, prompts, reference.features_MD, known.get(name))
         add("t2i/fid", name, *frechet_pseudo_values(data, reference.gaussian))
-        add("t2i/kd", name, kernel_pseudo_values(data, polynomial), {})
+        add("t2i/kd", name, kernel_pseudo_values(data, polynomial, reference.kernel_mean), {})
         clip = unit_rows(feature_matrix(features["t2i/clip"][at], name))
         shown = Compared(clip, prompts, reference.clip_MD, known.get(name))
-        values = kernel_pseudo_values(shown, gaussian_rbf)
+        values = kernel_pseudo_values(shown, gaussian_rbf, reference.clip_kernel_mean)
         add("more/cmmd", name, {p: CMMD_SCALE * v for p, v in values.items()}, {})
         if teacher is not None:
             y, each = feature_matrix(teacher[name], "teacher"), of_category[name]
@@ -179,8 +209,16 @@ def frechet_pseudo_values(
     return dict(zip(names, _pseudo_values(whole, without_P), strict=True)), sizes
 
 
-def kernel_pseudo_values(sets: Compared, kernel: Kernel) -> dict[str, float]:
-    """Pseudo-values of the kernel distance (a U-statistic) by prompt, from sums over its kernel."""
+def kernel_pseudo_values(
+    sets: Compared, kernel: Kernel, reference_mean: float | None = None
+) -> dict[str, float]:
+    """Pseudo-values of the kernel distance (a U-statistic) by prompt, from sums over its kernel.
+
+    Args:
+        sets: what is compared.
+        kernel: (N, D), (M, D) -> (N, M).
+        reference_mean: of the kernel inside the reference, where it is known.
+    """
     names, label_N = _labels(sets.prompts_N)
     label_M = _labels_among(sets.prompts_M, names)
     member_NP = _members(label_N, len(names))
@@ -195,7 +233,7 @@ def kernel_pseudo_values(sets: Compared, kernel: Kernel) -> dict[str, float]:
         xy = float(across_NM.sum())
         xy_P = xy - member_NP.T @ across_NM.sum(1)
         yy, yy_P = 0.0, np.zeros(len(names))  # the same in both distances: it cancels below
-        same = _reference_within(sets.y_MD, kernel)
+        same = mean_within(sets.y_MD, kernel) if reference_mean is None else reference_mean
     else:
         member_MP = _members(label_M, len(names))
         m_P = member_MP.sum(0)
@@ -213,12 +251,6 @@ def kernel_pseudo_values(sets: Compared, kernel: Kernel) -> dict[str, float]:
         + same
     )
     return dict(zip(names, _pseudo_values(whole, without_P), strict=True))
-
-
-def _reference_within(y_MD: Matrix, kernel: Kernel) -> float:
-    from evaluation.kernel import mean_within
-
-    return mean_within(y_MD, kernel)
 
 
 def _pseudo_values(whole: float, without_P: NDArray[np.float64]) -> list[float]:
@@ -269,7 +301,7 @@ def _frechet_afresh(
     reference: Gaussian,
     count: int,
 ) -> NDArray[np.float64]:
-    """By fitting again: for few samples of many features, whose covariances are not of full rank."""
+    """By fitting again: for few samples of many features, covariances are not of full rank."""
 
     def without(place: int) -> float:
         kept = reference if label_M is None else Gaussian.from_features(y_MD[label_M != place])

@@ -238,8 +238,7 @@ class PromptTables:
             return []
         found, _ = self._of_tables(attempt, measured, metric, value)
         if found is not None:
-            opened = attempt.opened
-            return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+            return rows_of(attempt, measured, metric, found)
         try:
             self.of_attempt(attempt, measured, metric)
         except Unusable:
@@ -386,6 +385,22 @@ def packed_text(rows: Iterable[tuple[str, ...]]) -> bytes:
     return gzip.compress(out.getvalue().encode(), 9, mtime=0)
 
 
+def rows_of(
+    attempt: Attempt, measured: MeasuredAt, metric: str, found: PromptValues
+) -> list[tuple[str, ...]]:
+    """Values of one measurement as rows, one a stratum."""
+    opened = attempt.opened
+    return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+
+
+def all_rows(file: Path) -> list[tuple[str, ...]]:
+    """Every row of a packed file; none where it is not there, or damaged."""
+    try:
+        return [row for rows in _Packed(file).by_place().values() for row in rows]
+    except Unusable:
+        return []
+
+
 def _packed(place: tuple[str, str, str, str], found: PromptValues) -> Iterator[tuple[str, ...]]:
     """A row a stratum; of a group of prompts, how many it stands for beside its value."""
     key, nonce, step, metric = place
@@ -476,6 +491,16 @@ class _Packed:
         Raises:
             Unusable: the file is damaged.
         """
+        opened = attempt.opened
+        place = (opened.key, opened.nonce, str(step), str(csv_cell(metric)))
+        return self.by_place().get(place, [])
+
+    def by_place(self) -> dict[tuple[str, str, str, str], list[tuple[str, ...]]]:
+        """Rows by key, nonce, step and metric.
+
+        Raises:
+            Unusable: the file is damaged.
+        """
         if self._rows is None:
             self._rows = {}
             try:
@@ -484,8 +509,7 @@ class _Packed:
                 self._problem = str(error)
         if self._problem:
             raise Unusable(self._problem)
-        opened = attempt.opened
-        return self._rows.get((opened.key, opened.nonce, str(step), str(csv_cell(metric))), [])
+        return self._rows
 
     def _load(self) -> None:
         assert self._rows is not None

@@ -87,23 +87,6 @@ def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, s
     return full_a, full_b
 
 
-def told(levels: Mapping[str, str]) -> str:
-    """`edit_share=0.5, composition=portrait`."""
-    return ", ".join(f"{factor}={label}" for factor, label in levels.items())
-
-
-def kind_sides(study: Study, contrast: Contrast) -> tuple[str, str]:
-    """What a contrast of another kind than a difference compares, in words; one side may be all."""
-    if contrast.kind == "collapse":
-        return told(named_levels(study, contrast.collapse)), ""
-    if contrast.kind == "sooner":
-        a, b = sides(study, contrast)
-        return told(a), told(b)
-    if contrast.kind == "more":
-        return contrast.more[0], contrast.more[1]
-    return contrast.trend or contrast.best or " and ".join(contrast.interaction), ""
-
-
 def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
     """Resolve a checked contrast to pairs of arms, or to the parts of its kind."""
     if contrast.kind != "difference":

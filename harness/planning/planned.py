@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Fingerprints
+from harness.planning.prompt_spread import PromptSpread
 from harness.study import ContrastKind
 from harness.trial import Trial
 
@@ -44,6 +45,13 @@ class PlannedTrial(_Frozen):
     def incomparable(self) -> bool:
         """Whether nothing says if the result was made by the code of today."""
         return self.state == "reuse" and self.why == INCOMPARABLE
+
+
+class Enough(_Frozen):
+    """Seeds and prompts that are enough for a difference."""
+
+    seeds: int
+    prompts: int | None = Field(None, description="None: the claim is on exactly these prompts.")
 
 
 LINEAR: tuple[ContrastKind, ...] = ("difference", "trend", "interaction")
@@ -101,10 +109,30 @@ class PlannedContrast(_Frozen):
     )
     detectable: float | None = Field(None, description="Smallest difference found with 80 % power.")
     detectable_in: Literal["units", "sd"] = Field(
-        "sd", description="`units` of the metric when the history has replicates, else in SDs."
+        "sd",
+        description="`units` of the metric (of kind `sooner` cycles) when the history has "
+        "replicates, else in SDs of the difference of one matched pair; of kind `collapse` in "
+        "`units` the loss, margin included, in `sd` what it exceeds the margin by.",
+    )
+    family: int = Field(1, description="Contrasts of the first run, among which alpha is shared.")
+    spread: float | None = Field(
+        None,
+        description="Standard deviation of one replicate's difference that is planned with, its "
+        "own uncertainty included; units of the metric.",
+    )
+    spread_replicates: int = Field(0, description="Recorded replicates that say so.")
+    prompts: int | None = Field(
+        None, description="Prompts that the claim is planned over; None: on exactly these prompts."
+    )
+    prompt_spread: PromptSpread | None = Field(
+        None, description="What the last report found over prompts."
+    )
+    margin_reached_by: list[Enough] = Field(
+        default_factory=list,
+        description="Where a difference of the margin may not be found: what would find it.",
     )
     notes: list[str] = Field(
-        default_factory=list, description="What cannot reach significance, and so on."
+        default_factory=list, description="What is hard to reach, and what would reach it."
     )
 
     @model_validator(mode="before")

@@ -27,6 +27,7 @@ from harness.journal import (
     TrialHistory,
 )
 from harness.plan import Plan
+from harness.planning import prompt_spread
 from harness.planning.amendments import frozen_in
 from harness.prompt_values import PACKED, PromptTables, packed_text
 from harness.record_lines import lines_of
@@ -71,8 +72,7 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
     Of headline metrics, the primary one and those that a contrast judges; nothing where no trial
     has any. The same records give the same bytes.
     """
-    headline = [name for name, about in answer.metrics.items() if about["headline"]]
-    metrics = list(dict.fromkeys([*headline, plan.primary, *(c.metric for c in plan.contrasts)]))
+    metrics = kept_metrics(answer, plan)
     tables_of = PromptTables(history)
     rows = [
         row
@@ -84,6 +84,13 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
         for row in tables_of.packed_rows(attempt, measured, metric)
     ]
     return {PACKED: packed_text(rows)} if rows else {}
+
+
+def kept_metrics(answer: Answer, plan: Plan) -> list[str]:
+    """Metrics whose values by prompt are kept: the headline, the primary one, what is judged."""
+    headline = [name for name, about in answer.metrics.items() if about["headline"]]
+    judged = (contrast.metric for contrast in plan.contrasts)
+    return list(dict.fromkeys([*headline, plan.primary, *judged]))
 
 
 def result_files(
@@ -114,6 +121,8 @@ def result_files(
         JOURNAL: "".join(f"{line}\n" for line in _lines(records)),
         "answer.json": answer.model_dump_json() + "\n",
     }
+    if answer.prompt_spreads:
+        found[prompt_spread.FILE] = prompt_spread.to_text(answer.prompt_spreads)
     for table in tables.tables(answer) if with_tables else ():
         found[f"{table.name}.csv"] = formats.to_csv(table)
     return found
@@ -148,8 +157,8 @@ def _announced(records: list[Planned]) -> Iterator[Planned]:
         yield record.model_copy(update={**bare, "frozen": record.frozen or frozen_in(record)})
     if steps:
         last = ordered[-1]
-        update = {"trials": last.trials, "codes": last.codes, "accepted": last.accepted}
-        yield steps[-1].model_copy(update=update)
+        names = ("trials", "codes", "accepted", "looks")
+        yield steps[-1].model_copy(update={name: getattr(last, name) for name in names})
 
 
 def _differs(record: Planned, before: Planned | None) -> bool:
