@@ -244,8 +244,8 @@ class _Telling:
             notes.append(found.seeds.why)
         if found and found.seeds.unseen:
             notes.append(
-                f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
-                "part of the difference"
+                f"{found.seeds.unseen} of {len(contrast.cells())} cells without a pair, no part "
+                "of the difference"
             )
         if found and found.judged and found.prompts is None:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
