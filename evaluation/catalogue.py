@@ -71,7 +71,12 @@ _FIXED: dict[str, MetricInfo] = {
     "oracle/letters": MetricInfo("share", True, 0, 1, True, "Letters right in their place."),
     "oracle/attributes": MetricInfo("share", True, 0, 1, True, "Attributes of the prompt right."),
     "more/fid_corrected": MetricInfo(
-        _DISTANCE, False, -inf, inf, False, "t2i/fid without its 1/N bias; low where N is near D."
+        _DISTANCE,
+        False,
+        -inf,
+        inf,
+        False,
+        "t2i/fid without its 1/N bias; none below 2 items a feature in each category.",
     ),
     "more/kd_teacher": MetricInfo(
         _DISTANCE,

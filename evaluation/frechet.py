@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evaluation.jackknife import Jackknife, assign_groups, delete_group_jackknife
 from evaluation.matrices import Matrix, feature_matrix
 
 if TYPE_CHECKING:
@@ -99,21 +98,3 @@ def frechet_distance(x_ND: ArrayLike | Tensor, y_MD: ArrayLike | Tensor) -> floa
         ValueError: wrong shapes, too few samples, or values that are not finite.
     """
     return gaussian_distance(Gaussian.from_features(x_ND), Gaussian.from_features(y_MD))
-
-
-def frechet_jackknife(
-    x_ND: ArrayLike | Tensor, reference: ArrayLike | Tensor | Gaussian, n_groups: int = 25
-) -> Jackknife:
-    """Frechet distance of `x_ND` to a fixed reference with its delete-group jackknife.
-
-    The reference is conditioned on: the standard error is that of the measured set alone.
-    """
-    x = feature_matrix(x_ND, "features")
-    fixed = reference if isinstance(reference, Gaussian) else Gaussian.from_features(reference)
-    label_N = assign_groups(len(x), n_groups)
-
-    def distance(group: int | None) -> float:
-        kept = x if group is None else x[label_N != group]
-        return gaussian_distance(Gaussian.from_features(kept), fixed)
-
-    return delete_group_jackknife(distance, n_groups)

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.jackknife import Groups, assign_groups, delete_group_jackknife
+from evaluation.jackknife import Groups
 from evaluation.matrices import Matrix, check_same_width, feature_matrix, unit_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from evaluation.jackknife import Jackknife
 
 Kernel = Callable[[Matrix, Matrix], Matrix]
 
@@ -119,7 +117,7 @@ class KernelTerms:
         cls,
         x_ND: ArrayLike | Tensor,
         reference_MD: ArrayLike | Tensor,
-        n_groups: int,
+        label_N: Groups,
         kernel: Kernel = polynomial,
         reference_mean: float | None = None,
     ) -> KernelTerms:
@@ -129,7 +127,7 @@ class KernelTerms:
         within_NN = kernel(x, x)
         np.fill_diagonal(within_NN, 0.0)
         known = mean_within(y, kernel) if reference_mean is None else reference_mean
-        return cls(within_NN, mean_across(x, y, kernel), known, assign_groups(len(x), n_groups))
+        return cls(within_NN, mean_across(x, y, kernel), known, label_N)
 
     def distance(self, without_group: int | None = None) -> float:
         """Unbiased squared MMD, of all samples or without one group."""
@@ -138,11 +136,3 @@ class KernelTerms:
         n = len(within)
         cross = float(self.across_N[kept].mean())
         return float(within.sum()) / (n * (n - 1)) + self.reference_mean - 2 * cross
-
-
-def kernel_jackknife(
-    x_ND: ArrayLike | Tensor, reference_MD: ArrayLike | Tensor, n_groups: int = 25
-) -> Jackknife:
-    """Kernel distance of `x_ND` to a fixed reference with its delete-group jackknife."""
-    terms = KernelTerms.build(x_ND, reference_MD, n_groups)
-    return delete_group_jackknife(terms.distance, n_groups)

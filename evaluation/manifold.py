@@ -9,26 +9,28 @@ With r_i the distance of real i to its k-th nearest other real, and s_j likewise
 k duplicates has radius 0 and covers nothing. All four depend on the sample sizes: keep both sets
 of equal size. Density may exceed 1.
 
-A delete-group jackknife measures smaller sets than the value it stands around; the sets it compares
-are of one size among themselves (up to one sample), so their spread is not the effect of size.
+A jackknife measures smaller sets than the value it stands around; the sets it compares are of much
+the same size among themselves where prompts have equal numbers of items, so their spread is hardly
+the effect of size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.jackknife import Groups, Jackknife, assign_groups, delete_group_jackknife
+from evaluation.jackknife import Groups, PromptJackknife, Stratum, prompt_jackknife
 from evaluation.matrices import Matrix, check_same_width, feature_matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Shares = Callable[[int | None], dict[str, float]]
 METRICS = ("precision", "recall", "density", "coverage")
 
 
@@ -115,7 +117,7 @@ class ManifoldTerms:
         fake_MD: ArrayLike | Tensor,
         k: int,
         max_blocks: int,
-        n_groups: int,
+        label_M: Groups,
     ) -> ManifoldTerms:
         """Cut the reals into blocks of M rows in their given order, `max_blocks` at most.
 
@@ -139,7 +141,7 @@ class ManifoldTerms:
             within_MM,
             np.stack([cdist(fake, block) for block in blocks_RND]),
             np.stack([neighbour_radii(block, k) for block in blocks_RND]),
-            assign_groups(len(fake), n_groups),
+            label_M,
             k,
         )
 
@@ -163,14 +165,25 @@ class ManifoldTerms:
 
 
 def manifold_jackknives(
-    terms_by_category: Sequence[ManifoldTerms], n_groups: int
-) -> dict[str, Jackknife]:
-    """Each metric's mean over categories, leaving group g of every category out at once."""
-    whole = [terms.shares() for terms in terms_by_category]
-    without = [[terms.shares(g) for terms in terms_by_category] for g in range(n_groups)]
+    terms_by_category: Sequence[ManifoldTerms], prompts: Sequence[int]
+) -> dict[str, PromptJackknife]:
+    """Each metric's mean over categories, leaving out groups of each category's prompts.
 
-    def mean(name: str, group: int | None) -> float:
-        parts = whole if group is None else without[group]
-        return float(np.mean([shares[name] for shares in parts]))
+    Args:
+        terms_by_category: labelled by group of prompts.
+        prompts: how many each category has.
+    """
+    strata: dict[str, list[Stratum]] = {name: [] for name in METRICS}
+    for terms, count in zip(terms_by_category, prompts, strict=True):
+        sizes = np.bincount(terms.label_M)
+        why = ""
+        if len(terms.label_M) - sizes.max() <= terms.k:
+            why = f"without a prompt there are no {terms.k} neighbours left"
+        shares = cache(terms.shares)
+        for name, of_metric in strata.items():
 
-    return {name: delete_group_jackknife(partial(mean, name), n_groups) for name in METRICS}
+            def share(group: int | None, name: str = name, shares: Shares = shares) -> float:
+                return shares(group)[name]
+
+            of_metric.append(Stratum(share, len(sizes), count, why))
+    return {name: prompt_jackknife(of_metric) for name, of_metric in strata.items()}

@@ -40,8 +40,9 @@ PROSE: dict[str, Any] = {
     "extractor": {"fetch": True},
     "clip": {"fetch": True},
     "oracle": {"fetch": True},
+    "references": {"captions": True},
 }
-"""Fields for readers; they change no number and are left out of the fingerprint."""
+"""Fields for readers, and what no recorded number hangs on: left out of the fingerprint."""
 
 
 class Protocol(Part):

@@ -110,6 +110,14 @@ class References(Part):
         description="Digest of reference pictures in files: stands for them in the fingerprint, "
         "here or not. Null: told by the pictures that are here.",
     )
+    captions: str | None = Field(
+        default=None,
+        pattern=IMPORT_STRING,
+        exclude_if=lambda given: given is None,
+        description="Callable(category, count) -> captions of the pictures that the factory gives, "
+        "where they are made of the item set's own prompts: leaving a prompt out leaves its "
+        "reference pictures out, too. Changes no number, only how far claims reach.",
+    )
     per_category: int = Field(ge=2, description="Reference pictures per prompt category.")
     teacher_draws: tuple[Count, ...] = Field(
         default=(),
@@ -160,5 +168,12 @@ class Intervals(Part):
     """Settings of the intervals within one checkpoint."""
 
     level: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence level.")
-    resamples: PositiveInt = Field(default=2000, description="Bootstrap resamples over items.")
-    groups: int = Field(default=24, ge=2, description="Jackknife groups per category.")
+    resamples: PositiveInt = Field(
+        default=2000,
+        description="Bootstrap resamples, once; read by nothing, but part of every fingerprint.",
+    )
+    groups: int = Field(
+        default=24,
+        ge=2,
+        description="Most jackknife groups of a category: of prompts, or of items.",
+    )

@@ -68,6 +68,9 @@ EditPictures = Callable[[Sequence[Item]], tuple[Tensor, Tensor, Tensor]]
 ReferenceImages = Callable[[str, int], Tensor]
 """(category, count) -> the same uint8 pictures (count, 3, H, W) every time."""
 
+ReferenceCaptions = Callable[[str, int], Sequence[str]]
+"""(category, count) -> their captions."""
+
 
 @dataclass(frozen=True)
 class ReferenceSet:
@@ -115,6 +118,8 @@ class World:
         device: where pictures are put before they reach extractor, clip and oracle.
         cache: folder for reference features, or None.
         cache_key: digest of all that reference features hang on.
+        reference_captions: captions of the reference pictures, where they are made of the item
+            set's prompts.
     """
 
     items: tuple[Item, ...]
@@ -126,6 +131,7 @@ class World:
     device: str = "cpu"
     cache: Path | None = None
     cache_key: str = ""
+    reference_captions: ReferenceCaptions | None = None
     _references: dict[str, ReferenceSet] = field(default_factory=dict, repr=False)
 
     def reference(self, category: str, count: int) -> ReferenceSet:
@@ -203,7 +209,7 @@ def load_world(protocol: Protocol, *, cache: Path | None = None, device: str = "
         "digests": digests,
         "extractor": protocol.extractor.model_dump(mode="json"),
         "clip": protocol.clip.model_dump(mode="json"),
-        "references": protocol.references.model_dump(mode="json"),
+        "references": protocol.references.model_dump(mode="json", exclude={"captions"}),
     }
     edit_pictures = resolve(protocol.edit_pictures) if protocol.edit_pictures else None
     if edit_pictures is not None and protocol.items.file is not None:
@@ -215,6 +221,7 @@ def load_world(protocol: Protocol, *, cache: Path | None = None, device: str = "
     references = resolve(protocol.references.factory)
     if protocol.references.args:
         references = references(**protocol.references.args)
+    captions = protocol.references.captions
     return World(
         items=protocol.load_items(),
         extractor=extractor,
@@ -225,4 +232,5 @@ def load_world(protocol: Protocol, *, cache: Path | None = None, device: str = "
         device=device,
         cache=cache if digests else None,
         cache_key=hashlib.sha256(rfc8785.dumps(content)).hexdigest() if digests else "",
+        reference_captions=resolve(captions) if captions else None,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,16 @@ def write_items(table: pd.DataFrame, folder: Path) -> dict[str, Path]:
     paths = {"items_parquet": folder / "items.parquet", "items_csv": folder / "items.csv"}
     _atomically(paths["items_parquet"], lambda path: table.to_parquet(path, index=False))
     _atomically(paths["items_csv"], lambda path: table.to_csv(path, index=False))
+    return paths
+
+
+def write_by_prompt(items: pd.DataFrame, pseudo_values: pd.DataFrame, folder: Path) -> list[Path]:
+    """The tables of `prompt_tables` as `by-item.csv` and `by-prompt.csv`, to 13 digits."""
+    paths = []
+    for name, table in (("by-item", items), ("by-prompt", pseudo_values)):
+        paths.append(folder / f"{name}.csv")
+        write = partial(table.to_csv, index=False, float_format="%.13g")
+        _atomically(paths[-1], write)
     return paths
 
 

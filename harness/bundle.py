@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import shutil
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from harness import printable
 from harness.bundling import archive as reading
-from harness.bundling import recomputed, verifier
+from harness.bundling import estimates, prompt_rows, readings, recomputed, student, verifier
 from harness.bundling.archive import Archive, Bad
 from harness.errors import BundleError, WorkspaceError
 
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from harness.contract import ArtifactKind
 
 VERIFIER = "verify.py"
-ALWAYS: tuple[ArtifactKind, ...] = ("items",)
-STUDENTS: tuple[ArtifactKind, ...] = ("items", "student")
-WHOLE: tuple[ArtifactKind, ...] = ("items", "features", "panel", "student")
+ALWAYS: tuple[ArtifactKind, ...] = ("items", "prompts")
+STUDENTS: tuple[ArtifactKind, ...] = (*ALWAYS, "student")
+WHOLE: tuple[ArtifactKind, ...] = (*ALWAYS, "features", "panel", "student")
 
 
 @dataclass(frozen=True)
@@ -99,25 +100,24 @@ def _members(made: Answered, kinds: Sequence[ArtifactKind], blind: bool) -> Memb
 
 def verifier_source() -> str:
     """`verify.py`: the verifier's modules as one file that imports the standard library only."""
-    modules = (printable, reading, recomputed, verifier)
-    *parts, (head, body) = [_parts(inspect.getsource(m)) for m in modules]
-    imports = sorted({line for h, _ in parts for line in h.split("\n") if _is_import(line)})
-    lines = [line for line in head.split("\n") if not line.startswith("from harness")]
-    missing = [line for line in imports if line not in lines]
-    return "\n".join([*lines, *missing, "", *(b for _, b in parts), body])
+    modules = (printable, reading, student, estimates, prompt_rows, readings, recomputed, verifier)
+    parts = [_parts(inspect.getsource(module)) for module in modules]
+    imports = sorted({line for _, listed, _ in parts for line in listed})
+    future = "from __future__ import annotations"
+    return "\n".join([parts[-1][0], future, "", *imports, "", *(body for *_, body in parts)])
 
 
-def _parts(text: str) -> tuple[str, str]:
-    """Docstring with imports, and what follows them."""
+def _parts(text: str) -> tuple[str, list[str], str]:
+    """What stands before the imports, those of the standard library, and what follows them."""
+    imports = [n for n in ast.parse(text).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    own = [n for n in imports if not isinstance(n, ast.ImportFrom) or not _is_left_out(n.module)]
     lines = text.split("\n")
-    last = max(i for i, line in enumerate(lines) if line.startswith(("import ", "from ")))
-    return "\n".join(lines[: last + 1]), "\n".join(lines[last + 1 :])
+    head = "\n".join(lines[: imports[0].lineno - 1])
+    return head, [ast.unparse(node) for node in own], "\n".join(lines[imports[-1].end_lineno :])
 
 
-def _is_import(line: str) -> bool:
-    return line.startswith(("import ", "from ")) and not line.startswith(
-        ("from harness", "from __")
-    )
+def _is_left_out(module: str | None) -> bool:
+    return module is None or module.split(".")[0] in ("harness", "__future__")
 
 
 def verify(file: Path) -> list[str]:

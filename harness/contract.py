@@ -245,6 +245,9 @@ class Subject(Protocol):
 #   recompute(folder: Path, step: int, recipe: Mapping, protocol: str, cache: Path) -> Mapping
 #       Metric -> number, worked out again from the items and features stored in an attempt folder.
 #       Nothing is sampled. Numbers it cannot work out are left out.
+#   prompt_tables(folder: Path, step: int, recipe: Mapping, protocol: str, cache: Path) -> Mapping
+#       Kind (`items`, `prompts`) -> text of that table, from what an attempt folder stores: for
+#       measurements recorded without one. Raises for what it cannot read.
 #   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]
 #       name -> plain settings of the reference rows worth showing beside this recipe.
 #   reference(settings: Mapping, context: Context) -> Iterator[Report]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import sys
+from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +54,10 @@ class ItemTable:
     kind: Kind
     prompts: list[str]
     strata: list[str]
-    weights: list[float]
-    sizes: list[int]
+    weights: array[float]
+    sizes: array[int]
     stratum_weights: dict[str, float]
-    values: dict[str, list[float]]
+    values: dict[str, array[float]]
 
 
 def read_table(file: Path, kind: Kind, metrics: Collection[str]) -> ItemTable | None:
@@ -134,7 +135,8 @@ class _Reader:
         return self.head.index(name) if name in self.head else None
 
     def read(self, rows: Iterator[tuple[int, list[str]]]) -> ItemTable:
-        made = ItemTable(self.kind, [], [], [], [], {}, {name: [] for name in self.chosen})
+        values = {name: array("d") for name in self.chosen}
+        made = ItemTable(self.kind, [], [], array("d"), array("q"), {}, values)
         seen: set[tuple[str, str]] = set()
         for line, row in rows:
             if len(row) != len(self.head):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.code_files import conflict
 from harness.contract import Fingerprints, Subject
+from harness.planning.adaptive import Adaptive, adaptive_of, as_at_most
 from harness.planning.amendments import Amendment, day
 from harness.planning.planned import (
     Confounded,
@@ -79,6 +80,9 @@ class Plan(BaseModel):
 
     fraction: Confounded | None = Field(None, description="For design fractional.")
     alpha: float = Field(0.05, description="Error rate of the planned contrasts: the frozen one.")
+    adaptive: Adaptive | None = Field(
+        None, description="How it runs until it is decided, if it does; `replicates` are at most."
+    )
     frozen_at: float | None = Field(None, description="Unix time of the study's first run.")
     frozen_replicates: int | None = Field(None, description="Replicates planned at the first run.")
     frozen_contrasts: int | None = Field(
@@ -95,6 +99,10 @@ class Plan(BaseModel):
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(a for a in self.arms if a.name == name)
+
+    def replicates_of(self, arm: str) -> int:
+        """Replicates planned of an arm: all, unless a look ended it before."""
+        return self.replicates if self.adaptive is None else self.adaptive.replicates_of(arm)
 
     def unpartnered(self, contrast: PlannedContrast) -> list[str]:
         """Arms that the contrast drops though the design could have matched them.
@@ -131,6 +139,8 @@ def make_plan(
     check_devices: bool = True,
     gpus: int | None = None,
     subject: Subject | None = None,
+    until_decided: bool = False,
+    at_most: int | None = None,
 ) -> Plan:
     """Plan a checked study against a history. Writes nothing.
 
@@ -142,6 +152,8 @@ def make_plan(
         check_devices: refuse GPUs that are not here; off where the trials run elsewhere.
         gpus: GPUs of the cluster that is planned for, instead of those here.
         subject: in the place of the one that the study names.
+        until_decided: plan a run that stops when it is decided; a study that began so goes on so.
+        at_most: replicates such a run may come to; default the study's.
 
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
@@ -149,10 +161,11 @@ def make_plan(
     from harness import subjects  # the functions below need the models above
     from harness.design import layout, mixtures
     from harness.planning import cost
-    from harness.planning.amendments import amendments, frozen_fields, frozen_of
-    from harness.planning.attainable import planned_contrast
+    from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
+    from harness.planning.attainable import Pilots, planned_contrast
     from harness.planning.expected import not_here
     from harness.planning.matching import match
+    from harness.planning.prompt_spread import recorded_for
     from harness.planning.reuse import Recorded, orphans, read_by_plan
     from harness.planning.spending import spent_gpu_hours
     from harness.planning.trial_order import earlier_fingerprints, fingerprints_of, trials_of
@@ -163,6 +176,9 @@ def make_plan(
     elif check_devices:
         cost.check_devices(study.resources)
     subject = subject or subjects.load(study.subject, project=project_of(study.file))
+    frozen, written = frozen_of(history, study.name), study
+    adaptive = adaptive_of(study, history, frozen, until_decided=until_decided, at_most=at_most)
+    study = as_at_most(study, adaptive)
     made = layout(study, subject)
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
@@ -175,26 +191,33 @@ def make_plan(
         partial(earlier_fingerprints, study, subject),
     )
     planned, of_rows = trials_of(study, subject, made.arms, prints)
+    planned = adaptive.planned(planned) if adaptive is not None else planned
     own_prints = {**of_rows, **prints}
     trials = [recorded.judge(trial, own_prints[trial.arm]) for trial in planned]
     keys = {
         (t.trial.arm, t.trial.replicate): t.trial.key for t in trials if t.trial.kind != "rerun"
     }
     seen = read_by_plan(study.name, own, trials, history)
-    frozen = frozen_of(history, study.name)
+    then = known_arms(made.arms, keys, history, study.name) if frozen is not None else None
     shares = mixtures(study, subject)
     recipes = {arm.name: arm.recipe for arm in made.arms}
+    pilots = Pilots(
+        seen,
+        keys,
+        own.protocol,
+        recorded_for(study, workspace),
+        higher_is_better={name: spec.higher_is_better for name, spec in subject.metrics.items()},
+    )
     contrasts = [
         planned_contrast(
             study,
             contrast,
             match(study, made, contrast),
-            seen,
-            keys,
+            pilots,
             recipes=recipes,
             mixtures=shares,
-            protocol=own.protocol,
             frozen=frozen,
+            arms=then,
         )
         for contrast in study.contrasts
     ]
@@ -215,7 +238,7 @@ def make_plan(
     return Plan(
         study=study.name,
         question=study.question,
-        digest=study.digest(),
+        digest=written.digest(),
         study_file=str(study.file),
         subject=study.subject,
         protocol=study.protocol,
@@ -236,8 +259,9 @@ def make_plan(
         design=study.design,
         mixtures=shares,
         fraction=_confounded(study),
-        **frozen_fields(study, frozen),
-        amendments=amendments(study, [arm.name for arm in made.arms], history),
+        adaptive=adaptive,
+        **frozen_fields(written, frozen),
+        amendments=amendments(written, [arm.name for arm in made.arms], history),
     )
 
 

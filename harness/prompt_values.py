@@ -32,6 +32,8 @@ DIGITS = 9
 """Of values in `PACKED`; the mean beside them has all of its digits."""
 MOST_PACKED_BYTES = 2**29
 LONGEST_CELL = 2**25
+MOST_KEPT_CELLS = 10**7
+"""Cells of tables that are kept in memory, 8 bytes each."""
 EQUAL = 1e-9
 """Relative difference up to which the mean of values is the recorded metric."""
 ROUNDING = 1e-12
@@ -75,11 +77,17 @@ class PromptValues:
 
 
 class PromptTables:
-    """Finds values by prompt of the trials of a history. Reads lazily and keeps what it read."""
+    """Finds values by prompt of the trials of a history. Reads lazily and keeps what it read.
+
+    Values have the digits of `PACKED` wherever they are read from, so that a workspace, recorded
+    results and a bundle give one answer.
+    """
 
     def __init__(self, history: History) -> None:
         """Take a history as its reader sees it (`History.read_by` for what one study reads)."""
         self.history = history
+        self._kept: dict[Path, ItemTable | None] = {}
+        self._cells = 0
         self._read: dict[tuple[str, str, int, str], PromptValues | str] = {}
         self._packed: dict[Path, _Packed] = {}
 
@@ -149,23 +157,42 @@ class PromptTables:
         value = measured.metrics.get(metric)
         if value is None:
             raise Unusable(f"{printable(metric)} was not measured at step {measured.step}")
-        reasons = []
-        for file, kind in self._tables(attempt, measured.step):
-            try:
-                table = read_table(file, kind, (metric,))
-                if table is not None:
-                    return enough(checked(values_of(table, metric), value))
-            except (TableError, Unusable) as error:
-                reasons.append(f"{kind} of step {measured.step}: {error}")
+        whole, reasons = self._of_tables(attempt, measured, metric, value)
+        if whole is not None:  # the same numbers as from `PACKED`, wherever they are read
+            return _unpacked(_packed(("", "", "", ""), whole))
         for packed in self._all_packed():
             try:
                 rows = packed.rows(attempt, measured.step, metric)
                 if rows:
-                    return enough(checked(_unpacked(rows), value))
+                    return enough(checked(_unpacked(rows), metric, value))
             except Unusable as error:
                 reasons.append(f"{PACKED}: {error}")
         told = f"no table has values of {printable(metric)} by item or prompt at step "
         raise Unusable("; ".join(reasons) or f"{told}{measured.step}")
+
+    def _of_tables(
+        self, attempt: Attempt, measured: MeasuredAt, metric: str, value: float
+    ) -> tuple[PromptValues | None, list[str]]:
+        """Values with all their digits from the attempt's own tables, or why there are none."""
+        reasons = []
+        for file, kind in self._tables(attempt, measured.step):
+            try:
+                table = self._table(file, kind, measured)
+                if table is not None and metric in table.values:
+                    return enough(checked(values_of(table, metric), metric, value)), []
+            except (TableError, Unusable) as error:
+                reasons.append(f"{kind} of step {measured.step}: {error}")
+        return None, reasons
+
+    def _table(self, file: Path, kind: Kind, measured: MeasuredAt) -> ItemTable | None:
+        """A file's table, kept for other metrics while there is room."""
+        if file not in self._kept:
+            table = read_table(file, kind, measured.metrics)
+            self._cells += _cells(table)
+            while self._kept and self._cells > MOST_KEPT_CELLS:
+                self._cells -= _cells(self._kept.pop(next(iter(self._kept))))
+            self._kept[file] = table
+        return self._kept[file]
 
     def _tables(self, attempt: Attempt, step: int) -> Iterator[tuple[Path, Kind]]:
         """Files of an attempt's tables at a step that are there, items first."""
@@ -206,16 +233,22 @@ class PromptTables:
 
         What was read from such a file goes on as it stood there.
         """
+        value = measured.metrics.get(metric)
+        if value is None:
+            return []
+        found, _ = self._of_tables(attempt, measured, metric, value)
+        if found is not None:
+            return rows_of(attempt, measured, metric, found)
         try:
-            found = self.of_attempt(attempt, measured, metric)
+            self.of_attempt(attempt, measured, metric)
         except Unusable:
             return []
-        if not any(True for _ in self._tables(attempt, measured.step)):
-            for packed in self._all_packed():
-                if rows := packed.rows(attempt, measured.step, metric):
-                    return rows
-        opened = attempt.opened
-        return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+        listed = (packed.rows(attempt, measured.step, metric) for packed in self._all_packed())
+        return next((rows for rows in listed if rows), [])
+
+
+def _cells(table: ItemTable | None) -> int:
+    return len(table.prompts) * (5 + len(table.values)) if table is not None else 0
 
 
 def _of_code(known: TrialHistory, code: str) -> TrialHistory:
@@ -279,7 +312,7 @@ def _linearised(rows: Iterable[tuple[str, float, float, int]]) -> dict[str, floa
     return {p: middle + scale * (sum_of[p] - w * middle) for p, w in weight_of.items()}
 
 
-def checked(found: PromptValues, value: float) -> PromptValues:
+def checked(found: PromptValues, metric: str, value: float) -> PromptValues:
     """The values, if their mean is the recorded metric; pseudo-values need only be finite.
 
     Raises:
@@ -294,8 +327,8 @@ def checked(found: PromptValues, value: float) -> PromptValues:
         raise Unusable("its values are too large to add")
     if not found.pseudo and abs(mean - value) > EQUAL * abs(value) + ROUNDING * largest:
         raise Unusable(
-            f"the weighted mean of its values is {mean:.10g}, and {value:.10g} was reported: "
-            "a metric is the mean over strata of the weighted means of their items"
+            f"the weighted mean of its values of {printable(metric)} is {mean:.10g}, and "
+            f"{value:.10g} was reported: a metric is the mean over strata of the means of its items"
         )
     return found
 
@@ -334,7 +367,7 @@ def complaints(
                 for name in told.keys() & table.values.keys() if table is not None else ():
                     assert table is not None
                     if any(not math.isnan(v) for v in table.values[name]):
-                        checked(values_of(table, name), told[name])
+                        checked(values_of(table, name), name, told[name])
             except (TableError, Unusable) as error:
                 found[NOT_USED[kind]] = f"{printable(artifact.path)[:200]}: {error}"
     return found
@@ -350,6 +383,22 @@ def packed_text(rows: Iterable[tuple[str, ...]]) -> bytes:
     writer.writerow(HEAD)
     writer.writerows(rows)
     return gzip.compress(out.getvalue().encode(), 9, mtime=0)
+
+
+def rows_of(
+    attempt: Attempt, measured: MeasuredAt, metric: str, found: PromptValues
+) -> list[tuple[str, ...]]:
+    """Values of one measurement as rows, one a stratum."""
+    opened = attempt.opened
+    return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+
+
+def all_rows(file: Path) -> list[tuple[str, ...]]:
+    """Every row of a packed file; none where it is not there, or damaged."""
+    try:
+        return [row for rows in _Packed(file).by_place().values() for row in rows]
+    except Unusable:
+        return []
 
 
 def _packed(place: tuple[str, str, str, str], found: PromptValues) -> Iterator[tuple[str, ...]]:
@@ -442,6 +491,16 @@ class _Packed:
         Raises:
             Unusable: the file is damaged.
         """
+        opened = attempt.opened
+        place = (opened.key, opened.nonce, str(step), str(csv_cell(metric)))
+        return self.by_place().get(place, [])
+
+    def by_place(self) -> dict[tuple[str, str, str, str], list[tuple[str, ...]]]:
+        """Rows by key, nonce, step and metric.
+
+        Raises:
+            Unusable: the file is damaged.
+        """
         if self._rows is None:
             self._rows = {}
             try:
@@ -450,8 +509,7 @@ class _Packed:
                 self._problem = str(error)
         if self._problem:
             raise Unusable(self._problem)
-        opened = attempt.opened
-        return self._rows.get((opened.key, opened.nonce, str(step), str(csv_cell(metric))), [])
+        return self._rows
 
     def _load(self) -> None:
         assert self._rows is not None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from harness.confidential import public
 from harness.contract import Artifact, Estimate
@@ -38,6 +41,92 @@ def _without_secrets(study: dict[str, Any]) -> dict[str, Any]:
 _StudyJson = Annotated[dict[str, Any], AfterValidator(_without_secrets)]
 
 
+class Spending(_Record):
+    """Levels of the looks of a study that runs until it is decided (`harness.analyse.spending`)."""
+
+    at_most: int = Field(ge=2, le=10_000, description="Replicates at most: the last look.")
+    first: int = Field(ge=2, description="Replicates at the first look; one after each from there.")
+    alphas: list[float] = Field(min_length=1, description="Error rates of one contrast, rising.")
+    levels: list[list[float]] = Field(
+        description="For each of them the p that rejects at each look, from the first to the last."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        looks = self.at_most - self.first + 1
+        rising = all(0 < a < b for a, b in pairwise([*self.alphas, 1.0 + 1e-9]))
+        if looks < 1 or not rising or len(self.levels) != len(self.alphas):
+            raise ValueError("alphas of looks must rise to 1 at most, with levels for each")
+        if any(len(row) != looks or not all(0 < p <= 1 for p in row) for row in self.levels):
+            raise ValueError(f"levels of looks must be {looks} numbers in (0, 1] for each alpha")
+        return self
+
+    def level(self, replicates: int, alpha: float) -> float:
+        """The two-sided p below which a contrast is decided at a look, if `alpha` is its share.
+
+        Interpolated in log alpha, as the ratio of level to alpha.
+        """
+        column = replicates - self.first
+        if not 0 <= column <= self.at_most - self.first:
+            raise ValueError(f"no look after {replicates} replicates: {self.first}-{self.at_most}")
+        if alpha >= self.alphas[-1]:
+            return self.levels[-1][column]
+        if alpha <= self.alphas[0]:
+            return self.levels[0][column] / self.alphas[0] * alpha
+        above = bisect_right(self.alphas, alpha)
+        (a, low), (b, high) = (
+            (math.log(self.alphas[i]), math.log(self.levels[i][column] / self.alphas[i]))
+            for i in (above - 1, above)
+        )
+        part = (math.log(alpha) - a) / (b - a)
+        return alpha * math.exp(low + part * (high - low))
+
+    def alpha_of(self, replicates: int, p: float) -> float:
+        """The share of alpha at which a look's p is just small enough: p corrected for looking."""
+        if p <= 0.0:
+            return 0.0
+        low, high = math.log(p) - 60.0, 0.0
+        if self.level(replicates, 1.0) <= p:
+            return 1.0
+        while high - low > 1e-12:
+            middle = (low + high) / 2
+            small = self.level(replicates, math.exp(middle)) < p
+            low, high = (middle, high) if small else (low, middle)
+        return math.exp((low + high) / 2)
+
+
+OutcomeState = Literal["open", "decided", "futile", "prompt-bound"]
+
+
+class Outcome(_Record):
+    """What a planned contrast said at a look."""
+
+    state: OutcomeState = Field(
+        description="open: more replicates could decide it. futile: little hope of a difference. "
+        "prompt-bound: on these prompts no number of replicates could."
+    )
+    verdict: str = ""
+    level: float = Field(description="Two-sided error rate of its last interval.")
+    p: float | None = Field(None, description="Neither adjusted for others nor for looking.")
+    difference: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+
+
+class Look(_Record):
+    """A look that was taken: it is not taken again."""
+
+    at: Moment
+    replicates: int = Field(ge=2, description="Complete replicates it was taken on.")
+    outcomes: dict[str, Outcome] = Field(
+        description="Planned contrast -> what it said; of those that were open before."
+    )
+    dropped: list[str] = Field(
+        default_factory=list, description="Arms that are not planned further from here."
+    )
+    over: bool = Field(False, description="Nothing is open any more: the study is decided.")
+
+
 class Frozen(_Record):
     """What a study said when it was first run: the rest is judged against this for good."""
 
@@ -46,10 +135,18 @@ class Frozen(_Record):
     study_json: _StudyJson
     arms: list[str] = Field(default_factory=list, description="Names of the arms planned then.")
     cells: dict[str, str] = Field(
-        default_factory=dict, description="Contrast -> digest of the arms it compares."
+        default_factory=dict, description="Contrast -> digest of the names of arms it compares."
+    )
+    compared: dict[str, str] = Field(
+        default_factory=dict,
+        description="Contrast -> digest of the recipes it compares, whatever they are called; "
+        "empty in records of earlier versions.",
     )
     lost: bool = Field(
         False, description="Attempts were recorded, but no plan before them: it was not the first."
+    )
+    spending: Spending | None = Field(
+        None, description="Of a study that runs until it is decided: its looks and their levels."
     )
 
 
@@ -73,6 +170,10 @@ class Planned(_Record):
     )
     frozen: Frozen | None = Field(
         None, description="What the first run froze; every later record carries it along."
+    )
+    looks: list[Look] = Field(
+        default_factory=list,
+        description="Looks taken so far, where it runs until decided; carried along as well.",
     )
 
     def reads(self) -> dict[str, str]:

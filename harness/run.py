@@ -24,7 +24,17 @@ from harness.planning.cost import budget_warning
 from harness.planning.plan_text import amendment_lines
 from harness.planning.reuse import as_answered
 from harness.program import typed
-from harness.running import announcing, catching_up, collector, display, leftovers, refusals, shards
+from harness.records import Spending
+from harness.running import (
+    announcing,
+    catching_up,
+    collector,
+    display,
+    leftovers,
+    looking,
+    refusals,
+    shards,
+)
 from harness.running.driver import Driver, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.opening import Settings
@@ -87,6 +97,8 @@ def run(
     deadline: float | None = None,
     shard: Shard | None = None,
     live: bool = False,
+    until_decided: bool = False,
+    at_most: int | None = None,
 ) -> RunResult:
     """Run what is missing, then analyse and report. Typing the same again continues.
 
@@ -105,6 +117,8 @@ def run(
         deadline: Unix time after which no trial starts, and those that run checkpoint and end.
         shard: run this share of the trials only; other processes run the others.
         live: show the live view (a terminal).
+        until_decided: look after each replicate, and stop when the contrasts are decided.
+        at_most: replicates that may come to; default the study's.
 
     Raises:
         HarnessError: for anything the user has to decide or repair; nothing was started then.
@@ -119,8 +133,11 @@ def run(
     if ray_address is not None and study.budget is not None and study.budget.hours is not None:
         at_once = room(make(), study.resources, parallel)  # hours pass as fast as the cluster works
     mine = partial(_share, shard=shard)
-    planned = partial(_planned, study, workspace, at_once, ray_address)
+    planned = partial(
+        _planned, study, workspace, at_once, ray_address, until_decided and not smoke, at_most
+    )
     history, plan = planned()
+    refusals.refuse_undecidable(plan, shard)
     _warn(study, plan, shard, echo)
     refusals.refuse_missing(plan, mine(plan), rerun_stale)
     if smoke:
@@ -151,14 +168,18 @@ def run(
         leftovers.sweep(workspace)
         history, plan = planned()  # nobody else changes it any more
         journal = Journal(workspace.journal, history.described[workspace.journal])
+        spending = _levels(plan, echo)
         if rerun_stale and announcing.supersede(
             study.name, mine(plan), journal, history, workspace.id
         ):
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
-        if announcing.announce_new(study, plan, journal, history, again=bool(todo)):
+        if announcing.announce_new(
+            study, plan, journal, history, again=bool(todo), spending=spending
+        ):
             plan = as_recorded(plan, study, history)
+        work = looking.of(study, plan, journal, subject.metrics)
         made = make()
         tell = GuardedTracker(tracker, _remedy(tracker, study.name, workspace))
         seen = as_answered(plan, history)
@@ -166,26 +187,29 @@ def run(
         result, answered = RunResult(0, plan, headline=headline), False
         try:
             tell.settle(wait)
-            if todo:
+            if todo or work.unfinished:
                 shown = plan.model_copy(update={"trials": mine(plan)})
                 with display.make(
                     shown, len(todo), echo, seen, live=live, workspace=workspace
                 ) as view:
+                    work.show(view)
                     driver = Driver(
                         replace(_settings(study, plan, subject, project), deadline=ends),
-                        todo,
+                        work.batch(todo),
                         workspace=workspace,
                         journal=journal,
                         read_history=lambda: history_of(study, workspace),
                         tracker=tell,
                         display=view,
                         stop=stop,
+                        more=work.more,
                     )
                     result.tally = driver.tally
                     try:
                         driver.run(made)
                     finally:
                         made.close()
+                        result.plan = work.plan
             if not stop() and stop.notice != signal.SIGTERM:  # which leaves no time for it
                 answered = True
                 with shards.concluding(workspace, study.name, shard):
@@ -199,7 +223,7 @@ def run(
                     now = as_answered(result.plan, history_of(study, workspace))
                     result.left = left_by_others(result.plan, own, now, workspace)
         finally:
-            result.warnings += tell.close()
+            result.warnings += [*tell.close(), *work.warnings]
         result.exit_code = _exit_code(result.tally, stop, answered)
     return result
 
@@ -228,7 +252,7 @@ def _nothing_to_run(
     What MLflow lacks is written, if it can be, before it is said that all is there.
     """
     page = workspace.study(plan.study) / "report.html"
-    if _to_run(mine):
+    if _to_run(mine) or (plan.adaptive is not None and not plan.adaptive.over):
         return None
     if _to_run(plan.trials):
         echo(f"nothing to run: all {len(mine)} trials of this shard are there")
@@ -272,15 +296,45 @@ def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
 
 
 def _planned(
-    study: Study, workspace: Workspace, parallel: int | None, ray_address: str | None
+    study: Study,
+    workspace: Workspace,
+    parallel: int | None,
+    ray_address: str | None,
+    until_decided: bool,
+    at_most: int | None,
 ) -> tuple[History, Plan]:
     from harness.plan import make_plan
 
     history = history_of(study, workspace)
     here = ray_address is None  # a cluster's devices are counted by its executor
     return history, make_plan(
-        study, history, workspace=workspace, parallel=parallel, check_devices=here
+        study,
+        history,
+        workspace=workspace,
+        parallel=parallel,
+        check_devices=here,
+        until_decided=until_decided,
+        at_most=at_most,
     )
+
+
+def _levels(plan: Plan, echo: Echo) -> Spending | None:
+    """The levels that the first run of a study freezes that runs until decided."""
+    adaptive = plan.adaptive
+    if adaptive is None or adaptive.spending is not None:
+        return None
+    from harness.analyse.spending import calibrated
+
+    made = calibrated(adaptive.at_most, plan.alpha, len(plan.contrasts), first=adaptive.first)
+    told = ", ".join(
+        f"{made.level(n, plan.alpha / len(plan.contrasts)):.2g}"
+        for n in range(made.first, made.at_most + 1)
+    )
+    echo(
+        f"looks     after replicate {made.first} and each further one, at most {made.at_most}; "
+        f"p below {told} decides a first contrast of {len(plan.contrasts)}. Frozen from here on"
+    )
+    return made
 
 
 def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Settings:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    Tag,
     field_validator,
     model_serializer,
     model_validator,
@@ -46,10 +49,26 @@ DESIGNS: dict[str, str] = {
 LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
+ContrastKind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
+KINDS: dict[str, ContrastKind] = {
+    "a": "difference",
+    "trend": "trend",
+    "interaction": "interaction",
+    "more": "more",
+    "best": "best",
+    "collapse": "collapse",
+    "sooner": "sooner",
+}
+"""Key of a contrast -> the kind it makes it; a contrast has exactly one of them."""
+ORDERS = ("true", "log", "rank", "{scores: [...]}")
+"""What `ordered` may say."""
+
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _FACTOR = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 _Word = Annotated[str, Field(min_length=1)]
 _Levels = dict[str, Any]
+_Two = Annotated[list[_Word], Field(min_length=2, max_length=2)]
+_Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
 def _known_design(value: str) -> str:
@@ -60,6 +79,35 @@ def _known_design(value: str) -> str:
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Scores(_Strict):
+    """Where the levels of an ordered factor stand, in the order they are listed."""
+
+    scores: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        min_length=1, description="A number for each level, in the order they are listed."
+    )
+
+
+def _order(value: Any) -> Any:
+    if isinstance(value, bool | dict | Scores) or value in ("log", "rank"):
+        return value
+    raise ValueError(f"an order is one of {', '.join(ORDERS)}{nearest(value, ('log', 'rank'))}")
+
+
+def _order_of(value: Any) -> str:
+    """Which form of an order it is; tags that are no key of the file, so that places hold."""
+    word = "<scores>" if isinstance(value, dict | Scores) else "<word>"
+    return "<truth>" if isinstance(value, bool) else word
+
+
+_Ordered = Annotated[
+    Annotated[bool, Tag("<truth>")]
+    | Annotated[Literal["log", "rank"], Tag("<word>")]
+    | Annotated[Scores, Tag("<scores>")],
+    Discriminator(_order_of),
+    BeforeValidator(_order),
+]
 
 
 class Factor(_Strict):
@@ -76,6 +124,12 @@ class Factor(_Strict):
     off: Any = Field(
         None, description="For design leave_one_out: the level that takes this factor out."
     )
+    ordered: _Ordered = Field(
+        False,
+        description="That the levels are steps of one quantity, for a `trend` over them. true: "
+        "their own numbers; log: logarithms to base 2, so that a step is a doubling; rank: 1, 2, "
+        "3, ... as listed; {scores: [...]}: these numbers.",
+    )
 
     @property
     def has_off(self) -> bool:
@@ -83,10 +137,14 @@ class Factor(_Strict):
         return "off" in self.model_fields_set
 
     @model_serializer(mode="wrap")
-    def _without_absent_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A record read back must still tell an `off` that is null from none."""
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A record read back must still tell an `off` that is null from none.
+
+        `ordered` is younger than the first recorded results: left out while not given.
+        """
         written: dict[str, Any] = handler(self)
-        return written if self.has_off else {k: v for k, v in written.items() if k != "off"}
+        absent = {*(() if self.has_off else ("off",)), *(() if self.ordered else ("ordered",))}
+        return {k: v for k, v in written.items() if k not in absent}
 
     @model_validator(mode="before")
     @classmethod
@@ -102,23 +160,101 @@ class Factor(_Strict):
         return {"anyOf": [written, levels]}
 
 
+class Sooner(_Strict):
+    """Two sides whose curves are compared by when they reach a value."""
+
+    a: _Levels = Field(min_length=1, description="Factor -> level of side a.")
+    b: _Levels = Field(description="Factor -> level of side b.")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="The value, in units of the metric; required."
+    )
+    falls: bool = Field(
+        False, description="Judge when the value is lost, instead of when it is reached."
+    )
+
+
+_ONE_KIND = [{"required": ["a", "b"]}, *({"required": [key]} for key in KINDS if key != "a")]
+
+
 class Contrast(_Strict):
-    """A planned comparison of two sets of arms, matched on every factor that neither side names."""
+    """A planned comparison: of two sides (`a`, `b`), or of another kind, which one key names.
+
+    Arms are matched on every factor that the contrast does not name.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": list[Any](_ONE_KIND)})
 
     id: _Word = Field(pattern=_NAME, description="Short name, e.g. `H12`; unique in the study.")
     claim: str = Field("", description="What is expected, in words.")
-    a: _Levels = Field(min_length=1, description="Factor -> level of side a.")
-    b: _Levels = Field(description="Factor -> level of side b; the difference is a - b.")
+    a: _Levels = Field(default_factory=dict, min_length=1, description="Factor -> level of side a.")
+    b: _Levels = Field(
+        default_factory=dict,
+        description="Factor -> level of side b; the difference is a - b.",
+    )
+    trend: _Word = Field("", description="An ordered factor: does the metric rise or fall with it?")
+    interaction: _Two = Field(
+        default_factory=list,
+        description="Two factors, each of two levels or ordered: does one act otherwise where the "
+        "other is changed?",
+    )
+    more: _Two = Field(
+        default_factory=list,
+        description="Two factors, each of two levels or ordered: does the first move the metric "
+        "more than the second, from one end of its levels to the other?",
+    )
+    levels: dict[str, _Pair] = Field(
+        default_factory=dict,
+        min_length=1,
+        description="For `interaction` and `more`: factor -> the two of its levels that count.",
+    )
+    best: _Word = Field("", description="A factor: which of its levels may be the best?")
+    collapse: _Levels = Field(
+        default_factory=dict,
+        min_length=1,
+        description="Factor -> level, an arm: does it lose more than `margin` after an earlier "
+        "measured cycle? See `measure_at`.",
+    )
+    sooner: Sooner | None = Field(None, description="Which of two sides reaches a value sooner?")
     at: _Levels = Field(
         default_factory=dict, description="Factor -> level that pins other factors."
     )
     metric: str = Field("", description="Metric judged; default the study's primary.")
     expect: Literal["higher", "lower", ""] = Field(
-        "", description="Expected direction of a - b; adds words, never changes the test."
+        "",
+        description="Expected direction of a - b, a trend or an interaction; adds words, never "
+        "changes the test.",
     )
     margin: float | None = Field(
         None, gt=0, description="Smallest difference that matters, in units of the metric."
     )
+
+    @property
+    def kind(self) -> ContrastKind:
+        """The kind that its key makes it; the first, before the checks refused several."""
+        return next((KINDS[key] for key in KINDS if getattr(self, key)), "difference")
+
+    @property
+    def sides(self) -> tuple[_Levels, _Levels]:
+        """Sides a and b of a difference, or of `sooner`."""
+        return (self.sooner.a, self.sooner.b) if self.sooner else (self.a, self.b)
+
+    @property
+    def factors(self) -> list[str]:
+        """Names of the factors it is about; those that `at` pins are not among them."""
+        a, b = self.sides
+        named = [*a, *b, *self.collapse, self.trend, self.best, *self.interaction, *self.more]
+        return [name for name in dict.fromkeys(named) if name]
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Kinds are younger than the first recorded results: left out while not given."""
+        written: dict[str, Any] = handler(self)
+        absent = {key for key in _LATER_PARTS if not written[key]}
+        absent |= set() if self.a or self.b else {"a", "b"}
+        return {k: v for k, v in written.items() if k not in absent}
+
+
+_LATER_PARTS = (*(key for key in KINDS if key != "a"), "levels")
 
 
 class Resources(_Strict):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.planning.amendments import Amendment
 from harness.planning.planned import Confounded
+from harness.planning.prompt_spread import PromptSpread
 
 RULES = 2
 """Version of the rules that verdicts are made by; 1 judged over seeds alone, with one pooled
@@ -288,4 +289,9 @@ class Answer(_Frozen):
     devices: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(
         default_factory=list, description="Confounds, mixed code, changes since."
+    )
+    prompt_spreads: list[PromptSpread] = Field(
+        default_factory=list,
+        exclude=True,
+        description="For `plan`, which reads them from a file of their own beside the answer.",
     )

@@ -12,6 +12,7 @@ from harness.analyse.answer import RULES, Answer, ArmRow, Cell, Verdict
 from harness.analyse.cases import cases_of
 from harness.analyse.inference import estimate, one_group
 from harness.analyse.observed import (
+    ENDED,
     Observed,
     PromptReader,
     failures,
@@ -20,9 +21,11 @@ from harness.analyse.observed import (
     row_name,
     spent,
 )
+from harness.analyse.prompt_record import prompt_spreads
 from harness.contract import MetricSpec
 from harness.journal import History
 from harness.plan import Plan
+from harness.planning.adaptive import Adaptive
 from harness.prompt_values import PromptTables
 
 if TYPE_CHECKING:
@@ -99,6 +102,7 @@ def answer(
         attempts=cost.attempts,
         attempts_failed=cost.attempts_failed,
         attempts_cut_off=cost.cut_off,
+        prompt_spreads=prompt_spreads(plan, observed),
         trial_seconds=cost.trial_seconds,
         devices=_devices(plan, history),
         warnings=_warnings(plan, history),
@@ -158,7 +162,7 @@ def _arm_rows(plan: Plan, observed: Observed, specs: Mapping[str, MetricSpec]) -
             arm=arm.name,
             levels=arm.levels,
             baseline=arm.baseline,
-            n_planned=plan.replicates,
+            n_planned=plan.replicates_of(arm.name),
             **_row(arm.name, observed, specs, plan),
         )
         for arm in plan.arms
@@ -187,17 +191,30 @@ def _headline(plan: Plan, rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> 
     for row in arms:
         states.update(row.states)
     total = sum(row.n_planned for row in arms)
-    open_ = total - states["done"] - states["diverged"] - states["failed"]
+    open_ = total - sum(states[state] for state in ENDED)
     troubles = [f"{states[s]} {s}" for s in ("failed", "diverged") if states[s]]
     progress = ", ".join([f"{states['done']} of {total} trials done", *troubles])
     if not states["done"]:
         return f"No answer yet, {progress}."
     said = "; ".join(f"{v.id}: {v.verdict}{_outside(v)}" for v in judged) or "no contrasts declared"
+    if plan.adaptive is not None:
+        return _headline_of_looks(plan.adaptive, progress, said)
     first = plan.frozen_replicates or plan.replicates
     if plan.replicates < first and any(v.planned for v in judged):
         progress += f", {plan.replicates} of the {first} replicates that the first run planned"
         open_ = 1  # planned verdicts are judged on those of the first run
     return f"{'Interim' if open_ else 'Complete'}, {progress}. {said}."
+
+
+def _headline_of_looks(adaptive: Adaptive, progress: str, said: str) -> str:
+    """The headline of a study that runs until decided."""
+    looked, most = adaptive.looked, f"at most {adaptive.at_most} replicates"
+    if not adaptive.over:
+        last = f"last look after {looked} of {most}" if looked else f"no look yet, {most}"
+        return f"Interim, {last}, {progress}. {said}."
+    still = any(o.state == "open" for o in adaptive.looks[-1].outcomes.values())
+    ended = "Complete" if still else "Decided"
+    return f"{ended} after {looked} of {most}, {progress}. {said}."
 
 
 def _outside(verdict: Verdict) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.analyse import kinds, words
 from harness.analyse.answer import Part
+from harness.analyse.crossing import crossing
 from harness.analyse.inference import ByPrompt, Estimated, Group, Values, estimate, one_group
 from harness.analyse.observed import Observed
 from harness.analyse.step_down import Member
 from harness.analyse.veto import winner_filled
 from harness.contract import MetricSpec
+from harness.design import named_levels
 from harness.plan import Plan, PlannedContrast
 from harness.planning import matching
 
@@ -43,15 +45,22 @@ class Case:
     """Arms of the winning side to their replicates that diverged."""
     parts: tuple[tuple[Part, Estimated], ...] = ()
     """Further estimates of its kind, such as the bend of a trend."""
+    by_step: Mapping[int, Estimated] = field(default_factory=dict)
+    """Kind `collapse`: what was lost since each earlier cycle."""
 
 
 def cases_of(
-    plan: Plan, study: Study, observed: Observed, specs: Mapping[str, MetricSpec]
+    plan: Plan,
+    study: Study,
+    observed: Observed,
+    specs: Mapping[str, MetricSpec],
+    due: int | None = None,
 ) -> list[Case]:
     """What the trials say about every declared contrast, in the study's order.
 
     A planned contrast is judged on the replicates that the first run planned. Where there are more
-    by now, what all of them say follows as an exploratory case of its own.
+    by now, what all of them say follows as an exploratory case of its own. In a study that runs
+    until decided it is judged on the replicates of its last look, or of the one that is `due`.
     """
     named = {c.id: c for c in study.contrasts}
     first = plan.frozen_replicates or plan.replicates
@@ -61,6 +70,10 @@ def cases_of(
         made = _Maker(plan, study, observed, contrast, named.get(contrast.id), spec)
         if contrast.amended:
             found.append(made.case(contrast.id, plan.replicates, contrast.amended))
+            continue
+        if plan.adaptive is not None:
+            n = plan.adaptive.judged_on(contrast.id, due)
+            found.append(made.case(contrast.id, n or plan.adaptive.first, ""))
             continue
         found.append(made.case(contrast.id, first, ""))
         if plan.replicates > first:
@@ -131,13 +144,18 @@ class _Maker:
         levels = {part.level: part.cells for part in self.contrast.parts}
         pairs = {}
         for i, j in kinds.all_pairs(list(levels)):
-            pairs[i, j] = self._estimate(values, one_group(_less([levels[i], levels[j]])))
+            cells = [
+                cell
+                for one, two in zip(levels[i], levels[j], strict=True)
+                if (cell := difference_of(one, two))
+            ]
+            pairs[i, j] = self._estimate(values, one_group(cells))
         better = self.spec.higher_is_better is not False
         wide, narrow = (kinds.Best(tuple(levels), pairs, better, side) for side in (False, True))
         return self._made(ident, a, b, wide, narrow, None, replicates, amended)
 
     def _collapse(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
-        metric, arms = self.contrast.metric, self.contrast.arm_weights()
+        metric, arms = self.contrast.metric, self.contrast.arms()
         by_step = {
             step: {arm: _first(rows.get(arm, {}), replicates) for arm in arms}
             for step, rows in self.observed.curves.get(metric, {}).items()
@@ -154,18 +172,15 @@ class _Maker:
         }
         margin = self.contrast.margin or 0.0
         wide, narrow = (kinds.Collapse(found, margin, side) for side in (False, True))
-        worst = wide.at(self.plan.alpha).step
-        if worst is None:  # nothing to judge by: the sentence tells what is most, and why not
-            known = {s: e.difference for s, e in found.items() if e.difference is not None}
-            worst = max(known, key=known.__getitem__, default=None)
-        main = found.get(worst) if worst is not None else None
-        return self._made(ident, a, b, wide, narrow, main, replicates, amended)
+        case = self._made(ident, a, b, wide, narrow, None, replicates, amended)
+        return replace(case, by_step=found)
 
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric = self.contrast.metric
         steps = self.observed.curves.get(metric, {})
-        cells = _less([part.cells for part in self.contrast.parts[:2]])
-        arms = {arm for cell in cells for arm in cell}
+        one, two = (part.cells for part in self.contrast.parts[:2])
+        cells = [difference_of(a, b) for a, b in zip(one, two, strict=True)]
+        arms = self.contrast.arms()
         threshold = self.contrast.threshold
         assert threshold is not None, "checked when the study was read"
         rising = (self.spec.higher_is_better is not False) != self.contrast.falls
@@ -173,7 +188,7 @@ class _Maker:
         for arm in arms:
             for r in range(replicates):
                 curve = {s: rows[arm][r] for s, rows in steps.items() if r in rows.get(arm, {})}
-                at = kinds.crossing(curve, threshold, rising=rising)
+                at = crossing(curve, threshold, rising=rising)
                 if at is not None:
                     times.setdefault(arm, {})[r] = at
         found = estimate(times, one_group(cells), None, "times are judged over seeds alone")
@@ -223,7 +238,7 @@ class _Maker:
                 p=found.p(),
             )
             made.append((named, found))
-        return Case(**{**case.__dict__, "parts": tuple(made)})
+        return replace(case, parts=tuple(made))
 
     def _estimate(self, values: Values, groups: tuple[Group, ...]) -> Estimated:
         return estimate(values, groups, self.observed.by_prompt(self.contrast.metric))
@@ -242,20 +257,30 @@ class _Maker:
         if self.contrast.kind == "difference":
             a, b = (words.side(side) for side in matching.sides(self.study, written))
             return a, b + pinned
-        a, b = matching.kind_sides(self.study, written)
+        a, b = self._named(written)
         return (a, b + pinned) if b else (a + pinned, "")
 
+    def _named(self, written: Contrast) -> tuple[str, str]:
+        """Factors or arms of another kind than a difference; the second may be empty."""
+        if written.kind in ("trend", "best"):
+            return written.trend or written.best, ""
+        if written.kind == "interaction":
+            return " and ".join(written.interaction), ""
+        if written.kind == "more":
+            one, other = written.more
+            return one, other
+        if written.kind == "collapse":
+            return words.side(named_levels(self.study, written.collapse)), ""
+        a, b = (words.side(named_levels(self.study, side)) for side in written.sides)
+        return a, b or "the baseline"
 
-def _less(sides: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
-    """Cell by cell, the first side less the second; cells whose sides are the same arms drop."""
-    if len(sides) < 2:
-        return []
-    one, two = sides
-    return [
-        {**a, **{arm: -w for arm, w in b.items()}}
-        for a, b in zip(one, two, strict=True)
-        if a.keys() != b.keys()
-    ]
+
+def difference_of(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """The cell of one less another, without arms that cancel."""
+    found = dict(one)
+    for arm, weight in other.items():
+        found[arm] = found.get(arm, 0.0) - weight
+    return {arm: weight for arm, weight in found.items() if weight}
 
 
 def _first(row: Mapping[int, float], replicates: int) -> dict[int, float]:

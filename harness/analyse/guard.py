@@ -210,7 +210,7 @@ def known_before(plan: Plan, history: History) -> list[str]:
             known.setdefault(trial.arm, set()).add(trial.replicate)
     found = []
     for contrast in plan.contrasts:
-        sides = [known.get(arm, set()) for arm in contrast.arm_weights()]
+        sides = [known.get(arm, set()) for arm in contrast.arms()]
         count = len(set.intersection(*sides)) if sides else 0
         if count and not contrast.amended:
             found.append(

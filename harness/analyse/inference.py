@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ Floats = NDArray[np.float64]
 
 ROUNDING = 1e-12
 """Spread below this share of the values' size is rounding, not variation."""
+FARTHEST = 1e150
+"""A t beyond it is infinite: its square leaves the range of numbers."""
 SAME = "the difference is the same in every replicate: no spread to judge it by"
 ONE = "one replicate: nothing says how much another would differ"
 
@@ -86,6 +88,9 @@ class Seeds:
     """Cells of begun replicates without a value."""
     unseen: int = 0
     """Cells without a value in any replicate: no part of the difference."""
+    once: int = 0
+    """Cells with a value in one replicate only, others having more: no part of it either, for
+    nothing says how much they vary."""
     method: str = "none"
     why: str = ""
     """Why there is no interval; empty where there is one."""
@@ -192,7 +197,7 @@ def t_quantile(df: float, alpha: float) -> float:
     from scipy.special import stdtrit
 
     found = -float(stdtrit(df, alpha / 2))
-    return found if math.isfinite(found) else math.inf
+    return found if found < FARTHEST else math.inf
 
 
 def p_of(t: float, df: float) -> float:
@@ -215,6 +220,7 @@ class _Observed:
     """Which group each cell belongs to."""
     cells: list[Cell]
     unseen: int
+    once: int
     scale: float
 
 
@@ -247,7 +253,7 @@ def over_seeds(values: Values, groups: Sequence[Group]) -> Seeds:
 
 def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
     rows: list[tuple[Cell, float, int, dict[int, float]]] = []
-    unseen, scale = 0, 0.0
+    unseen, once, scale = 0, 0, 0.0
     for number, group in enumerate(groups):
         found = []
         for cell in group.cells:
@@ -261,6 +267,11 @@ def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
         unseen += len(group.cells) - len(found)
         if not found:
             return None
+        # One value says nothing of its cell's spread, and other cells' is not it: with it, one arm
+        # of five times their noise makes the false positives of two replicates .11 of .05.
+        if several := [(cell, d) for cell, d in found if len(d) > 1]:
+            once += len(found) - len(several)
+            found = several
         rows += [(cell, group.sign / len(found), number, d) for cell, d in found]
     if not rows:
         return None
@@ -275,7 +286,7 @@ def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
     share_C = np.array([share for _, share, *_ in rows])
     group_C = np.array([number for _, _, number, _ in rows])
     cells = [cell for cell, *_ in rows]
-    return _Observed(replicates, d_RC, mask_RC, share_C, group_C, cells, unseen, scale)
+    return _Observed(replicates, d_RC, mask_RC, share_C, group_C, cells, unseen, once, scale)
 
 
 def _seeds(seen: _Observed | None) -> Seeds:
@@ -286,7 +297,7 @@ def _seeds(seen: _Observed | None) -> Seeds:
     mean_C = np.array([math.fsum(column) for column in d_RC.T]) / count_C
     difference = math.fsum(seen.share_C * mean_C)
     own = _own_sums(seen)
-    known = Seeds(n, difference, None, None, own, int((~mask).sum()), seen.unseen)
+    known = Seeds(n, difference, None, None, own, int((~mask).sum()), seen.unseen, seen.once)
     if n == 1:
         return _told(known, "none", ONE)
     if mask.all():
@@ -294,28 +305,17 @@ def _seeds(seen: _Observed | None) -> Seeds:
         se, df = float(sums.std(ddof=1)) / math.sqrt(n), float(n - 1)
         method = f"paired t, {n - 1} df"
     else:
-        twice = count_C > 1
-        if not twice.any():
+        if (count_C == 1).any():
             return _told(known, "none", "no pair exists in two replicates")
         se, df = _cr2(seen, count_C, mean_C)
         method = f"CR2 clustered on {n} replicates, {df:.3g} df"
     if se * math.sqrt(n) <= ROUNDING * max(seen.scale, abs(difference)):
         return _told(known, method, SAME)
-    return Seeds(n, difference, se, df, own, known.missing, seen.unseen, method)
+    return replace(known, se=se, df=df, method=method)
 
 
 def _told(known: Seeds, method: str, why: str) -> Seeds:
-    return Seeds(
-        known.n,
-        known.difference,
-        None,
-        None,
-        known.per_replicate,
-        known.missing,
-        known.unseen,
-        method,
-        why,
-    )
+    return replace(known, method=method, why=why)
 
 
 def _own_sums(seen: _Observed) -> dict[int, float]:
@@ -338,21 +338,11 @@ def _own_sums(seen: _Observed) -> dict[int, float]:
 
 def _cr2(seen: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float]:
     mask = seen.mask_RC
-    twice = count_C > 1
-    weight_C = seen.share_C / count_C
-    # A cell seen once has no residual: its adjustment is the pseudo-inverse of 0.
-    adjusted = weight_C / np.sqrt(np.where(twice, 1.0 - 1.0 / np.maximum(count_C, 2), 1.0))
-    u_C = np.where(twice, adjusted, 0.0)
+    u_C = seen.share_C / count_C / np.sqrt(1.0 - 1.0 / count_C)
     e_RC = np.where(mask, seen.d_RC - mean_C, 0.0)
     variance = float(((e_RC @ u_C) ** 2).sum())
-    # What cells seen once add is unknown; they are taken to vary like the others, cells being
-    # independent or fully correlated, whichever asks for more.
-    alone = float((weight_C**2 * count_C).sum() / (weight_C[twice] ** 2 * count_C[twice]).sum())
-    whole, part = mask @ np.abs(weight_C), mask @ np.where(twice, np.abs(weight_C), 0.0)
-    variance *= max(alone, float((whole**2).sum() / (part**2).sum()))
     mu_RC = mask * u_C
-    shared_RR = (mu_RC * np.where(twice, u_C, 0.0) / count_C) @ mask.T
-    independent = np.diag((mask * u_C**2).sum(axis=1)) - shared_RR
+    independent = np.diag((mask * u_C**2).sum(axis=1)) - (mask * (u_C**2 / count_C)) @ mask.T
     path_RR = np.diag(mu_RC.sum(axis=1)) - (mu_RC / count_C) @ mask.T
     correlated = path_RR @ path_RR.T
     freedom = [_bell_mccaffrey(g_RR) for g_RR in (independent, correlated)]
@@ -465,8 +455,12 @@ def over_prompts(
         if size < 2:
             return None, f"{name} has {size} prompt(s) that all trials share"
         eta_RP = weight_RT @ values_TP[:, known_P]
-        between = float(eta_RP.sum(axis=0).var(ddof=1))
-        within = float(eta_RP.var(axis=1, ddof=1).sum())
+        rounding = (ROUNDING * float(np.abs(w_T[:, None] * values_TP[:, known_P]).max())) ** 2
+        between, *each = (
+            float(v) if v > rounding else 0.0
+            for v in (eta_RP.sum(axis=0).var(ddof=1), *eta_RP.var(axis=1, ddof=1))
+        )
+        within = math.fsum(each)
         part = stratum.omega**2 * between / size
         variance += part
         fourth += part**2 / (size - 1)

@@ -180,35 +180,6 @@ class Sooner:
         return self.found.p(narrow=True)
 
 
-def crossing(curve: Mapping[int, float], threshold: float, *, rising: bool) -> float | None:
-    """The cycle at which a curve first reaches a threshold, interpolated between measured cycles.
-
-    Restricted to what was measured: a curve that never reaches it has the last cycle as its time.
-
-    Args:
-        curve: cycle to value.
-        threshold: in units of the metric.
-        rising: whether it is reached from below.
-
-    Returns:
-        Cycles, or None for an empty curve.
-    """
-    steps = sorted(curve)
-    if not steps:
-        return None
-    side = 1.0 if rising else -1.0
-    before = None
-    for step in steps:
-        gap = side * (curve[step] - threshold)
-        if gap >= 0:
-            if before is None:
-                return float(step)
-            at, was = before
-            return at + (step - at) * was / (was - gap)
-        before = (step, gap)
-    return float(steps[-1])
-
-
 def losses(
     by_step: Mapping[int, Values],
     tables: Mapping[int, Mapping[Trial, PromptValues]],
@@ -228,7 +199,7 @@ def losses(
             if (end := by_step[last].get(arm, {}))
         }
         then, now = tables.get(step, {}), tables.get(last, {})
-        by_prompt = {t: minus(then[t], now[t], side) for t in then.keys() & now.keys()}
+        by_prompt = {t: minus(then[t], now[t], side) for t in then if t in now}
         found[step] = (lost, by_prompt)
     return found
 

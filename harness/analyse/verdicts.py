@@ -11,14 +11,13 @@ from harness.analyse.answer import Narrow, Part, Verdict
 from harness.analyse.cases import Case
 from harness.analyse.explore import Explored, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
-from harness.analyse.observed import Observed
+from harness.analyse.looked import members
+from harness.analyse.observed import ENDED, Observed
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
-from harness.planning.attainable import ols_note
+from harness.planning.attainable import fitted_note
 
-UNFINISHED = ("pending", "running", "killed", "unmeasured")
-"""States of a trial that has not ended by itself: nothing can be read off its absence."""
 ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""
@@ -33,8 +32,8 @@ def judged(
     """
     planned = [case for case in cases if not case.amended]
     family = max(plan.frozen_contrasts or 0, len(planned))
-    wide = iter(step_down([c.wide for c in planned], plan.alpha, family))
-    narrow = iter(step_down([c.narrow for c in planned], plan.alpha, family))
+    wide = iter(step_down(members(plan, planned), plan.alpha, family))
+    narrow = iter(step_down(members(plan, planned, narrow=True), plan.alpha, family))
     loose = iter(explored.declared)
     found = []
     for case in cases:
@@ -44,9 +43,17 @@ def judged(
             found.append(_Telling(plan, history, observed, case, *pair, rate, adjusted).verdict())
         else:
             pair = next(wide), next(narrow)
-            rate = plan.alpha / pair[0].left
+            rate = _level(plan, case, plan.alpha / pair[0].left)
             found.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
     return found
+
+
+def _level(plan: Plan, case: Case, share: float) -> float:
+    """Error rate of a planned case's interval: its share of alpha, or what its look may spend."""
+    adaptive = plan.adaptive
+    if adaptive is None or adaptive.spending is None or case.amended:
+        return share
+    return adaptive.spending.level(case.replicates, share)
 
 
 class _Telling:
@@ -70,12 +77,12 @@ class _Telling:
     def verdict(self) -> Verdict:
         """The verdict with its sentence and notes."""
         case, reading = self._case, self._wide.reading
-        contrast, found = case.contrast, case.found
+        contrast, found = case.contrast, self._found(self._wide)
         seeds = found.seeds if found else None
         prompts = found.prompts if found else self._prompts_of_best()
         p = case.wide.p
         verdict, reason = reading.verdict, self._reason(p)
-        weights = contrast.arm_weights()
+        arms = contrast.arms()
         sentence: dict[str, Any] = {
             "kind": contrast.kind,
             "a": case.a,
@@ -99,7 +106,7 @@ class _Telling:
             **sentence,
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(self._rate),
+            level=self._confidence(self._rate),
             n_prompts=prompts.n if prompts else 0,
             p_adjusted=p_adjusted,
             adjustment=adjustment,
@@ -118,7 +125,7 @@ class _Telling:
             difference=sentence["difference"],
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(self._rate),
+            level=self._confidence(self._rate),
             left=self._wide.left,
             p=p,
             p_adjusted=p_adjusted,
@@ -129,7 +136,7 @@ class _Telling:
             verdict=verdict,
             expectation=expected,
             words=told,
-            notes=self._notes(reason, weights),
+            notes=self._notes(reason, arms),
             per_replicate=dict(seeds.per_replicate) if seeds else {},
             a=case.a,
             b=case.b,
@@ -137,12 +144,23 @@ class _Telling:
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
             parts=[part for part, _ in case.parts],
-            keys=self._observed.keys(weights),
+            keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
         )
 
-    def _level(self, rate: float) -> float:
+    def _found(self, decided: Decided) -> Estimated | None:
+        """The estimate that the verdict's figures are of.
+
+        Of a loss without any interval the largest, which says why there is none.
+        """
+        step, by_step = decided.reading.step, self._case.by_step
+        if step is None and by_step:
+            known = {s: e.difference for s, e in by_step.items() if e.difference is not None}
+            step = max(known, key=known.__getitem__, default=None)
+        return self._case.found if step is None else by_step.get(step)
+
+    def _confidence(self, rate: float) -> float:
         """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
         earlier = len(getattr(self._case.wide, "losses", {}))
         return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
@@ -160,10 +178,12 @@ class _Telling:
     def _p_adjusted(self, p: float | None, left: int) -> tuple[float | None, str]:
         if self._case.amended:
             return self._adjusted, "after Benjamini-Hochberg, exploratory"
-        return (
-            None if p is None else min(1.0, left * p),
-            f"as one of {left}" if left > 1 else "",
-        )
+        told = [f"as one of {left}"] if left > 1 else []
+        adaptive = self._plan.adaptive
+        if adaptive is not None and adaptive.spending is not None and adaptive.looks:
+            told.append("corrected for looking")
+            p = None if p is None else adaptive.spending.alpha_of(self._case.replicates, p)
+        return None if p is None else min(1.0, left * p), ", ".join(told)
 
     def _narrower(self, sentence: Mapping[str, Any]) -> Narrow:
         """The claim on exactly these prompts."""
@@ -173,14 +193,18 @@ class _Telling:
         if self._case.amended:  # adjusted with the others is the wide p alone
             adjusted = p
             adjustment = "not adjusted"
-        rate = self._rate if self._case.amended else self._plan.alpha / left
-        shown = {**sentence, "best": reading.members, "step": reading.step}
+        own = _level(self._plan, self._case, self._plan.alpha / left)
+        rate = self._rate if self._case.amended else own
+        found = self._found(self._narrow)
+        difference = found.difference if found else None
+        shown = {**sentence, "difference": difference, "best": reading.members}
+        shown["step"] = reading.step
         told = words.sentence(
             reading.verdict,
             **shown,
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(rate),
+            level=self._confidence(rate),
             n_prompts=0,
             p_adjusted=adjusted,
             adjustment=adjustment,
@@ -189,7 +213,7 @@ class _Telling:
         return Narrow(
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(rate),
+            level=self._confidence(rate),
             p=p,
             p_adjusted=adjusted,
             verdict=reading.verdict,
@@ -201,22 +225,21 @@ class _Telling:
         case, reading = self._case, self._wide.reading
         if reading.verdict != "undecided":
             return ""
-        if not case.contrast.arm_weights():
+        if not case.contrast.arms():
             return "no cell of the design holds both sides"
         if reading.vetoed:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
-        if case.found is None or case.found.judged:
-            return ""
-        return case.found.seeds.why
+        found = self._found(self._wide) or next(iter(case.by_step.values()), None)
+        return "" if found is None or found.judged else found.seeds.why
 
     def _method(self) -> str:
-        case = self._case
-        if case.found is None:
+        case, found = self._case, self._found(self._wide)
+        if found is None:
             some = self._pairs_of_best()
             each = len(case.contrast.parts) - 1
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
-        return method_of(case.found)
+        return method_of(found)
 
     def _parts_told(self) -> list[str]:
         """The further estimates of its kind, and the shape of a trend."""
@@ -234,9 +257,9 @@ class _Telling:
             found += [f"{label}, {each}: {'; '.join(told)}"] if told else []
         return found
 
-    def _notes(self, reason: str, weights: Mapping[str, float]) -> list[str]:
+    def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
-        found = case.found
+        found = self._found(self._wide)
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
@@ -247,26 +270,32 @@ class _Telling:
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells without a pair, no part "
                 "of the difference"
             )
+        if found and found.seeds.once:
+            notes.append(
+                f"{found.seeds.once} cells have a pair in one replicate only, no part of the "
+                "difference: nothing says how much they vary"
+            )
         if found and found.judged and found.prompts is None:
             notes.append(f"on exactly these prompts: {found.why_not_prompts}")
         if found and found.prompts and found.prompts.dropped:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
         notes += self._parts_told()
-        notes += missing_note(self._observed, weights, case.replicates)
-        interim = _not_begun(case.replicates, self._observed, weights)
+        notes += missing_note(self._observed, arms, case.replicates)
+        notes += _look_note(plan, case)
+        interim = _not_begun(case.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
             notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
         better = case.spec.higher_is_better
         if better is None and self._wide.reading.leaves:
             notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
-        if contrast.weights:
-            notes.append(ols_note(contrast.weights, contrast.aliases))
-        keys = self._observed.keys(weights)
+        if contrast.fitted:
+            notes.append(fitted_note(contrast))
+        keys = self._observed.keys(arms)
         notes += [
             *contrast.confounded,
             *guard.confounds(self._history, keys, plan.fingerprints.protocol),
         ]
-        compared = [t.key for arm in weights for t in self._observed.trials.get(arm, {}).values()]
+        compared = [t.key for arm in arms for t in self._observed.trials.get(arm, {}).values()]
         notes += guard.beside(plan, self._history, compared)
         if alone := plan.unpartnered(contrast):
             notes.append(f"arms without a partner, left out: {', '.join(alone)}")
@@ -279,6 +308,28 @@ def _reaches(contrast: PlannedContrast) -> str:
     return f"{'loses' if contrast.falls else 'reaches'} {contrast.threshold:g}"
 
 
+def _look_note(plan: Plan, case: Case) -> list[str]:
+    """What the looks of a study that runs until decided made of a planned contrast."""
+    adaptive = plan.adaptive
+    if adaptive is None or case.amended:
+        return []
+    most = f"at most {adaptive.at_most} replicates"
+    if not adaptive.looks:
+        return [f"interim: the first look is after {adaptive.first} of {most}"]
+    ended = adaptive.ended().get(case.id)
+    if ended is None and adaptive.over:
+        return [f"no look decided it, the last one after {adaptive.looked} of {most}"]
+    if ended is None:
+        return [f"interim: open after {adaptive.looked} of {most}"]
+    n, state = ended
+    told = {
+        "decided": "decided",
+        "futile": "given up, a difference being out of sight (futile),",
+        "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
+    }[str(state)]
+    return [f"{told} after {n} of {most}; not planned further"]
+
+
 def _part_words(part: Part) -> str:
     width = (part.hi - part.lo) / 2 if part.lo is not None and part.hi is not None else None
     places = words.decimals(width, part.difference or 0.0)
@@ -289,7 +340,7 @@ def _part_words(part: Part) -> str:
     return f"{middle} ({lo} to {hi})"
 
 
-def missing_note(observed: Observed, arms: Mapping[str, float], replicates: int) -> list[str]:
+def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
     """Who is missing, by arm, with the reasons; crashes and divergences apart."""
     found = []
     for state in ENDED_WITHOUT:
@@ -317,9 +368,9 @@ def missing_note(observed: Observed, arms: Mapping[str, float], replicates: int)
     return found
 
 
-def _not_begun(replicates: int, observed: Observed, arms: Mapping[str, float]) -> int:
-    involved = list(arms)
+def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:
+    """Replicates of which no arm has ended; none where there is no arm to wait for."""
     return sum(
-        all(observed.states.get(arm, {}).get(r, "pending") in UNFINISHED for arm in involved)
-        for r in range(replicates)
+        all(observed.states.get(arm, {}).get(r, "pending") not in ENDED for arm in arms)
+        for r in range(replicates if arms else 0)
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from harness.bundling.contents import Members
+from harness.bundling.packed import is_packed, rewritten
 from harness.bundling.source import OWN, TRAINER, digested, git
 from harness.bundling.verifier import JOURNAL
 from harness.errors import BundleError, WorkspaceError
@@ -126,6 +127,9 @@ def scrubbed(members: Members, who: Identity) -> Members:
     for name, content in members.items():
         if name in who.as_it_ran or name.startswith("recipes/") or name == "verify.py":
             found[name] = content
+            continue
+        if is_packed(name):
+            found[name] = rewritten(content, lambda text: _cleaned(text, who, ""))
             continue
         raw = content if isinstance(content, bytes) else content.read_bytes()
         if b"\0" in raw or not _is_text(raw):

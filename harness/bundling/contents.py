@@ -12,11 +12,12 @@ from harness.contract import Artifact, ArtifactKind
 from harness.journal import Attempt
 from harness.report import facts
 from harness.report.page import report_files
-from harness.report.results import counting, result_files
+from harness.report.results import counting, packed, result_files
 from harness.trial import canonical
 
 if TYPE_CHECKING:
     from harness.commands.answered import Answered
+    from harness.plan import PlannedContrast
 
 Members = dict[str, bytes | Path]
 """Name in the archive to content, or to the file that holds it."""
@@ -51,6 +52,8 @@ def recorded(
 
     results = result_files(made.answer, made.plan, made.history, kept)
     found |= {f"results/{name}": text.encode() for name, text in results.items()}
+    values = packed(made.answer, made.plan, made.history)
+    found |= {f"results/{name}": content for name, content in values.items()}
     report = report_files(
         made.answer, made.plan, made.study, made.history, made.workspace, portable=True
     )
@@ -68,14 +71,18 @@ def recorded(
             "study": made.answer.study,
             "study_digest": made.plan.digest,
             "artifacts": sorted(kinds),
-            "contrasts": [
-                {"id": c.id, "metric": c.metric, "weights": c.arm_weights()}
-                for c in made.plan.contrasts
-            ],
+            "contrasts": [_contrast(contrast) for contrast in made.plan.contrasts],
             "sources": dict(sources),
         }
     )
     return found
+
+
+def _contrast(contrast: PlannedContrast) -> dict[str, Any]:
+    """What the verifier needs to judge a contrast: its kind, and every part's cells."""
+    kept = ("id", "metric", "kind", "expect", "margin", "threshold", "falls")
+    told = contrast.model_dump(include={*kept})
+    return {**told, "parts": [part.model_dump() for part in contrast.parts]}
 
 
 def _json(content: object) -> bytes:
@@ -87,7 +94,7 @@ def _files(made: Answered, attempt: Attempt, artifact: Artifact) -> dict[str, Pa
     root = made.workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
     place = root / artifact.path
     candidates = sorted(place.rglob("*")) if place.is_dir() else [place]
-    if artifact.kind == "items":
+    if artifact.kind in ("items", "prompts"):
         candidates.append(place.with_suffix(".csv"))
     return {
         file.relative_to(root).as_posix(): file

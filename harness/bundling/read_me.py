@@ -111,6 +111,7 @@ def _claims(made: Answered) -> list[str]:
             f"### {v.id}: {markdown(v.claim or v.metric)}",
             "",
             f"- expected line: {markdown(v.words)}",
+            *([f"- on exactly these prompts: {markdown(v.narrow.words)}"] if v.narrow else []),
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
             *_again(made, v),
             f"- hardware: {markdown(', '.join(devices)) or 'not recorded'}",

@@ -4,107 +4,150 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
+from dataclasses import dataclass
 from typing import Any
 
 from harness.bundling.archive import Bad
+from harness.bundling.estimates import Estimate, Tables, Work, estimated
+from harness.bundling.readings import (
+    KINDS,
+    Curves,
+    Judged,
+    Said,
+    benjamini_hochberg,
+    judged,
+    step_down,
+    table_of_verdicts,
+)
 from harness.printable import markdown
 
 ANSWER, READ_ME = "results/answer.json", "ARTIFACT.md"
-PAIRED_FROM = 6
-ROUNDING = 1e-10
-MOST_VISITS = 10**8
-"""Times that values are gone through for one metric: many more than an honest study needs."""
+RULES = 2
+"""Version of the rules by which verdicts are worked out here."""
 MOST_DIGITS = 9
-Values = dict[tuple[str, str, int], float]
-"""(arm, metric, replicate) to value."""
+P_SLACK = 1e-290
+LAST = -1
+"""The last measured step of each trial, among the steps of a metric."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the journal and the values by prompt say, by metric."""
+
+    curves: dict[str, Curves]
+    """Metric to step to values of the arms and references, their last ones as step `LAST`."""
+    tables: Any
+    """Called with metric and step: their values by prompt."""
+    states: dict[str, dict[int, str]]
+    """Arm to replicate to state."""
+    keys: dict[str, list[str]]
+    """Arm to the keys of its trials."""
+    arms: set[str]
+    """Planned arms, references not among them."""
+    work: Work
+
+    def first(self, metric: str, most: int, steps: bool) -> tuple[Curves, dict[Any, Tables]]:
+        """Values of the arms in replicates below `most`, and values by prompt."""
+        known = self.curves.get(metric, {})
+        kept = {LAST, *known} if steps else {LAST}
+        curves = {
+            step: {
+                arm: {r: v for r, v in row.items() if r < most}
+                for arm, row in known.get(step, {}).items()
+                if arm in self.arms
+            }
+            for step in kept
+        }
+        self.work.spend(sum(len(row) for rows in curves.values() for row in rows.values()))
+        return curves, {step: self.tables(metric, step) for step in kept}
 
 
 def verdicts(
     answer: dict[str, Any],
     manifest: dict[str, Any],
-    values: Values,
+    seen: Seen,
     read_me: str,
     frozen: dict[str, Any],
 ) -> int:
-    """Number of declared contrasts, each of which follows from `values`.
+    """Number of declared contrasts, each of which follows from `seen`.
 
     Args:
         answer: what `results/answer.json` holds.
         manifest: what `bundle.json` holds; it says which arms a contrast weighs how.
-        values: values of the arms, as the journal has them.
+        seen: values of the arms, as the journal has them.
         read_me: text of `ARTIFACT.md`, which repeats each verdict's sentence.
         frozen: the study as its first run froze it; empty if no record says.
 
     Raises:
         Bad: if a number, a verdict or a sentence is another.
     """
-    _as_frozen(answer, frozen)
-    weights = {c["id"]: c["weights"] for c in manifest["contrasts"]}
-    weights |= _raised(answer, weights)
-    declared = [v for v in answer["verdicts"] if v["id"] in weights and not v.get("factor")]
-    planned = [v for v in declared if v["planned"]]
-    if {v["id"] for v in declared} != weights.keys():
+    if answer.get("rules") != RULES:
+        wrong(f"its verdicts are by rules {str(answer.get('rules'))[:9]}; {RULES} are known here")
+    contrasts = {c["id"]: c for c in manifest["contrasts"]}
+    if len(contrasts) < len(manifest["contrasts"]):
+        wrong("a contrast stands twice in the manifest")
+    _as_frozen(answer, contrasts, frozen)
+    contrasts.update(_raised(answer, contrasts))
+    declared = [v for v in answer["verdicts"] if v["id"] in contrasts and not v.get("factor")]
+    if sorted(v["id"] for v in declared) != sorted(contrasts):
         wrong("the declared contrasts are not those of the manifest")
-    adjusted = _holm([v["p"] for v in planned])
-    spreads: dict[tuple[str, int], tuple[float, int]] = {}
-    every = values
+    made = [_Checked(v, contrasts[v["id"]], answer, seen, frozen) for v in declared]
+    planned = [m for m in made if m.said["planned"]]
+    listed = [c for c in frozen.get("contrasts") or () if isinstance(c, dict) and "id" in c]
+    family, alpha = max(len(listed), len(planned)), answer["alpha"]
+    both = [step_down([m.judged for m in planned], alpha, family, side) for side in (False, True)]
+    for m, wide, narrow in zip(planned, *both):  # noqa: B905 - Python 3.9
+        p = m.judged.p(False)
+        m.check(wide, narrow, alpha / wide[1], alpha / narrow[1], p and min(1.0, wide[1] * p))
+    loose = [m for m in made if not m.said["planned"]]
+    for m, (p, rate) in zip(loose, _explored(answer, loose)):  # noqa: B905 - Python 3.9
+        over, exactly = ((m.judged.at(rate, side), 1) for side in (False, True))
+        m.check(over, exactly, rate, rate, p)
     for v in declared:
-        arms, metric, where = weights[v["id"]], v["metric"], f"contrast {v['id']}"
-        most = _replicates(v, answer, frozen, where)
-        values = {place: value for place, value in every.items() if place[2] < most}
-        replicates = {r for _, m, r in values if m == metric}
-        paired = [
-            r for r in sorted(replicates) if arms and all((a, metric, r) in values for a in arms)
-        ]
-        seen = {r: math.fsum(w * values[a, metric, r] for a, w in arms.items()) for r in paired}
-        told = {whole(r): d for r, d in v["per_replicate"].items()}
-        if v["n"] != len(seen) or (told and told.keys() != seen.keys()):
-            wrong(f"{where}: its replicates are not those with both sides")
-        for r, difference in told.items():
-            near(difference, seen[r], where, f"replicate {r}")
-        mean = statistics.fmean(seen.values()) if seen else None
-        near(v["difference"], mean, where, "difference")
-        if mean is not None:
-            _interval(v, arms, list(seen.values()), mean, (values, most), spreads, where)
-        if v["words"] not in read_me and markdown(v["words"]) not in read_me:
-            raise Bad(f"{where}: its line is not the answer's", READ_ME)
-    for v, p in zip(planned, adjusted):  # noqa: B905 - Python 3.9
-        where = f"contrast {v['id']}"
-        near(v["p_adjusted"], p, where, "p adjusted")
-        word = _word(v, answer["alpha"], answer["metrics"].get(v["metric"], {}))
-        if v["worst_case"] not in (None, word):
-            word = "undecided"
-        if v["verdict"] != word:
-            wrong(f"{where}: {v['verdict']} is said, {word} follows from its numbers")
+        _is_told(v, read_me)
     return len(declared)
 
 
-def _as_frozen(answer: dict[str, Any], study: dict[str, Any]) -> None:
+def _as_frozen(
+    answer: dict[str, Any], contrasts: dict[str, dict[str, Any]], study: dict[str, Any]
+) -> None:
     """Planned verdicts must be those of the contrasts that the study's first run froze.
 
     Raises:
-        Bad: if one's metric or margin is another, or it was expected though nothing was.
+        Bad: if the error rate, or one's metric, kind, margin or threshold is another, or it was
+            expected though nothing was.
     """
+    alpha = study.get("alpha")
+    if isinstance(alpha, float) and alpha != answer["alpha"]:
+        wrong(f"its error rate is {answer['alpha']}, and {alpha} was frozen")
     frozen = {c["id"]: c for c in study.get("contrasts") or ()}
     for v in answer["verdicts"]:
         if not v["planned"] or v.get("factor") or v["id"] not in frozen:
             continue
-        said = frozen[v["id"]]
+        said, here, where = frozen[v["id"]], contrasts.get(v["id"], {}), f"contrast {v['id']}"
         then = said.get("metric") or study.get("primary") or v["metric"]
         if v["metric"] != then:
-            wrong(f"contrast {v['id']}: its metric is {v['metric']}, and {then} was frozen")
+            wrong(f"{where}: its metric is {v['metric']}, and {then} was frozen")
         if v["margin"] != said.get("margin"):
-            wrong(f"contrast {v['id']}: margin {v['margin']}, and {said.get('margin')} was frozen")
-        if v["expectation"] and not said.get("expect"):
-            wrong(f"contrast {v['id']}: {v['expectation']}, and nothing was expected")
+            wrong(f"{where}: margin {v['margin']}, and {said.get('margin')} was frozen")
+        kind = next((k for k in KINDS if said.get(k)), "difference")
+        if v["kind"] != kind:
+            wrong(f"{where}: it is of kind {v['kind']}, and {kind} was frozen")
+        sooner = said.get("sooner") or {}
+        if (here.get("threshold"), bool(here.get("falls"))) != (
+            sooner.get("threshold"),
+            bool(sooner.get("falls")),
+        ):
+            wrong(f"{where}: its threshold is not the one that was frozen")
+        if here.get("expect", "") != (said.get("expect") or ""):
+            wrong(f"{where}: {here.get('expect')!r} is expected, {said.get('expect')!r} was frozen")
 
 
-def _raised(answer: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights of the exploratory verdicts on replicates that were added after the first run."""
+def _raised(answer: dict[str, Any], contrasts: dict[str, Any]) -> dict[str, Any]:
+    """The exploratory verdicts on replicates that were added after the first run."""
     more = f" ({answer['replicates']} replicates)"
     said = {v["id"] for v in answer["verdicts"] if not v["planned"] and not v.get("factor")}
-    return {name + more: w for name, w in weights.items() if name + more in said}
+    return {name + more: c for name, c in contrasts.items() if name + more in said}
 
 
 def _replicates(
@@ -118,127 +161,232 @@ def _replicates(
     return int(most)
 
 
-def _interval(
-    v: dict[str, Any],
-    arms: dict[str, float],
-    seen: list[float],
-    mean: float,
-    among: tuple[Values, int],
-    spreads: dict[tuple[str, int], tuple[float, int]],
-    where: str,
+def _explored(answer: dict[str, Any], loose: list[_Checked]) -> list[tuple[Any, float]]:
+    """Adjusted p and error rates of the exploratory contrasts, with those of what nobody declared.
+
+    Raises:
+        Bad: if the others say another adjusted p, interval or verdict than follows from their p.
+    """
+    others = [v for v in answer["verdicts"] if v.get("factor")] + answer["interactions"]
+    p = [m.judged.p(False) for m in loose] + [other["p"] for other in others]
+    family = benjamini_hochberg(p, answer["alpha"])
+    for other, (adjusted, rate) in zip(others, family[len(loose) :]):  # noqa: B905 - Python 3.9
+        where = f"exploratory {str(other.get('id') or other.get('factors'))[:80]}"
+        near(other["p_adjusted"], adjusted, where, "p adjusted", P_SLACK)
+        near(other["level"], 1 - rate, where, "level")
+        if other["lo"] is None or other["hi"] is None:
+            said = Said("undecided")
+        else:
+            lo, middle, hi = other["lo"], other["difference"], other["hi"]
+            near(middle - lo, hi - middle, where, "interval", 1e-8 * abs(hi - lo))
+            if abs(other["p"] - rate) > 1e-8 * rate and (lo <= 0 <= hi) != (other["p"] > rate):
+                wrong(f"{where}: its interval and p do not agree")
+            higher = answer["metrics"].get(other["metric"], {}).get("higher_is_better")
+            said = table_of_verdicts(lo, hi, 0.0, higher)
+        if other.get("verdict", said.verdict) != said.verdict:
+            wrong(f"{where}: {other['verdict']} is said, {said.verdict} follows from its interval")
+    return family[: len(loose)]
+
+
+def _is_told(v: dict[str, Any], read_me: str) -> None:
+    """Refuse a sentence that is not on the page of the artifact."""
+    narrow = v["narrow"] or {"words": v["words"]}
+    for text in (v["words"], narrow["words"]):
+        if text not in read_me and markdown(text) not in read_me:
+            raise Bad(f"contrast {v['id']}: its line is not the answer's", READ_ME)
+
+
+class _Checked:
+    """A declared contrast with what follows from the values."""
+
+    def __init__(
+        self,
+        said: dict[str, Any],
+        contrast: dict[str, Any],
+        answer: dict[str, Any],
+        seen: Seen,
+        frozen: dict[str, Any],
+    ) -> None:
+        self.said, self.contrast, self.where = said, contrast, f"contrast {said['id']}"
+        self.alpha = answer["alpha"]
+        for name in ("kind", "metric", "margin"):
+            if said[name] != contrast[name]:
+                wrong(f"{self.where}: {name} {said[name]}, the manifest says {contrast[name]}")
+        most = _replicates(said, answer, frozen, self.where)
+        higher = answer["metrics"].get(said["metric"], {}).get("higher_is_better")
+        steps = contrast["kind"] in ("collapse", "sooner")
+        curves, tables = seen.first(said["metric"], most, steps)
+        states = {
+            arm: {r: state for r, state in row.items() if r < most}
+            for arm, row in seen.states.items()
+        }
+        self.judged = judged(contrast, curves, tables, states, higher, self.alpha, seen.work)
+        named = [a for part in contrast["parts"] for cell in part["cells"] for a in cell]
+        keys = [key for arm in dict.fromkeys(named) for key in seen.keys.get(arm, [])]
+        if sorted(said["keys"]) != sorted(keys):
+            wrong(f"{self.where}: its keys are not those of its arms")
+
+    def check(
+        self,
+        wide: tuple[Said, int],
+        narrow: tuple[Said, int],
+        rate: float,
+        narrow_rate: float,
+        p_adjusted: Any,
+    ) -> None:
+        """Compare everything that is said.
+
+        Args:
+            wide: the last reading over seeds and prompts, and how many were left.
+            narrow: the same on exactly these prompts.
+            rate: error rate of the one.
+            narrow_rate: and of the other.
+            p_adjusted: of the one.
+        """
+        said, found, where = self.said, self.judged, self.where
+        reading, left = wide
+        main = found.main or Estimate()
+        prompts = _prompts(found)
+        same = {
+            "verdict": reading.verdict,
+            "worst_case": reading.verdict if reading.vetoed else None,
+            "left": left,
+            "best": list(reading.best),
+            "step": reading.step,
+            "n": _seeds_of(found),
+            "n_prompts": prompts.n if prompts is not None else 0,
+            "method": _method(found),
+            "expectation": self._expectation(reading.verdict, main.difference),
+        }
+        for name, value in same.items():
+            if said[name] != value or isinstance(said[name], bool):
+                told = str(said[name])[:80]
+                wrong(f"{where}: {name} {told} is said, {value} follows from its numbers")
+        if {whole(r) for r in said["per_replicate"]} != main.own.keys():
+            wrong(f"{where}: its replicates are not those with both sides")
+        for r, difference in said["per_replicate"].items():
+            near(difference, main.own[whole(r)], where, f"replicate {r}")
+        near(said["difference"], main.difference, where, "difference")
+        _interval(said, reading, found.level(rate), where)
+        near(said["p"], found.p(False), where, "p", P_SLACK)
+        near(said["p_adjusted"], p_adjusted, where, "p adjusted", P_SLACK)
+        _spread(said["spread"], main, where)
+        self._parts()
+        if (said["narrow"] is None) != (prompts is None):
+            wrong(f"{where}: the claim on exactly these prompts goes with prompts")
+        if prompts is not None:
+            self._narrow(*narrow, narrow_rate)
+
+    def _narrow(self, reading: Said, left: int, rate: float) -> None:
+        """The claim on exactly these prompts."""
+        said, where = self.said["narrow"], f"{self.where} on exactly these prompts"
+        if said["verdict"] != reading.verdict:
+            wrong(f"{where}: {said['verdict']} is said, {reading.verdict} follows from its numbers")
+        p = self.judged.p(True)
+        _interval(said, reading, self.judged.level(rate), where)
+        near(said["p"], p, where, "p", P_SLACK)
+        adjusted = p and min(1.0, left * p) if self.said["planned"] else p
+        near(said["p_adjusted"], adjusted, where, "p adjusted", P_SLACK)
+
+    def _parts(self) -> None:
+        """Further estimates of its kind, such as the bend of a trend."""
+        said, parts = self.said["parts"], self.judged.parts
+        names = [(part["name"], part["level"]) for part in said]
+        if names != [(name, level) for name, level, _ in parts]:
+            wrong(f"{self.where}: its parts are not those of the manifest")
+        for told, (name, level, found) in zip(said, parts):  # noqa: B905 - Python 3.9
+            where = f"{self.where}: {name} {level}".rstrip()
+            near(told["difference"], found.difference, where, "difference")
+            lo, hi = found.interval(self.alpha) or (None, None)
+            _ends(told, lo, hi, where)
+            near(told["p"], found.p(), where, "p", P_SLACK)
+
+    def _expectation(self, verdict: str, difference: Any) -> str:
+        expect = self.contrast["expect"]
+        if not expect or difference is None or not verdict.startswith(("improves", "harms")):
+            return ""
+        expected = (difference > 0) == (expect == "higher")
+        return "as expected" if expected else "contrary to expectation"
+
+
+def _prompts(found: Judged) -> Any:
+    """Spread over prompts of a contrast; of the best of several levels that of the first two."""
+    if found.main is not None or found.kind != "best":
+        return found.main.prompts if found.main is not None else None
+    each = [pair.prompts for pair in found.several.values()]
+    return None if not each or None in each else each[0]
+
+
+def _seeds_of(found: Judged) -> int:
+    """Replicates with a matched cell."""
+    if found.main is not None or found.kind != "best":
+        return found.main.n if found.main is not None else 0
+    return min((pair.n for pair in found.several.values()), default=0)
+
+
+def _method(found: Judged) -> str:
+    if found.kind == "best" and found.several:
+        first = next(iter(found.several.values()))
+        return f"one-sided, {len(found.levels) - 1} to a level; {first.method_of()}"
+    return found.main.method_of() if found.main is not None else "none"
+
+
+def _interval(said: dict[str, Any], reading: Said, level: float, where: str) -> None:
+    near(said["level"], level, where, "level")
+    _ends(said, reading.lo, reading.hi, where)
+
+
+def _ends(said: dict[str, Any], lo: Any, hi: Any, where: str) -> None:
+    """Both ends, to 1e-8 of the interval's width; what is infinite is not told."""
+    width = 0.0 if lo is None or not math.isfinite(hi - lo) else hi - lo
+    for end, found in (("lo", lo), ("hi", hi)):
+        known = found is not None and math.isfinite(found)
+        near(said[end], found if known else None, where, end, max(1e-12, 1e-8 * width))
+
+
+def _spread(said: Any, found: Estimate, where: str) -> None:
+    """The parts of the standard error."""
+    if (said is None) != (found.se is None):
+        return wrong(f"{where}: the spread is told exactly where there is an interval")
+    if found.se is None:
+        return None
+    near(said["seeds"], found.se, where, "spread over seeds")
+    near(said["seeds_df"], found.df, where, "degrees of freedom over seeds")
+    over = found.prompts
+    if over is None:
+        if (said["prompts"], said["prompts_df"], said["both"]) != (None, None, None):
+            wrong(f"{where}: a spread over prompts is told, and there is none")
+        return None
+    near(said["prompts"], math.sqrt(over.variance), where, "spread over prompts")
+    near(said["prompts_df"], over.df, where, "degrees of freedom over prompts")
+    # A difference of large numbers: as sure as what it is taken of.
+    near(said["both"] ** 2, over.both, where, "spread shared by both", 1e-10 * over.variance)
+    return None
+
+
+def cell_of(
+    said: dict[str, Any], row: str, metric: str, seen: Seen, by_prompt: bool, alpha: float
 ) -> None:
-    """Interval and p: from the differences' own spread, or from all arms' residual variance.
+    """Check spread and interval of one arm's metric.
 
-    `among` are the values of the replicates judged, and how many were planned; `spreads` keeps the
-    variance by metric and that number. Degrees of freedom are counted, not believed: the
-    arithmetic below takes as many steps as there are of them.
+    Raises:
+        Bad: if a number is another.
     """
-    values, most = among
-    method, n = v["method"], len(seen)
-    if method.startswith("paired t") and n >= PAIRED_FROM:
-        error, df = statistics.stdev(seen) / math.sqrt(n), n - 1
-    elif method.startswith("residual variance"):
-        if (v["metric"], most) not in spreads:
-            spreads[v["metric"], most] = residual(values, v["metric"])
-        squares, df = spreads[v["metric"], most]
-        if df < 1 or not re.search(rf"(?<!\d){df} df$", method):
-            wrong(f"{where}: degrees of freedom are {df}, its method says {method[-60:]!r}")
-        weight = sum(w * w for w in arms.values())
-        error = math.sqrt(squares / df * weight / n)
-    elif v["lo"] is None and v["p"] is None:
-        return
-    else:
-        return wrong(f"{where}: method {method[:60]!r} does not fit {n} replicates")
-    size = max(abs(value) for (_, m, _), value in values.items() if m == v["metric"])
-    if error <= ROUNDING * size:  # no spread: the interval is a point, as far as numbers go
-        near(v["p"], float(abs(mean) <= ROUNDING * size), where, "p")
-        for end in ("lo", "hi"):
-            near(v[end], mean, where, end, 100 * ROUNDING * size)
-        return
-    near(v["p"], 1.0 - _central(abs(mean) / error, df), where, "p", 1e-12)
-    for end, sign in (("lo", -1.0), ("hi", 1.0)):
-        near(v["level"], _central(sign * (v[end] - mean) / error, df), where, end, 1e-8)
-
-
-def residual(values: Values, metric: str) -> tuple[float, int]:
-    """Residual sum of squares and degrees of freedom of `value = arm + replicate`.
-
-    Squares by sweeping out means in turn; freedom is cells less arms less replicates, and one back
-    for each part of the design that hangs together.
-    """
-    left = {(arm, r): value for (arm, m, r), value in values.items() if m == metric}
-    sides: list[dict[Any, list[Any]]] = [{}, {}]
-    for place in left:
-        for side in (0, 1):
-            sides[side].setdefault(place[side], []).append(place)
-    for _ in range(min(500, MOST_VISITS // max(2 * len(left), 1))):
-        moved = 0.0
-        for groups in sides:
-            for places in groups.values():
-                middle = math.fsum(left[p] for p in places) / len(places)
-                moved = max(moved, abs(middle))
-                left.update({p: left[p] - middle for p in places})
-        if moved <= 1e-13 * max(map(abs, left.values()), default=0.0):
-            break
-    df = len(left) - len(sides[0]) - len(sides[1]) + _parts(*sides)
-    return math.fsum(x * x for x in left.values()), df
-
-
-def _parts(by_arm: dict[Any, list[Any]], by_replicate: dict[Any, list[Any]]) -> int:
-    """How many parts of the design share no arm and no replicate."""
-    found, left = 0, set(by_arm)
-    while left:
-        found += 1
-        waiting, met = [left.pop()], set()
-        while waiting:
-            for _, replicate in by_arm[waiting.pop()]:
-                if replicate not in met:
-                    met.add(replicate)
-                    more = {arm for arm, _ in by_replicate[replicate]} & left
-                    left -= more
-                    waiting.extend(more)
-    return found
-
-
-def _central(t: float, df: int) -> float:
-    """P(|T| < t) of Student's t with whole degrees of freedom (Abramowitz and Stegun 26.7.3-4)."""
-    angle = math.atan(t / math.sqrt(df))
-    square, term = math.cos(angle) ** 2, 1.0
-    if df % 2:
-        term, total = math.cos(angle), 0.0
-        for k in range(1, df - 1, 2):
-            total += term
-            term *= square * (k + 1) / (k + 2)
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    total = 0.0
-    for k in range(0, df, 2):
-        total += term
-        term *= square * (k + 1) / (k + 2)
-    return math.sin(angle) * total
-
-
-def _holm(p: list[Any]) -> list[Any]:
-    out: list[Any] = [None] * len(p)
-    worst = 0.0
-    for rank, (value, i) in enumerate(sorted((v, i) for i, v in enumerate(p) if v is not None)):
-        worst = max(worst, min(1.0, (len(p) - rank) * value))
-        out[i] = worst
-    return out
-
-
-def _word(v: dict[str, Any], alpha: float, about: dict[str, Any]) -> str:
-    p, lo, hi, margin = v["p_adjusted"], v["lo"], v["hi"], v["margin"] or 0.0
-    if p is None or lo is None or hi is None:
-        return "undecided"
-    if margin and -margin <= lo and hi <= margin:
-        return "equivalent"
-    higher = about.get("higher_is_better")
-    if p >= alpha or higher is None:
-        return "undecided"
-    beyond = not margin or lo > margin or hi < -margin
-    return ("improves" if (lo + hi > 0) == higher else "harms") + (
-        "" if beyond else " (below margin)"
-    )
+    rows = seen.curves.get(metric, {}).get(LAST, {})
+    tables = seen.tables(metric, LAST) if by_prompt else None
+    found = estimated({row: rows.get(row, {})}, [([{row: 1.0}], 1.0)], tables, seen.work)
+    values = list(rows.get(row, {}).values())
+    sd = None
+    if len(values) > 1:
+        mean = sum(values) / len(values)
+        sd = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    where = f"{row}, {metric}"
+    near(said["sd"], sd, where, "standard deviation")
+    lo, hi = found.interval(alpha) or (None, None)
+    _ends(said, lo, hi, where)
+    reach = found.prompts.n if found.prompts is not None and lo is not None else 0
+    if said["n_prompts"] != reach:
+        wrong(f"{where}: it reaches over {reach} prompts, not {str(said['n_prompts'])[:20]}")
 
 
 def whole(text: Any) -> int:
@@ -248,15 +396,15 @@ def whole(text: Any) -> int:
     return int(text)
 
 
-def near(said: Any, found: Any, where: str, what: str, slack: float = 0.0) -> None:
+def near(said: Any, found: Any, where: str, what: str, slack: float = 1e-12) -> None:
     """Refuse a number that is not the recomputed one, up to rounding or `slack`."""
     if said is None or found is None:
         if said is not found:
             wrong(f"{where}: {what} is {said}, recomputed {found}")
-    elif not math.isclose(said, found, rel_tol=1e-8, abs_tol=max(1e-12, slack)):
+    elif isinstance(said, bool) or not math.isclose(said, found, rel_tol=1e-8, abs_tol=slack):
         wrong(f"{where}: {what} is {said!r}, recomputed {found!r}")
 
 
 def wrong(why: str) -> None:
     """Raise `Bad` about the answer."""
-    raise Bad(why, ANSWER)
+    raise Bad(why[:400], ANSWER)

@@ -4,8 +4,11 @@
 
 Exit 0 if everything agrees, 1 if something does not. Checked: member names and sizes; CHECKSUMS;
 that every stored recipe hashes to its trial's key, and the journal's copy to the same; that states
-and values of the answer are those of the journal; that differences, p values, intervals and words
-of the declared contrasts come out of the values again; that the tables say the same.
+and values of the answer are those of the journal; that differences, spreads, p values, intervals
+and verdicts of the declared contrasts come out of the values again, over seeds and, where values by
+prompt are there, over prompts; that these have the journal's values as their mean; that the tables
+say the same. Of a bundle by earlier rules (schema 1) verdicts are not worked out: its own verify.py
+does.
 """
 
 from __future__ import annotations
@@ -20,12 +23,28 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.bundling.archive import Archive, Bad
-from harness.bundling.recomputed import ANSWER, READ_ME, Values, near, verdicts, whole, wrong
+from harness.bundling.estimates import Tables, Work
+from harness.bundling.prompt_rows import PROMPTS, PromptRows
+from harness.bundling.readings import Curves
+from harness.bundling.recomputed import (
+    ANSWER,
+    LAST,
+    READ_ME,
+    Seen,
+    cell_of,
+    near,
+    verdicts,
+    whole,
+    wrong,
+)
 from harness.printable import csv_cell
 
 MANIFEST, CHECKSUMS, JOURNAL = "bundle.json", "CHECKSUMS", "results/journal.jsonl"
 REPORT = "report/report.html"
-SCHEMA = 1
+SCHEMA = 2
+EARLIER = 1
+"""Schema of bundles whose verdicts are by earlier rules, which their own verifier knows."""
+BY_EARLIER_RULES = "made by earlier rules, not worked out here: `python verify.py` of it does that"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 SHORTEST = 16
 """Hex digits of a file's sha256 that are enough to call it the same."""
@@ -43,17 +62,24 @@ def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> N
             raise Bad("it is missing", name)
     tell(f"checksums  {_checksums(bundle)} members are what CHECKSUMS says")
     manifest = bundle.json(MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema not in (EARLIER, SCHEMA) or isinstance(schema, bool):
         raise Bad(f"its schema must be {SCHEMA}: another version of Stillhouse wrote it", MANIFEST)
     try:
         trials = _trials(bundle)
         tell(f"keys       {len(trials)} stored recipes hash to their keys, as in the journal")
         answer = bundle.json(ANSWER)
-        values = _values(answer, trials)
-        tell(f"answer     {len(values)} values are those of the journal")
-        frozen = _frozen(bundle, answer["study"])
-        judged = verdicts(answer, manifest, values, bundle.text(READ_ME), frozen)
-        tell(f"verdicts   {judged} come out of the values again (n, difference, p, interval, word)")
+        tell(f"answer     {_values(answer, trials)} values are those of the journal")
+        if schema == EARLIER:
+            tell(f"verdicts   {BY_EARLIER_RULES}")
+        else:
+            rows = PromptRows(bundle)
+            tell(f"prompts    {_by_prompt(rows, trials)}")
+            seen = _seen(answer, trials, rows)
+            _cells_of(answer, seen)
+            frozen = _frozen(bundle, answer["study"])
+            judged = verdicts(answer, manifest, seen, bundle.text(READ_ME), frozen)
+            tell(f"verdicts   {judged} come out of the values again (spread, p, interval, word)")
         tell(f"tables     {_tables(bundle, answer)} say the same as the answer")
         tell(f"code       {_code(bundle, trials, manifest)}")
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
@@ -96,17 +122,22 @@ class Record:
             return "pending"
         return str(self.closed[place]["state"]) if place in self.closed else "running"
 
-    def values(self, protocol: str) -> dict[str, Any]:
-        """Metrics of the last measured step, those of later measurements in front."""
+    def measured(self, protocol: str) -> dict[int, tuple[str, dict[str, Any]]]:
+        """Step to nonce and metrics, those of later measurements in front."""
         first = self.latest()
-        by_step: dict[int, dict[str, Any]] = {}
+        by_step: dict[int, tuple[str, dict[str, Any]]] = {}
         for place in sorted(self.opened):
             record = self.opened[place]
             later = first is not None and record["mode"] == "measure" and place > first
             if (place == first or later) and record["protocol"] == protocol:
-                measured = self.closed.get(place, {}).get("measurements", [])
-                by_step.update({m["step"]: m["metrics"] for m in measured})
-        return by_step[max(by_step)] if by_step else {}
+                listed = self.closed.get(place, {}).get("measurements", [])
+                by_step.update({_number(m["step"]): (place[1], m["metrics"]) for m in listed})
+        return {step: by_step[step] for step in sorted(by_step)}
+
+    def values(self, protocol: str) -> dict[str, Any]:
+        """Metrics of the last measured step."""
+        found = self.measured(protocol)
+        return found[max(found)][1] if found else {}
 
 
 def _trials(bundle: Archive) -> dict[str, Record]:
@@ -191,9 +222,9 @@ def _same(one: Any, two: Any) -> bool:
     return isinstance(one, bool) == isinstance(two, bool) and bool(one == two)
 
 
-def _values(answer: dict[str, Any], trials: dict[str, Record]) -> Values:
-    """(arm, metric, replicate) to value of the arms; every cell checked against the journal."""
-    found: Values = {}
+def _values(answer: dict[str, Any], trials: dict[str, Record]) -> int:
+    """Number of values in the answer's table of arms; every cell is that of the journal."""
+    count = 0
     for row in answer["arms"]:
         arm, states = row["arm"], row["trial_states"]
         here: dict[str, dict[str, Any]] = {}
@@ -209,9 +240,92 @@ def _values(answer: dict[str, Any], trials: dict[str, Record]) -> Values:
             if values != cell["values"] or len(values) != cell["n"]:
                 wrong(f"{arm}, {metric}: its values are not the journal's")
             near(cell["mean"], statistics.fmean(values.values()) if values else None, arm, metric)
-            if row["kind"] == "arm":
-                found.update({(arm, metric, whole(r)): v for r, v in values.items()})
-    return found
+            count += len(values)
+    return count
+
+
+def _by_prompt(rows: PromptRows, trials: dict[str, Record]) -> str:
+    """Check every measurement that values by prompt are of; which they are, in words."""
+    counted = 0
+    for key, nonce, step, metric in rows:
+        record = trials.get(key)
+        metrics: dict[str, Any] = {}
+        for place, closed in record.closed.items() if record else ():
+            if place[1] == nonce:
+                metrics = {
+                    str(csv_cell(name)): value
+                    for m in closed.get("measurements", [])
+                    if str(m["step"]) == step
+                    for name, value in m["metrics"].items()
+                }
+        if metric not in metrics:
+            raise Bad(f"no {metric!r} of {key}, {nonce} was measured at step {step}", PROMPTS)
+        rows.of(key, nonce, step, metric, metrics[metric])
+        counted += 1
+    if not counted:
+        return "no values by prompt: every claim is on exactly these prompts"
+    return f"{counted} measurements have values by prompt, whose mean is the value"
+
+
+def _seen(answer: dict[str, Any], trials: dict[str, Record], rows: PromptRows) -> Seen:
+    """Values by metric and step, and by prompt, in the order of the journal."""
+    place: dict[str, tuple[str, int]] = {}
+    states: dict[str, dict[int, str]] = {}
+    keys: dict[str, list[str]] = {}
+    for row in answer["arms"]:
+        name = row["arm"] if row["kind"] == "arm" else f"reference:{row['arm']}"
+        states[name] = {whole(r): state for r, state in row["trial_states"].items()}
+        keys[name] = list(row["keys"].values())
+        place.update({key: (name, whole(r)) for r, key in row["keys"].items()})
+    curves: dict[str, Curves] = {}
+    tables = _Tables(rows)
+    for key, record in trials.items():
+        if key not in place or states[place[key][0]][place[key][1]] != "done":
+            continue
+        arm, r = place[key]
+        measured = record.measured(answer["protocol"])
+        for step, (nonce, metrics) in measured.items():
+            kept = {metric: value for metric, value in metrics.items() if value is not None}
+            for at in (step, LAST) if step == max(measured) else (step,):
+                for metric, value in kept.items():
+                    by_arm = curves.setdefault(metric, {}).setdefault(at, {})
+                    by_arm.setdefault(arm, {})[r] = value
+                    tables.sources.setdefault((metric, at), {}).setdefault(arm, {})[r] = (
+                        *(key, nonce, str(step), str(csv_cell(metric))),
+                        value,
+                    )
+    arms = {row["arm"] for row in answer["arms"] if row["kind"] == "arm"}
+    return Seen(curves, tables.of, states, keys, arms, Work())
+
+
+class _Tables:
+    """Values by prompt of all trials at a step, taken apart when they are asked for."""
+
+    def __init__(self, rows: PromptRows) -> None:
+        self.rows = rows
+        self.sources: dict[tuple[str, int], dict[str, dict[int, tuple[Any, ...]]]] = {}
+        self.known: dict[tuple[str, int], Tables] = {}
+
+    def of(self, metric: str, step: int) -> Tables:
+        """Those of a metric, in the order of the trials."""
+        place = metric, step
+        if place not in self.known:
+            self.known[place] = {
+                (arm, r): table
+                for arm, row in self.sources.get(place, {}).items()
+                for r, source in row.items()
+                if (table := self.rows.of(*source)) is not None
+            }
+        return self.known[place]
+
+
+def _cells_of(answer: dict[str, Any], seen: Seen) -> None:
+    """Spread and intervals of the table of arms."""
+    for row in answer["arms"]:
+        name = row["arm"] if row["kind"] == "arm" else f"reference:{row['arm']}"
+        for metric, cell in row["cells"].items():
+            by_prompt = answer["metrics"][metric]["headline"] or metric == answer["primary"]
+            cell_of(cell, name, metric, seen, bool(by_prompt), answer["alpha"])
 
 
 def _tables(bundle: Archive, answer: dict[str, Any]) -> int:
@@ -300,15 +414,21 @@ def main(words: list[str]) -> int:
     if len(words) != 1 or words[0].startswith("-"):
         print(__doc__)
         return 0 if words[:1] in (["-h"], ["--help"]) else 1
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        print(line)
+
     try:
         with Archive(words[0]) as bundle:
-            check(bundle, print)
+            check(bundle, tell)
     except Bad as error:
         print(f"FAILED     {error}")
         return 1
-    print(
-        "verified   keys, records, items, tables and verdicts agree, and all bytes with CHECKSUMS"
-    )
+    earlier = any(BY_EARLIER_RULES in line for line in told)
+    agree = "keys, records and tables" if earlier else "keys, records, items, tables and verdicts"
+    print(f"verified   {agree} agree, and all bytes with CHECKSUMS")
     print("           (not compared with records: the pages of the report, source beyond `code`)")
     return 0
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from harness.bundling.contents import Members
+from harness.bundling.packed import is_packed, rewritten
 from harness.confidential import secrets_of
 from harness.study import Study
 from harness.subjects.settings import CommandSettings
@@ -22,18 +23,24 @@ def withheld(members: Members, study: Study) -> Members:
     secrets = secrets_of(study.subject.env)
     if not secrets:
         return members
-    return {name: _without(content, secrets) for name, content in members.items()}
+    return {name: _without(name, content, secrets) for name, content in members.items()}
 
 
-def _without(content: bytes | Path, secrets: dict[str, str]) -> bytes | Path:
+def _without(member: str, content: bytes | Path, secrets: dict[str, str]) -> bytes | Path:
+    if is_packed(member):
+        return rewritten(content, lambda text: _cleaned(text, secrets))
     if isinstance(content, Path) and content.stat().st_size > MOST_BYTES:
         return content  # weights
     there = content.read_bytes() if isinstance(content, Path) else content
-    made = there
+    made = _cleaned(there, secrets)
+    return content if made == there else made
+
+
+def _cleaned(made: bytes, secrets: dict[str, str]) -> bytes:
     for name, value in secrets.items():
         beside = rf"(\b{re.escape(name)}['\"]?\s*:\s*)(['\"]?){re.escape(value)}\2(?=[\s,}}]|$)"
         made = re.sub(beside.encode(), rf'\g<1>"{{env:{name}}}"'.encode(), made)
     for name, value in secrets.items():
         if len(value) >= SHORTEST:
             made = made.replace(value.encode(), f"{{env:{name}}}".encode())
-    return content if made == there else made
+    return made

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.options import AsJson, StudyWorkspace
+
+if TYPE_CHECKING:
+    from harness.commands.answered import Answered
 
 
 def command(
@@ -19,10 +22,11 @@ def command(
     workspace: StudyWorkspace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a study's results for git: a compact journal, the answer and its tables.
+    """Write a study's results for git: a compact journal, the answer, its tables, prompt values.
 
     `plan` reads the journal as history: whoever clones the project sees these trials as done, and
-    `reproduce` knows their keys.
+    `reproduce` knows their keys. Values by prompt, over which claims are made, go along packed;
+    where a measurement was recorded without them, its stored items are read again.
 
     Example: stillhouse export studies/quickstart/study.yaml
     """
@@ -31,6 +35,8 @@ def command(
     from harness.run import RESULTS
 
     made = answered(study, workspace)
+    if _filled_in(made):
+        made = answered(study, workspace)
     found = made.answer
     folder = to or made.study.file.parent / RESULTS
     written = write_results(found, made.plan, made.history, folder)
@@ -43,3 +49,25 @@ def command(
     for path in written:
         typer.echo(f"{path.stat().st_size / 1024:8.1f} KiB  {path}")
     typer.echo(f"{done} of {total} trials and reference rows have results")
+
+
+def _filled_in(made: Answered) -> bool:
+    """Whether values by prompt were made of measurements that had none."""
+    from harness import subjects
+    from harness.printable import printable
+    from harness.report.results import kept_metrics
+    from harness.report.stored_items import fill_in
+    from harness.workspace import project_of
+
+    subject = subjects.load(made.study.subject, project=project_of(made.study.file))
+    metrics = kept_metrics(made.answer, made.plan)
+    done = fill_in(made.plan, made.history, made.workspace, subject, metrics, _to_stderr)
+    for line in done.left[:3]:
+        _to_stderr(f"none of {printable(line)}")
+    if len(done.left) > 3:
+        _to_stderr(f"none of {len(done.left) - 3} more")
+    return done.made > 0
+
+
+def _to_stderr(line: str) -> None:
+    typer.echo(line, err=True)

@@ -35,6 +35,13 @@ def command(
         str | None,
         typer.Option(help="List the designs that fit gpu_hours=N or hours=N from now on."),
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Plan a run that stops when all is decided."),
+    ] = False,
+    at_most: Annotated[
+        int | None, typer.Option(min=1, help="Replicates that --until-decided may come to.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study will run, what it costs and what it can detect, before anything is spent.
@@ -64,14 +71,24 @@ def command(
             parallel=parallel,
             check_devices=not elsewhere,
             gpus=gpus,
+            until_decided=until_decided,
+            at_most=at_most,
         )
+        told = None
+        if until_decided:  # brings numpy, which no other plan needs
+            from harness.analyse.expectation import expected
+
+            told = expected(plan)
         if fit is not None:
             _fitting(loaded, plan, history, fit, as_json, place)
             return
         if as_json:
-            typer.echo(json.dumps(as_object(plan, str(place.root)), allow_nan=False))
+            content = as_object(plan, str(place.root))
+            content["expected"] = told.model_dump() if told is not None else None
+            typer.echo(json.dumps(content, allow_nan=False))
             return
-        typer.echo("\n".join(lines_of(plan, str(study), arms=arms, workspace=place)))
+        lines = lines_of(plan, str(study), arms=arms, workspace=place, expected=told)
+        typer.echo("\n".join(lines))
 
 
 def _fitting(

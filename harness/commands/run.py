@@ -37,6 +37,17 @@ def command(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try three arms for three steps; nothing is recorded.")
     ] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Look after each replicate from the third, and stop when all is decided.",
+        ),
+    ] = False,
+    at_most: Annotated[
+        int | None,
+        typer.Option(min=1, help="Replicates that --until-decided may come to."),
+    ] = None,
     hours: Annotated[
         float | None,
         typer.Option(min=0, help="Stop after so many hours: trials checkpoint and end."),
@@ -98,6 +109,8 @@ def command(
         parallel=parallel,
         ray_address=ray_address,
         shard=share,
+        until_decided=until_decided,
+        at_most=at_most,
         deadline=None if hours is None else began + 3600 * hours,
         live=sys.stdout.isatty() and not as_json,
     )
@@ -110,6 +123,8 @@ def command(
         words += ["--parallel", str(parallel)] if parallel else []
         words += ["--ray-address", ray_address] if ray_address else []
         words += ["--shard", str(share)] if share else []
+        words += ["--until-decided"] if until_decided else []
+        words += ["--at-most", str(at_most)] if at_most is not None else []
         words += ["--hours", f"{hours:g}"] if hours is not None else []
         words += ["--mlflow", without_credentials(mlflow)] if mlflow else []
         words += ["--no-mlflow"] if no_mlflow else []

@@ -100,6 +100,7 @@ def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> li
     lines = [f"{standing.study}  {total} trials: {counted}{left}"]
     if standing.running_on:
         lines.append(f"  running now ({standing.running_on})")
+    lines += [f"  looks       {text}" for text in standing.looks]
     for state in ("interrupted", "failed", "diverged", "killed"):
         told = [t for t in standing.trials if t.state == state]
         for trial in told[:5]:
@@ -120,5 +121,6 @@ def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> li
         )
     elif missing and not standing.running_on:
         again = typed("run", study=study, workspace=place) if study else "run its study file"
-        lines.append(f"  next        {again}  # {missing} trials to run")
+        most = "at most " if standing.looks else ""
+        lines.append(f"  next        {again}  # {most}{missing} trials to run")
     return lines

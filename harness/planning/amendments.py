@@ -10,23 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.journal import Frozen, History, Planned
+from harness.records import Spending
 from harness.trial import canonical
 
 if TYPE_CHECKING:
     from harness.plan import Plan, PlannedContrast
     from harness.study import Contrast, Study
+    from harness.trial import Arm
 
 UNJUDGED = ("file", "recipe", "name", "budget", "resources")
 """Parts of a study that say where things lie or what may be spent, not what is asked."""
-DECIDING = ("a", "b", "at", "metric", "margin", "expect")
-"""Parts of a contrast that decide its verdict; the claim's wording does not."""
+NAMING = ("a", "b", "trend", "interaction", "more", "levels", "best", "collapse", "at")
+"""Parts of a contrast that name what it compares: another name for the same is no change."""
+DECIDING = ("metric", "margin", "expect")
+"""Parts that decide its verdict beside what it compares; the claim's wording does not."""
+AUTHORED = ("factors", "set", "base", "where", "design", "resolution", "baseline", "arms")
+"""Parts of a study that its arms come from."""
 MOST_SHOWN = 120
 Kind = Literal["added", "removed", "changed"]
 Path_ = tuple[str, ...]
@@ -83,20 +90,63 @@ def frozen_of(history: History, study: str) -> Frozen | None:
     return Frozen(at=min(starts), digest="", study_json={}, lost=True) if starts else None
 
 
+@dataclass(frozen=True)
+class KnownArms:
+    """The arms of a plan by what they are, whatever the study calls them."""
+
+    recipes: Mapping[str, str]
+    """Arm -> digest of its recipe."""
+    names: Mapping[str, str]
+    """Arm -> what the first run called the arm of the same trials."""
+
+
+def known_arms(
+    arms: Iterable[Arm],
+    keys: Mapping[tuple[str, int], str] | None = None,
+    history: History | None = None,
+    study: str = "",
+) -> KnownArms:
+    """The arms of a plan, told by recipes and, where a history is given, by their trials' keys.
+
+    Args:
+        arms: of the plan.
+        keys: (arm, replicate) -> key of its trial.
+        history: where earlier plans of the study are recorded.
+        study: its name.
+    """
+    recipes = {arm.name: hashlib.sha256(arm.canonical_recipe()).hexdigest() for arm in arms}
+    once: dict[str, str] = {}
+    for record in sorted(history.planned.get(study, []) if history else [], key=lambda r: r.at):
+        for trial in record.trials:
+            once.setdefault(trial.key, trial.arm)
+    names = {arm: once[key] for (arm, _), key in (keys or {}).items() if key in once}
+    return KnownArms(recipes, names)
+
+
 def frozen_with(
-    history: History, study: Study, contrasts: Iterable[PlannedContrast], arms: Iterable[str]
+    history: History,
+    study: Study,
+    contrasts: Iterable[PlannedContrast],
+    arms: Sequence[Arm],
+    spending: Spending | None = None,
 ) -> Frozen:
-    """What a plan record written now has to carry along: the earlier one, else this study."""
+    """What a plan record written now has to carry along: the earlier one, else this study.
+
+    With the levels of its looks, where the study begins as one that runs until it is decided.
+    """
     known = frozen_of(history, study.name)
     if known is not None and not (known.lost and not known.study_json):
         return known
+    listed, recipes = list(contrasts), known_arms(arms).recipes
     return Frozen(
         at=known.at if known else time.time(),
         digest=study.digest(),
         study_json=content_of(study),
-        arms=list(arms),
-        cells={contrast.id: cells_digest(contrast) for contrast in contrasts},
+        arms=[arm.name for arm in arms],
+        cells={contrast.id: cells_digest(contrast) for contrast in listed},
+        compared={contrast.id: compared_digest(contrast, recipes) for contrast in listed},
         lost=known is not None,
+        spending=spending,
     )
 
 
@@ -105,10 +155,43 @@ def content_of(study: Study) -> dict[str, Any]:
     return study.model_dump(mode="json", exclude={"file"})
 
 
-def cells_digest(contrast: PlannedContrast) -> str:
-    """Digest of the arms a contrast compares and of their weights."""
-    text = json.dumps([sorted(contrast.pairs), sorted(contrast.weights.items())])
+def cells_digest(contrast: PlannedContrast, names: Mapping[str, str] | None = None) -> str:
+    """Digest of the names of the arms a contrast compares and of their weights.
+
+    Args:
+        contrast: resolved to arms.
+        names: arm -> what it was called before; others keep their names.
+    """
+    once = names or {}
+    pairs = [(once.get(a, a), once.get(b, b)) for a, b in contrast.pairs]
+    weights = {once.get(arm, arm): w for arm, w in contrast.weights.items()}
+    content: list[Any] = [sorted(pairs), sorted(weights.items())]
+    if contrast.kind != "difference":
+        content.append(_parts(contrast, once))
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def compared_digest(contrast: PlannedContrast, recipes: Mapping[str, str]) -> str:
+    """Digest of what a contrast compares, by the arms' recipes: names and order are not in it."""
+    text = json.dumps([contrast.kind, _parts(contrast, recipes)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _parts(contrast: PlannedContrast, told: Mapping[str, str]) -> list[Any]:
+    """Every part with its cells, in an order of its own; weights to twelve digits.
+
+    The sign of an interaction, and of either effect in `more`, follows the order of the levels. The
+    test is two-sided, so that it is none of what is compared, unless a direction is expected.
+    """
+    unsigned = contrast.kind == "more" or (contrast.kind == "interaction" and not contrast.expect)
+    found = []
+    for part in contrast.parts:
+        cells = [sorted((told.get(arm, arm), w) for arm, w in cell.items()) for cell in part.cells]
+        cells.sort()
+        sign = -1.0 if unsigned and cells and cells[0][0][1] < 0 else 1.0
+        turned = [[(arm, f"{sign * w:.12g}") for arm, w in cell] for cell in cells]
+        found.append((part.name, sorted(turned)))
+    return sorted(found)
 
 
 def amendments(study: Study, arms: Iterable[str], history: History) -> list[Amendment]:
@@ -126,8 +209,22 @@ def amendments(study: Study, arms: Iterable[str], history: History) -> list[Amen
     return [*found, *_steps(before, content_of(study), known, list(arms), None)]
 
 
-def amended(contrast: Contrast, planned: PlannedContrast, frozen: Frozen | None) -> str:
-    """Why a contrast is not one of those planned before the first run; empty if it is."""
+def amended(
+    study: Study,
+    contrast: Contrast,
+    planned: PlannedContrast,
+    frozen: Frozen | None,
+    arms: KnownArms | None = None,
+) -> str:
+    """Why a contrast is not one of those planned before the first run; empty if it is.
+
+    Args:
+        study: as it is now.
+        contrast: as the study has it now.
+        planned: the same, resolved to arms.
+        frozen: what the first run froze.
+        arms: the arms of now; None where they are known by name alone.
+    """
     if frozen is None or not (frozen.study_json or frozen.lost):
         return ""
     first = f"the first run ({day(frozen.at)})"
@@ -139,15 +236,60 @@ def amended(contrast: Contrast, planned: PlannedContrast, frozen: Frozen | None)
         return f"added after {first}"
     now = contrast.model_dump(mode="json")
     changed = [
-        f"{part} {_short(before.get(part))} -> {_short(now[part])}"
-        for part in DECIDING
-        if not _equal(before.get(part), now[part])
+        f"{part} {_short(one)} -> {_short(other)}"
+        for part, one, other in _settings(study, frozen, before, now)
+        if not _equal(one, other)
     ]
-    if changed:
-        return f"changed after {first}: {', '.join(changed)}"
-    if frozen.cells.get(contrast.id, cells_digest(planned)) != cells_digest(planned):
+    renamed = [
+        f"{part} {_short(before.get(part))} -> {_short(now.get(part))}"
+        for part in NAMING
+        if not _equal(before.get(part) or {}, now.get(part) or {})
+    ]
+    same = _compares_the_same(study, planned, frozen, arms, named_alike=not renamed)
+    if not same and not renamed and not changed:
         return f"compares other arms than before {first}"
-    return ""
+    listed = changed if same else [*renamed, *changed]
+    return f"changed after {first}: {', '.join(listed)}" if listed else ""
+
+
+def _settings(
+    study: Study, frozen: Frozen, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """What decides beside the arms, as it was and as it is."""
+    for part in DECIDING:
+        yield part, before.get(part), now.get(part)
+    one, other = (given.get("sooner") or {} for given in (before, now))
+    if isinstance(one, Mapping):
+        for part in ("threshold", "falls"):
+            yield part, one.get(part), other.get(part)
+    if now.get("collapse") or now.get("sooner"):
+        then = frozen.study_json.get("measure_at")
+        cycles = sorted(set(then)) if isinstance(then, list) else then
+        yield "measure_at", cycles, sorted(set(study.measure_at))
+
+
+def _compares_the_same(
+    study: Study,
+    planned: PlannedContrast,
+    frozen: Frozen,
+    arms: KnownArms | None,
+    *,
+    named_alike: bool,
+) -> bool:
+    """Whether a contrast compares what it did at the first run, whatever it is called now."""
+    then = frozen.compared.get(planned.id)
+    if then is not None and arms is not None:
+        if compared_digest(planned, arms.recipes) == then:
+            return True
+        # Nothing that its author wrote is another: a recipe has a field or a default that it had
+        # not. Whether its trials count is the keys' matter.
+        content = content_of(study)
+        untouched = all(_equal(content.get(p), frozen.study_json.get(p)) for p in AUTHORED)
+        return named_alike and untouched
+    known = frozen.cells.get(planned.id)
+    if named_alike and known in (None, cells_digest(planned)):
+        return True
+    return known is not None and arms is not None and known == cells_digest(planned, arms.names)
 
 
 def frozen_in(record: Planned) -> Frozen:
@@ -192,9 +334,12 @@ def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
         for name, info in StudyFile.model_fields.items()
         if name not in UNJUDGED
     }
-    usual = {name: info.default for name, info in Contrast.model_fields.items()}
+    usual = {
+        name: info.get_default(call_default_factory=True)
+        for name, info in Contrast.model_fields.items()
+    }
     found["contrasts"] = {
-        str(c["id"]): {k: v for k, v in {**usual, "at": {}, **c}.items() if k != "id"}
+        str(c["id"]): {k: v for k, v in {**usual, **c}.items() if k != "id"}
         for c in contrasts_in(found)
     }
     found["protocol"] = Path(str(found["protocol"])).name
@@ -235,6 +380,8 @@ def as_recorded(plan: Plan, study: Study, history: History) -> Plan:
     """The plan once it is recorded: with what the first run froze, and its amendments as run."""
     fixed = frozen_fields(study, frozen_of(history, study.name))
     changes = amendments(study, [arm.name for arm in plan.arms], history)
+    if plan.adaptive is not None and (known := frozen_of(history, study.name)) is not None:
+        fixed["adaptive"] = plan.adaptive.model_copy(update={"spending": known.spending})
     return plan.model_copy(update={**fixed, "amendments": changes})
 
 
@@ -242,6 +389,8 @@ def frozen_fields(study: Study, frozen: Frozen | None) -> dict[str, Any]:
     """What the first run fixed for good, of a study that ran already."""
     written = frozen.study_json if frozen is not None else {}
     alpha, replicates = written.get("alpha"), written.get("replicates")
+    if frozen is not None and frozen.spending is not None:
+        replicates = frozen.spending.at_most
     return {
         "alpha": alpha if isinstance(alpha, float) and 0 < alpha < 1 else study.alpha,
         "frozen_at": frozen.at if frozen is not None else None,

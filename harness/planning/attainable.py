@@ -1,169 +1,376 @@
-"""What a contrast can detect with the replicates planned, and what it cannot reach at all."""
+"""What a contrast can detect with the seeds and prompts planned, and what would detect enough.
+
+One rule at every number of replicates, the one verdicts follow: the contrast's own differences at
+alpha / contrasts of the first run, over prompts too where the last report recorded their spread.
+The spread of a pilot is taken as large as it may well be, so that four of five pilots promise no
+more power than there is.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.analyse import power
-from harness.journal import Frozen, History
-from harness.plan import PlannedContrast, weights_of
-from harness.planning.amendments import amended, contrasts_in
-from harness.planning.matching import Matched, undeclared
+from harness.analyse.crossing import crossing
+from harness.journal import Frozen, History, MeasuredAt
+from harness.plan import PlannedContrast
+from harness.planning import pilot
+from harness.planning.amendments import KnownArms, amended, contrasts_in, frozen_fields
+from harness.planning.asked import asked
+from harness.planning.matching import Matched, bare, undeclared
+from harness.planning.pilot import Cells, Groups, Pilot, Values
+from harness.planning.planned import Enough
+from harness.planning.prompt_spread import PromptSpread, digests, valid
 from harness.study import Contrast, Study
 
-MIN_PAIRS = 3
-"""Replicates of pairs in the history from which a spread is worth quoting."""
-FEW = 6
-"""Below this the decision rests on the residual variance of the arm x replicate model."""
+FEW = 4
+"""Below this only differences of many standard deviations can be found."""
+_HARDLY = 0.9
+"""Share of what is detected now: what cannot go below it is no help."""
 
 Keys = Mapping[tuple[str, int], str]
 """(arm name, replicate) -> trial key."""
+
+
+class Pilots:
+    """What the history holds for the trials of a design: values by metric, spreads over prompts."""
+
+    def __init__(
+        self,
+        history: History,
+        keys: Keys,
+        protocol: str,
+        spreads: Sequence[PromptSpread] = (),
+        higher_is_better: Mapping[str, bool | None] | None = None,
+        whole: Pilots | None = None,
+        lent: Mapping[str, PromptSpread] | None = None,
+    ) -> None:
+        """Take in a history.
+
+        Args:
+            history: as the study reads it.
+            keys: the design's trials.
+            protocol: fingerprint.
+            spreads: records of what varied over prompts; those of other numbers are passed over.
+            higher_is_better: metric -> which way it is reached, of the kind `sooner`.
+            whole: of the study's own design, where this is another of the same question: what is
+                borrowed is borrowed there, so that every design is told the same.
+            lent: contrast -> its record there.
+        """
+        self._history, self._keys, self._protocol = history, keys, protocol
+        self._spreads, self._whole, self._lent = spreads, whole, lent or {}
+        self._better = higher_is_better or {}
+        self._replicates: dict[str, list[int]] = {}
+        for arm, replicate in keys if history.trials else ():
+            self._replicates.setdefault(arm, []).append(replicate)
+        self._measured: dict[str, dict[int, Sequence[MeasuredAt]]] = {}
+
+    def values(self, metric: str, arms: Iterable[str] | None = None) -> Values:
+        """Arm -> replicate -> value at the last measured step; of all arms where none are named."""
+        chosen = self._replicates if arms is None else arms
+        return {
+            arm: {
+                r: last
+                for r, measured in self._row(arm).items()
+                if (last := measured[-1].metrics.get(metric)) is not None and math.isfinite(last)
+            }
+            for arm in chosen
+        }
+
+    def _compared(self, metric: str, test: Comparison) -> Values:
+        """What a test compares: values at the end, changes since a step, or times."""
+        values = self.values(metric, pilot.arms_of(test.groups))
+        if test.step is None and test.threshold is None:
+            return values
+        found: dict[str, dict[int, float]] = {}
+        for arm, row in values.items():
+            for r, last in row.items():
+                curve = {
+                    at.step: value
+                    for at in self._row(arm)[r]
+                    if (value := at.metrics.get(metric)) is not None and math.isfinite(value)
+                }
+                if test.threshold is not None:
+                    rising = (self._better.get(metric) is not False) != test.falls
+                    time = crossing(curve, test.threshold, rising=rising)
+                    assert time is not None, "there is a value"
+                    found.setdefault(arm, {})[r] = time
+                elif test.step in curve:
+                    found.setdefault(arm, {})[r] = last - curve[test.step]
+        return found
+
+    def _row(self, arm: str) -> Mapping[int, Sequence[MeasuredAt]]:
+        if arm not in self._measured:
+            row = self._measured[arm] = {}
+            for replicate in self._replicates.get(arm, ()):
+                known = self._history.trials.get(self._keys[arm, replicate])
+                if known is not None and (measured := known.measured(self._protocol)):
+                    row[replicate] = measured
+        return self._measured[arm]
+
+    def cycles(self, arms: Iterable[str]) -> list[int]:
+        """Those at which the arms were measured."""
+        rows = [measured for arm in arms for measured in self._row(arm).values()]
+        return sorted({at.step for measured in rows for at in measured})
+
+    def pilot(self, metric: str, test: Comparison) -> Pilot | None:
+        """The spread between replicates, of these cells or else of other arms."""
+        groups = test.groups
+        known = pilot.own(self._compared(metric, test), groups)
+        if known is not None or test.over_training:
+            return known
+        if self._whole is not None:
+            known = pilot.borrowed(self._whole.values(metric), groups)
+        return known or pilot.borrowed(self.values(metric), groups)
+
+    def over_prompts(self, contrast: str, metric: str, test: Comparison) -> PromptSpread | None:
+        """The spread over prompts, of these cells or else of the same contrast elsewhere."""
+        groups = test.groups
+        if test.over_training:
+            return None  # of changes and times nothing is recorded
+        if self._spreads:
+            values = self.values(metric, pilot.arms_of(groups))
+            today = digests(metric, self._protocol, groups, values, self._keys)
+            if (found := valid(self._spreads, metric, today)) is not None:
+                return found
+        return self._lent.get(contrast)
 
 
 def planned_contrast(
     study: Study,
     contrast: Contrast,
     matched: Matched,
-    history: History,
-    keys: Keys,
+    recorded: Pilots,
     *,
     recipes: Mapping[str, Mapping[str, Any]],
     mixtures: Collection[str] = (),
-    protocol: str,
     frozen: Frozen | None = None,
+    arms: KnownArms | None = None,
 ) -> PlannedContrast:
-    """A contrast with its pairs, its detectable difference and its notes.
-
-    The test planned for is at the strictest level, alpha / number of contrasts of the first run:
-    the paired t from six replicates on; below, t with the residual variance of the arm x replicate
-    model, which has (arms - 1) (replicates - 1) degrees of freedom.
-    """
-    estimated = matched.estimated
-    weights = estimated.weights if estimated else weights_of(matched.pairs)
-    bare = PlannedContrast(
-        id=contrast.id,
-        claim=contrast.claim,
-        metric=contrast.metric,
-        expect=contrast.expect,
-        margin=contrast.margin,
-        pairs=matched.pairs,
-        unmatched=matched.unmatched,
-        weights=estimated.weights if estimated else {},
-        aliases=estimated.aliases if estimated else [],
-    )
-    why = amended(contrast, bare, frozen)
-    n, tests = study.replicates, _family(study, frozen)
-    alpha = study.alpha / tests
-    spread, seen = _spread(contrast.metric, weights, history, keys, study.replicates, protocol)
-    pooled = (len(recipes) - 1) * (n - 1) if n < FEW else None
-    effect = power.detectable(n, alpha, df=pooled) if n >= 2 else None
-    smallest = None if effect is None else effect * (spread if spread is not None else 1.0)
-    notes = _notes(study, contrast, tests, effect, spread, seen, pooled, exploratory=bool(why))
+    """A contrast with its pairs, its detectable difference and its notes."""
+    resolved = bare(contrast, matched, asked(study, contrast))
+    resolved = resolved.model_copy(update={"family": _family(study, frozen)})
+    why = amended(study, contrast, resolved, frozen, arms)
+    alpha = float(frozen_fields(study, frozen)["alpha"]) / resolved.family
+    told = _told(resolved, study.replicates, alpha, recorded, study.measure_at)
+    notes = list(told.notes)
     if matched.same:
         notes.append(
             f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
         )
-    if estimated:
-        notes.append(ols_note(estimated.weights, estimated.aliases))
-    also = undeclared(study, contrast, matched.pairs, recipes, mixtures)
-    notes += also
-    return bare.model_copy(
-        update={
-            "amended": why,
-            "confounded": also,
-            "detectable": smallest,
-            "detectable_in": "sd" if spread is None else "units",
-            "notes": notes,
-        }
+    if resolved.fitted:
+        notes.append(fitted_note(resolved))
+    also = undeclared(study, contrast, matched.compared(), recipes, mixtures)
+    return told.model_copy(
+        update={"amended": why, "confounded": also, "notes": [*notes, *also]},
     )
 
 
-def ols_note(weights: Mapping[str, float], aliases: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Comparison:
+    """One test of a contrast; where it has several, all of them have to find something."""
+
+    groups: Groups
+    share: float = 1.0
+    """Of the contrast's alpha, two-sided: a one-sided test at alpha has the share 2."""
+    step: int | None = None
+    """Of a collapse: the earlier cycle, from which the values at the end are taken off."""
+    threshold: float | None = None
+    """Of who is sooner: the value that is reached, or lost."""
+    falls: bool = False
+
+    def in_sds(self) -> power.Spread:
+        """In SDs of a pair's difference; a value at two cycles is a pair, too."""
+        size = pilot.in_pairs(self.groups)
+        return power.Spread(size * math.sqrt(2) if self.step is not None else size)
+
+    @property
+    def over_training(self) -> bool:
+        """Whether curves are compared, not values at the end."""
+        return self.step is not None or self.threshold is not None
+
+
+def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Comparison]:
+    """What a contrast tests, by its kind; nothing where no cell of the design has its arms.
+
+    Args:
+        planned: with its cells.
+        cycles: measured ones, of a collapse.
+    """
+    parts = planned.parts
+    if planned.kind == "more":
+        if len(parts) < 2:
+            return []
+        first, second = parts[0].cells, parts[1].cells
+        both = [[(1.0, first), (sign, second)] for sign in (-1.0, 1.0)]
+        return [Comparison(groups) for groups in both] if first and second else []
+    if planned.kind == "best":
+        share = 2 / max(1, len(parts) - 1)
+        pairs = [_apart(one.cells, two.cells) for one, two in itertools.combinations(parts, 2)]
+        return [Comparison([(1.0, cells)], share) for cells in pairs if cells]
+    cells: Cells = planned.cells()
+    if planned.kind == "sooner" and len(parts) > 1:
+        cells = _apart(cells, parts[1].cells)
+        groups = [(1.0, cells)]
+        return [Comparison(groups, 1.0, None, planned.threshold, planned.falls)] if cells else []
+    if not cells:
+        return []
+    if planned.kind == "collapse":
+        earlier = sorted(set(cycles))[:-1]
+        share = 2 / max(1, len(earlier))
+        return [Comparison([(1.0, cells)], share, step) for step in earlier]
+    return [Comparison([(1.0, cells)])]
+
+
+def _apart(
+    one: Sequence[Mapping[str, float]], two: Sequence[Mapping[str, float]]
+) -> list[dict[str, float]]:
+    """Cell by cell the difference of two levels; without cells in which they are one arm."""
+    found = []
+    for a, b in zip(one, two, strict=True):
+        cell = {arm: a.get(arm, 0.0) - b.get(arm, 0.0) for arm in {**a, **b}}
+        found.append({arm: weight for arm, weight in cell.items() if weight})
+    return [cell for cell in found if cell]
+
+
+def ols_note(weights: Mapping[str, float], aliases: Sequence[str], of: str = "both sides") -> str:
     """How a difference that no cell holds was estimated, and what it cannot be told from."""
     told = f"cannot be told from {', '.join(aliases)}" if aliases else "clear of interactions"
     more = "" if aliases else " of two factors"
-    return f"no cell holds both sides: least squares over {len(weights)} arms, {told}{more}"
+    return f"no cell holds {of}: least squares over {len(weights)} arms, {told}{more}"
+
+
+def fitted_note(contrast: PlannedContrast) -> str:
+    """As `ols_note`, of a contrast of any kind."""
+    if contrast.kind == "difference":
+        return ols_note(contrast.weights, contrast.aliases)
+    return ols_note(dict.fromkeys(contrast.arms(), 1.0), contrast.aliases, "all its arms")
 
 
 def _family(study: Study, frozen: Frozen | None) -> int:
-    """How many contrasts Holm adjusts for: those of the first run; today's where it had none."""
+    """How many contrasts share alpha: those of the first run; today's where it had none."""
     written = contrasts_in(frozen.study_json) if frozen is not None else None
     return len(written or study.contrasts)
 
 
-def _notes(
-    study: Study,
-    contrast: Contrast,
-    tests: int,
-    effect: float | None,
-    spread: float | None,
-    seen: int,
-    pooled: int | None,
-    *,
-    exploratory: bool,
-) -> list[str]:
-    n = study.replicates
-    if effect is None:
-        return ["one replicate: nothing about recipes can be judged; give 2 or more, better 6"]
-    notes = []
-    if spread is not None:
-        notes.append(f"spread from {seen} replicates in the history")
-    if spread is not None and contrast.margin is not None and effect * spread > contrast.margin:
-        alpha = study.alpha / tests
-        needed = power.replicates_needed(contrast.margin / spread, alpha) if spread > 0 else n
-        reach = f"{needed} replicates reach it" if needed else "no affordable number reaches it"
-        notes.append(f"margin {contrast.margin:.3g}: may end undecided; {reach}")
-    floor = power.sign_flip_floor(n)
-    if exploratory:
-        tests = 1  # Benjamini and Hochberg's adjusted p can be p itself
-    if floor * tests >= study.alpha:
-        after = f" after Holm ({tests} contrasts)" if tests > 1 else ""
-        notes.append(
-            f"cannot reach p < {study.alpha:g}{after} with {n} replicates by sign-flip "
-            f"(at best {min(1.0, floor * tests):.2g}); {_flips_needed(study.alpha, tests)} can"
+def _told(
+    resolved: PlannedContrast, n: int, alpha: float, recorded: Pilots, study_cycles: Sequence[int]
+) -> PlannedContrast:
+    """With what n replicates detect, and what more of them would."""
+    if n < 2:
+        note = "one replicate: nothing about recipes can be judged; give 2 or more, better 6"
+        return resolved.model_copy(update={"notes": [note]})
+    cycles = recorded.cycles(resolved.arms()) or study_cycles
+    tests = comparisons(resolved, cycles)
+    if not tests:
+        return resolved
+    pilots = [recorded.pilot(resolved.metric, test) for test in tests]
+    known = [one for one in pilots if one is not None]
+    if len(known) < len(tests):
+        few = f"below {FEW} replicates only very large differences can be found; better 6 or more"
+        sds = [power.detectable(n, alpha * test.share, spread=test.in_sds()) for test in tests]
+        return resolved.model_copy(
+            update={"detectable": max(sds), "notes": [few] if n < FEW else []},
         )
-    if pooled is not None:
-        notes.append(
-            f"fewer than {FEW} replicates: judged with the residual variance of the "
-            f"arm x replicate model ({pooled} df)"
-        )
-    return notes
+    planned = []
+    for one, test in zip(known, tests, strict=True):
+        found = recorded.over_prompts(resolved.id, resolved.metric, test)
+        assumed = found.assumed() if found is not None else None
+        spread = power.Spread(one.sd * power.assured(one.df), assumed)
+        now = power.detectable(n, alpha * test.share, spread=spread)
+        planned.append(_Test(now, alpha * test.share, spread, one, found))
+    hardest = max(planned, key=lambda test: test.detects)
+    if resolved.kind == "collapse":  # a loss has to exceed the margin by what is detected
+        told = _of_units(hardest, n, None, resolved.margin or 0.0)
+    else:
+        told = _of_units(hardest, n, resolved.margin)
+    return resolved.model_copy(update=told)
 
 
-def _flips_needed(alpha: float, tests: int) -> int:
-    """Fewest replicates whose smallest sign-flip p passes Holm."""
-    n = math.ceil(math.log2(2 * tests / alpha))
-    return n if power.sign_flip_floor(n) * tests < alpha else n + 1
+@dataclass(frozen=True)
+class _Test:
+    """One test of a contrast, in units of its metric."""
+
+    detects: float
+    alpha: float
+    spread: power.Spread
+    pilot: Pilot
+    over_prompts: PromptSpread | None
 
 
-def _spread(
-    metric: str,
-    weights: Mapping[str, float],
-    history: History,
-    keys: Keys,
-    replicates: int,
-    protocol: str,
-) -> tuple[float | None, int]:
-    """Standard deviation of the per-replicate difference, and the replicates it rests on."""
-    found = []
-    for replicate in range(replicates):
-        held = {
-            arm: keys.get((arm, replicate), "") for arm in weights
-        }  # perhaps not all arms have it
-        values = {arm: _value(history, key, metric, protocol) for arm, key in held.items()}
-        if weights and all(value is not None for value in values.values()):
-            found.append(sum(weights[arm] * (value or 0.0) for arm, value in values.items()))
-    if len(found) < MIN_PAIRS:
-        return None, len(found)
-    spread = statistics.stdev(found)
-    rounding = 1e-9 * max(abs(difference) for difference in found)
-    return (spread if spread > rounding else None), len(found)
+def _of_units(test: _Test, n: int, margin: float | None, beyond: float = 0.0) -> dict[str, Any]:
+    """Fields of a contrast in units; what is detected is told from `beyond` on."""
+    alpha, spread, prompts = test.alpha, test.spread, test.over_prompts
+    reached: list[Enough] = []
+    notes = [_source(test.pilot)]
+    if n < FEW:
+        at = {more: beyond + power.detectable(more, alpha, spread=spread) for more in (FEW, 6)}
+        more = ", ".join(f"{seeds} seeds detect {found:.3g}" for seeds, found in at.items())
+        notes.append(f"below {FEW} replicates only large differences can be found; {more}")
+    if margin is not None and test.detects > margin:
+        reached = _reaching(margin, n, alpha, spread)
+        notes.append(_margin(margin, reached))
+    elif margin is None and (n >= FEW or prompts is not None):
+        notes.append(_more(n, test.detects, alpha, spread, beyond))
+    return {
+        "detectable": beyond + test.detects,
+        "detectable_in": "units",
+        "spread": spread.seeds,
+        "spread_replicates": test.pilot.replicates,
+        "prompts": prompts.prompts if prompts else None,
+        "prompt_spread": prompts,
+        "margin_reached_by": reached,
+        "notes": notes,
+    }
 
 
-def _value(history: History, key: str, metric: str, protocol: str) -> float | None:
-    known = history.trials.get(key)
-    measured = known.measured(protocol) if known else []
-    return measured[-1].metrics.get(metric) if measured else None
+def _source(known: Pilot) -> str:
+    whose = "of other arms, as its own have not run, " if known.borrowed else ""
+    return (
+        f"spread {whose}from {known.replicates} replicates in the history, times "
+        f"{power.assured(known.df):.3g} for its own uncertainty"
+    )
+
+
+def _reaching(margin: float, n: int, alpha: float, spread: power.Spread) -> list[Enough]:
+    """More seeds at these prompts, more prompts at these seeds; both together if neither can."""
+    given = spread.prompts.number if spread.prompts else None
+    seeds = power.replicates_needed(margin, alpha, spread=spread)
+    prompts = power.prompts_needed(margin, n, alpha, spread)
+    found = [Enough(seeds=seeds, prompts=given)] if seeds else []
+    found += [Enough(seeds=n, prompts=prompts)] if prompts else []
+    if not found and (both := power.both_needed(margin, alpha, spread)):
+        found = [Enough(seeds=both[0], prompts=both[1])]
+    return found
+
+
+def _margin(margin: float, reached: Sequence[Enough]) -> str:
+    ways = " or ".join(_words(enough.seeds, enough.prompts) for enough in reached)
+    return f"margin {margin:.3g}: may end undecided; " + (
+        f"{ways} reach it" if reached else "no affordable number reaches it"
+    )
+
+
+def _words(seeds: int, prompts: int | None) -> str:
+    return f"{seeds} seeds" + (f" and {prompts} prompts" if prompts else "")
+
+
+def _more(n: int, now: float, alpha: float, spread: power.Spread, beyond: float) -> str:
+    """What a third more seeds would detect, and twice the prompts; what would not help."""
+    seeds = n + max(1, round(n / 3))
+    found = beyond + power.detectable(seeds, alpha, spread=spread)
+    with_seeds = f"{seeds} seeds detect {found:.3g}"
+    if spread.prompts is None:
+        return with_seeds
+    prompts = 2 * spread.prompts.number
+    found = power.detectable(n, alpha, spread=spread.at(prompts))
+    with_prompts = f"{prompts} prompts detect {found:.3g}"
+    if (floor := power.floor_of_seeds(alpha, spread)) > _HARDLY * now:
+        return f"more seeds would not help below {floor:.3g}; {with_prompts}"
+    if (floor := power.floor_of_prompts(n, alpha, spread)) > _HARDLY * now:
+        return f"more prompts would not help below {floor:.3g}; {with_seeds}"
+    return f"{with_seeds}, {with_prompts}"

@@ -18,10 +18,13 @@ from harness.design import ArmsError, baseline_of, layout, mixtures
 from harness.errors import HarnessError
 from harness.journal import History, TrialHistory
 from harness.plan import Plan, PlannedContrast
-from harness.planning.attainable import planned_contrast
+from harness.planning.amendments import frozen_of
+from harness.planning.attainable import Pilots, planned_contrast
 from harness.planning.enumeration import most_combinations
 from harness.planning.fraction import NoFractionError
 from harness.planning.matching import match
+from harness.planning.plan_text import detects
+from harness.planning.reuse import as_answered
 from harness.planning.trial_order import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
 from harness.planning.variants import variants
 from harness.program import typed
@@ -137,10 +140,12 @@ def fitting(
 def lines_of(fits: list[Fit], limit: Limit) -> list[str]:
     """A design a line, its contrasts below."""
     amount = f"{limit.amount:g} {'GPU-h' if limit.unit == 'gpu_hours' else 'h'}"
+    units = any(c.detectable_in == "units" for fit in fits for c in fit.contrasts)
     lines = [f"designs that fit {amount} from now on:"]
     for fit in (f for f in fits if f.fits):
         lines.append(_line(fit))
-        lines += [f"    {contrast.id:<10} {_detects(contrast)}" for contrast in fit.contrasts]
+        for contrast in fit.contrasts:
+            lines.append(f"    {contrast.id:<10} {_detects(contrast, fit.replicates, units)}")
     if len(lines) == 1:
         lines = [f"no design fits {amount}, not even with {FEWEST_REPLICATES} replicates:"]
     else:
@@ -157,15 +162,15 @@ def _line(fit: Fit) -> str:
     return f"  {name}: {fit.arms} arms x {fit.replicates}{most}, {fit.trials} trials to run, {cost}"
 
 
-def _detects(contrast: PlannedContrast) -> str:
-    if not contrast.arm_weights():
+def _detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
+    if not contrast.arms():
         return "not answered by this design"
-    if contrast.detectable is None:
-        return "nothing can be judged with one replicate"
-    unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
-    least = f"detects >= {contrast.detectable:.3g}{unit} (80 %) on {contrast.metric}"
     aliases = f"; cannot be told from {', '.join(contrast.aliases)}" if contrast.aliases else ""
-    return least + aliases
+    short = ""
+    if contrast.detectable_in == "units" and contrast.margin is not None:
+        missed = (contrast.detectable or 0.0) > contrast.margin
+        short = f"; its margin {contrast.margin:.3g} may go undecided" if missed else ""
+    return f"{detects(contrast, seeds, units)} on {contrast.metric}{short}{aliases}"
 
 
 def _fit(
@@ -204,16 +209,22 @@ def _fit(
     made = layout(chosen, subject)
     recipes = {arm.name: arm.recipe for arm in arms}
     seen = history.read_by(study.name, codes)
+    # It is one question in every design: what the study's own shows, each is told.
+    theirs = [t.trial for t in plan.trials if t.trial.kind == "trial"]
+    its_keys = {(trial.arm, trial.replicate): trial.key for trial in theirs}
+    better = {name: spec.higher_is_better for name, spec in subject.metrics.items()}
+    whole = Pilots(as_answered(plan, history), its_keys, protocol, higher_is_better=better)
+    lent = {c.id: c.prompt_spread for c in plan.contrasts if c.prompt_spread is not None}
+    pilots = Pilots(seen, keys, protocol, higher_is_better=better, whole=whole, lent=lent)
     contrasts = [
         planned_contrast(
             chosen,
             contrast,
             match(chosen, made, contrast),
-            seen,
-            keys,
+            pilots,
             recipes=recipes,
             mixtures=mixtures(chosen, subject),
-            protocol=protocol,
+            frozen=frozen_of(history, study.name),
         )
         for contrast in study.contrasts
     ]

@@ -8,6 +8,7 @@ interaction is in it. Solved in whole fractions: what can be estimated is no mat
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,10 @@ Factors = Mapping[str, Sequence[str]]
 """Factor -> its two level labels, the first coded -1."""
 
 
+Effect = tuple[str, ...]
+"""The factors whose product an effect is: none the mean, one a main effect, two an interaction."""
+
+
 @dataclass(frozen=True)
 class Estimated:
     """A contrast estimated by least squares."""
@@ -25,7 +30,8 @@ class Estimated:
     weights: dict[str, float]
     """Arm -> weight; the estimate is the weighted sum of the arms' values."""
     aliases: list[str]
-    """Two-factor interactions that are in it, e.g. `b*c`, `-d*e`, `0.5 b*e`."""
+    """What else is in it: two-factor interactions, e.g. `b*c`, `-d*e`, `0.5 b*e`; in an
+    interaction main effects, too."""
 
 
 def estimate(
@@ -44,31 +50,116 @@ def estimate(
         b: factor -> label of the other side.
         at: factor -> label that pins other factors.
     """
-    pins = at or {}
+    rows, free = _rows(arms, factors, at or {})
+    one, other = (_codes(factors, side) for side in (a, b))
+    wanted: dict[Effect, int] = {(f,): one.get(f, 0) - other.get(f, 0) for f in free}
+    # Of interactions between the factors of both sides, that part is asked for.
+    asked: dict[Effect, int] = {
+        pair: one[pair[0]] * one[pair[1]] - other[pair[0]] * other[pair[1]]
+        for pair in itertools.combinations(free, 2)
+        if pair[0] in one and pair[1] in one
+    }
+    weights = _weights(rows, [(), *((f,) for f in free)], wanted)
+    return None if weights is None else _estimated(rows, free, weights, asked, unit=2, main=False)
+
+
+def estimate_side(
+    arms: Sequence[Arm],
+    factors: Factors,
+    side: Mapping[str, str],
+    at: Mapping[str, str] | None = None,
+) -> Estimated | None:
+    """The mean at some levels by main effects, over both levels of all other factors alike.
+
+    Differences of two are `estimate`'s; None where the arms do not determine it.
+    """
+    rows, free = _rows(arms, factors, at or {})
+    codes = _codes(factors, side)
+    wanted: dict[Effect, int] = {(f,): codes.get(f, 0) for f in free}
+    wanted[()] = 1
+    asked: dict[Effect, int] = {
+        (f, g): codes[f] * codes[g]
+        for f, g in itertools.combinations(free, 2)
+        if f in codes and g in codes
+    }
+    weights = _weights(rows, [(), *((f,) for f in free)], wanted)
+    return None if weights is None else _estimated(rows, free, weights, asked, unit=1, main=False)
+
+
+def estimate_interaction(
+    arms: Sequence[Arm],
+    factors: Factors,
+    pair: tuple[str, str],
+    at: Mapping[str, str] | None = None,
+) -> Estimated | None:
+    """The difference of differences of two factors, second levels against first: weights 4 / N.
+
+    Where a main effect is the same product of columns, it is not fitted but told as an alias. None
+    where the arms do not determine it even so.
+    """
+    rows, free = _rows(arms, factors, at or {})
+    both = (*(f for f in free if f in pair),)
+    for mains in (free, both):  # as many main effects out of it as the arms allow
+        model: list[Effect] = [(), *((f,) for f in mains), both]
+        weights = _weights(rows, model, {both: 4})
+        if weights is not None:
+            return _estimated(rows, free, weights, {both: 4}, unit=4, main=True)
+    return None
+
+
+def _rows(
+    arms: Sequence[Arm], factors: Factors, pins: Mapping[str, str]
+) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Arm -> factor -> code, of the arms at the pinned levels; the factors that are not pinned."""
     free = [f for f in factors if f not in pins]
     rows = {
         arm.name: {f: _code(factors[f], arm.levels[f]) for f in free}
         for arm in arms
         if all(arm.levels[f] == label for f, label in pins.items())
     }
-    side_a, side_b = ({f: _code(factors[f], side[f]) for f in side} for side in (a, b))
-    wanted = [0, *(side_a.get(f, 0) - side_b.get(f, 0) for f in free)]
-    table = [[1, *(row[f] for f in free)] for row in rows.values()]
-    solution = _solved(table, wanted)
+    return rows, free
+
+
+def _weights(
+    rows: Mapping[str, Mapping[str, int]], model: Sequence[Effect], wanted: Mapping[Effect, int]
+) -> dict[str, Fraction] | None:
+    """Arm -> weight of the wanted combination of a model's coefficients."""
+    table = [[_product(row, effect) for effect in model] for row in rows.values()]
+    solution = _solved(table, [wanted.get(effect, 0) for effect in model])
     if solution is None:
         return None
-    weights = {
+    return {
         arm: sum((v * x for v, x in zip(solution, row, strict=True)), Fraction(0))
         for arm, row in zip(rows, table, strict=True)
     }
+
+
+def _estimated(
+    rows: Mapping[str, Mapping[str, int]],
+    free: Sequence[str],
+    weights: Mapping[str, Fraction],
+    asked: Mapping[Effect, int],
+    *,
+    unit: int,
+    main: bool,
+) -> Estimated:
+    """Weights with what else they hold: `unit` of an effect's coefficient is told as it whole."""
+    effects: list[Effect] = [(f,) for f in free] if main else []
     aliases = []
-    for f, g in itertools.combinations(free, 2):
-        held = sum((w * rows[arm][f] * rows[arm][g] for arm, w in weights.items()), Fraction(0))
-        if f in side_a and g in side_a:
-            held -= side_a[f] * side_a[g] - side_b[f] * side_b[g]  # part of what is asked for
+    for effect in [*effects, *itertools.combinations(free, 2)]:
+        held = sum((w * _product(rows[arm], effect) for arm, w in weights.items()), Fraction(0))
+        held -= asked.get(effect, 0)
         if held:
-            aliases.append(_share(held / 2) + f"{f}*{g}")
+            aliases.append(_share(held / unit) + "*".join(effect))
     return Estimated({arm: float(w) for arm, w in weights.items() if w}, aliases)
+
+
+def _product(row: Mapping[str, int], effect: Effect) -> int:
+    return math.prod(row[f] for f in effect)
+
+
+def _codes(factors: Factors, side: Mapping[str, str]) -> dict[str, int]:
+    return {f: _code(factors[f], label) for f, label in side.items()}
 
 
 def _code(labels: Sequence[str], label: str) -> int:

@@ -1,4 +1,4 @@
-"""The two sides of a contrast, matched cell by cell on every factor that neither side names."""
+"""A contrast resolved to arms, matched cell by cell on every factor that it does not name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.design import Layout, baseline_of, named_levels
+from harness.planning.cells import resolve
 from harness.planning.least_squares import Estimated, estimate
+from harness.planning.planned import ContrastPart, PlannedContrast
 from harness.study import Contrast, Study
 from harness.study_file.resolve import nested
 
@@ -25,11 +27,51 @@ class Matched:
     """Arms that are both sides of a cell: the two combinations resolve to one recipe."""
     estimated: Estimated | None = None
     """In a fraction none of whose cells holds both sides: the difference by least squares."""
+    parts: list[ContrastPart] = field(default_factory=list)
+    """Of other kinds than a difference: its weighted sums of arms."""
+    aliases: list[str] = field(default_factory=list)
+    """Of those kinds, what least squares cannot tell them from."""
+    fitted: int = 0
+    """Of those kinds, arms of a least-squares estimate; 0 where cells were matched."""
 
     @property
     def comparable(self) -> bool:
-        """Whether the arms say anything about the difference."""
-        return bool(self.pairs) or self.estimated is not None
+        """Whether the arms say anything about the contrast."""
+        return bool(self.pairs or self.parts) or self.estimated is not None
+
+    def compared(self) -> list[tuple[str, str]]:
+        """Pairs of arms that differ in what the contrast is about."""
+        if not self.parts or self.fitted:
+            return self.pairs
+        arms = [list(cell) for part in self.parts if part.name != "arm" for cell in part.cells]
+        if self.parts[0].name in ("level", "a"):  # a cell's arms stand in different parts
+            arms = [
+                [arm for cell in cells for arm in cell]
+                for cells in zip(*(part.cells for part in self.parts), strict=True)
+            ]
+        return list(dict.fromkeys((cell[0], arm) for cell in arms for arm in cell[1:]))
+
+
+def bare(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContrast:
+    """The contrast with its arms, before anything is said of what it can detect."""
+    least = matched.estimated
+    return PlannedContrast(
+        id=contrast.id,
+        claim=contrast.claim,
+        metric=contrast.metric,
+        kind=contrast.kind,
+        about=about,
+        expect=contrast.expect,
+        margin=contrast.margin,
+        threshold=contrast.sooner.threshold if contrast.sooner else None,
+        falls=contrast.sooner.falls if contrast.sooner else False,
+        pairs=matched.pairs,
+        parts=matched.parts,
+        unmatched=matched.unmatched,
+        weights=least.weights if least else {},
+        aliases=least.aliases if least else matched.aliases,
+        fitted=len(least.weights) if least else matched.fitted,
+    )
 
 
 def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, str]]:
@@ -38,20 +80,24 @@ def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, s
     Raises:
         KeyError: if a side leaves a factor open and the study has no baseline.
     """
-    a, b = named_levels(study, contrast.a), named_levels(study, contrast.b)
+    a, b = (named_levels(study, side) for side in contrast.sides)
     baseline = baseline_of(study) or {}
     full_a = a | {factor: baseline[factor] for factor in b if factor not in a}
     full_b = b | {factor: baseline[factor] for factor in a if factor not in b}
     return full_a, full_b
 
 
-def kind_sides(study: Study, contrast: Contrast) -> tuple[str, str]:
-    """What a contrast of another kind than a difference compares, in words; one side may be all."""
-    raise NotImplementedError(f"{study.name}: {contrast.id}")
-
-
 def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
-    """Resolve a checked contrast to pairs of arms."""
+    """Resolve a checked contrast to pairs of arms, or to the parts of its kind."""
+    if contrast.kind != "difference":
+        made = resolve(study, layout, contrast, lambda: sides(study, contrast))
+        return Matched(
+            parts=made.parts,
+            unmatched=made.unmatched,
+            same=made.same,
+            aliases=made.aliases,
+            fitted=made.fitted,
+        )
     a, b = sides(study, contrast)
     pins = named_levels(study, contrast.at)
     found: tuple[dict[tuple[str, ...], str], dict[tuple[str, ...], str]] = ({}, {})
@@ -91,7 +137,7 @@ def undeclared(
     levels = study.levels()
     sets = [
         path
-        for factor in {*contrast.a, *contrast.b}
+        for factor in contrast.factors
         for level in levels[factor].values()
         for path in level.assignments
     ]

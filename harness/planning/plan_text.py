@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from typing import TYPE_CHECKING
 
 from harness.plan import Cost, Plan, PlannedContrast
 from harness.planning.amendments import day
@@ -11,6 +12,9 @@ from harness.planning.cost import ESTIMATED
 from harness.planning.expected import fitting
 from harness.program import typed
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.analyse.expectation import Expected
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
@@ -21,7 +25,12 @@ SHOWN_MISSING = 24
 
 
 def lines_of(
-    plan: Plan, study_file: str, *, arms: bool = False, workspace: Workspace | None = None
+    plan: Plan,
+    study_file: str,
+    *,
+    arms: bool = False,
+    workspace: Workspace | None = None,
+    expected: Expected | None = None,
 ) -> list[str]:
     """Lines to print, aligned on the first column.
 
@@ -30,21 +39,25 @@ def lines_of(
         study_file: the study as the user named it, for the line to type next.
         arms: list every arm with the states of its trials.
         workspace: named in that line where it would not be found.
+        expected: trials of a study that runs until decided, if somebody asked.
     """
     rows: list[tuple[str, str]] = [(plan.study, _counts(plan))]
     rows += [("cost", _cost(plan.cost)), *_memory(plan.cost), ("order", _order(plan))]
+    rows += [("looks", text) for text in _looks(plan, expected)]
     for factor, labels in plan.factors.items():
         more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
         rows.append((factor, f"{', '.join(labels[:SHOWN])}{more}"))
     rows += [(path, text) for path in plan.mixtures for text in _shares(plan, path)]
     if arms:
         rows += [("arm", text) for text in _arms(plan)]
-    told = Counter(note for contrast in plan.contrasts for note in contrast.notes)
-    shared = [note for note, count in told.items() if count > 1]
+    counted = Counter(note for contrast in plan.contrasts for note in contrast.notes)
+    shared = [note for note, count in counted.items() if count > 1]
     rows += [("fraction", text) for text in _fraction(plan)]
+    units = any(contrast.detectable_in == "units" for contrast in plan.contrasts)
     for contrast in plan.contrasts:
         own = [note for note in contrast.notes if note not in shared]
-        rows += _contrast(contrast, plan.unpartnered(contrast), own)
+        told = detects(contrast, plan.replicates, units)
+        rows += _contrast(contrast, plan.unpartnered(contrast), told, own)
     for note in shared:
         named = [contrast.id for contrast in plan.contrasts if note in contrast.notes]
         rows.append(("note", f"{', '.join(named)}: {note}"))
@@ -131,6 +144,35 @@ def duration(hours: float) -> str:
     return f"{hours / 24:.1f} d"
 
 
+def _looks(plan: Plan, expected: Expected | None) -> list[str]:
+    """When a study that runs until decided is looked at, what is open, what it may be expected."""
+    adaptive = plan.adaptive
+    if adaptive is None:
+        return []
+    most = f"at most {adaptive.at_most}"
+    if not adaptive.looks:
+        told = [
+            f"after replicate {adaptive.first}, then after each, {most}; who is decided or given "
+            "up is not planned further"
+        ]
+    elif adaptive.over:
+        told = [f"over: the last one was after replicate {adaptive.looked} of {most}"]
+    else:
+        told = [f"the last one was after replicate {adaptive.looked} of {most}"]
+    ended = [f"{c} {adaptive.how(c)} (after {n})" for c, (n, _) in adaptive.ended().items()]
+    open_ = [c.id for c in plan.contrasts if not c.amended and c.id not in adaptive.ended()]
+    if adaptive.looks:
+        still = "undecided" if adaptive.over else "open"
+        told.append("; ".join([*ended, *([f"{still}: {', '.join(open_)}"] if open_ else [])]))
+    if expected is not None and not adaptive.looks:
+        told.append(
+            f"{expected.at_most} trials at most; expected {expected.nothing_differs:.0f} if "
+            f"nothing differs, {expected.as_detectable:.0f} if each contrast differs by what it "
+            "detects"
+        )
+    return told
+
+
 def _order(plan: Plan) -> str:
     references = any(t.trial.kind == "reference" for t in plan.trials)
     baseline = any(arm.baseline for arm in plan.arms)
@@ -208,16 +250,17 @@ def _fraction(plan: Plan) -> list[str]:
 
 
 def _contrast(
-    contrast: PlannedContrast, alone: list[str], notes: list[str]
+    contrast: PlannedContrast, alone: list[str], told: str, notes: list[str]
 ) -> list[tuple[str, str]]:
     cells = len(contrast.pairs)
     text = f"{cells} vs {plural(cells, 'arm')}" + (" matched" if cells > 1 else "")
     if contrast.weights:
         text = f"{plural(len(contrast.weights), 'arm')} by least squares"
+    if contrast.about:
+        arms, cells = plural(len(contrast.arms()), "arm"), len(contrast.cells())
+        text = f"{contrast.about}; {arms}" + (f" in {cells} matched cells" if cells > 1 else "")
     text += f" on {contrast.metric}"
-    if contrast.detectable is not None:
-        unit = "" if contrast.detectable_in == "units" else " SD of the paired difference"
-        text += f"   detects >= {contrast.detectable:.3g}{unit} (80 %)"
+    text += f"   {told}" if told else ""
     rows = [(contrast.id, text)]
     if alone:
         shown = ", ".join(alone[:3]) + (", ..." if alone[3:] else "")
@@ -227,13 +270,46 @@ def _contrast(
     return rows + [("", note) for note in notes]
 
 
+def detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
+    """`6 seeds and 34 prompts detect >= 0.031 (80 %) as one of 4`; empty where nothing is judged.
+
+    Args:
+        contrast: with what it can detect.
+        seeds: replicates it is planned with.
+        units: the list it stands in is in units of the metrics: nothing in it is in SDs.
+    """
+    if contrast.detectable is None:
+        return ""
+    who = f"{seeds} seeds" + (f" and {contrast.prompts} prompts" if contrast.prompts else "")
+    among = f" as one of {contrast.family}" if contrast.family > 1 else ""
+    over = "" if contrast.prompts else ", on exactly these prompts"
+    if contrast.detectable_in == "sd" and units:
+        return f"{who}{among}: its spread is not known yet"
+    return f"{who} detect {_size(contrast)} (80 %){among}{over}"
+
+
+def _size(contrast: PlannedContrast) -> str:
+    """`>= 0.031`, `a loss >= 0.2`, `>= 2.1 SDs of the difference`."""
+    least = f">= {contrast.detectable:.3g}"
+    loss = "a loss " if contrast.kind == "collapse" else ""
+    if contrast.detectable_in == "units":
+        return f"{loss}{least}" + (" cycles" if contrast.kind == "sooner" else "")
+    whose = "the difference" if contrast.kind == "difference" else "a pair's difference"
+    beyond = " beyond the margin" if contrast.kind == "collapse" else ""
+    return f"{loss}{least} SDs of {whose}{beyond}"
+
+
 def _next(plan: Plan, study_file: str, workspace: Workspace | None) -> str:
-    run = partial(typed, "run", study=study_file, workspace=workspace)
+    begins: list[str] = []
+    if plan.adaptive is not None and plan.adaptive.spending is None:
+        begins = ["--until-decided", "--at-most", str(plan.adaptive.at_most)]
+    run = partial(typed, "run", *begins, study=study_file, workspace=workspace)
     if plan.not_here:
         return f"bring what is not here yet, then {run()}"
     if plan.count("stale"):
         return f"{run('--rerun-stale')}  # or --accept-stale, to count old results"
-    unrecorded = any(change.at is None for change in plan.amendments)
+    looks = plan.adaptive is not None and not plan.adaptive.over
+    unrecorded = looks or any(change.at is None for change in plan.amendments)
     if not plan.missing() and not plan.count("running") and not unrecorded:
         return typed("report", study=study_file, workspace=workspace)
     return run()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Fingerprints
+from harness.planning.prompt_spread import PromptSpread
+from harness.study import ContrastKind
 from harness.trial import Trial
 
 INCOMPARABLE = "records of an earlier version, whose code nothing compares with today's"
@@ -45,15 +47,29 @@ class PlannedTrial(_Frozen):
         return self.state == "reuse" and self.why == INCOMPARABLE
 
 
-Kind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
+class Enough(_Frozen):
+    """Seeds and prompts that are enough for a difference."""
+
+    seeds: int
+    prompts: int | None = Field(None, description="None: the claim is on exactly these prompts.")
+
+
+LINEAR: tuple[ContrastKind, ...] = ("difference", "trend", "interaction")
+"""Kinds that are one weighted sum of arms."""
 
 
 class ContrastPart(_Frozen):
-    """One of the estimates that a contrast is made of."""
+    """One weighted sum of arms that a contrast is made of, in matched cells of equal weight."""
 
-    name: str = Field("", description="E.g. `slope` and `quadratic` of a trend.")
-    level: str = Field("", description="The level it is about, where it is one of several.")
-    cells: list[dict[str, float]] = Field(description="Arm -> weight, a matched cell each.")
+    name: str = Field(
+        description="difference, interaction: empty. trend: slope, quadratic, neighbour. more: "
+        "first, second. best: level. collapse: arm. sooner: a, b."
+    )
+    cells: list[dict[str, float]] = Field(
+        description="Arm -> weight, one for each matched cell; cell by cell the same in all parts "
+        "of a contrast, except for the two of `more`. Least squares: one cell."
+    )
+    level: str = Field("", description="Label of a part of `best`; both, of neighbours of a trend.")
 
 
 class PlannedContrast(_Frozen):
@@ -61,23 +77,27 @@ class PlannedContrast(_Frozen):
 
     id: str
     claim: str
-    kind: Kind = "difference"
     metric: str
+    kind: ContrastKind = "difference"
+    about: str = Field("", description="What it asks, in plain words; empty for a difference.")
     expect: Literal["higher", "lower", ""] = ""
     margin: float | None = None
-    pairs: list[tuple[str, str]] = Field(description="Matched (arm of a, arm of b).")
+    threshold: float | None = Field(None, description="Of `sooner`: the value that is reached.")
+    falls: bool = Field(False, description="Of `sooner`: the value is lost, not reached.")
+    pairs: list[tuple[str, str]] = Field(
+        default_factory=list, description="Of a difference: matched (arm of a, arm of b)."
+    )
+    parts: list[ContrastPart] = Field(
+        default_factory=list, description="The weighted sums of arms that decide."
+    )
     weights: dict[str, float] = Field(
         default_factory=dict,
         description="Arm -> weight, where no cell of a fraction holds both sides: least squares.",
     )
-    parts: list[ContrastPart] = Field(
-        default_factory=list, description="What another kind than a difference is made of."
-    )
-    threshold: float | None = Field(None, description="Kind `sooner`: the value to be reached.")
-    falls: bool = Field(False, description="Kind `sooner`: the value is lost rather than reached.")
     aliases: list[str] = Field(
         default_factory=list, description="Interactions that a least-squares difference contains."
     )
+    fitted: int = Field(0, description="Arms of a least-squares estimate; 0 where cells match.")
     confounded: list[str] = Field(
         default_factory=list, description="What else the sides differ in, by their recipes."
     )
@@ -89,23 +109,62 @@ class PlannedContrast(_Frozen):
     )
     detectable: float | None = Field(None, description="Smallest difference found with 80 % power.")
     detectable_in: Literal["units", "sd"] = Field(
-        "sd", description="`units` of the metric when the history has replicates, else in SDs."
+        "sd",
+        description="`units` of the metric (of kind `sooner` cycles) when the history has "
+        "replicates, else in SDs of the difference of one matched pair; of kind `collapse` in "
+        "`units` the loss, margin included, in `sd` what it exceeds the margin by.",
+    )
+    family: int = Field(1, description="Contrasts of the first run, among which alpha is shared.")
+    spread: float | None = Field(
+        None,
+        description="Standard deviation of one replicate's difference that is planned with, its "
+        "own uncertainty included; units of the metric.",
+    )
+    spread_replicates: int = Field(0, description="Recorded replicates that say so.")
+    prompts: int | None = Field(
+        None, description="Prompts that the claim is planned over; None: on exactly these prompts."
+    )
+    prompt_spread: PromptSpread | None = Field(
+        None, description="What the last report found over prompts."
+    )
+    margin_reached_by: list[Enough] = Field(
+        default_factory=list,
+        description="Where a difference of the margin may not be found: what would find it.",
     )
     notes: list[str] = Field(
-        default_factory=list, description="What cannot reach significance, and so on."
+        default_factory=list, description="What is hard to reach, and what would reach it."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _difference(cls, given: Any) -> Any:
+        """The part of a difference is its pairs, or its least squares."""
+        if not isinstance(given, dict) or given.get("parts") or given.get("kind") not in _SIDES:
+            return given
+        cells = [{a: 1.0, b: -1.0} for a, b in given.get("pairs", ())]
+        weights = given.get("weights")
+        cells = [dict(weights)] if weights else cells
+        return {**given, "parts": [ContrastPart(name="", cells=cells)] if cells else []}
+
     def cells(self) -> list[dict[str, float]]:
-        """Arm -> weight of each matched cell of its first part."""
-        if self.parts:
-            return self.parts[0].cells
-        return [dict(self.weights)] if self.weights else [{a: 1.0, b: -1.0} for a, b in self.pairs]
+        """Matched cells of the first part, each arm -> weight."""
+        return self.parts[0].cells if self.parts else []
+
+    def arms(self) -> list[str]:
+        """Every arm that it compares, each once."""
+        return list(dict.fromkeys(a for p in self.parts for cell in p.cells for a in cell))
 
     def arm_weights(self) -> dict[str, float]:
-        """Arm -> weight of the difference: the mean of (a - b) over pairs, or least squares."""
-        if self.parts:
-            return {arm: 1.0 for part in self.parts for cell in part.cells for arm in cell}
-        return dict(self.weights) or weights_of(self.pairs)
+        """Arm -> weight of the difference, slope or interaction: the mean over its cells.
+
+        Empty for the kinds that are no single weighted sum of arms.
+        """
+        if self.weights or self.kind not in LINEAR:
+            return dict(self.weights)
+        return weights_of(self.pairs) if self.kind == "difference" else mean_of(self.cells())
+
+
+_SIDES = (None, "difference")
 
 
 class Confounded(_Frozen):
@@ -153,3 +212,13 @@ def weights_of(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
         found[a] = found.get(a, 0.0) + 1.0 / len(listed)
         found[b] = found.get(b, 0.0) - 1.0 / len(listed)
     return {arm: w for arm, w in found.items() if abs(w) > 1e-12}
+
+
+def mean_of(cells: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Weights over arms of the mean over cells, without arms that cancel."""
+    found: dict[str, float] = {}
+    for cell in cells:
+        for arm, weight in cell.items():
+            found[arm] = found.get(arm, 0.0) + weight / len(cells)
+    most = max((abs(w) for w in found.values()), default=0.0)
+    return {arm: w for arm, w in found.items() if abs(w) > 1e-12 * most}

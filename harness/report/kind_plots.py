@@ -9,7 +9,7 @@ from statistics import fmean
 
 from harness.analyse import words
 from harness.analyse.answer import Answer, ArmRow, Verdict
-from harness.analyse.kinds import crossing
+from harness.analyse.crossing import crossing
 from harness.analyse.observed import Observed
 from harness.plan import Plan, PlannedContrast
 from harness.report.axis import Axis, Tick

@@ -1,8 +1,9 @@
-"""What git keeps of a study: a compact journal that `plan` reads as history, the answer, tables.
+"""What git keeps of a study: a compact journal that `plan` reads as history, answer and tables.
 
 The journal holds the attempts whose results count, with their measurements, and the last failed one
 of trials that have none. Left out are what points at files of one machine (artifacts), intervals of
 extra metrics, and the host's name; a listing of source files stands once for each code digest.
+Values by prompt of headline and judged metrics are packed beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from harness.journal import (
     TrialHistory,
 )
 from harness.plan import Plan
+from harness.planning import prompt_spread
 from harness.planning.amendments import frozen_in
+from harness.prompt_values import PACKED, PromptTables, packed_text
 from harness.record_lines import lines_of
 
 FOLDER = "results"
@@ -53,13 +56,41 @@ def write_results(
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
-    found = result_files(answer, plan, history, with_tables=with_tables)
+    texts = result_files(answer, plan, history, with_tables=with_tables)
+    found = {name: text.encode() for name, text in texts.items()} | packed(answer, plan, history)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in found.items():
+    for name, content in found.items():
         temporary = folder / f".{name}-{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(folder / name)
     return [folder / name for name in found]
+
+
+def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
+    """Values by prompt of the journal's measurements, under their file's name.
+
+    Of headline metrics, the primary one and those that a contrast judges; nothing where no trial
+    has any. The same records give the same bytes.
+    """
+    metrics = kept_metrics(answer, plan)
+    tables_of = PromptTables(history)
+    rows = [
+        row
+        for planned in plan.trials
+        if (known := history.trials.get(planned.trial.key)) is not None
+        for attempt in counting(known)
+        for measured in (attempt.closed.measurements if attempt.closed is not None else ())
+        for metric in metrics
+        for row in tables_of.packed_rows(attempt, measured, metric)
+    ]
+    return {PACKED: packed_text(rows)} if rows else {}
+
+
+def kept_metrics(answer: Answer, plan: Plan) -> list[str]:
+    """Metrics whose values by prompt are kept: the headline, and what is judged."""
+    headline = [name for name, about in answer.metrics.items() if about["headline"]]
+    judged = [contrast.metric for contrast in plan.contrasts]
+    return list(dict.fromkeys([*headline, plan.primary, *judged]))
 
 
 def result_files(
@@ -90,6 +121,8 @@ def result_files(
         JOURNAL: "".join(f"{line}\n" for line in _lines(records)),
         "answer.json": answer.model_dump_json() + "\n",
     }
+    if answer.prompt_spreads:
+        found[prompt_spread.FILE] = prompt_spread.to_text(answer.prompt_spreads)
     for table in tables.tables(answer) if with_tables else ():
         found[f"{table.name}.csv"] = formats.to_csv(table)
     return found
@@ -124,8 +157,8 @@ def _announced(records: list[Planned]) -> Iterator[Planned]:
         yield record.model_copy(update={**bare, "frozen": record.frozen or frozen_in(record)})
     if steps:
         last = ordered[-1]
-        update = {"trials": last.trials, "codes": last.codes, "accepted": last.accepted}
-        yield steps[-1].model_copy(update=update)
+        names = ("trials", "codes", "accepted", "looks")
+        yield steps[-1].model_copy(update={name: getattr(last, name) for name in names})
 
 
 def _differs(record: Planned, before: Planned | None) -> bool:

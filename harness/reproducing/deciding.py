@@ -52,7 +52,7 @@ def claim_of(
     made = restudy(planned, history, some.project, places, workspace, protocol)
     declared = {c.id: c for c in made.plan.contrasts}
     verdict = made.verdicts()[contrast]
-    arms = declared[contrast].arm_weights()
+    arms = set(declared[contrast].arms())
     if not arms:
         raise NotJudgedError(f"contrast {contrast} has no matched arms, so no trial decides it")
     sides = [t.trial for t in made.plan.trials if t.trial.kind == "trial" and t.trial.arm in arms]

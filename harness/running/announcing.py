@@ -10,6 +10,7 @@ from harness.journal import History, Journal, Planned, Superseded
 from harness.plan import Plan, PlannedTrial
 from harness.planning.amendments import content_of, frozen_with
 from harness.planning.reuse import as_answered, codes_of
+from harness.records import Spending
 from harness.study import Study
 from harness.workspace import in_project
 
@@ -59,8 +60,11 @@ def announce_new(
     history: History,
     *,
     again: bool = False,
+    spending: Spending | None = None,
 ) -> bool:
     """Record what is planned; where the latest record says so already, only if told `again`.
+
+    The first record freezes `spending`, the levels of looks, where there are any.
 
     True if it was recorded: the plan does not know yet what the first run froze, or that
     amendments were run.
@@ -77,7 +81,8 @@ def announce_new(
         trials=[t.trial for t in plan.trials],
         codes=codes,
         accepted=accepted,
-        frozen=frozen_with(history, study, plan.contrasts, (arm.name for arm in plan.arms)),
+        frozen=frozen_with(history, study, plan.contrasts, plan.arms, spending),
+        looks=plan.adaptive.looks if plan.adaptive is not None else [],
     )
     journal.append(record)
     history.add(record)

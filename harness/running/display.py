@@ -12,6 +12,7 @@ from harness.executors.base import Job
 from harness.item_table import NOT_USED
 from harness.journal import Closed, History
 from harness.plan import Plan
+from harness.planning.adaptive import Adaptive
 from harness.printable import printable, shown
 from harness.program import typed
 from harness.records import OVER
@@ -68,6 +69,12 @@ class Display:
         self.to_run -= 1
         self.reused += 1
         self.say(f"reuse   {trial.short}  done by another run")
+
+    def looked(self, adaptive: Adaptive, fewer: int, text: str) -> None:
+        """A look was taken: so many trials of those to run are not planned further."""
+        self.to_run -= fewer
+        if text:
+            self.say(text)
 
     def waiting(self, count: int, who: str) -> None:
         """Nothing left but trials that another driver runs."""
@@ -177,6 +184,11 @@ class LiveDisplay(Display):
     def say(self, text: str) -> None:
         """Print a line above the live view."""
         self._console.print(shown(text), markup=False)
+
+    def looked(self, adaptive: Adaptive, fewer: int, text: str) -> None:
+        """As in plain lines; contrasts are told with what the look made of them."""
+        self._outlook.looked(adaptive)
+        super().looked(adaptive, fewer, text)
 
     def _tell(self, line: str, closed: Closed) -> None:
         self._outlook.add(closed)

@@ -79,7 +79,9 @@ class Driver:
         tracker: Tracker,
         display: Display,
         stop: Callable[[], bool],
+        more: Callable[[History], list[PlannedTrial]] | None = None,
     ) -> None:
+        """Take what is to run first; `more` says, once all of that has ended, what comes next."""
         self.settings = settings
         self.workspace = workspace
         self.tally = Tally()
@@ -88,6 +90,7 @@ class Driver:
         self._tracker = tracker
         self._display = display
         self._stop = stop
+        self._more = more
         self._queue = deque(missing)
         self._waiting: deque[PlannedTrial] = deque()
         self._running: dict[str, _Running] = {}
@@ -105,7 +108,7 @@ class Driver:
                 disk is nearly full (those under way come to their end first).
         """
         try:
-            while (self._queue or self._waiting) and not self._over():
+            while not self._over() and (self._queue or self._waiting or self._goes_on()):
                 if self._queue:
                     executor.run(self._jobs(), self._on_event, self._stop)
                 else:
@@ -113,10 +116,22 @@ class Driver:
                 if self._full is not None:
                     raise self._full
             cut = any(ended.reason == DEADLINE for ended in self.tally.ended.values())
-            self.tally.expired = self._expired() and bool(self._queue or self._waiting or cut)
+            left = bool(self._queue or self._waiting or cut or self._more is not None)
+            self.tally.expired = self._expired() and left
         finally:
             for running in list(self._running.values()):
                 self._let_go(running)
+
+    def _goes_on(self) -> bool:
+        """Whether there is more to run, now that all that was given has ended."""
+        if self._more is None:
+            return False
+        self._refresh()
+        found = self._more(self.history)
+        self._queue.extend(found)
+        if not found:
+            self._more = None
+        return bool(found)
 
     def _expired(self) -> bool:
         return self.settings.deadline.past

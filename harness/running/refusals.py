@@ -9,6 +9,7 @@ from harness.errors import HarnessError
 from harness.journal import History
 from harness.plan import Plan, PlannedTrial
 from harness.planning.cost import budget_warning, cost_of
+from harness.running.shards import Shard
 from harness.study import Study
 
 
@@ -37,6 +38,28 @@ def refuse_missing(plan: Plan, mine: Sequence[PlannedTrial], rerun_stale: bool) 
             "not here yet, and needed by trials of this study:\n  "
             + "\n  ".join(plan.not_here)
             + "\nBring these, or run where they are; `plan` works without them."
+        )
+
+
+def refuse_undecidable(plan: Plan, shard: Shard | None) -> None:
+    """Refuse to run until decided what nobody could decide: in shards, or without a contrast.
+
+    Raises:
+        HarnessError: if the plan runs until decided and that is so.
+    """
+    if plan.adaptive is None:
+        return
+    if shard is not None:
+        raise HarnessError(
+            f"study {plan.study!r} runs until it is decided: after each replicate somebody has to "
+            f"look at all of it, which no shard can. Leave out --shard {shard}; --ray-address, or "
+            "`stillhouse slurm` with Ray, spreads one run over many machines."
+        )
+    if not plan.adaptive.over and all(contrast.amended for contrast in plan.contrasts):
+        raise HarnessError(
+            f"study {plan.study!r} runs until it is decided, but every contrast that its first run "
+            "planned was changed since, so nothing is left to decide. Put them back, or ask under "
+            "another name."
         )
 
 

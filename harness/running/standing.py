@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import HarnessError, WorkspaceError
 from harness.journal import History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial
+from harness.planning.adaptive import Adaptive, looks_of
+from harness.planning.amendments import frozen_of
 from harness.program import typed
 from harness.records import OVER
 from harness.running import claims, shards
@@ -60,6 +62,9 @@ class Standing(BaseModel):
     running_on: str = Field("", description="Driver that runs it now, if any.")
     counts: dict[str, int]
     to_run: int = Field(0, description="Trials without a result: what the next `run` runs.")
+    looks: list[str] = Field(
+        default_factory=list, description="Of a study that runs until decided: what is open."
+    )
     trials: list[TrialStanding]
     report: str = ""
 
@@ -87,9 +92,28 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
         running_on=shards.holders(workspace, study),
         counts={state: counts[state] for state in ORDER if counts[state]},
         to_run=sum(t.state not in OVER for t in trials),
+        looks=_looks(study, history),
         trials=trials,
         report=str(page) if page.is_file() else "",
     )
+
+
+def _looks(study: str, history: History) -> list[str]:
+    frozen = frozen_of(history, study)
+    if frozen is None or frozen.spending is None:
+        return []
+    looks = looks_of(history, study)
+    known = Adaptive(at_most=frozen.spending.at_most, first=frozen.spending.first, looks=looks)
+    if not looks:
+        return [f"the first is after {known.first} of at most {known.at_most} replicates"]
+    ended = [f"{c} {known.how(c)} (after {n})" for c, (n, _) in known.ended().items()]
+    still = [c for c, said in looks[-1].outcomes.items() if said.state == "open"]
+    last = f"the last one after {known.looked} of at most {known.at_most} replicates"
+    told = [
+        *ended,
+        *([f"{'undecided' if known.over else 'open'}: {', '.join(still)}"] * bool(still)),
+    ]
+    return [last, "; ".join(told)]
 
 
 def _file_of(planned: Planned, workspace: Workspace) -> str:

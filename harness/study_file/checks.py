@@ -10,7 +10,8 @@ from harness.design import ArmsError, Layout, baseline_of, combinations, layout
 from harness.errors import Problem, StudyError
 from harness.planning.enumeration import Combination
 from harness.planning.matching import match, sides
-from harness.study import Study
+from harness.study import Contrast, Study
+from harness.study_file.contrast_checks import DIRECTED, unmatched
 from harness.study_file.design_checks import DesignChecks
 from harness.study_file.document import Document, Loc, is_file, read
 from harness.study_file.factor_checks import FactorChecks
@@ -114,6 +115,8 @@ class _Checks:
         for metric, loc in named:
             if metric not in known:
                 self.document.fail(f"no metric {metric!r}{nearest(metric, known)}", *loc)
+        for index, contrast in self.shape.numbered("contrasts", self.study.contrasts):
+            self._directed(subject, index, contrast)
         protocols = list(getattr(subject, "protocols", ()))
         name = self.study.protocol
         if protocols and name not in protocols and not is_file(Path(name)):
@@ -123,6 +126,20 @@ class _Checks:
                 subject.fingerprints(resolver.resolve({}), name)
             except (ValueError, OSError) as error:
                 self.document.fail(f"protocol {name!r} cannot be used: {error}", "protocol")
+
+    def _directed(self, subject: Subject, index: int, contrast: Contrast) -> None:
+        """What asks for the better needs a metric that has a better direction."""
+        spec = subject.metrics.get(contrast.metric)
+        if contrast.kind not in DIRECTED or spec is None or spec.higher_is_better is not None:
+            return
+        having = [name for name, s in subject.metrics.items() if s.higher_is_better is not None]
+        written = "metric" if self.shape.study.contrasts[index].metric else contrast.kind
+        self.document.fail(
+            f"`{contrast.kind}` asks what is better, and {contrast.metric!r} has no better "
+            f"direction{nearest(contrast.metric, having)}",
+            *("contrasts", index, written),
+            key=written != "metric",
+        )
 
     def _arms(self, subject: Subject, good: list[int]) -> None:
         if not DesignChecks(self.document, self.study, self.study.levels(), set()).size():
@@ -150,12 +167,15 @@ class _Checks:
         for index, contrast in self.shape.numbered("contrasts", self.study.contrasts):
             if index not in good or match(self.study, made, contrast).comparable:
                 continue
-            a, b = sides(self.study, contrast)
-            self.document.fail(
-                f"contrast {contrast.id} matches no pair of arms: a is {_shown(a)}, b is "
-                f"{_shown(b)}, and {_unmatched(self.study)}",
-                *("contrasts", index),
-            )
+            if contrast.kind == "difference":
+                a, b = sides(self.study, contrast)
+                said = (
+                    f"contrast {contrast.id} matches no pair of arms: a is {_shown(a)}, b is "
+                    f"{_shown(b)}, and {_unmatched(self.study)}"
+                )
+            else:
+                said = f"contrast {contrast.id} matches no arms: {unmatched(self.study, contrast)}"
+            self.document.fail(said, "contrasts", index)
 
     def _surroundings(self, subject: Subject, made: Layout) -> None:
         """Every level must have its data and weights; asked for once a level, not once an arm."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.study import Factor, Study
+from harness.study import Factor, Scores, Study
 from harness.study_file.document import Document
 from harness.study_file.levels import Level, label_of, levels_of
 from harness.study_file.resolve import RecipeError, Resolver, nested
+from harness.study_file.scores import ScoresError, scores_of
 
 
 class FactorChecks:
@@ -27,6 +28,7 @@ class FactorChecks:
             if self._shaped(name, factor):
                 self._distinct(name, factor)
                 found[name] = levels_of(name, factor)
+                self._order(name, factor, found[name])
                 self._paths(name, factor, found[name])
             else:
                 broken.add(name)
@@ -59,6 +61,18 @@ class FactorChecks:
                     *("factors", name, "levels", index),
                 )
             seen.setdefault(label, value)
+
+    def _order(self, name: str, factor: Factor, levels: Mapping[str, Level]) -> None:
+        """Levels in order must have numbers to stand at."""
+        try:
+            scores_of(factor, levels)
+        except ScoresError as error:
+            place: tuple[str | int, ...] = ("ordered",)
+            if isinstance(factor.ordered, Scores):
+                place = ("ordered", "scores", *((error.number,) if error.level else ()))
+            elif error.level is not None:
+                place = ("levels", error.level.index)
+            self.fail(str(error), "factors", name, *place)
 
     def _paths(self, name: str, factor: Factor, levels: Mapping[str, Level]) -> None:
         mine: dict[str, Level] = {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.planning.enumeration import everything_on
-from harness.study import Contrast
+from harness.study_file.contrast_checks import ContrastChecks
 from harness.study_file.document import Document
 from harness.study_file.levels import Level, find
 from harness.study_file.nearest import nearest
@@ -46,13 +45,16 @@ class LevelChecks:
         self._arms_listed()
         for index, text in self.shape.numbered("where", self.written.where):
             self._where(index, text)
+        contrasts = ContrastChecks(
+            self.document, self.shape, self.levels, self._named, self.strangers
+        )
         seen: set[str] = set()
         good = []
         for index, contrast in self.shape.numbered("contrasts", self.written.contrasts):
             if contrast.id in seen:
                 self.fail(f"contrast id {contrast.id!r} is taken", "contrasts", index, "id")
             seen.add(contrast.id)
-            if self._contrast(index, contrast):
+            if contrasts.run(index, contrast):
                 good.append(index)
         self.strangers.tell()
         return good
@@ -132,33 +134,3 @@ class LevelChecks:
                 except WhereError as error:
                     self.fail(f"{error} ({expression.text!r})", "where", index)
                     return
-
-    def _contrast(self, index: int, contrast: Contrast) -> bool:
-        parts = (("a", contrast.a), ("b", contrast.b), ("at", contrast.at))
-        good = all([self._named(part, "contrasts", index, name) for name, part in parts])
-        for factor in contrast.at:
-            if factor in contrast.a or factor in contrast.b:
-                said = f"{factor!r} is already fixed by a side; `at` pins other factors"
-                self.fail(said, "contrasts", index, "at", factor, key=True)
-                good = False
-        return good and self._comparable(index, contrast)
-
-    def _comparable(self, index: int, contrast: Contrast) -> bool:
-        filled = self.written.baseline
-        if not filled and self.written.design == "leave_one_out":
-            filled = everything_on(self.written.factors, self.levels)
-        open_ = sorted((set(contrast.a) ^ set(contrast.b)) - set(filled))
-        if open_ and ("baseline" in self.shape.lost or set(filled) - self.known):
-            return False
-        if open_:
-            said = f"only one side names {', '.join(open_)}; name it on both, or give a baseline"
-            self.fail(said, "contrasts", index)
-            return False
-        if any(factor not in self.levels for factor in {*contrast.a, *contrast.b}):
-            return False
-        named = {*contrast.a, *contrast.b}
-        a, b = filled | contrast.a, filled | contrast.b
-        if all(find(self.levels[f], a[f]) == find(self.levels[f], b[f]) for f in named):
-            self.fail("sides a and b are the same", "contrasts", index, "b")
-            return False
-        return True

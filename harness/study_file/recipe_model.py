@@ -132,12 +132,13 @@ def _fields_with_parts(
         declared = extra.get("components")
         names = tuple(str(name) for name in declared) if isinstance(declared, list) else ()
         if simplex or parts:
-            rows.append((name, simplex, names, parts, _is_map(info.annotation)))
+            rows.append((name, simplex, names, parts, dict in _containers(info.annotation)))
     return rows
 
 
-def _is_map(annotation: Any) -> bool:
-    return any(get_origin(a) is dict for a in (annotation, *get_args(annotation)))
+def _containers(annotation: Any) -> set[Any]:
+    """Whether a field is a map or a list of what it holds, or may be."""
+    return {get_origin(a) for a in (annotation, *get_args(annotation))} & {dict, list}
 
 
 def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
@@ -164,6 +165,7 @@ def _models_at(model: type[BaseModel], path: list[str]) -> tuple[type[BaseModel]
         part = rest.pop(0)
         infos = [m.model_fields[part] for m in models if part in m.model_fields]
         models = tuple(found for info in infos for found in _models_in(info.annotation))
-        if rest and any(_is_map(info.annotation) for info in infos):
+        held = {kind for info in infos for kind in _containers(info.annotation)}
+        if rest and (dict in held or (list in held and rest[0].isdigit())):
             rest.pop(0)
     return models

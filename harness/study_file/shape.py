@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.study import StudyFile
+from harness.study import KINDS, StudyFile
 from harness.study_file.document import Document
 from harness.study_file.recipe_model import faults_of
 
@@ -22,6 +22,8 @@ _STAND_INS: dict[str, Any] = {
     "factors": {"unnamed": [0]},
 }
 _ROUNDS = 20
+_WHOLE = {"id", "b", *KINDS}
+"""Parts of a contrast without which nothing of it is judged."""
 
 
 @dataclass
@@ -121,10 +123,12 @@ def _set_aside(
         data[top].pop(path[1], None)
         return
     if top in _LISTS and len(path) > 1 and isinstance(data.get(top), list):
-        optional = top == "contrasts" and len(path) > 2 and path[2] not in ("id", "a", "b")
+        item = data[top][int(path[1])]
+        optional = top == "contrasts" and len(path) > 2 and path[2] not in _WHOLE
         if optional:
-            data[top][int(path[1])].pop(path[2], None)
-        else:
+            item.pop(path[2], None)
+            optional = not KINDS.keys().isdisjoint(item)  # else the key may have been its kind
+        if not optional:
             gone.add((top, int(path[1])))
         return
     if len(path) > 1 and isinstance(data.get(top), dict) and top != "subject":

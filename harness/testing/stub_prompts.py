@@ -21,7 +21,7 @@ from harness.contract import Artifact, Context, Fingerprints, Outcome, Report
 from harness.testing import stub
 from harness.testing.stub import metrics
 
-__all__ = ["Recipe", "fingerprints", "metrics", "run"]
+__all__ = ["Recipe", "fingerprints", "metrics", "prompt_tables", "run"]
 
 own_code_digest = True
 STRATA = {"hills": 3.0, "signs": 1.0}
@@ -39,8 +39,10 @@ class Recipe(BaseModel):
         0.1, ge=0, description="Standard deviation over prompts of what x does."
     )
     steps: int = Field(1, ge=1, le=100, description="Steps, each of which is measured.")
-    tables: Literal["whole", "none", "text", "twice", "mean"] = Field(
-        "whole", description="Tables it writes, or what is wrong in the one of items."
+    tables: Literal["whole", "none", "stored", "text", "twice", "mean"] = Field(
+        "whole",
+        description="Tables it writes; `stored` ones it names none of; or what is wrong in the one "
+        "of items.",
     )
 
 
@@ -54,6 +56,13 @@ def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     made = Recipe.model_validate(dict(recipe))
     for step in range(1, made.steps + 1):
         yield _measured(made, context, step)
+
+
+def prompt_tables(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol: str, cache: Path
+) -> dict[str, str]:
+    """The tables as they lie there, named in the record or not."""
+    return {kind: (folder / f"{kind}-{step}.csv").read_text() for kind in ("items", "prompts")}
 
 
 def _measured(made: Recipe, context: Context, step: int) -> Report:
@@ -70,6 +79,7 @@ def _measured(made: Recipe, context: Context, step: int) -> Report:
             rows = rows[:-1]
         _write(context.folder / f"items-{step}.csv", rows)
         _write(context.folder / f"prompts-{step}.csv", _pseudo_values(by_stratum))
+    if made.tables not in ("none", "stored"):
         artifacts = [
             Artifact(kind="items", path=f"items-{step}.csv", step=step),
             Artifact(kind="prompts", path=f"prompts-{step}.csv", step=step),
@@ -86,7 +96,7 @@ def _measured(made: Recipe, context: Context, step: int) -> Report:
 
 def _items(made: Recipe, context: Context, step: int) -> Iterator[dict[str, Any]]:
     """Of one prompt one item, of the next two, of the third three, and again."""
-    trial = random.Random(context.seed("train", step)).gauss(0, 0.05)
+    trial = random.Random(f"{context.key} {step}").gauss(0, 0.05)
     for stratum, weight in STRATA.items():
         for number in range(made.prompts):
             prompt = f"{stratum} {number}"

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
+from harness.analyse.observed import ENDED
 from harness.journal import Closed
 from harness.trackers.projection import Projection
 from harness.trackers.rows import TAG, Point, RunWrite
@@ -73,7 +74,9 @@ class Interim:
         ]
         points.append(Point("n_done", float(len(done)), len(done), at_ms, True))
         points.append(Point("n_planned", float(planned), len(done), at_ms, True))
-        state = f"interim: {len(done)} of {planned} replicates"
+        seen = f"{len(done)} of {planned} replicates"
+        over = sum(r.state in ENDED for r in mine) >= planned
+        state = seen if over else f"interim: {seen}"
         write = self._projection.arm_row(arm, min(r.at - r.seconds for r in mine))
         write.tags |= {TAG + "state": state, TAG + "estimate": state}
         write.points, write.status = points, "RUNNING"

@@ -333,7 +333,7 @@ def _scoped(scope: str, over: str) -> str:
 def _part_in(contrast: PlannedContrast, arm: str) -> str:
     """How an arm takes part in a contrast: by its side, or by the contrast's kind; else empty."""
     if contrast.kind not in ("difference", "sooner"):
-        return contrast.kind if arm in contrast.arm_weights() else ""
+        return contrast.kind if arm in contrast.arms() else ""
     if contrast.kind == "sooner":
         named = [p.name for p in contrast.parts if any(arm in cell for cell in p.cells)]
     elif contrast.pairs:

@@ -34,6 +34,7 @@ __all__ = [
     "measure",
     "metrics",
     "missing",
+    "prompt_tables",
     "protocols",
     "recompute",
     "reference",
@@ -184,6 +185,15 @@ def recompute(
     from recipes.subject.measuring import recomputed_numbers
 
     return recomputed_numbers(folder, step, protocol, cache)
+
+
+def prompt_tables(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol: str, cache: Path
+) -> Mapping[str, str]:
+    """Values by prompt from the items and features stored in an attempt folder, as CSV texts."""
+    from recipes.subject.measuring import stored_prompt_tables
+
+    return stored_prompt_tables(folder, step, recipe, protocol, cache)
 
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.measure import Measured, measuring
+from evaluation.prompt_tables import tables_of
 from evaluation.protocol import Protocol
 from evaluation.sampling import Batch, Generate, sampling_features
 from evaluation.world import World, load_world
-from evaluation.writers import write_features, write_items
-from harness.contract import Artifact, Context, Estimate, Outcome, Report
+from evaluation.writers import write_by_prompt, write_features, write_items
+from harness.contract import Artifact, ArtifactKind, Context, Estimate, Outcome, Report
 from recipes.export import card_of
 from recipes.families.registry import family_of
 from recipes.reference_pictures import pictures_of
@@ -21,6 +22,7 @@ from recipes.references import (
     keep_teacher_features,
     kept_metrics,
     kept_panel,
+    own_teacher,
     shipped,
     teacher_features,
     teacher_settings,
@@ -28,7 +30,7 @@ from recipes.references import (
 from recipes.sampling import Pictures, student_pictures
 from recipes.schedule import Rungs
 from recipes.subject.protocols import protocol_fingerprint, protocol_named
-from recipes.subject.recomputing import recomputed
+from recipes.subject.recomputing import prompt_texts, recomputed
 
 MEASURE_BATCH = 64
 LARGE_MEASURE_BATCH = 4
@@ -36,6 +38,8 @@ LARGE_PIXELS = 256
 """From this side on, pictures are made in the smaller batches."""
 PANELS = {"t2i": 2, "edit": 1}
 """Items per category whose pictures are kept."""
+TABLES: tuple[ArtifactKind, ...] = ("items", "prompts")
+"""Kinds of the two tables by prompt."""
 
 
 def measured_student(student: Path, protocol: str, context: Context) -> Iterator[Report]:
@@ -61,6 +65,20 @@ def recomputed_numbers(
 ) -> Mapping[str, float]:
     """Numbers again from what a measurement at that step stored; see `recomputed`."""
     return recomputed(folder, step, *_world(protocol_name, cache, "cpu"))
+
+
+def stored_prompt_tables(
+    folder: Path, step: int, recipe: Mapping[str, Any], protocol_name: str, cache: Path
+) -> dict[str, str]:
+    """Tables by prompt again from what a measurement at that step stored; see `recomputing`.
+
+    Distances to a teacher are there where its samples are shipped or in the cache.
+    """
+    settings = compared_teacher(recipe) if "row" in recipe else own_teacher(recipe)[0]
+    teacher = None
+    if settings is not None:
+        teacher = teacher_features(settings, protocol_fingerprint(protocol_name), cache)
+    return prompt_texts(folder, step, *_world(protocol_name, cache, "cpu"), teacher)
 
 
 def measured_reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
@@ -124,6 +142,7 @@ def measured(
         keep_images=max(PANELS.values()),
     )  # fmt: skip
     found: Measured = yield from _beating(steps, beat)
+    by_prompt = tables_of(found.items, found.features, protocol, world, features)
     yield Report(
         step=step,
         total=total,
@@ -133,7 +152,7 @@ def measured(
             Estimate.model_validate({k: e[k] for k in Estimate.model_fields if k in e})
             for e in found.estimates
         ),
-        artifacts=tuple(_written(found, context.folder, step)),
+        artifacts=tuple(_written(found, by_prompt, context.folder, step)),
         info={"fid_teacher": f"distance to {note}"} if note else {},
     )
 
@@ -189,7 +208,9 @@ def _teacher_features(
     return features
 
 
-def _written(found: Measured, folder: Path, step: int) -> Iterator[Artifact]:
+def _written(
+    found: Measured, by_prompt: tuple[Any, Any], folder: Path, step: int
+) -> Iterator[Artifact]:
     from PIL import Image
 
     home = folder / f"measured-{step:07d}"
@@ -197,6 +218,8 @@ def _written(found: Measured, folder: Path, step: int) -> Iterator[Artifact]:
     write_items(found.items, home)
     write_features(found.features, found.items, home / "features.npz")
     yield Artifact(kind="items", path=f"{home.name}/items.parquet", step=step)
+    for kind, file in zip(TABLES, write_by_prompt(*by_prompt, home), strict=True):
+        yield Artifact(kind=kind, path=f"{home.name}/{file.name}", step=step)
     yield Artifact(kind="features", path=f"{home.name}/features.npz", step=step)
     seen: dict[tuple[str, str], int] = {}
     for picture in found.images:

@@ -93,6 +93,12 @@ def case_of(item: Any) -> EditCase:
     )
 
 
+def reference_captions(category: str, count: int) -> list[str]:
+    """Captions of `reference_images`."""
+    pool = prompts(category, "heldout")
+    return [pool[i % len(pool)].caption for i in range(count)]
+
+
 def digests() -> dict[str, str]:
     """Sha256 of the measuring weights, and the renderer they were trained on; imports no torch."""
     folder = Path(__file__).parent / "weights"

@@ -101,6 +101,10 @@ def reference_images(category: str, count: int) -> Tensor:
     return torch.stack([paint(COLOURS[(i + shift) % 3], b) for i, b in enumerate(brightness)])
 
 
+def reference_captions(category: str, count: int) -> list[str]:
+    return [COLOURS[(i + (category == "cold")) % 3] for i in range(count)]
+
+
 def edit_pictures(chosen: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor]:
     sources, truths, masks = [], [], []
     for item in chosen:

@@ -12,9 +12,10 @@ from evaluation.extractors import RandomProjection, extract
 from evaluation.frechet import (
     Gaussian,
     frechet_distance,
-    frechet_jackknife,
     gaussian_distance,
 )
+from evaluation.jackknife import prompt_jackknife
+from evaluation.prompts_left_out import LeftOut
 
 
 def correlated(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -96,7 +97,10 @@ def test_monotone_in_blur() -> None:
 def test_jackknife_covers_the_expectation_and_removes_bias() -> None:
     """SE of the right size (reference notes: conservative), and most of the 1/N bias removed."""
     reference = Gaussian.from_features(correlated(6000, 8, 8))
-    runs = [frechet_jackknife(correlated(120, 8, 100 + s), reference, 24) for s in range(60)]
+    left = LeftOut.of([str(i % 24) for i in range(120)], 24)
+    runs = [
+        prompt_jackknife([left.frechet(correlated(120, 8, 100 + s), reference)]) for s in range(60)
+    ]
     values = np.array([run.value for run in runs])
     spread, mean_se = values.std(ddof=1), np.mean([run.se for run in runs])
     assert 0.7 * spread < mean_se < 2.5 * spread

@@ -8,13 +8,12 @@ import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from evaluation.extractors import RandomProjection, extract
-from evaluation.jackknife import delete_group_jackknife
+from evaluation.jackknife import assign_groups, delete_group_jackknife
 from evaluation.kernel import (
     KernelTerms,
     cmmd,
     gaussian_rbf,
     kernel_distance,
-    kernel_jackknife,
     mean_within,
 )
 
@@ -83,7 +82,7 @@ def test_cmmd_ignores_the_length_of_embeddings() -> None:
 def test_terms_leave_a_group_out_exactly() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(24, 4)), rng.normal(size=(50, 4)) + 0.2
-    terms = KernelTerms.build(x, y, n_groups=6, reference_mean=mean_within(y))
+    terms = KernelTerms.build(x, y, assign_groups(24, 6), reference_mean=mean_within(y))
     assert terms.distance() == pytest.approx(kernel_distance(x, y), rel=1e-12)
     for group in range(6):
         expected = kernel_distance(x[terms.label_N != group], y)
@@ -93,7 +92,9 @@ def test_terms_leave_a_group_out_exactly() -> None:
 def test_jackknife_error_matches_the_spread_over_samples() -> None:
     reference = np.random.default_rng(5).normal(size=(1500, 5))
     rngs = [np.random.default_rng(50 + s) for s in range(80)]
-    runs = [kernel_jackknife(r.normal(size=(96, 5)) * 1.2 + 0.2, reference, 24) for r in rngs]
+    label = assign_groups(96, 24)
+    terms = [KernelTerms.build(r.normal(size=(96, 5)) * 1.2 + 0.2, reference, label) for r in rngs]
+    runs = [delete_group_jackknife(t.distance, 24) for t in terms]
     spread = np.std([run.value for run in runs], ddof=1)
     assert np.mean([run.se for run in runs]) == pytest.approx(spread, rel=0.35)
 
@@ -102,7 +103,7 @@ def test_paired_difference_is_narrower_than_its_parts() -> None:
     rng = np.random.default_rng(6)
     reference, a = rng.normal(size=(400, 5)), rng.normal(size=(96, 5)) + 0.3
     b = a + 0.05 * rng.normal(size=a.shape)
-    terms = [KernelTerms.build(s, reference, 24) for s in (a, b)]
+    terms = [KernelTerms.build(s, reference, assign_groups(96, 24)) for s in (a, b)]
     apart = [delete_group_jackknife(t.distance, 24) for t in terms]
     together = delete_group_jackknife(lambda g: terms[0].distance(g) - terms[1].distance(g), 24)
     assert together.se < 0.4 * min(one.se for one in apart)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evaluation.jackknife import assign_groups
 from evaluation.manifold import (
     ManifoldTerms,
     manifold_jackknives,
@@ -83,7 +84,7 @@ def test_large_reference_is_used_in_blocks_of_equal_size() -> None:
     rng = np.random.default_rng(3)
     real, fake = rng.normal(size=(75, 3)), rng.normal(size=(30, 3))
     parts = [manifold_metrics(real[i : i + 30], fake, 3) for i in (0, 30)]
-    got = ManifoldTerms.build(real, fake, k=3, max_blocks=8, n_groups=5).shares()
+    got = ManifoldTerms.build(real, fake, k=3, max_blocks=8, label_M=assign_groups(30, 5)).shares()
     for name, value in got.items():
         assert value == pytest.approx((parts[0][name] + parts[1][name]) / 2)
 
@@ -97,7 +98,7 @@ def test_terms_leave_a_group_out_exactly() -> None:
     """Against the plain chunked reading, for all fakes and without each group, ties included."""
     rng = np.random.default_rng(4)
     real, fake = rng.integers(0, 4, (60, 2)), rng.integers(0, 3, (30, 2))
-    terms = ManifoldTerms.build(real, fake, k=3, max_blocks=2, n_groups=5)
+    terms = ManifoldTerms.build(real, fake, k=3, max_blocks=2, label_M=assign_groups(30, 5))
     for group in (None, *range(5)):
         kept = fake if group is None else fake[terms.label_M != group]
         parts = [manifold_metrics(real[i : i + 30], kept, 3) for i in (0, 30)]
@@ -108,17 +109,17 @@ def test_terms_leave_a_group_out_exactly() -> None:
 def test_a_small_reference_is_used_whole() -> None:
     rng = np.random.default_rng(5)
     real, fake = rng.normal(size=(20, 3)), rng.normal(size=(30, 3))
-    terms = ManifoldTerms.build(real, fake, k=3, max_blocks=8, n_groups=5)
+    terms = ManifoldTerms.build(real, fake, k=3, max_blocks=8, label_M=assign_groups(30, 5))
     assert terms.shares() == manifold_metrics(real, fake, 3)
 
 
 def test_jackknife_error_matches_the_spread_over_samples() -> None:
     """Over new fakes against one fixed set of reals; sharp edges make it conservative at most."""
     rng = np.random.default_rng(6)
-    real = rng.normal(size=(192, 4))
+    real, groups = rng.normal(size=(192, 4)), assign_groups(96, 24)
     runs = [
         manifold_jackknives(
-            [ManifoldTerms.build(real, 1.2 * rng.normal(size=(96, 4)) + 0.3, 5, 1, 24)], 24
+            [ManifoldTerms.build(real, 1.2 * rng.normal(size=(96, 4)) + 0.3, 5, 1, groups)], [24]
         )
         for _ in range(60)
     ]

@@ -16,12 +16,7 @@ from evaluation.kernel import kernel_distance
 from evaluation.measure import Measured, measure
 from evaluation.protocol import Protocol
 from evaluation.sampling import Batch
-from evaluation.summary import (
-    difference_jackknife,
-    features_by_category,
-    frechet_statistic,
-    summarise,
-)
+from evaluation.summary import summarise
 from evaluation.world import World, load_world
 from tests.evaluation import fake_world
 from tests.evaluation.fake_world import fake_protocol, good_student
@@ -139,9 +134,64 @@ def test_intervals_stand_around_their_values(good: Measured, collapsed: Measured
         assert {"t2i/fid", "t2i/kd", "edit/fidelity", "t2i/clip"} <= set(names)
         assert {"more/recall", "more/density", "more/noise", "more/fid_edit"} <= set(names)
         for interval in measured.estimates:
-            assert float(interval["lo"]) <= float(interval["value"]) <= float(interval["hi"])
+            if interval["lo"] is None:
+                assert str(interval["method"]).startswith("none: ")
+            else:
+                assert interval["lo"] <= interval["value"] <= interval["hi"], interval
             assert interval["value"] == measured.metrics[str(interval["name"])]
             assert interval["claim"] == "checkpoint"
+
+
+def test_intervals_are_over_prompts(good: Measured) -> None:
+    """Three colours a category, however many items; six cases of edits."""
+    told = {str(interval["name"]): interval for interval in good.estimates}
+    assert (told["t2i/clip"]["n_items"], told["t2i/kd"]["n_items"]) == (24, 24)
+    assert str(told["t2i/clip"]["method"]).startswith("t over 6 prompts")
+    assert str(told["t2i/kd"]["method"]).startswith("jackknife t over 6 prompts")
+    assert str(told["oracle/words"]["method"]).startswith("Wilson over 3 prompts")
+    assert told["oracle/words"]["hi"] == 1
+    assert float(told["oracle/words"]["lo"]) < 0.3  # type: ignore[arg-type]
+    assert "6 prompts" in str(told["more/fid_edit"]["method"])
+
+
+def test_bias_is_corrected_from_two_items_a_feature_on(
+    good: Measured, protocol: Protocol, world: World
+) -> None:
+    assert "more/fid_corrected" in good.metrics
+    references = {category: world.reference(category, 40) for category in protocol.items.t2i}
+    t2i = good.items["task"] == "t2i"
+    kept = ~(t2i & good.items["item_id"].isin(["warm-11", "cold-11"]))
+    features = {
+        name: rows[kept[t2i].to_numpy()] if name.startswith("t2i") else rows
+        for name, rows in good.features.items()
+    }
+    metrics, estimates = summarise(good.items[kept], features, references, protocol)
+    assert "t2i/fid" in metrics
+    assert "more/fid_corrected" not in metrics
+    assert "more/fid_corrected" not in {interval["name"] for interval in estimates}
+
+
+def test_correction_for_few_prompts_has_no_interval(good: Measured) -> None:
+    (told,) = (e for e in good.estimates if e["name"] == "more/fid_corrected")
+    assert told["value"] == good.metrics["more/fid_corrected"]
+    assert (told["lo"], told["hi"]) == (None, None)
+    assert "fewer than 2 prompts a feature" in str(told["method"])
+
+
+def test_a_teacher_loses_the_prompt_too(good: Measured, protocol: Protocol, world: World) -> None:
+    """A teacher that paints the same pictures is at no distance, whichever prompt is left out."""
+    rows = good.items[good.items["task"] == "t2i"].reset_index(drop=True)
+    first = rows[rows["draw"] == 0]
+    own = {
+        str(c): np.tile(good.features["t2i/features"][g.index.to_numpy()], (2, 1))
+        for c, g in first.groupby("category", sort=False)
+    }
+    references = {category: world.reference(category, 40) for category in protocol.items.t2i}
+    _, estimates = summarise(good.items, good.features, references, protocol, own)
+    told = {str(interval["name"]): interval for interval in estimates}
+    fid, to_data = told["t2i/fid_teacher"], told["t2i/fid"]
+    widths = [float(e["hi"]) - float(e["lo"]) for e in (fid, to_data)]  # type: ignore[arg-type]
+    assert widths[0] < 0.1 * widths[1]
 
 
 def test_summary_can_be_repeated_from_what_is_stored(
@@ -151,22 +201,6 @@ def test_summary_can_be_repeated_from_what_is_stored(
     metrics, estimates = summarise(good.items, good.features, references, protocol)
     assert metrics == good.metrics
     assert estimates == good.estimates
-
-
-def test_difference_of_checkpoints_is_paired(
-    good: Measured, protocol: Protocol, world: World
-) -> None:
-    def slightly_darker(batch: Batch) -> Tensor:
-        return (good_student(batch).float() * 0.97).to(torch.uint8)
-
-    darker = measure(slightly_darker, protocol, world)
-    gaussians = {c: world.reference(c, 40).gaussian for c in protocol.items.t2i}
-    statistics = [
-        frechet_statistic(features_by_category(m.items, m.features, "t2i/features"), gaussians, 6)
-        for m in (darker, good)
-    ]
-    difference = difference_jackknife(*statistics, 6)
-    assert difference.value == pytest.approx(darker.metrics["t2i/fid"] - good.metrics["t2i/fid"])
 
 
 def test_pictures_of_a_few_items_are_kept(good: Measured) -> None:

@@ -111,12 +111,26 @@ def _change(data: Any, dice: random.Random) -> None:
         holder[name] = holder.pop(key)
     elif kind == 3 and isinstance(holder, list):
         holder.extend(holder[key : key + 1] * dice.choice((1, 5)))
+    elif kind == 4 and isinstance(data, dict) and dice.random() < 0.3 and _mappings(data):
+        dice.choice(_mappings(data))["ordered"] = json.loads(json.dumps(dice.choice(ORDERS)))
     elif kind == 4 and isinstance(data, dict):
         name, value = dice.choice(EXTRA)
         data[name] = json.loads(json.dumps(value))
     else:
         holder[key] = json.loads(json.dumps(dice.choice(ODD)))
 
+
+KINDS: list[dict[str, Any]] = [
+    *({"trend": f} for f in ("edit_share", "guidance.scale", "composition", "tasks.edit", "", "x")),
+    *({"best": f} for f in ("edit_share", "guidance.scale", "composition", "")),
+    *({"interaction": pair} for pair in (["edit_share", "composition"], ["x"], ["x", "x"], [])),
+    *({"more": pair} for pair in (["edit_share", "guidance.scale"], ["composition", 1])),
+    *({"more": ["edit_share", "composition"], "levels": v} for v in ({}, {"edit_share": [0, 1]})),
+    *({"collapse": v, "margin": 0.1} for v in ({}, {"edit_share": 0.5}, {"x": None}, 3)),
+    *({"sooner": v} for v in ({}, None, {"a": {}, "b": {}}, {"a": 1, "threshold": 1e300})),
+    {"sooner": {"a": {"edit_share": 0.5}, "b": {"edit_share": 0.1}, "threshold": 0.1}},
+]
+ORDERS: list[Any] = [True, False, "log", "rank", {"scores": [1, 2, 3]}, {"scores": []}, "x", 1, {}]
 
 EXTRA: list[tuple[str, Any]] = [
     *(("design", d) for d in ("full", "pairs", "zip", "fractional", "leave_one_out", "one_factor")),
@@ -125,10 +139,18 @@ EXTRA: list[tuple[str, Any]] = [
     *(("replicates", n) for n in (1, 2, 1000)),
     *(("set", {p: v}) for p in ("train.cycles", "tasks", "data.composition") for v in ODD[:20]),
     *(("measure_at", v) for v in ([1], [1, 1], [10**9], "x")),
+    *(("contrasts", [{"id": "K", **kind}]) for kind in KINDS),
+    *(("contrasts", [{"id": "K", **one, **two}]) for one, two in zip(KINDS, KINDS[1:])),
     ("budget", {"hours": 1e-9}),
     ("select", "last"),
     ("resources", {"gpus": 512, "cpus": 0.001}),
 ]
+
+
+def _mappings(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Factors that are written out."""
+    factors = data.get("factors")
+    return [f for f in factors.values() if isinstance(f, dict)] if isinstance(factors, dict) else []
 
 
 def _places(data: Any) -> Any:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.analyse import power
 from harness.commands import plan as plan_command
 from harness.errors import HarnessError
-from harness.journal import History
+from harness.journal import History, Planned
 from harness.planning.fitting import Fit, Limit, fitting, lines_of
 from harness.study import Study
 from tests.harness.run_place import Place
@@ -73,6 +74,107 @@ def test_what_each_detects_is_what_its_own_plan_says(tmp_path: Path):
         assert [c.detectable for c in fit.contrasts] == [c.detectable for c in own]
         compared += 1
     assert compared >= 2
+
+
+SPREAD = BODY.replace("replicates: 2", "replicates: 4")
+
+
+def spread_out(made: Study, arms: set[str] | None = None) -> History:
+    """Three replicates, in which every arm has noise of its own."""
+    history = History()
+    for number, item in enumerate(plan(made).trials):
+        trial = item.trial
+        if trial.replicate < 3 and (arms is None or trial.arm in arms):
+            noise = ((number * 7919) % 101) / 1000
+            add_run(history, trial, seconds=360.0, metrics={"score": 5.0 + noise})
+    return history
+
+
+def test_a_larger_budget_never_detects_less(tmp_path: Path):
+    made = study(tmp_path, SPREAD)
+    history = spread_out(made)
+    before: dict[tuple[str, str, str], float] = {}
+    counted = 0
+    for hours in (0.01, 1, 2, 3, 5, 8, 20, 50):
+        for (name, levels), fit in fits(made, f"hours={hours}", history).items():
+            for contrast in fit.contrasts:
+                if contrast.detectable is None:
+                    continue
+                at = (name, levels, contrast.id)
+                assert contrast.detectable <= before.get(at, float("inf"))
+                before[at] = contrast.detectable
+                counted += 1
+    assert counted > 50
+
+
+def test_designs_are_compared_in_one_unit(tmp_path: Path):
+    """Only six arms have run: those of one factor at a time, and never the other cells' arms."""
+    made = study(tmp_path, SPREAD)
+    baseline = {"part.x": "0", "part.y": "0", "cycles": "3", "colour": "red"}
+    same = {
+        arm.name
+        for arm in plan(made).arms
+        if sum(arm.levels[factor] != label for factor, label in baseline.items()) < 2
+    }
+    assert len(same) == 6
+    history = spread_out(made, same)
+    found = fits(made, "hours=20", history)
+    units = {c.detectable_in for f in found.values() for c in f.contrasts if c.arm_weights()}
+    assert units == {"units"}
+    text = lines_of(list(found.values()), Limit.read("hours=20"))
+    assert not any("SD" in line for line in text)
+    nothing = fits(made, "hours=20", measured(made))
+    told = [c for f in nothing.values() for c in f.contrasts if c.arm_weights()]
+    assert {c.detectable_in for c in told} == {"sd"}
+    pairs = nothing["full", "all"].contrasts[0]
+    one = nothing["one_factor", "all"].contrasts[0]
+    assert len(pairs.pairs) == 12
+    assert len(one.pairs) == 1
+    n = nothing["full", "all"].replicates
+    assert pairs.detectable == pytest.approx(power.detectable(n, 0.05 / 2))
+
+
+def test_the_family_is_that_of_the_first_run(tmp_path: Path):
+    """A contrast that was taken out since still has its share of alpha, as in the plan."""
+    made = study(tmp_path, SPREAD)
+    history = spread_out(made)
+    text = SPREAD.replace(
+        "  - {id: C, a: {part.x: 1.0, colour: blue}, b: {part.x: 0.0, colour: red}}\n", ""
+    )
+    fewer = study(tmp_path, text)
+    add_planned_first(history, made)
+    planned = plan(fewer, history).contrasts[0]
+    (own,) = [
+        f
+        for f in fitting(fewer, plan(fewer, history, parallel=2), history, Limit.read("hours=5"))
+        if f.own
+    ]
+    assert planned.family == own.contrasts[0].family == 2
+
+
+def add_planned_first(history: History, made: Study) -> None:
+    history.add(
+        Planned(
+            at=1.0,
+            study=made.name,
+            digest=made.digest(),
+            study_json=made.model_dump(mode="json", exclude={"file"}),
+            trials=[],
+        )
+    )
+
+
+def test_a_margin_that_a_design_may_miss_is_said(tmp_path: Path):
+    body = SPREAD.replace("b: {part.x: 0.0}}\n", "b: {part.x: 0.0}, margin: 0.01}\n", 1)
+    made = study(tmp_path, body)
+    history = spread_out(made)
+    found = fits(made, "hours=5", history)
+    for fit in found.values():
+        contrast = fit.contrasts[0]
+        text = "\n".join(lines_of([fit], Limit.read("hours=5")))
+        said = "its margin 0.01 may go undecided" in text
+        assert said == (fit.fits and (contrast.detectable or 0) > 0.01)
+    assert any((f.contrasts[0].detectable or 0) > 0.01 for f in found.values() if f.fits)
 
 
 def test_a_design_that_does_not_answer_says_so(tmp_path: Path):

@@ -125,7 +125,7 @@ def test_text_is_aligned_and_says_what_to_type(made: Study) -> None:
         "demo  6 arms x 6 = 36 trials   new 36  measure 0  reuse 0  stale 0  orphan 0"
     )
     assert lines[-1] == "next    stillhouse run studies/demo.yaml"
-    assert "H1      2 vs 2 arms matched on score   detects >= 1.43 SD" in "\n".join(lines)
+    assert "H1      2 vs 2 arms matched on score   6 seeds detect >= 1.43 SDs" in "\n".join(lines)
     assert "arm     x0-warm  new 6  (baseline)" in lines
     assert "a balanced study every 6 trials" in "\n".join(lines)
     assert all(ord(character) < 128 for line in lines for character in line)

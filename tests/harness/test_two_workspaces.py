@@ -71,8 +71,9 @@ def uri(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return found
 
 
-on_server = pytest.mark.parametrize("uri", ["shared"], indirect=True)
-on_both = pytest.mark.parametrize("uri", ["database", "shared"], indirect=True)
+_SERVER = pytest.param("shared", marks=pytest.mark.backend)
+on_server = pytest.mark.parametrize("uri", [_SERVER], indirect=True)
+on_both = pytest.mark.parametrize("uri", ["database", _SERVER], indirect=True)
 
 
 @pytest.fixture

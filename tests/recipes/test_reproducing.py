@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.journal import History
+from harness.prompt_values import PromptTables
 from harness.reproduce import reproduction
 from harness.run import run
 from harness.study import load
@@ -107,3 +108,24 @@ def test_the_claim_and_fresh_seeds_of_a_real_study(ran):
     fresh = reproduction(key_of(ran), workspace=ran, fresh_seeds=1, echo=lambda _: None)
     assert fresh.decision == "not judged"  # two recorded replicates are too few to judge by
     assert json.loads(fresh.model_dump_json())["parts"][0]["reason"] == "measured"
+
+
+def test_prompt_tables_of_stored_items_are_those_that_measuring_wrote(ran):
+    """So trials recorded without them can be read again."""
+    from recipes import subject
+
+    history = History.read([ran.journal])
+    known = history.trials[key_of(ran)]
+    opened, measured = known.complete.opened, known.measured(known.complete.opened.protocol)[-1]
+    folder = ran.trial(known.key) / "attempts" / known.complete.folder_name
+    made = subject.prompt_tables(
+        folder, measured.step, opened.trial.recipe, opened.protocol_name, ran.cache
+    )
+    home = folder / f"measured-{measured.step:07d}"
+    assert made["items"] == (home / "by-item.csv").read_text()
+    assert made["prompts"] == (home / "by-prompt.csv").read_text()
+    tables = PromptTables(history)
+    for metric in ("edit/fidelity", "t2i/clip", "t2i/kd", "t2i/fid", "t2i/fid_teacher"):
+        found = tables.of(known.key, None, opened.protocol, metric)
+        assert found is not None, tables.why_not(known.key, None, opened.protocol, metric)
+        assert found.pseudo == (metric not in ("edit/fidelity", "t2i/clip"))

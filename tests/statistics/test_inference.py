@@ -114,15 +114,17 @@ def test_signed_groups_are_the_sum_and_difference_of_their_means():
     assert (found.difference, found.se, found.df) == pytest.approx((difference, se, df))
 
 
-def test_what_a_cell_seen_once_adds_is_not_taken_for_nothing():
-    rng = np.random.default_rng(3)
-    values, listed = cells_and_values(rng, 2, 4, [(0, 0), (0, 1), (0, 2)])
+def test_a_cell_seen_once_is_no_part_of_the_difference():
+    values, listed = cells_and_values(np.random.default_rng(3), 2, 4, [(0, 0), (0, 1), (0, 2)])
     found = over_seeds(values, one_group(listed))
-    _, se, _ = brute_force(values, listed)
-    # the cell seen four times: w = 1/2 / 4 each; the other: 1/2 once
-    independent = (0.25 / 4 + 0.25) / (0.25 / 4)
-    correlated = (3 * (1 / 8) ** 2 + (1 / 8 + 1 / 2) ** 2) / (4 * (1 / 8) ** 2)
-    assert found.se == pytest.approx(se * math.sqrt(max(independent, correlated)))
+    assert found.once == 1
+    assert found.n == 4
+    alone = over_seeds(values, one_group(listed[1:]))
+    assert (found.difference, found.se, found.df) == (alone.difference, alone.se, alone.df)
+    values, listed = cells_and_values(np.random.default_rng(3), 2, 2, [(0, 0), (1, 1)])
+    found = over_seeds(values, one_group(listed))
+    assert found.difference is not None
+    assert found.why == "no pair exists in two replicates"
 
 
 def test_cells_never_seen_are_counted_and_no_part_of_the_mean():

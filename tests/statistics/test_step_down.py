@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from harness.analyse.crossing import crossing
 from harness.analyse.discovery import benjamini_hochberg, error_rates
 from harness.analyse.inference import estimate, one_group
-from harness.analyse.kinds import Best, Collapse, Linear, More, Sooner, all_pairs, crossing
+from harness.analyse.kinds import Best, Collapse, Linear, More, Sooner, all_pairs
 from harness.analyse.step_down import Reading, read, step_down
 from harness.analyse.veto import winner_filled
 

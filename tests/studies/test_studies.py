@@ -64,12 +64,12 @@ def test_a_full_scale_twin_plans_anywhere_with_its_cost(file: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("file", TWINS, ids=lambda file: file.parent.name)
 def test_a_twin_asks_what_its_study_asks(file: Path, tmp_path: Path):
-    """The same arms and contrasts; only data, lengths and numbers of a claim are at scale."""
+    """The same arms and contrasts; only data, lengths, replicates and numbers of a claim differ."""
     twin, own = (
         _planned(each, tmp_path, "--elsewhere") for each in (file, file.with_name("study.yaml"))
     )
     assert len(twin["arms"]) == len(own["arms"])
-    assert twin["replicates"] == own["replicates"]
+    assert twin["replicates"] >= max(6, own["replicates"]), "what its contrasts need"
     for mine, theirs in zip(twin["contrasts"], own["contrasts"], strict=True):
         for part in ("id", "metric", "expect", "margin"):
             assert mine[part] == theirs[part]

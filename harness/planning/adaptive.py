@@ -1,0 +1,177 @@
+"""A study that runs until it is decided: what that plans, and what looks have ended.
+
+The looks and their levels are frozen in the journal at the first run, so they are part of what was
+planned before any number was seen; another maximum later is another study. What a look ended is not
+planned further: its trials are no part of the plan, so nobody counts them as missing or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import HarnessError
+from harness.planning.amendments import day
+from harness.records import Look, OutcomeState, Spending
+from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from harness.journal import Frozen, History
+    from harness.study import Study
+
+FIRST_LOOK = 3
+"""Replicates at the first look."""
+
+
+class Adaptive(BaseModel):
+    """How a study runs until it is decided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_most: int = Field(description="Replicates at most.")
+    first: int = Field(FIRST_LOOK, description="Replicates at the first look; then one each.")
+    spending: Spending | None = Field(
+        None, description="Levels of the looks, once the first run froze them."
+    )
+    looks: list[Look] = Field(default_factory=list, description="Taken so far, in order.")
+
+    @property
+    def over(self) -> bool:
+        """Whether no further replicate is planned."""
+        return any(look.over for look in self.looks)
+
+    @property
+    def looked(self) -> int:
+        """Replicates at the last look; 0 before the first."""
+        return self.looks[-1].replicates if self.looks else 0
+
+    @property
+    def due(self) -> int:
+        """Replicates at the next look."""
+        return max(self.first, self.looked + 1)
+
+    def replicates_of(self, arm: str) -> int:
+        """Replicates planned of an arm: all, unless a look ended it."""
+        ended = [k.replicates for k in self.looks if k.over or arm in k.dropped]
+        return min(ended, default=self.at_most)
+
+    def judged_on(self, contrast: str, due: int | None = None) -> int:
+        """Replicates a planned contrast is judged on: those of the look that ended it, if one did.
+
+        Else those of the look that is `due`, or of the last one; 0 before the first.
+        """
+        ended = self.ended().get(contrast)
+        return ended[0] if ended else self.looked if due is None else due
+
+    def ended(self) -> dict[str, tuple[int, OutcomeState]]:
+        """Contrast -> replicates of the look that ended it, and how."""
+        found: dict[str, tuple[int, OutcomeState]] = {}
+        for look in self.looks:
+            for contrast, said in look.outcomes.items():
+                if said.state != "open":
+                    found.setdefault(contrast, (look.replicates, said.state))
+                    if said.state == "decided":  # though given up before: others have left since
+                        found[contrast] = found[contrast][0], "decided"
+        return found
+
+    def how(self, contrast: str) -> str:
+        """What a look made of a contrast: `improves`, `futile`; empty while it is open."""
+        said = [k.outcomes[contrast] for k in self.looks if contrast in k.outcomes]
+        last = [o for o in said if o.state != "open"]
+        return (
+            "" if not last else last[-1].verdict if last[-1].state == "decided" else last[-1].state
+        )
+
+    def planned(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Of all trials at most, those that no look has ended; reruns of replicates that ran."""
+        return [
+            t for t in trials if t.kind == "reference" or t.replicate < self.replicates_of(t.arm)
+        ]
+
+
+def looks_of(history: History, study: str) -> list[Look]:
+    """The looks that are on record, the first taken of each number of replicates."""
+    found: dict[int, Look] = {}
+    for record in history.planned.get(study, []):
+        for look in record.looks:
+            known = found.get(look.replicates)
+            if known is None or look.at < known.at:
+                found[look.replicates] = look
+    return [found[n] for n in sorted(found)]
+
+
+def adaptive_of(
+    study: Study,
+    history: History,
+    frozen: Frozen | None,
+    *,
+    until_decided: bool,
+    at_most: int | None,
+) -> Adaptive | None:
+    """How the study runs until decided; None if it has a fixed number of replicates.
+
+    Args:
+        study: as its file says it.
+        history: what is recorded.
+        frozen: what its first run froze.
+        until_decided: whether it is asked for now; a study that began so goes on so.
+        at_most: replicates at most, if given; default the study's, or those frozen.
+
+    Raises:
+        HarnessError: if that is not what the first run froze, or no look could decide anything.
+    """
+    if frozen is not None and frozen.spending is not None:
+        known = frozen.spending
+        if at_most not in (None, known.at_most):
+            raise HarnessError(
+                f"study {study.name!r} runs until decided with at most {known.at_most} replicates: "
+                f"its looks were frozen at its first run ({day(frozen.at)}), and levels chosen "
+                f"after seeing results would not hold. Leave out --at-most {at_most}, or begin "
+                "another study under another name."
+            )
+        looks = looks_of(history, study.name)
+        return Adaptive(at_most=known.at_most, first=known.first, spending=known, looks=looks)
+    if not until_decided:
+        if at_most is not None:
+            raise HarnessError(
+                f"--at-most {at_most} says how far --until-decided may go: give both, or "
+                "`replicates:` in the study file"
+            )
+        return None
+    if frozen is not None:
+        raise HarnessError(
+            f"study {study.name!r} was first run on {day(frozen.at)} with a fixed number of "
+            "replicates, and its planned verdicts are about these. Whether to go on cannot be made "
+            "to depend on results already seen: begin another study under another name, with "
+            "--until-decided from its first run on, or run this one without it."
+        )
+    wanted = at_most if at_most is not None else study.replicates
+    if wanted < FIRST_LOOK:
+        said = f"--at-most {wanted}" if at_most is not None else f"replicates: {wanted}"
+        raise HarnessError(
+            f"{said}: the first look is after replicate {FIRST_LOOK}, so --until-decided needs "
+            f"{FIRST_LOOK} replicates at least, better 8 to 12. Give --at-most."
+        )
+    if wanted > 1000:
+        raise HarnessError(f"--at-most {wanted}: at most 1000 replicates can be planned")
+    if not study.contrasts:
+        raise HarnessError(
+            f"study {study.name!r} declares no contrasts, so nothing can be decided: add some to "
+            f"{study.file}, or run it without --until-decided"
+        )
+    return Adaptive(at_most=wanted)
+
+
+def as_at_most(study: Study, adaptive: Adaptive | None) -> Study:
+    """The study with all the replicates that it may come to."""
+    if adaptive is None or adaptive.at_most == study.replicates:
+        return study
+    return study.model_copy(update={"replicates": adaptive.at_most})
+
+
+def not_planned_further(adaptive: Adaptive, arms: Iterable[str]) -> list[str]:
+    """Arms that a look ended before the study was over."""
+    dropped = {arm for look in adaptive.looks for arm in look.dropped}
+    return [arm for arm in arms if arm in dropped]
