@@ -172,7 +172,10 @@ class _Maker:
         }
         margin = self.contrast.margin or 0.0
         wide, narrow = (kinds.Collapse(found, margin, side) for side in (False, True))
-        case = self._made(ident, a, b, wide, narrow, None, replicates, amended)
+        known = {s: e.difference for s, e in found.items() if e.difference is not None}
+        most = max(known, key=known.__getitem__, default=None)
+        main = found[most] if most is not None else None  # where nothing is judged by a cycle
+        case = self._made(ident, a, b, wide, narrow, main, replicates, amended)
         return replace(case, by_step=found)
 
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:

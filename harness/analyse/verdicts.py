@@ -106,7 +106,7 @@ class _Telling:
             **sentence,
             lo=reading.lo,
             hi=reading.hi,
-            level=self._confidence(self._rate),
+            level=self._level(self._rate),
             n_prompts=prompts.n if prompts else 0,
             p_adjusted=p_adjusted,
             adjustment=adjustment,
@@ -125,7 +125,7 @@ class _Telling:
             difference=sentence["difference"],
             lo=reading.lo,
             hi=reading.hi,
-            level=self._confidence(self._rate),
+            level=self._level(self._rate),
             left=self._wide.left,
             p=p,
             p_adjusted=p_adjusted,
@@ -150,17 +150,11 @@ class _Telling:
         )
 
     def _found(self, decided: Decided) -> Estimated | None:
-        """The estimate that the verdict's figures are of.
+        """The estimate that the verdict's figures are of."""
+        step = decided.reading.step
+        return self._case.found if step is None else self._case.by_step.get(step)
 
-        Of a loss without any interval the largest, which says why there is none.
-        """
-        step, by_step = decided.reading.step, self._case.by_step
-        if step is None and by_step:
-            known = {s: e.difference for s, e in by_step.items() if e.difference is not None}
-            step = max(known, key=known.__getitem__, default=None)
-        return self._case.found if step is None else by_step.get(step)
-
-    def _confidence(self, rate: float) -> float:
+    def _level(self, rate: float) -> float:
         """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
         earlier = len(getattr(self._case.wide, "losses", {}))
         return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
@@ -204,7 +198,7 @@ class _Telling:
             **shown,
             lo=reading.lo,
             hi=reading.hi,
-            level=self._confidence(rate),
+            level=self._level(rate),
             n_prompts=0,
             p_adjusted=adjusted,
             adjustment=adjustment,
@@ -213,7 +207,7 @@ class _Telling:
         return Narrow(
             lo=reading.lo,
             hi=reading.hi,
-            level=self._confidence(rate),
+            level=self._level(rate),
             p=p,
             p_adjusted=adjusted,
             verdict=reading.verdict,
@@ -267,8 +261,8 @@ class _Telling:
             notes.append(found.seeds.why)
         if found and found.seeds.unseen:
             notes.append(
-                f"{found.seeds.unseen} of {len(contrast.cells())} cells without a pair, no part "
-                "of the difference"
+                f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
+                "part of the difference"
             )
         if found and found.seeds.once:
             notes.append(
@@ -302,12 +296,6 @@ class _Telling:
         return notes
 
 
-def _reaches(contrast: PlannedContrast) -> str:
-    if contrast.threshold is None:
-        return ""
-    return f"{'loses' if contrast.falls else 'reaches'} {contrast.threshold:g}"
-
-
 def _look_note(plan: Plan, case: Case) -> list[str]:
     """What the looks of a study that runs until decided made of a planned contrast."""
     adaptive = plan.adaptive
@@ -328,6 +316,12 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
         "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
     }[str(state)]
     return [f"{told} after {n} of {most}; not planned further"]
+
+
+def _reaches(contrast: PlannedContrast) -> str:
+    if contrast.threshold is None:
+        return ""
+    return f"{'loses' if contrast.falls else 'reaches'} {contrast.threshold:g}"
 
 
 def _part_words(part: Part) -> str:
