@@ -53,10 +53,14 @@ def command(
 
 
 def _tell(found: Answer) -> None:
+    from harness.analyse.words import narrower
+
     typer.echo(found.headline)
     for verdict in found.verdicts:
         if verdict.declared:
             typer.echo(f"{verdict.id:<6} {verdict.words}")
+            if told := narrower(verdict, found.scope):
+                typer.echo(f"       {told}")
             for note in verdict.notes:
                 typer.echo(f"       - {note}")
     for amendment in found.amendments:

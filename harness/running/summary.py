@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.analyse.answer import Answer, ArmRow, Cell
+from harness.analyse.words import narrower
 from harness.confidential import without_credentials
 from harness.program import typed, typed_reproduce
 from harness.run import RunResult
@@ -31,18 +32,17 @@ def lines(
     found: list[str] = []
     if result.answer is not None:
         found += ["", *table(result.answer, result.headline), ""]
-        found += [
-            f"{v.id:<6} {v.verdict}{'' if v.planned else ' (exploratory)'}: {v.words}"
-            for v in result.answer.verdicts
-            if v.declared
-        ]
+        for v in (v for v in result.answer.verdicts if v.declared):
+            found.append(f"{v.id:<6} {v.verdict}{'' if v.planned else ' (exploratory)'}: {v.words}")
+            told = narrower(v, result.answer.scope)
+            found += [f"       {told}"] if told else []
         if result.answer.scope:
             found.append(f"Claims are about recipes {result.answer.scope}.")
         # what the plan warned of was said at the start
-        told = [text for text in result.answer.warnings if text not in result.plan.warnings]
-        found += [f"warning    {text}" for text in told[:CAUTIONS]]
-        if len(told) > CAUTIONS:
-            found.append(f"warning    and {len(told) - CAUTIONS} more, in the report")
+        beside = [text for text in result.answer.warnings if text not in result.plan.warnings]
+        found += [f"warning    {text}" for text in beside[:CAUTIONS]]
+        if len(beside) > CAUTIONS:
+            found.append(f"warning    and {len(beside) - CAUTIONS} more, in the report")
     tally = result.tally
     if tally is not None and tally.ended:
         states = ("done", "diverged", "failed", "killed")

@@ -189,7 +189,10 @@ class LiveTracker:
                 write.files = items_table(_panels(row.keys, closed), scratch / row.arm)
                 write.tags |= TABLE_TAG if write.files else {}
                 background.add(write)
-            tags = {TAG + "verdict": projection.verdict_line(answer), TAG + "scope": answer.scope}
+            tags = {
+                TAG + "verdict": projection.verdict_line(answer),
+                TAG + "scope": projection.claimed(answer),
+            }
             background.add(RunWrite(STUDY, tags={k: v for k, v in tags.items() if v}, files=files))
             background.experiment_tags["mlflow.note.content"] = text
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from harness.analyse import words
 from harness.analyse.answer import Answer
 from harness.plan import Plan
 from harness.printable import code, markdown
 from harness.trackers.rows import shorten
 
 NOTE_LIMIT = 16_000
-SYMBOLS = {"improves": "▲", "harms": "▼", "equivalent": "=", "undecided": "?"}
 
 
 def note(plan: Plan, answer: Answer | None, command: str) -> str:
@@ -27,10 +27,12 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
     ]
     lines += ["", f"**{markdown(plan.question)}**", ""]
     for verdict in declared:
-        symbol = SYMBOLS.get(verdict.verdict.split(" (")[0], "?")
+        symbol = words.SYMBOLS[verdict.verdict]
         lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {markdown(verdict.words)}")
+        if told := words.narrower(verdict, answer.scope if answer else ""):
+            lines.append(f"  - {markdown(told)}")
         if verdict.amended:
-            lines.append(f"  Exploratory: {markdown(verdict.amended)}.")
+            lines.append(f"  - Exploratory: {markdown(verdict.amended)}.")
     if plan.scope:
         lines += ["", f"Scope: {markdown(plan.scope)}."]
     if answer and answer.amendments:
@@ -43,15 +45,17 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
     lines += [
         "",
         "How to read this page: open **Views** and choose",
-        "- *Arms*: one row per arm with its mean; `.lo` and `.hi` are the interval, `n_done` of "
-        "`n_planned` replicates are in; reference rows stand beside the arms.",
+        "- *Arms*: one row per arm with its mean; `.lo` and `.hi` are the interval, over what the "
+        "tag `stillhouse.scope` says; `n_done` of `n_planned` replicates are in; reference rows "
+        "stand beside the arms.",
         "- *Trials*: one row per arm and replicate, by its key.",
         "- *Failures*: what failed, diverged or was stopped, and why.",
         "- *Training*: curves over cycles.",
         "",
         f"The full report is the artifact `report.html` of the run `{plan.study}`. A run's "
         "`stillhouse.key` tag is what `reproduce` takes. Metrics of one checkpoint "
-        "are compared within one protocol only: see the tag `stillhouse.protocol`.",
+        "are compared within one protocol only: see the tag `stillhouse.protocol`. What "
+        f"the verdicts mean, kind by kind: `{words.GUIDE}` of Stillhouse.",
     ]
     if command:
         lines += ["", f"These pages: {code(command)}."]

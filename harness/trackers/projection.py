@@ -12,10 +12,12 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from harness.analyse.answer import Answer, ArmRow, Verdict
+from harness.analyse.answer import Answer, ArmRow
+from harness.analyse.tables import reach
+from harness.analyse.words import reached
 from harness.contract import Artifact, Report
 from harness.journal import Closed, Opened
-from harness.plan import Plan
+from harness.plan import Plan, PlannedContrast
 from harness.trackers.names import MOST_NAMES, for_mlflow
 from harness.trackers.ownership import WORKSPACE
 from harness.trackers.provenance import git_commit, user_name
@@ -205,6 +207,7 @@ class Projection:
             TAG + "baseline": "yes" if row.baseline else "",
             TAG + "estimate": shorten("; ".join(words)),
             TAG + "verdict": self._verdicts_of(row.arm, answer),
+            TAG + "scope": self._estimated(row, answer),
             TAG + "protocol": answer.protocol,
             TAG + "code": self.plan.fingerprints.code,
         }
@@ -213,6 +216,12 @@ class Projection:
         if complete:
             write.status = "FINISHED"
         return write
+
+    def _estimated(self, row: ArmRow, answer: Answer) -> str:
+        """The scope with what the arm's intervals reach over."""
+        cells = [cell for name, cell in row.cells.items() if name in self.headline]
+        known = [cell.n_prompts for cell in cells if cell.lo is not None]
+        return _scoped(answer.scope, f"intervals {reach(known)}" if known else "")
 
     def arm_row(self, arm: str, began: float) -> RunWrite:
         """The run of an arm, without numbers."""
@@ -226,23 +235,23 @@ class Projection:
         )
 
     def verdict_line(self, answer: Answer) -> str:
-        """All planned verdicts in one tag."""
-        return shorten("; ".join(f"{v.id}: {_said(v)}" for v in answer.verdicts if v.declared))
+        """All declared verdicts in one tag, each with what it reaches over."""
+        told = [f"{v.id}: {reached(v)}" for v in answer.verdicts if v.declared]
+        return shorten("; ".join(told))
+
+    def claimed(self, answer: Answer) -> str:
+        """The scope with what the study's verdicts reach over."""
+        over = reach(v.n_prompts for v in answer.verdicts if v.declared and v.lo is not None)
+        known = any(v.declared and v.lo is not None for v in answer.verdicts)
+        return _scoped(answer.scope, f"claims {over}" if known else "")
 
     def _verdicts_of(self, arm: str, answer: Answer) -> str:
-        verdicts = {v.id: _said(v) for v in answer.verdicts if v.declared}
+        verdicts = {v.id: reached(v) for v in answer.verdicts if v.declared}
         words = []
         for contrast in self.plan.contrasts:
-            if contrast.kind != "difference":
-                if contrast.id in verdicts and arm in contrast.arms():
-                    words.append(f"{contrast.id} ({contrast.kind}): {verdicts[contrast.id]}")
-                continue
-            sides = [s for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]
-            weight = contrast.weights.get(arm)
-            sides = sides or ([] if weight is None else [int(weight < 0)])
-            if sides and contrast.id in verdicts:
-                side = "+".join("ab"[s] for s in sides)
-                words.append(f"{contrast.id} (side {side}): {verdicts[contrast.id]}")
+            part = _part_in(contrast, arm)
+            if part and contrast.id in verdicts:
+                words.append(f"{contrast.id} ({part}): {verdicts[contrast.id]}")
         return shorten("; ".join(words))
 
     def _common(self, kind: str, arm: str) -> dict[str, str]:
@@ -317,5 +326,19 @@ def _estimate(
     return f"{name} {mean:.4g}{interval} ({n}/{planned})"
 
 
-def _said(verdict: Verdict) -> str:
-    return verdict.verdict if verdict.planned else f"{verdict.verdict} (exploratory)"
+def _scoped(scope: str, over: str) -> str:
+    return shorten("; ".join(text for text in (scope, over) if text))
+
+
+def _part_in(contrast: PlannedContrast, arm: str) -> str:
+    """How an arm takes part in a contrast: by its side, or by the contrast's kind; else empty."""
+    if contrast.kind not in ("difference", "sooner"):
+        return contrast.kind if arm in contrast.arms() else ""
+    if contrast.kind == "sooner":
+        named = [p.name for p in contrast.parts if any(arm in cell for cell in p.cells)]
+    elif contrast.pairs:
+        named = ["ab"[s] for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]
+    else:
+        weight = contrast.arm_weights().get(arm)
+        named = [] if weight is None else ["a" if weight > 0 else "b"]
+    return f"side {'+'.join(dict.fromkeys(named))}" if named else ""

@@ -20,8 +20,10 @@ CREATED_MS = 1_767_225_600_000
 """A fixed time: the same study makes the same tags, whenever it runs."""
 SECTION = "headline"
 LONGEST_TAG = 20_000
-WIDTHS = {f"tags.`{TAG}{name}`": width for name, width in (("estimate", 420), ("verdict", 220))}
-WIDTHS |= {f"tags.`{TAG}{name}`": width for name, width in (("reason", 420), ("key", 160))}
+WIDTHS = {f"tags.`{TAG}{name}`": width for name, width in (("estimate", 420), ("verdict", 260))}
+WIDTHS |= {
+    f"tags.`{TAG}{name}`": width for name, width in (("reason", 420), ("key", 160), ("scope", 260))
+}
 
 
 class View(NamedTuple):
@@ -58,7 +60,7 @@ def saved_views(plan: Plan, headline: Sequence[str]) -> dict[str, str]:
     states = {
         "Arms": _state(
             " AND ".join(f"{kind} != '{k}'" for k in ("trial", "rerun", "study", ORPHAN)),
-            [*metrics, *counts, *factors, _tag("verdict"), _tag("estimate")],
+            [*metrics, *counts, *factors, _tag("verdict"), _tag("estimate"), _tag("scope")],
             by_primary,
             charts=[_bar(name) for name in headline],
             folded=["Model metrics", *sorted({n.split("/")[0] for n in headline if "/" in n})],

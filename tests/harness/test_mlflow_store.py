@@ -160,7 +160,12 @@ def test_an_arm_has_mean_interval_counts_estimate_and_verdict(recorded: Recorded
     got = run.data.metrics
     names = ["score", "score.lo", "score.hi", "score.n", "n_done", "n_planned"]
     assert [got[n] for n in names] == [cell.mean, cell.lo, cell.hi, 2.0, 2.0, 2.0]
-    assert run.data.tags[TAG + "verdict"] == "H1 (side a): improves"
+    assert (
+        run.data.tags[TAG + "verdict"]
+        == "H1 (side a): improves over 2 seeds, on exactly these prompts"
+    )
+    said = "on a stub; intervals over seeds, on exactly these prompts"
+    assert run.data.tags[TAG + "scope"] == said
     assert run.data.tags[TAG + "estimate"].startswith("score 1.505 [1.405, 1.605] (2/2); cost 2")
     assert run.data.params == {"part.x": "1"}
     assert "mlflow.parentRunId" not in run.data.tags
@@ -216,7 +221,7 @@ def test_the_note_starts_with_the_answer_and_the_report_is_kept(recorded: Record
     assert "x1 scores 0.5 higher" in note
     study = recorded.run(kind="study")
     assert [f.path for f in recorded.client.list_artifacts(study.info.run_id)] == ["report.html"]
-    assert study.data.tags[TAG + "verdict"] == "H1: improves"
+    assert study.data.tags[TAG + "verdict"] == "H1: improves over 2 seeds, on exactly these prompts"
 
 
 def _content(uri: str) -> dict[str, Any]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from statistics import fmean
+
 import pytest
+import scipy.stats
 
 from harness.analyse.answers import answer
+from harness.analyse.observed import observe
+from harness.report import curves as curves_module
 from harness.report import plots
 from harness.report.axis import Axis
-from harness.report.curves import curves
+from harness.report.curves import NOTHING, ONE_CYCLE, Curves, curves
 from harness.testing.made_up import METRICS, MadeUp, Options, make_up
+from tests.harness.asked import PROMPTS, Reader
 from tests.harness.test_report import FAULTS
 
 
@@ -59,11 +66,63 @@ def test_trade_off_numbers_the_front_and_keeps_far_references_out(made):
 
 def test_learning_curves_need_several_measurements(made, tmp_path):
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
-    chart = curves(found, made.plan, made.history)
-    assert chart is not None
+    chart = curves(found, observe(made.plan, made.history))
     assert chart.charts[0].metric == "edit/fidelity"
     assert [t.label for t in chart.charts[0].x_ticks] == ["50", "100", "200"]
     assert chart.legend[0][1] == "portrait-e0.5-g2"
     nothing = make_up(tmp_path, Options(upto=0, replicates=1, pictures=False))
     none = answer(nothing.plan, nothing.study, nothing.history, metrics=METRICS)
-    assert curves(none, nothing.plan, nothing.history) is None
+    assert curves(none, observe(nothing.plan, nothing.history)) == Curves([], [], [NOTHING])
+
+
+def test_a_metric_measured_once_is_named_instead_of_a_curve(made):
+    found = answer(made.plan, made.study, made.history, metrics=METRICS)
+    seen = observe(made.plan, made.history)
+    last = max(seen.curves["t2i/kd"])
+    once = replace(seen, curves=seen.curves | {"t2i/kd": {last: seen.curves["t2i/kd"][last]}})
+    drawn = curves(found, once)
+    assert "t2i/kd" not in [c.metric for c in drawn.charts]
+    assert any("fewer than two cycles: t2i/kd" in note for note in drawn.notes)
+    all_once = replace(seen, curves={m: {last: by[last]} for m, by in seen.curves.items()})
+    assert curves(found, all_once).notes == [ONE_CYCLE]
+
+
+def test_a_band_holds_all_cycles_of_a_coloured_arm_at_alpha_by_cycles(made):
+    """Worked out by hand for one arm: t at 1 - alpha / cycles on the replicates of each cycle."""
+    found = answer(made.plan, made.study, made.history, metrics=METRICS)
+    seen = observe(made.plan, made.history)
+    chart = curves(found, seen).charts[0]
+    coloured = [c for c in chart.curves if c.colour is not None]
+    assert all(c.band for c in coloured)
+    assert all(not c.band for c in chart.curves if c.colour is None)
+    assert chart.over == "over seeds, on exactly these prompts"
+    arm = "portrait-e0.5-g2"
+    by_step = {
+        s: list(rows[arm].values())
+        for s, rows in seen.curves["edit/fidelity"].items()
+        if arm in rows
+    }
+    steps = sorted(by_step)
+    wanted = {}
+    for step in steps:
+        half = scipy.stats.t.isf(0.05 / len(steps) / 2, 5) * scipy.stats.sem(by_step[step])
+        wanted[step] = (fmean(by_step[step]) - half, fmean(by_step[step]) + half)
+    band, prompts = curves_module._band(found, seen, "edit/fidelity", arm)
+    assert prompts == 0
+    for step in steps:
+        assert band[step] == pytest.approx(wanted[step], rel=1e-9)
+
+
+def test_bands_reach_over_prompts_where_every_cycle_has_them(made):
+    found = answer(made.plan, made.study, made.history, metrics=METRICS)
+    plain, with_prompts = observe(made.plan, made.history), observe(made.plan, made.history)
+    with_prompts.reader = Reader(made.history)
+    arm = "portrait-e0.5-g2"
+    narrow, _ = curves_module._band(found, plain, "edit/fidelity", arm)
+    wide, prompts = curves_module._band(found, with_prompts, "edit/fidelity", arm)
+    assert prompts == 2 * PROMPTS
+    for step, (lo, hi) in narrow.items():
+        assert wide[step][0] < lo
+        assert hi < wide[step][1]
+    chart = curves(found, with_prompts).charts[0]
+    assert chart.over == f"over seeds and {2 * PROMPTS} prompts"
