@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analyse.inference import Prompts, over_prompts, p_of, t_quantile
+from harness.analyse.inference import ByPrompt, Prompts, over_prompts, p_of, t_quantile
 from harness.prompt_values import PromptValues
 
 
@@ -88,7 +88,9 @@ def _alone(
     a: str, b: str, numbers: Mapping[str, float], tables: Mapping[str, PromptValues]
 ) -> Pair:
     trials = {(name, 0): tables[name] for name in (a, b) if name in tables}
-    spread, why = over_prompts(trials, {(a, 0): 1.0, (b, 0): -1.0}, {0: 1.0})
+    spread, why = None, "there are no values by prompt"
+    if trials:
+        spread, why = over_prompts(ByPrompt.of(trials), {(a, 0): 1.0, (b, 0): -1.0}, {0: 1.0})
     difference = numbers[a] - numbers[b]
     if spread is not None and spread.variance <= (1e-12 * max(map(abs, numbers.values()))) ** 2:
         spread, why = None, "the difference is the same on every prompt: no spread to judge it by"
