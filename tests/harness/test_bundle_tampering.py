@@ -203,6 +203,7 @@ def test_a_bundle_by_earlier_rules_is_checked_up_to_its_verdicts(file, tmp_path)
     told = bundle.verify(rewritten(file, tmp_path / "x.zip", earlier))
     assert any("earlier rules" in line and "verify.py" in line for line in told)
     _all_values(answer)
+    earlier[ANSWER] = json.dumps(answer).encode()
+    copied = rewritten(file, tmp_path / "y.zip", earlier)
     with pytest.raises(BundleError, match="not the journal's"):
-        copied = earlier | {ANSWER: json.dumps(answer).encode()}
-        bundle.verify(rewritten(file, tmp_path / "y.zip", copied))
+        bundle.verify(copied)
