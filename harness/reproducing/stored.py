@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from harness.workspace import Workspace
 ANSWER = "answer.json"
 DIGITS = 9
 """Numbers that agree to so many digits are the same up to the order in which they were summed."""
-NUMBERS = ("difference", "lo", "hi", "p", "p_adjusted", "p_sign_flip", "n")
+NUMBERS = ("difference", "lo", "hi", "level", "p", "p_adjusted", "n", "n_prompts")
+OTHER_RULES = "verdicts were made by earlier rules: numbers of arms are compared, verdicts are not"
 
 
 def reproduce_tables(
@@ -57,9 +58,15 @@ def reproduce_tables(
             planned, history, recorded.project, recorded.places, workspace, protocol
         ).answer()
         found, changed = _beside(answer, again, contrast)
+        if answer.rules != again.rules:
+            notes.append(OTHER_RULES)
+            what = "the table of arms"
+        else:
+            what = "verdicts and tables"
         values += found
         others = "" if words else "the study's "
-        words.append(f"{others}{len(found)} numbers of verdicts and tables in {folder / ANSWER}")
+        if found or changed:
+            words.append(f"{others}{len(found)} numbers of {what} in {folder / ANSWER}")
     except NotJudgedError as error:
         notes.append(str(error))
     if not values and not changed:
@@ -156,7 +163,12 @@ def _answer_in(folder: Path) -> Answer | None:
 
 
 def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], list[str]]:
-    """Numbers of declared verdicts and of the arms' table; verdicts that are another now."""
+    """Numbers of declared verdicts and of the arms' table; verdicts that are another now.
+
+    Where the answer was made by other rules than today's, only the means of the arms' table.
+    """
+    if then.rules != now.rules:
+        return list(_cells(then, now, ("mean",))), []
     before = {v.id: v for v in then.verdicts if contrast == v.id or (v.planned and not contrast)}
     after = {v.id: v for v in now.verdicts}
     changed = [
@@ -168,24 +180,30 @@ def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], l
         value for name, v in before.items() if name in after for value in _verdict(v, after[name])
     ]
     if not contrast:
-        values += _cells(then, now)
+        values += _cells(then, now, ("mean", "lo", "hi"))
     return values, changed
 
 
 def _verdict(then: Verdict, now: Verdict) -> Iterator[Compared]:
     for name in NUMBERS if then.n or now.n else ():
         yield from _known(f"{then.id} {name}", getattr(then, name), getattr(now, name))
+    for part in ("spread", "narrow"):
+        before, after = getattr(then, part), getattr(now, part)
+        for name, value in (before or after).model_dump().items() if before or after else ():
+            other = getattr(after, name, None)
+            if not isinstance(value, str):
+                yield from _known(f"{then.id} {part} {name}", getattr(before, name, None), other)
     for replicate, value in then.per_replicate.items():
         yield from _known(f"{then.id} r{replicate}", value, now.per_replicate.get(replicate))
 
 
-def _cells(then: Answer, now: Answer) -> Iterator[Compared]:
+def _cells(then: Answer, now: Answer, names: Sequence[str]) -> Iterator[Compared]:
     rows = {(row.kind, row.arm): row for row in now.arms}
     for row in then.arms:
         again = rows.get((row.kind, row.arm))
         for metric, cell in row.cells.items():
             other = again.cells.get(metric) if again is not None else None
-            for name in ("mean", "lo", "hi"):
+            for name in names:
                 now_value = getattr(other, name) if other is not None else None
                 yield from _known(f"{row.arm} {metric} {name}", getattr(cell, name), now_value)
 
