@@ -3,7 +3,7 @@
     ssim = (2 mu_x mu_y + c1)(2 s_xy + c2) / ((mu_x^2 + mu_y^2 + c1)(s_x^2 + s_y^2 + c2))
 
 per channel under an 11-pixel Gaussian window, sigma 1.5, range 1, c1 = 0.01^2, c2 = 0.03^2,
-pictures mirrored at the frame, as torchmetrics does.
+pictures mirrored at the frame: torchmetrics' SSIM, whole map, in float64.
 
 PIE-Bench multiplies both pictures by the mask and averages the map over the frame, so the identical
 black region counts as kept, as it does in its PSNR. The area rule takes the map of the unmasked
@@ -34,13 +34,14 @@ def ssim_map(x_BCHW: Picture, y_BCHW: Picture) -> Picture:
     """
     if x_BCHW.shape != y_BCHW.shape:
         raise ValueError(f"pictures {x_BCHW.shape} and {y_BCHW.shape} must be alike")
-    mean_x, mean_y = _windowed(x_BCHW), _windowed(y_BCHW)
-    var_x, var_y = _windowed(x_BCHW**2) - mean_x**2, _windowed(y_BCHW**2) - mean_y**2
-    covariance = _windowed(x_BCHW * y_BCHW) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    below = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    ssim: Picture = above / below
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    x, y = (torch.from_numpy(np.ascontiguousarray(part)) for part in (x_BCHW, y_BCHW))
+    _, whole = structural_similarity_index_measure(
+        x, y, sigma=SIGMA, data_range=1.0, reduction="none", return_full_image=True
+    )
+    ssim: Picture = whole.numpy()
     return ssim
 
 
@@ -82,12 +83,3 @@ def ssim_columns(
     kept = kept_region(edited_B1HW, dilation_px)
     compared = np.where(kept.any(axis=(1, 2, 3)), piebench_ssim(images, source, kept), np.nan)
     return {"ssim_outside": ssim_outside(images, source, kept), "ssim_piebench": compared}
-
-
-def _windowed(values_BCHW: Picture) -> Picture:
-    from scipy.ndimage import gaussian_filter
-
-    mean: Picture = gaussian_filter(
-        values_BCHW, SIGMA, radius=RADIUS_PX, axes=(2, 3), mode="mirror"
-    )
-    return mean

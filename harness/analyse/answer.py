@@ -216,9 +216,7 @@ class ParetoPoint(_Frozen):
     x: float
     y: float
     on_front: bool
-    probability: float = Field(
-        description="Share of bootstraps of the replicates with the arm on the front."
-    )
+    probability: float = Field(description="Share of draws (a t by arm) with the arm on the front.")
 
 
 class Agreement(_Frozen):

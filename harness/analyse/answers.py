@@ -196,7 +196,10 @@ def _headline(plan: Plan, rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> 
     progress = ", ".join([f"{states['done']} of {total} trials done", *troubles])
     if not states["done"]:
         return f"No answer yet, {progress}."
-    said = "; ".join(f"{v.id}: {v.verdict}{_outside(v)}" for v in judged) or "no contrasts declared"
+    said = (
+        "; ".join(f"{v.id}: {v.verdict}{_given_up(plan, v)}{_outside(v)}" for v in judged)
+        or "no contrasts declared"
+    )
     if plan.adaptive is not None:
         return _headline_of_looks(plan.adaptive, progress, said)
     first = plan.frozen_replicates or plan.replicates
@@ -212,9 +215,18 @@ def _headline_of_looks(adaptive: Adaptive, progress: str, said: str) -> str:
     if not adaptive.over:
         last = f"last look after {looked} of {most}" if looked else f"no look yet, {most}"
         return f"Interim, {last}, {progress}. {said}."
+    states = {state for _, state in adaptive.ended().values()}
     still = any(o.state == "open" for o in adaptive.looks[-1].outcomes.values())
-    ended = "Complete" if still else "Decided"
+    ended = "Decided" if "decided" in states and not still else "Complete"
     return f"{ended} after {looked} of {most}, {progress}. {said}."
+
+
+def _given_up(plan: Plan, verdict: Verdict) -> str:
+    """How a look gave a contrast up, where that is not told by its verdict."""
+    if plan.adaptive is None or not verdict.planned:
+        return ""
+    _, state = plan.adaptive.ended().get(verdict.id, (0, "open"))
+    return f" ({state})" if state in ("futile", "prompt-bound") else ""
 
 
 def _outside(verdict: Verdict) -> str:

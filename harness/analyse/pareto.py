@@ -1,8 +1,17 @@
 """Trade-offs: the Pareto front of two metrics and how sure each arm's membership is.
 
-Membership probability is the share of replicate bootstraps in which no other arm is at least as
-good on both metrics and better on one. Replicates are drawn jointly for all arms, so what the arms
-of a replicate share cancels.
+Membership probability is the share of draws in which no other arm is at least as good on both
+metrics and better on one. A draw moves each arm's means by a multivariate t of its own: with n
+replicates, x_r the two values of replicate r, g_r standard normal, u chi-squared with n - 1 df,
+
+    mean + sum_r g_r (x_r - mean) / sqrt(n (n - 1)) / sqrt(u / (n - 1))
+
+whose scale is the arm's covariance of the two metrics over n. Arms are drawn apart: with draws that
+all arms share, the differences of two replicates lie on one line, which may miss the quadrant where
+the other arm is better. Simulated: an arm truly dominated by half an SD on both axes is called on
+the front (probability .95) in .08 of studies with 2 replicates and .04 with 3; by drawing the
+replicates themselves again in .31 and .20; by shared draws in .19 and .09. What it costs: the arm
+that dominates is called in .29 and .39 of them (.72 and .70 before).
 """
 
 from __future__ import annotations
@@ -63,7 +72,7 @@ def pareto(x: Values, y: Values, better: tuple[bool, bool], draws: int = 0) -> l
         x: arm to replicate to value of the first metric.
         y: the same for the second.
         better: whether higher is better, for x and y.
-        draws: bootstrap draws; 0 picks a number by the number of arms. The draws are seeded.
+        draws: of the parametric bootstrap; 0 picks a number by the number of arms. Seeded.
     """
     arms = [a for a in x if x[a] and y.get(a)]
     if not arms:
@@ -95,11 +104,19 @@ def _default_draws(arms: int) -> int:
 
 
 def _membership(table: Floats, draws: int) -> Floats:
-    count = table.shape[2]
-    chosen = np.random.default_rng(0).integers(0, count, size=(draws, count))
-    weight = np.stack([(chosen == j).sum(axis=1) for j in range(count)], axis=1).astype(float)
+    """Share of draws with each arm on the front, of values (2, arms, replicates), NaN unknown."""
+    rng = np.random.default_rng(0)
     known = ~np.isnan(table)
-    total = np.einsum("kij,bj->bik", np.nan_to_num(table), weight)
-    seen = np.einsum("kij,bj->bik", known.astype(float), weight)
-    means = np.where(seen > 0, total / np.maximum(seen, 1.0), np.nan)
-    return np.asarray(np.mean([front(points) for points in means], axis=0))
+    counts = known.sum(axis=2)
+    means = np.where(counts > 0, np.nansum(table, axis=2) / np.maximum(counts, 1), np.nan)
+    deviations = np.nan_to_num(table - means[:, :, None])
+    scale = 1.0 / np.sqrt(np.maximum(counts * (counts - 1), 1))
+    deviations *= scale[:, :, None]
+    df = np.maximum(counts.min(axis=0) - 1, 1)
+    on_front = np.zeros(table.shape[1])
+    for _ in range(draws):
+        normal = rng.standard_normal(table.shape[1:])
+        root = np.sqrt(rng.chisquare(df) / df)
+        moved = np.einsum("kij,ij->ik", deviations, normal) / root[:, None]
+        on_front += front(means.T + moved)
+    return np.asarray(on_front / draws)

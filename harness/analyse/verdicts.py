@@ -106,7 +106,7 @@ class _Telling:
             **sentence,
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(self._rate),
+            level=self._level_told(self._rate),
             n_prompts=prompts.n if prompts else 0,
             p_adjusted=p_adjusted,
             adjustment=adjustment,
@@ -125,7 +125,7 @@ class _Telling:
             difference=sentence["difference"],
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(self._rate),
+            level=self._level_told(self._rate),
             left=self._wide.left,
             p=p,
             p_adjusted=p_adjusted,
@@ -149,15 +149,15 @@ class _Telling:
             aliases=contrast.aliases,
         )
 
+    def _level_told(self, rate: float) -> float:
+        """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
+        earlier = len(getattr(self._case.wide, "losses", {}))
+        return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
+
     def _found(self, decided: Decided) -> Estimated | None:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
-
-    def _level(self, rate: float) -> float:
-        """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
-        earlier = len(getattr(self._case.wide, "losses", {}))
-        return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -198,7 +198,7 @@ class _Telling:
             **shown,
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(rate),
+            level=self._level_told(rate),
             n_prompts=0,
             p_adjusted=adjusted,
             adjustment=adjustment,
@@ -207,7 +207,7 @@ class _Telling:
         return Narrow(
             lo=reading.lo,
             hi=reading.hi,
-            level=self._level(rate),
+            level=self._level_told(rate),
             p=p,
             p_adjusted=adjusted,
             verdict=reading.verdict,

@@ -42,6 +42,8 @@ class Request(BaseModel):
     setup: tuple[str, ...] = Field((), description="Shell lines before the run.")
     mlflow: str = Field("", description="MLflow address; empty: the journal only.")
     beside: str = Field("", description="Name of the study's experiment there, if one was given.")
+    until_decided: bool = Field(False, description="Stop when all is decided; one job only.")
+    at_most: int | None = Field(None, description="Replicates that may come to.")
 
 
 def script(request: Request) -> str:
@@ -116,7 +118,7 @@ def _head(request: Request) -> list[str]:
         f"study={shlex.quote(str(request.study))}",
         f"most_requeues={request.requeues}",
         "run=(",
-        f'  {shlex.quote(str(request.program))} run "$study"',
+        f'  {shlex.quote(str(request.program))} run "$study"{_looks(request)}',
         f"  --workspace {shlex.quote(str(request.workspace))}",
         f"  --mlflow {shlex.quote(bare)}" if request.mlflow else "  --no-mlflow",
         ")",
@@ -172,3 +174,8 @@ def _end() -> list[str]:
         "fi",
         'exit "$status"',
     ]
+
+
+def _looks(request: Request) -> str:
+    most = "" if request.at_most is None else f" --at-most {request.at_most}"
+    return f" --until-decided{most}" if request.until_decided else ""

@@ -183,6 +183,8 @@ def _cells(rows: Rows, groups: Groups, work: Work) -> tuple[Listed, float]:
                 scale = max(scale, *(abs(part) for p in parts.values() for part in p))
         if not seen:
             return [], 0.0
+        # What has a single value says nothing of its spread: no part of it, where others have more.
+        seen = [(cell, d) for cell, d in seen if len(d) > 1] or seen
         listed += [(cell, sign / len(seen), number, d) for cell, d in seen]
     return listed, scale
 
@@ -200,7 +202,7 @@ def _over_seeds(listed: Listed, scale: float, work: Work) -> Estimate:
     if all(len(d) == n for *_, d in listed):
         se, df = statistics.stdev(own.values()) / math.sqrt(n), float(n - 1)
         method = f"paired t, {n - 1} df"
-    elif all(len(d) == 1 for *_, d in listed):
+    elif any(len(d) == 1 for *_, d in listed):
         return known
     else:
         se, df = _cr2(listed, means, replicates, work)
@@ -237,37 +239,22 @@ def _cr2(
     """Standard error and degrees of freedom where cells lack replicates."""
     n = len(replicates)
     work.spend(len(listed) * n * n + n**3)
-    u, weights, counts = [], [], []
-    for _, share, _, d in listed:
-        counts.append(len(d))
-        weights.append(share / len(d))
-        u.append(weights[-1] / math.sqrt(1 - 1 / len(d)) if len(d) > 1 else 0.0)
+    u = [share / len(d) / math.sqrt(1 - 1 / len(d)) for _, share, _, d in listed]
+    counts = [len(d) for *_, d in listed]
     mask = [[r in d for *_, d in listed] for r in replicates]
     cells = range(len(listed))
     variance = math.fsum(
         math.fsum(u[c] * (listed[c][3][r] - means[c]) for c in cells if mask[i][c]) ** 2
         for i, r in enumerate(replicates)
     )
-    twice = [c for c in cells if counts[c] > 1]
-    alone = math.fsum(weights[c] ** 2 * counts[c] for c in cells)
-    alone /= math.fsum(weights[c] ** 2 * counts[c] for c in twice)
-    both = [
-        (
-            math.fsum(abs(weights[c]) for c in cells if has[c]),
-            math.fsum(abs(weights[c]) for c in twice if has[c]),
-        )
-        for has in mask
-    ]
-    alike = math.fsum(w * w for w, _ in both) / math.fsum(p * p for _, p in both)
-    variance *= max(alone, alike)
     independent = [[0.0] * n for _ in replicates]
     path = [[0.0] * n for _ in replicates]
     for i in range(n):
         for j in range(n):
-            shared = [c for c in twice if mask[i][c] and mask[j][c]]
+            shared = [c for c in cells if mask[i][c] and mask[j][c]]
             independent[i][j] = -math.fsum(u[c] * u[c] / counts[c] for c in shared)
             path[i][j] = -math.fsum(u[c] / counts[c] for c in shared)
-        held = [c for c in twice if mask[i][c]]
+        held = [c for c in cells if mask[i][c]]
         independent[i][i] += math.fsum(u[c] * u[c] for c in held)
         path[i][i] += math.fsum(u[c] for c in held)
     correlated = [[math.fsum(x * y for x, y in zip(a, b)) for b in path] for a in path]  # noqa: B905

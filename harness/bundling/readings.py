@@ -42,7 +42,7 @@ class Judged:
     higher: Any
     work: Work
     main: Any
-    """The estimate whose numbers are told; None for kind `best`."""
+    """The estimate whose numbers are told; None for kinds `best` and `collapse`."""
     filled: Any = None
     plus: Any = None
     levels: tuple[str, ...] = ()
@@ -233,9 +233,7 @@ def judged(
         return Judged(kind, margin, higher, work, None, levels=tuple(levels), several=pairs)
     if kind == "collapse":
         lost = _losses(curves, tables, cells[0], higher, work)
-        made = Judged(kind, margin, higher, work, None, several=lost)
-        worst = made.at(alpha, False).step
-        return replace(made, main=lost.get(worst) if worst is not None else None)
+        return Judged(kind, margin, higher, work, None, several=lost)
     if kind == "sooner":
         listed = _less(cells[0], cells[1], work)
         times = _times(curves, contrast, higher, work)

@@ -245,23 +245,24 @@ class _Checked:
         """
         said, found, where = self.said, self.judged, self.where
         reading, left = wide
-        main = found.main or Estimate()
-        prompts = _prompts(found)
+        told = found.main if found.kind != "collapse" else found.several.get(reading.step)
+        main = told or Estimate()
+        prompts = _prompts(found) if told is None else told.prompts
         same = {
             "verdict": reading.verdict,
             "worst_case": reading.verdict if reading.vetoed else None,
             "left": left,
             "best": list(reading.best),
             "step": reading.step,
-            "n": _seeds_of(found),
+            "n": _seeds_of(found) if told is None else told.n,
             "n_prompts": prompts.n if prompts is not None else 0,
-            "method": _method(found),
+            "method": _method(found) if told is None else told.method_of(),
             "expectation": self._expectation(reading.verdict, main.difference),
         }
         for name, value in same.items():
             if said[name] != value or isinstance(said[name], bool):
-                told = str(said[name])[:80]
-                wrong(f"{where}: {name} {told} is said, {value} follows from its numbers")
+                shown = str(said[name])[:80]
+                wrong(f"{where}: {name} {shown} is said, {value} follows from its numbers")
         if {whole(r) for r in said["per_replicate"]} != main.own.keys():
             wrong(f"{where}: its replicates are not those with both sides")
         for r, difference in said["per_replicate"].items():
@@ -310,25 +311,22 @@ class _Checked:
 
 
 def _prompts(found: Judged) -> Any:
-    """Spread over prompts of a contrast; of the best of several levels that of the first two."""
-    if found.main is not None or found.kind != "best":
-        return found.main.prompts if found.main is not None else None
-    each = [pair.prompts for pair in found.several.values()]
+    """Spread over prompts of the best of several levels: that of the first two."""
+    each = [pair.prompts for pair in found.several.values()] if found.kind == "best" else []
     return None if not each or None in each else each[0]
 
 
 def _seeds_of(found: Judged) -> int:
-    """Replicates with a matched cell."""
-    if found.main is not None or found.kind != "best":
-        return found.main.n if found.main is not None else 0
-    return min((pair.n for pair in found.several.values()), default=0)
+    """Replicates with a matched cell in every pair of levels."""
+    pairs = found.several.values() if found.kind == "best" else ()
+    return min((pair.n for pair in pairs), default=0)
 
 
 def _method(found: Judged) -> str:
-    if found.kind == "best" and found.several:
-        first = next(iter(found.several.values()))
-        return f"one-sided, {len(found.levels) - 1} to a level; {first.method_of()}"
-    return found.main.method_of() if found.main is not None else "none"
+    if found.kind != "best" or not found.several:
+        return "none"
+    first = next(iter(found.several.values()))
+    return f"one-sided, {len(found.levels) - 1} to a level; {first.method_of()}"
 
 
 def _interval(said: dict[str, Any], reading: Said, level: float, where: str) -> None:

@@ -50,6 +50,13 @@ def command(
         typer.Option(help="MLflow server; default none: nodes write the journal, `sync` later."),
     ] = None,
     beside: Beside = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Stop when all is decided; not with --array."),
+    ] = False,
+    at_most: Annotated[
+        int | None, typer.Option(min=1, help="Replicates that --until-decided may come to.")
+    ] = None,
 ) -> None:
     """Write a batch script: one allocation with Ray over all its nodes, or an array of shards.
 
@@ -74,6 +81,13 @@ def command(
             f"the script would start {executable()}, which is the installation {starts}; this is "
             f"{installation.ROOT}. Write it with the `stillhouse` that is to run: `make env` in a "
             "checkout makes its own"
+        )
+    if at_most is not None and not until_decided:
+        raise HarnessError(f"--at-most {at_most} says how far --until-decided may go: give both")
+    if array and until_decided:
+        raise HarnessError(
+            f"--until-decided looks at the whole study after each replicate, which none of the "
+            f"shards of --array {array} can: leave out one of them"
         )
     place = Workspace.find(loaded.file, workspace)
     tell_runner(loaded.file)
@@ -104,6 +118,8 @@ def command(
         setup=tuple(setup or ()),
         mlflow=mlflow or "",
         beside=answered(beside),
+        until_decided=until_decided,
+        at_most=at_most,
     )
     text = script(request)
     if output == Path("-"):

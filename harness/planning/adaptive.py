@@ -7,7 +7,7 @@ planned further: its trials are no part of the plan, so nobody counts them as mi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -171,7 +171,16 @@ def as_at_most(study: Study, adaptive: Adaptive | None) -> Study:
     return study.model_copy(update={"replicates": adaptive.at_most})
 
 
-def not_planned_further(adaptive: Adaptive, arms: Iterable[str]) -> list[str]:
-    """Arms that a look ended before the study was over."""
-    dropped = {arm for look in adaptive.looks for arm in look.dropped}
-    return [arm for arm in arms if arm in dropped]
+def looks_told(adaptive: Adaptive) -> list[str]:
+    """The looks in words: when they are, what they ended, what is open."""
+    most = f"at most {adaptive.at_most} replicates"
+    if not adaptive.looks:
+        return [
+            f"after replicate {adaptive.first}, then after each, {most}; who is decided or given "
+            "up is not planned further"
+        ]
+    ended = [f"{c} {adaptive.how(c)} (after {n})" for c, (n, _) in adaptive.ended().items()]
+    open_ = [c for c, said in adaptive.looks[-1].outcomes.items() if said.state == "open"]
+    still = f"{'undecided' if adaptive.over else 'open'}: {', '.join(open_)}"
+    last = f"the last one after {adaptive.looked} of {most}"
+    return [last, "; ".join([*ended, *([still] if open_ else [])])]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.plan import Cost, Plan, PlannedContrast
+from harness.planning.adaptive import looks_told
 from harness.planning.amendments import day
 from harness.planning.cost import ESTIMATED
 from harness.planning.expected import fitting
@@ -146,25 +147,8 @@ def duration(hours: float) -> str:
 
 def _looks(plan: Plan, expected: Expected | None) -> list[str]:
     """When a study that runs until decided is looked at, what is open, what it may be expected."""
-    adaptive = plan.adaptive
-    if adaptive is None:
-        return []
-    most = f"at most {adaptive.at_most}"
-    if not adaptive.looks:
-        told = [
-            f"after replicate {adaptive.first}, then after each, {most}; who is decided or given "
-            "up is not planned further"
-        ]
-    elif adaptive.over:
-        told = [f"over: the last one was after replicate {adaptive.looked} of {most}"]
-    else:
-        told = [f"the last one was after replicate {adaptive.looked} of {most}"]
-    ended = [f"{c} {adaptive.how(c)} (after {n})" for c, (n, _) in adaptive.ended().items()]
-    open_ = [c.id for c in plan.contrasts if not c.amended and c.id not in adaptive.ended()]
-    if adaptive.looks:
-        still = "undecided" if adaptive.over else "open"
-        told.append("; ".join([*ended, *([f"{still}: {', '.join(open_)}"] if open_ else [])]))
-    if expected is not None and not adaptive.looks:
+    told = looks_told(plan.adaptive) if plan.adaptive is not None else []
+    if expected is not None and plan.adaptive is not None and not plan.adaptive.looks:
         told.append(
             f"{expected.at_most} trials at most; expected {expected.nothing_differs:.0f} if "
             f"nothing differs, {expected.as_detectable:.0f} if each contrast differs by what it "

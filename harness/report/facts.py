@@ -173,8 +173,8 @@ def method(answer: Answer) -> list[str]:
         "1 - alpha / cycles.",
         "Intervals of single arms contain what all arms of a replicate share; differences between "
         "arms are surer than these look.",
-        "Membership of the trade-off's front is the share of bootstraps of the replicates, arms "
-        "jointly, in which no other arm is at least as good on both and better on one.",
+        "Membership of the trade-off's front: each arm's means are drawn from its own t; the share "
+        "of draws in which no other arm is at least as good on both and better on one.",
         "Whether a learned metric follows the oracle is Spearman's rank correlation over arm "
         "means, with the interval of Bonett and Wright; arms are its sample, although they were "
         f"chosen and share seeds, so it is approximate. Below {FEWEST_ARMS} arms nothing is said. "

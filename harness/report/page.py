@@ -14,6 +14,7 @@ from harness.analyse.observed import Observed, PromptReader, observe
 from harness.errors import NotJudgedError, WorkspaceError
 from harness.journal import History
 from harness.plan import Plan
+from harness.planning.adaptive import looks_told
 from harness.planning.amendments import day
 from harness.printable import shown
 from harness.prompt_values import PromptTables
@@ -217,12 +218,17 @@ def _meta(answer: Answer, plan: Plan, study: Study) -> list[tuple[str, str]]:
     arms = sum(row.kind == "arm" for row in answer.arms)
     found = [
         ("scope", answer.scope),
-        ("design", f"{study.design}, {arms} arms x {plan.replicates} replicates"),
+        ("design", f"{study.design}, {arms} arms x {_most(plan)}{plan.replicates} replicates"),
+        ("looks", "; ".join(looks_told(plan.adaptive) if plan.adaptive else ())),
         ("protocol", answer.protocol_name),
         ("primary metric", answer.primary),
         ("weights measured", study.select),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _most(plan: Plan) -> str:
+    return "at most " if plan.adaptive is not None else ""
 
 
 def _figures(v: Verdict) -> list[str]:

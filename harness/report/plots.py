@@ -256,7 +256,7 @@ def trade_off(answer: Answer) -> TradeOff | None:
         numbered = p.on_front or p.arm in baseline or len(points) <= 16
         kind = "front" if p.on_front else "arm"
         kind += " baseline" if p.arm in baseline else ""
-        text = f"on the front in {100 * p.probability:.0f} % of bootstraps of the replicates"
+        text = f"on the front in {100 * p.probability:.0f} % of draws"
         label = str(len(dots) + 1) if numbered else None
         dots.append(Dot(x_axis.at(p.x), y_axis.at(p.y), p.arm, kind, label, text))
     letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * len(near))

@@ -87,7 +87,7 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
 
 
 def kept_metrics(answer: Answer, plan: Plan) -> list[str]:
-    """Metrics whose values by prompt are kept: the headline, and what is judged."""
+    """Metrics whose values by prompt are kept: the headline, the primary one, what is judged."""
     headline = [name for name, about in answer.metrics.items() if about["headline"]]
     judged = [contrast.metric for contrast in plan.contrasts]
     return list(dict.fromkeys([*headline, plan.primary, *judged]))

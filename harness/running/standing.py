@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import HarnessError, WorkspaceError
 from harness.journal import History, Planned, TrialHistory
 from harness.plan import Plan, PlannedTrial
-from harness.planning.adaptive import Adaptive, looks_of
+from harness.planning.adaptive import Adaptive, looks_of, looks_told
 from harness.planning.amendments import frozen_of
 from harness.program import typed
 from harness.records import OVER
@@ -104,16 +104,7 @@ def _looks(study: str, history: History) -> list[str]:
         return []
     looks = looks_of(history, study)
     known = Adaptive(at_most=frozen.spending.at_most, first=frozen.spending.first, looks=looks)
-    if not looks:
-        return [f"the first is after {known.first} of at most {known.at_most} replicates"]
-    ended = [f"{c} {known.how(c)} (after {n})" for c, (n, _) in known.ended().items()]
-    still = [c for c, said in looks[-1].outcomes.items() if said.state == "open"]
-    last = f"the last one after {known.looked} of at most {known.at_most} replicates"
-    told = [
-        *ended,
-        *([f"{'undecided' if known.over else 'open'}: {', '.join(still)}"] * bool(still)),
-    ]
-    return [last, "; ".join(told)]
+    return looks_told(known)
 
 
 def _file_of(planned: Planned, workspace: Workspace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -140,7 +141,7 @@ EXTRA: list[tuple[str, Any]] = [
     *(("set", {p: v}) for p in ("train.cycles", "tasks", "data.composition") for v in ODD[:20]),
     *(("measure_at", v) for v in ([1], [1, 1], [10**9], "x")),
     *(("contrasts", [{"id": "K", **kind}]) for kind in KINDS),
-    *(("contrasts", [{"id": "K", **one, **two}]) for one, two in zip(KINDS, KINDS[1:])),
+    *(("contrasts", [{"id": "K", **one, **two}]) for one, two in itertools.pairwise(KINDS)),
     ("budget", {"hours": 1e-9}),
     ("select", "last"),
     ("resources", {"gpus": 512, "cpus": 0.001}),

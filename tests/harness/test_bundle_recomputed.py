@@ -13,6 +13,7 @@ from scipy.special import stdtr, stdtrit
 from harness import bundle
 from harness.analyse import inference, kinds
 from harness.analyse import step_down as stepping
+from harness.analyse.crossing import crossing
 from harness.analyse.discovery import benjamini_hochberg, error_rates
 from harness.analyse.veto import winner_filled
 from harness.bundling import readings
@@ -262,7 +263,7 @@ def test_training_reads_as_in_the_analysis(seed: int):
         rising = (higher is not False) != falls
         times = {
             arm: {
-                r: kinds.crossing({s: rows[arm][r] for s, rows in curves.items()}, 2.6,
+                r: crossing({s: rows[arm][r] for s, rows in curves.items()}, 2.6,
                                   rising=rising)
                 for r in row
             }

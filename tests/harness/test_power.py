@@ -202,7 +202,7 @@ def test_power_over_both_agrees_with_simulated_studies(
     """The two-way layout drawn at random and judged by P2 finds what it should in 80 %."""
     import numpy as np
 
-    from harness.analyse.inference import estimate, one_group
+    from harness.analyse.inference import ByPrompt, estimate, one_group
     from harness.prompt_values import PromptValues
 
     alpha, both, seeds = 0.05 / 4, 0.6, 0.15
@@ -224,7 +224,8 @@ def test_power_over_both_agrees_with_simulated_studies(
             rows = {str(p): float(v) for p, v in enumerate(eta[r])}
             tables["a", r], tables["b", r] = PromptValues({"all": 1.0}, {"all": rows}), zero
             values["a"][r], values["b"][r] = float(eta[r].mean()), 0.0
-        lo, hi = estimate(values, one_group([{"a": 1.0, "b": -1.0}]), tables).interval(alpha)
+        read = ByPrompt.of(tables)
+        lo, hi = estimate(values, one_group([{"a": 1.0, "b": -1.0}]), read).interval(alpha)
         found += lo > 0 or hi < 0
     assert found / runs == pytest.approx(0.8, abs=4 * (0.16 / runs) ** 0.5 + 0.02)
 

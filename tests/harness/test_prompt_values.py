@@ -5,19 +5,26 @@ import gzip
 import json
 import math
 import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from harness import bundle
+from harness.bundling import blinding
+from harness.bundling.blinding import identity_of
 from harness.commands.answered import answered
+from harness.errors import BundleError
 from harness.item_table import ItemTable, read_table
 from harness.journal import Closed, History
 from harness.prompt_values import PACKED, PromptTables, Unusable, checked, values_of
-from harness.report.results import write_results
+from harness.report.results import packed, write_results
 from harness.reproduce import reproduction
 from harness.workspace import Workspace
 
+from . import bundles
 from .run_place import Place
 
 STUDY = """\
@@ -319,3 +326,70 @@ def test_packed_rows_are_what_the_page_of_the_format_says(tmp_path):
     assert (row["weight"], row["n_prompts"], row["pseudo"]) == ("0.75", "12", "no")
     assert all(len(f"{v:.9g}") >= len(repr(v)) for v in values.values()), "9 digits"
     assert math.fsum(values.values()) / 12 == pytest.approx(float(row["mean"]), rel=1e-8)
+
+
+def repacked(raw: bytes, change) -> bytes:
+    return gzip.compress(change(gzip.decompress(raw)), mtime=0)
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bundled")
+    return bundles.small(bundles.studied(folder / "p", STUDY, "{}"), folder / "b.zip")
+
+
+def test_the_verifier_reads_them_with_nothing_but_python(bundled):
+    """Two metrics of six trials."""
+    with zipfile.ZipFile(bundled) as archive:
+        archive.extract("verify.py", bundled.parent)
+    done = subprocess.run(
+        [sys.executable, "-I", str(bundled.parent / "verify.py"), str(bundled)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 numbers have values by prompt" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: text.replace(b",score,", b",other,"), "it was not measured"),
+        (
+            lambda text: text.replace(b",0.75,", b",0.5,").replace(b",0.25,", b",0.5,"),
+            "not the num",
+        ),
+        (lambda text: text.replace(b",0.75,", b",0.7,"), "do not add up to 1"),
+        (lambda text: text.replace(b":1.", b":2."), "its mean is not that of its values"),
+        (lambda text: text.replace(b":1.", b":NaN,"), "no JSON"),
+        (lambda text: text.replace(b",values", b",value"), "its columns are others"),
+        (lambda text: text + text.split(b"\n", 1)[1], "a stratum is there twice"),
+        (lambda text: text.replace(b'hills 1""', b'hills 2""'), "no JSON"),
+        (lambda text: text[:-40], "no JSON that is read here"),
+    ],
+)
+def test_a_bundle_with_other_values_by_prompt_is_refused(bundled, tmp_path, change, why):
+    raw = bundles.contents(bundled)[f"results/{PACKED}"]
+    told = bundles.rewritten(
+        bundled, tmp_path / "b.zip", {f"results/{PACKED}": repacked(raw, change)}
+    )
+    with pytest.raises(BundleError, match=why):
+        bundle.verify(told)
+
+
+@pytest.mark.parametrize("raw", [b"no gzip", gzip.compress(b"a" * 100)[:-4]])
+def test_a_bundle_whose_values_cannot_be_unpacked_is_refused(bundled, tmp_path, raw):
+    told = bundles.rewritten(bundled, tmp_path / "b.zip", {f"results/{PACKED}": raw})
+    with pytest.raises(BundleError, match=r"cannot be unpacked|cut off"):
+        bundle.verify(told)
+
+
+def test_a_blind_bundle_takes_words_out_of_packed_prompts(tmp_path):
+    place = run(tmp_path / "p")
+    made = answered(place.folder / "study.yaml", place.workspace.root)
+    who = identity_of(made, ["hills"])
+    found = blinding.scrubbed(
+        {f"results/{PACKED}": packed(made.answer, made.plan, made.history)[PACKED]}, who
+    )
+    text = gzip.decompress(found[f"results/{PACKED}"])
+    assert b"hills" not in text
+    assert b"anonymous 1" in text

@@ -104,6 +104,12 @@ def test_directives_of_one_allocation():
     assert "exclusive" in asked, "Ray's symmetric run stops every Ray of the user on its nodes"
 
 
+def test_a_job_runs_until_decided_if_told():
+    assert "--until-decided" not in script(request())
+    told = script(request(until_decided=True, at_most=9))
+    assert 'run "$study" --until-decided --at-most 9\n' in told
+
+
 def test_mlflow_is_for_sync_unless_its_address_is_given():
     assert "--no-mlflow" in script(request())
     given = script(request(mlflow="http://track:5000"))

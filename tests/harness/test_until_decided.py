@@ -87,6 +87,7 @@ def test_a_study_stops_when_all_is_decided_or_given_up(place: Looks):
     assert place.begun()[arm(place, "base")] == near
     assert result.answer is not None
     assert result.answer.headline.startswith(f"Decided after {near} of at most 8 replicates")
+    assert result.answer.headline.endswith("far: improves; near: undecided (futile).")
     by_id = {v.id: v for v in result.answer.verdicts if v.planned}
     assert by_id["far"].n == by_id["far"].n_planned == far
     assert by_id["far"].verdict == "improves"
@@ -97,6 +98,10 @@ def test_a_study_stops_when_all_is_decided_or_given_up(place: Looks):
     }
     assert all(row.n_done == row.n_planned for row in rows.values()), "nobody misses anything"
     assert any(line.startswith("look    after 3 of at most 8") for line in place.said)
+    assert result.report is not None
+    page = result.report.read_text()
+    assert "at most 8 replicates" in page
+    assert "near futile" in page
     again = place.run(made)
     assert again.exit_code == 0
     assert place.looks() == looks

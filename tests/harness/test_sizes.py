@@ -1,0 +1,57 @@
+"""Standardised sizes: closed forms, signs, and what is not defined."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.analyse.sizes import d_z, gap_share, log_ratio
+
+
+def test_share_of_the_gap_keeps_the_sign_of_the_difference():
+    assert gap_share(-0.5, teacher=3.0, data=1.0) == -0.25
+    assert gap_share(0.1, teacher=0.7, data=0.9) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "data"), [(None, 1.0), (1.0, None), (2.0, 2.0), (0.3, 0.1 + 0.2), (math.inf, 0.0)]
+)
+def test_no_gap_no_share(teacher, data):
+    assert gap_share(0.5, teacher, data) is None
+
+
+def test_d_z_is_the_paired_t_over_the_root_of_n():
+    from scipy.stats import ttest_1samp
+
+    d = [0.3, 0.5, 0.1, 0.7]
+    assert d_z(d, corrected=False) == pytest.approx(ttest_1samp(d, 0).statistic / 2)
+
+
+@pytest.mark.parametrize("n", [3, 4, 6])
+def test_correction_takes_the_bias_of_few_pairs_away(n):
+    """Over 40,000 sets of n pairs with true d_z 1."""
+    rng = np.random.default_rng(n)
+    drawn = rng.normal(1, 1, size=(40_000, n))
+    raw = drawn.mean(1) / drawn.std(1, ddof=1)
+    factor = d_z(list(drawn[0])) / d_z(list(drawn[0]), corrected=False)
+    assert raw.mean() > 1.15
+    assert factor * raw.mean() == pytest.approx(1, abs=0.02 if n > 3 else 0.05)
+
+
+def test_d_z_needs_pairs_that_vary():
+    assert d_z([1.0, 2.0]) is None
+    assert d_z([1.0], corrected=False) is None
+    assert d_z([1 / 192] * 6) is None
+
+
+def test_log_ratio_is_symmetric_and_paired():
+    a, b = {0: 2.0, 1: 8.0, 5: 1.0}, {0: 1.0, 1: 2.0, 7: 3.0}
+    assert log_ratio(a, b) == pytest.approx((math.log(2) + math.log(4)) / 2)
+    assert log_ratio(b, a) == pytest.approx(-log_ratio(a, b))
+
+
+def test_log_ratio_of_what_is_no_distance_is_none():
+    assert log_ratio({0: 1.0}, {1: 1.0}) is None
+    assert log_ratio({0: -0.01, 1: 1.0}, {0: 1.0, 1: 1.0}) is None
