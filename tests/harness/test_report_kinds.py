@@ -139,6 +139,8 @@ def test_parts_of_a_standard_error_in_words():
     told = words.spread(Spread(seeds=0.0041, seeds_df=5, prompts=0.0072, prompts_df=9, both=0.0019))
     assert told == "seeds 0.0041, prompts 0.0072, both 0.0019"
     assert words.spread(Spread(seeds=0.5, seeds_df=5)) == "seeds 0.50"
+    rounded = Spread(seeds=0.0031, seeds_df=5, prompts=0.0148, prompts_df=9, both=1e-17)
+    assert words.spread(rounded) == "seeds 0.0031, prompts 0.0148, both 0.0000"
     assert words.spread(None) == ""
 
 
