@@ -48,7 +48,7 @@ def test_the_whole_grid_keeps_its_bounds(rule: str) -> None:
     cells = [cell for cell in GRID if cell.rule == rule and (cell.most or cell.least)]
     if not cells:
         pytest.skip("beyond what is promised: recorded in the table only")
-    assert not broken(cells, 2000 if rule == "strata" else 4000)
+    assert not broken(cells, 2000)
 
 
 def test_the_grid_has_every_world_that_is_promised() -> None:
