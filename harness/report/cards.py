@@ -32,6 +32,8 @@ class Card:
     """How the intervals were made."""
     spread: str
     """Parts of the standard error; empty without one."""
+    sizes: str
+    """Standardised sizes; empty without any."""
     guide: str
     """Where the numbers are explained."""
 
@@ -63,6 +65,7 @@ def _card(
         _intervals(v) if plot else "",
         "" if v.method in ("", "none") else v.method[0].upper() + v.method[1:],
         words.spread(v.spread),
+        ", ".join(f"{n} {words.number(x, 2)}" for n, x in v.sizes.items()),
         f"{file}, {heading}",
     )
 
