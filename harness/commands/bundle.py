@@ -77,7 +77,7 @@ def command(
         return
     for line in told:
         typer.echo(line)
-    but = ", its verdicts apart" if any(" earlier rules" in line for line in told) else ""
+    but = ", its verdicts apart" if any("not worked out here" in line for line in told) else ""
     typer.echo(
         f"verified   {file}{but}" + (f", unpacked into {output}" if unpack is not None else "")
     )
