@@ -38,6 +38,7 @@ FEWER = {
     "distances": 500,
     "distances, seeds alone": 500,
     "sooner, wrongly": 2000,
+    "more, pairs missing": 2000,
     "divergence": 2000,
     "divergence, no veto": 2000,
 }
@@ -300,6 +301,13 @@ TABLES = (
         "",
     ),
     (
+        "The same where pairs are missing",
+        "more, pairs missing",
+        ("spread",),
+        "most",
+        "12 arms, 5 % of trials missing.",
+    ),
+    (
         "`collapses` where nothing is lost beyond the margin",
         "collapses, wrongly",
         ("truth",),
@@ -324,7 +332,7 @@ TABLES = (
     ),
     (
         "The same by Page's test of ordered levels",
-        "trend, were Page's test to decide",
+        "trend by ranks",
         ("cycles",),
         "most",
         "Why it decides nothing.",

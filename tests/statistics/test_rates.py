@@ -17,6 +17,7 @@ STUDIES = {
     "distances": 300,
     "sooner, wrongly": 500,
     "divergence": 500,
+    "more, pairs missing": 300,
 }
 """How many are drawn for the part that always runs; else 4,000."""
 GRID = list(rates.grid())
