@@ -246,3 +246,13 @@ def test_a_recorded_trial_is_reproduced(project: Path, level: str):
     told = json.loads(done.stdout.splitlines()[-1])
     assert done.exit_code == 0, told
     assert told["decision"] == ("as recorded" if level == "record" else "bit-equal"), told
+
+
+@pytest.mark.parametrize("project", ["0.3.0"], indirect=True)
+def test_verdicts_by_earlier_rules_are_not_compared_and_that_is_said(project: Path):
+    key = next(k for k, known in history(project / "results").trials.items() if known.complete)
+    words = ("--level", "tables", "--study", str(project / "study.yaml"), "--json")
+    told = json.loads(stillhouse(project, "reproduce", key, *words).stdout.splitlines()[-1])
+    assert "verdicts were made by earlier rules" in told["reason"], told
+    assert told["verdict_changed"] is False
+    assert told["decision"] in ("bit-equal", "same digits"), told
