@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from harness.errors import HarnessError
@@ -11,6 +13,14 @@ from tests.harness.reproduce_lab import CLAIM, Lab
 SECOND = (
     CLAIM + "  - {{id: H2, claim: colour, a: {{part.x: 1.0}}, b: {{part.x: 0.0}}, metric: cost}}\n"
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _spread() -> Iterator[None]:
+    """Trials have noise of their own: without any, nothing is decided."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUB_SPREAD", "1e-10")
+        yield
 
 
 @pytest.fixture(scope="module")
