@@ -293,14 +293,20 @@ def coverage(world: PromptWorld, alpha: float, *, narrow: bool = False) -> Count
 
 def distances() -> Iterator[Cell]:
     """Coverage over seeds and prompts of distances, by pseudo-values; and over seeds alone."""
-    for r, p, distance, same in product(
-        (2, 3, 6), (10, 30, 192), ("frechet", "kernel"), (False, True)
+    for r, p, distance, same, seeds_move in product(
+        (2, 3, 6), (10, 30, 192), ("frechet", "kernel"), (False, True), ("much", "little")
     ):
         if p == 192 and distance == "kernel":
             continue  # prompts x prompts of every trial: an hour for what 30 tell
-        world = DistanceWorld(r, p, distance, same)
+        world = DistanceWorld(r, p, distance, same, 0.3 if seeds_move == "much" else 0.03)
         reference = "same prompts" if same else "fixed"
-        labels = {"replicates": r, "prompts": p, "distance": distance, "reference": reference}
+        labels = {
+            "replicates": r,
+            "prompts": p,
+            "distance": distance,
+            "reference": reference,
+            "seeds move": seeds_move,
+        }
         fast = p == 30 and r == 3
         least = 0.943 if p > 10 else None
         yield Cell("distances", labels, distance_coverage(world), least=least, fast=fast)

@@ -265,16 +265,17 @@ TABLES = (
     (
         "Coverage of a difference of distances",
         "distances",
-        ("distance", "reference", "prompts"),
+        ("distance", "seeds move", "prompts"),
         "range",
         "Fréchet and unbiased cubic kernel distance of two features, by pseudo-values.",
     ),
     (
         "The same read over seeds alone",
         "distances, seeds alone",
-        ("distance", "reference", "prompts"),
+        ("distance", "seeds move", "prompts"),
         "range",
-        "Of the same studies.",
+        "Of the same worlds. Where seeds move little, prompts decide, and seeds alone know nothing "
+        "of it.",
     ),
     (
         "At least one wrong verdict in a family",
