@@ -44,11 +44,11 @@ def test_part_of_the_grid_keeps_its_bounds(rule: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if any(c.most or c.least for c in GRID if c.rule == rule)]
+)
 def test_the_whole_grid_keeps_its_bounds(rule: str) -> None:
     cells = [cell for cell in GRID if cell.rule == rule and (cell.most or cell.least)]
-    if not cells:
-        pytest.skip("beyond what is promised: recorded in the table only")
     assert not broken(cells, 2000)
 
 
