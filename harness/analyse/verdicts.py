@@ -9,7 +9,7 @@ from typing import Any
 from harness.analyse import guard, words
 from harness.analyse.answer import Narrow, Part, Verdict
 from harness.analyse.cases import Case
-from harness.analyse.explore import Explored, method_of, spread_of
+from harness.analyse.explore import Explored, about, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
@@ -93,6 +93,7 @@ class _Telling:
             "n": seeds.n if seeds else self._n_of_best(),
             "n_planned": case.replicates,
             "margin": contrast.margin,
+            "about": about(self._any_found()),
             "scope": self._plan.scope,
             "best": reading.members,
             "step": reading.step,
@@ -118,6 +119,7 @@ class _Telling:
             claim=contrast.claim,
             kind=contrast.kind,
             metric=contrast.metric,
+            about=sentence["about"],
             planned=not case.amended,
             n=sentence["n"],
             n_planned=case.replicates,
@@ -132,7 +134,7 @@ class _Telling:
             margin=contrast.margin,
             method=self._method(),
             spread=spread_of(found),
-            narrow=self._narrower(sentence) if prompts else None,
+            narrow=self._narrower(sentence) if prompts and not self._alone() else None,
             verdict=verdict,
             expectation=expected,
             words=told,
@@ -158,6 +160,15 @@ class _Telling:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
+
+    def _any_found(self) -> Estimated | None:
+        """An estimate that says what the claim is about."""
+        several = [*self._case.by_step.values(), *self._pairs_of_best()]
+        return self._case.found or next(iter(several), None)
+
+    def _alone(self) -> bool:
+        """Whether the claim is about these checkpoints: there is none narrower."""
+        return about(self._any_found()) == "checkpoints"
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -225,7 +236,7 @@ class _Telling:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
         found = self._found(self._wide) or next(iter(case.by_step.values()), None)
-        return "" if found is None or found.judged else found.seeds.why
+        return "" if found is None or found.judged else found.why
 
     def _method(self) -> str:
         case, found = self._case, self._found(self._wide)
@@ -257,8 +268,8 @@ class _Telling:
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
-        if found and found.seeds.n and not found.judged and found.seeds.why != reason:
-            notes.append(found.seeds.why)
+        if found and found.seeds.n and not found.judged and found.why != reason:
+            notes.append(found.why)
         if found and found.seeds.unseen:
             notes.append(
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "

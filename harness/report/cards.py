@@ -92,6 +92,7 @@ def _intervals(v: Verdict) -> str:
     at = words.percent(v.level)
     if v.narrow is None or v.narrow.lo is None:
         over = "seeds and prompts" if v.n_prompts else "seeds, on exactly these prompts"
+        over = "prompts, of these checkpoints" if v.about == "checkpoints" else over
         return f"Interval at {at} over {over}."
     inside = words.percent(v.narrow.level)
     return f"Thin: over seeds and prompts, at {at}. Thick: on exactly these prompts, at {inside}."

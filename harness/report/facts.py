@@ -134,9 +134,17 @@ def _distinct(values: Iterable[str]) -> list[str]:
     return sorted({v for v in values if v})
 
 
+CHECKPOINTS = (
+    "Checkpoints from elsewhere that were measured once each are compared in pairs over prompts, "
+    "paired by prompt: t x standard error over prompts. The claim is about these checkpoints, not "
+    "about how they were made; several of one label, as replicates, make one over seeds too."
+)
+
+
 def method(answer: Answer) -> list[str]:
     """How the verdicts came about, a sentence each."""
     return [
+        *([CHECKPOINTS] if answer.about == "checkpoints" else []),
         "Two things are drawn: the seeds of a replicate, and the prompts that students are "
         "measured on. A verdict is a claim about recipes over both, where the subject reports "
         "values by prompt; its sentence says over how many. Without them, and in its second line, "
