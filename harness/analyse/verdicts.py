@@ -13,6 +13,7 @@ from harness.analyse.explore import Explored, about, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
+from harness.analyse.sizes import sizes_of
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
@@ -145,6 +146,7 @@ class _Telling:
             worst_case=verdict if reading.vetoed else None,
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
+            sizes=self._sizes(),
             parts=[part for part, _ in case.parts],
             keys=self._observed.keys(arms),
             amended=case.amended,
@@ -160,6 +162,14 @@ class _Telling:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
+
+    def _sizes(self) -> dict[str, float]:
+        contrast = self._case.contrast
+        rows = self._observed.of(contrast.metric, contrast.arms())
+        most = self._case.replicates
+        values = {arm: {r: v for r, v in row.items() if r < most} for arm, row in rows.items()}
+        found = self._case.found
+        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec)
 
     def _any_found(self) -> Estimated | None:
         """An estimate that says what the claim is about."""

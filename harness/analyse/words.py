@@ -262,6 +262,17 @@ def spread(parts: Spread | None) -> str:
     return ", ".join(f"{name} {number(size, places)}" for name, size in known.items())
 
 
+def sizes(known: Mapping[str, float]) -> str:
+    """`d_z +1.3, log ratio -0.223 (0.8 times)`: standardised sizes; empty without any."""
+    told = []
+    if "d_z" in known:
+        told.append(f"d_z {known['d_z']:+.2g} (in standard deviations over seeds)")
+    if "log_ratio" in known:
+        ratio = known["log_ratio"]
+        told.append(f"log ratio {ratio:+.3g} ({math.exp(min(ratio, 700.0)):.3g} times)")
+    return ", ".join(told)
+
+
 def reached(verdict: Verdict) -> str:
     """`improves over 6 seeds and 192 prompts`: a verdict and what it reaches over, for a tag."""
     name = verdict.verdict if verdict.planned else f"{verdict.verdict} (exploratory)"

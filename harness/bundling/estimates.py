@@ -356,3 +356,30 @@ def _variance(values: list[float], rounding: float) -> float:
     mean = math.fsum(values) / len(values)
     found = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
     return found if found > rounding else 0.0
+
+
+def d_z(found: Estimate) -> Any:
+    """Mean over standard deviation of the replicates, after Hedges; None where not defined."""
+    n = len(found.own)
+    if n < 3 or not found.judged or found.alone or not found.method.startswith("paired t"):
+        return None
+    m = n - 1
+    log_factor = math.lgamma(m / 2) - 0.5 * math.log(m / 2) - math.lgamma((m - 1) / 2)
+    ratio = math.fsum(found.own.values()) / n / statistics.stdev(found.own.values())
+    return ratio * math.exp(log_factor)
+
+
+def log_ratio(rows: Rows, cells: list[Cell]) -> Any:
+    """Mean over cells of the mean over replicates of ln(a / b); None where one is not above 0."""
+    each = []
+    for cell in cells:
+        if sorted(cell.values()) != [-1.0, 1.0]:
+            return None
+        (one, w), (two, _) = cell.items()
+        a, b = (rows.get(arm, {}) for arm in ((one, two) if w > 0 else (two, one)))
+        shared = [(a[r], b[r]) for r in a if r in b]
+        if any(min(pair) <= 0 for pair in shared):
+            return None
+        if shared:
+            each.append(math.fsum(math.log(x / y) for x, y in shared) / len(shared))
+    return math.fsum(each) / len(each) if each else None

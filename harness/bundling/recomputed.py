@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.bundling.archive import Bad
-from harness.bundling.estimates import Estimate, Tables, Work, estimated
+from harness.bundling.estimates import Estimate, Tables, Work, d_z, estimated, log_ratio
 from harness.bundling.readings import (
     KINDS,
+    LINEAR,
     Curves,
     Judged,
     Said,
@@ -225,8 +226,8 @@ class _Checked:
         for name in ("kind", "metric", "margin"):
             if said[name] != contrast[name]:
                 wrong(f"{self.where}: {name} {said[name]}, the manifest says {contrast[name]}")
+        self.higher = answer["metrics"].get(said["metric"], {}).get("higher_is_better")
         most = _replicates(said, answer, frozen, self.where)
-        higher = answer["metrics"].get(said["metric"], {}).get("higher_is_better")
         steps = contrast["kind"] in ("collapse", "sooner")
         curves, tables = seen.first(said["metric"], most, steps)
         states = {
@@ -234,8 +235,10 @@ class _Checked:
             for arm, row in seen.states.items()
         }
         self.judged = judged(
-            *(contrast, curves, tables, states, higher, self.alpha, seen.work, seen.checkpoints)
+            *(contrast, curves, tables, states, self.higher, self.alpha, seen.work),
+            seen.checkpoints,
         )
+        self.rows = curves.get(LAST, {})
         named = [a for part in contrast["parts"] for cell in part["cells"] for a in cell]
         keys = [key for arm in dict.fromkeys(named) for key in seen.keys.get(arm, [])]
         if sorted(said["keys"]) != sorted(keys):
@@ -290,6 +293,7 @@ class _Checked:
         near(said["p_adjusted"], p_adjusted, where, "p adjusted", P_SLACK)
         _spread(said["spread"], main, where)
         self._parts()
+        self._sizes()
         narrower = prompts is not None and not _alone(found)
         if (said["narrow"] is not None) != narrower:
             wrong(f"{where}: the claim on exactly these prompts goes with prompts")
@@ -319,6 +323,18 @@ class _Checked:
             lo, hi = found.interval(self.alpha) or (None, None)
             _ends(told, lo, hi, where)
             near(told["p"], found.p(), where, "p", P_SLACK)
+
+    def _sizes(self) -> None:
+        """Those that are told; whether a metric's least value is 0, nothing here says."""
+        for name, size in (self.said.get("sizes") or {}).items():
+            found = None
+            if name == "d_z" and self.judged.kind in LINEAR:
+                found = d_z(self.judged.main)
+            elif name == "log_ratio" and self.judged.kind == "difference" and self.higher is False:
+                found = log_ratio(self.rows, self.contrast["parts"][0]["cells"])
+            if found is None:
+                wrong(f"{self.where}: a size {str(name)[:40]} is told, and it is not defined")
+            near(size, found, self.where, str(name)[:40])
 
     def _expectation(self, verdict: str, difference: Any) -> str:
         expect = self.contrast["expect"]

@@ -31,6 +31,8 @@ class Card:
     """How the intervals were made."""
     spread: str
     """Parts of the standard error; empty without one."""
+    sizes: str
+    """Standardised sizes; empty where none is defined."""
     guide: str
     """Where the numbers are explained."""
 
@@ -61,6 +63,7 @@ def _card(
         _intervals(v) if plot else "",
         "" if v.method in ("", "none") else v.method[0].upper() + v.method[1:],
         words.spread(v.spread),
+        words.sizes(v.sizes),
         f"{file}, {heading}",
     )
 

@@ -17,13 +17,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.contract import Artifact, Context, Fingerprints, Outcome, Report
+from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcome, Report
 from harness.testing import stub
-from harness.testing.stub import metrics
 
 __all__ = ["Recipe", "fingerprints", "measure", "metrics", "prompt_tables", "run"]
 
 own_code_digest = True
+metrics: Mapping[str, MetricSpec] = {
+    **stub.metrics,
+    "cost": stub.metrics["cost"].model_copy(update={"low": 0.0}),
+}
 STRATA = {"hills": 3.0, "signs": 1.0}
 """Stratum -> weight in `score`; `cost` weighs them equally."""
 TARGET = 2.0
