@@ -198,6 +198,12 @@ def test_no_page_table_or_tag_speaks_of_seeds(place: Place):
     assert "share their seeds" not in html
 
 
+def test_the_plan_does_not_ask_for_replicates(place: Place):
+    plan = answered(place.folder / "study.yaml", place.workspace.root).plan
+    told = "checkpoints measured once each: a claim about these, over the prompts they share"
+    assert [c.notes for c in plan.contrasts] == [[told], [told]]
+
+
 def test_without_values_by_prompt_it_is_undecided_and_says_why(tmp_path: Path):
     recipes = {name: {**recipe, "tables": "none"} for name, recipe in RECIPES.items()}
     h1 = declared(measured(Place(tmp_path / "p"), recipes))["H1"]
