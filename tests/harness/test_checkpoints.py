@@ -24,6 +24,7 @@ from harness.commands.answered import answered
 from harness.errors import BundleError
 from harness.prompt_values import PromptValues
 from harness.report.markdown import markdown
+from harness.trackers.projection import Projection
 
 from .bundles import contents, rewritten, small
 from .run_place import Place
@@ -196,6 +197,19 @@ def test_no_page_table_or_tag_speaks_of_seeds(place: Place):
     html = (place.workspace.root / "studies" / "strangers" / "report.html").read_text()
     assert "over prompts, of these checkpoints" in html
     assert "share their seeds" not in html
+
+
+def test_mlflow_is_told_that_it_is_about_these_checkpoints(place: Place):
+    plan = answered(place.folder / "study.yaml", place.workspace.root).plan
+    project = Projection(plan, ["score", "cost"], place.folder)
+    assert project.verdict_line(place.answer) == (
+        "H1: improves these checkpoints, over 24 prompts; "
+        "H2: improves these checkpoints, over 24 prompts"
+    )
+    assert project.claimed(place.answer).endswith("; claims of these checkpoints, over 24 prompts")
+    arm = next(row for row in place.answer.arms if row.arm == "b")
+    tags = project.arm(arm, place.answer, 0.0, 0).tags
+    assert tags["stillhouse.scope"].endswith("; intervals of these checkpoints, over 24 prompts")
 
 
 def test_the_plan_does_not_ask_for_replicates(place: Place):
