@@ -9,11 +9,11 @@ from typing import Any
 from harness.analyse import guard, words
 from harness.analyse.answer import Narrow, Part, Verdict
 from harness.analyse.cases import Case
-from harness.analyse.explore import Explored, method_of, spread_of
+from harness.analyse.explore import Explored, about, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
-from harness.analyse.sizes import d_z
+from harness.analyse.sizes import sizes_of
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
@@ -95,6 +95,7 @@ class _Telling:
             "n": seeds.n if seeds else self._n_of_best(),
             "n_planned": case.replicates,
             "margin": contrast.margin,
+            "about": about(self._any_found()),
             "scope": self._plan.scope,
             "best": reading.members,
             "step": reading.step,
@@ -120,6 +121,7 @@ class _Telling:
             claim=contrast.claim,
             kind=contrast.kind,
             metric=contrast.metric,
+            about=sentence["about"],
             planned=not case.amended,
             n=sentence["n"],
             n_planned=case.replicates,
@@ -134,7 +136,7 @@ class _Telling:
             margin=contrast.margin,
             method=self._method(),
             spread=spread_of(found),
-            narrow=self._narrower(sentence) if prompts else None,
+            narrow=self._narrower(sentence) if prompts and not self._alone() else None,
             verdict=verdict,
             expectation=expected,
             words=told,
@@ -145,8 +147,8 @@ class _Telling:
             worst_case=verdict if reading.vetoed else None,
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
+            sizes=self._sizes(),
             parts=[part for part, _ in case.parts],
-            sizes=_sizes(case, found),
             keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
@@ -161,6 +163,23 @@ class _Telling:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
+
+    def _sizes(self) -> dict[str, float]:
+        contrast = self._case.contrast
+        rows = self._observed.of(contrast.metric, contrast.arms())
+        most = self._case.replicates
+        values = {arm: {r: v for r, v in row.items() if r < most} for arm, row in rows.items()}
+        found = self._case.found
+        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec)
+
+    def _any_found(self) -> Estimated | None:
+        """An estimate that says what the claim is about."""
+        several = [*self._case.by_step.values(), *self._pairs_of_best()]
+        return self._case.found or next(iter(several), None)
+
+    def _alone(self) -> bool:
+        """Whether the claim is about these checkpoints: there is none narrower."""
+        return about(self._any_found()) == "checkpoints"
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -228,7 +247,7 @@ class _Telling:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
         found = self._found(self._wide) or next(iter(case.by_step.values()), None)
-        return "" if found is None or found.judged else found.seeds.why
+        return "" if found is None or found.judged else found.why
 
     def _method(self) -> str:
         case, found = self._case, self._found(self._wide)
@@ -260,8 +279,8 @@ class _Telling:
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
-        if found and found.seeds.n and not found.judged and found.seeds.why != reason:
-            notes.append(found.seeds.why)
+        if found and found.seeds.n and not found.judged and found.why != reason:
+            notes.append(found.why)
         if found and found.seeds.unseen:
             notes.append(
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
@@ -319,14 +338,6 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
         "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
     }[str(state)]
     return [f"{told} after {n} of {most}; not planned further"]
-
-
-def _sizes(case: Case, found: Estimated | None) -> dict[str, float]:
-    """Its sizes in units of its own variation; of replicates that have every cell alone."""
-    if found is None or found.seeds.missing or case.contrast.kind not in LINEAR:
-        return {}
-    size = d_z(list(found.seeds.per_replicate.values()))
-    return {} if size is None else {"d_z": size}
 
 
 def _reaches(contrast: PlannedContrast) -> str:
