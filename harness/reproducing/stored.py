@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.analyse.answer import Answer, Verdict
+from harness.analyse.answer import RULES, Answer, Verdict
 from harness.contract import Subject
 from harness.errors import NotJudgedError
 from harness.journal import History, Planned
@@ -56,10 +56,20 @@ def reproduce_tables(
         again = restudy(
             planned, history, recorded.project, recorded.places, workspace, protocol
         ).answer()
-        found, changed = _beside(answer, again, contrast)
+        if answer.rules != RULES:
+            # What earlier rules made of the same numbers says nothing about the numbers.
+            notes.append(
+                f"verdicts and intervals in {folder / ANSWER} were made by earlier rules "
+                f"({answer.rules}, {RULES} here); `export` makes them anew"
+            )
+            found = [] if contrast else list(_cells(answer, again, ("mean",)))
+        else:
+            found, changed = _beside(answer, again, contrast)
         values += found
         others = "" if words else "the study's "
-        words.append(f"{others}{len(found)} numbers of verdicts and tables in {folder / ANSWER}")
+        of_what = "verdicts and tables" if answer.rules == RULES else "tables"
+        if found:
+            words.append(f"{others}{len(found)} numbers of {of_what} in {folder / ANSWER}")
     except NotJudgedError as error:
         notes.append(str(error))
     if not values and not changed:
@@ -168,7 +178,7 @@ def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], l
         value for name, v in before.items() if name in after for value in _verdict(v, after[name])
     ]
     if not contrast:
-        values += _cells(then, now)
+        values += _cells(then, now, ("mean", "lo", "hi"))
     return values, changed
 
 
@@ -179,13 +189,13 @@ def _verdict(then: Verdict, now: Verdict) -> Iterator[Compared]:
         yield from _known(f"{then.id} r{replicate}", value, now.per_replicate.get(replicate))
 
 
-def _cells(then: Answer, now: Answer) -> Iterator[Compared]:
+def _cells(then: Answer, now: Answer, names: tuple[str, ...]) -> Iterator[Compared]:
     rows = {(row.kind, row.arm): row for row in now.arms}
     for row in then.arms:
         again = rows.get((row.kind, row.arm))
         for metric, cell in row.cells.items():
             other = again.cells.get(metric) if again is not None else None
-            for name in ("mean", "lo", "hi"):
+            for name in names:
                 now_value = getattr(other, name) if other is not None else None
                 yield from _known(f"{row.arm} {metric} {name}", getattr(cell, name), now_value)
 
