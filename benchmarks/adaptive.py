@@ -251,6 +251,7 @@ def simulate(row: Row, studies: int, seed: int, against: float) -> dict[str, Any
         "row": row.name,
         "at_most": row.at_most,
         "effects": list(row.effects),
+        "studies": studies,
         "familywise": round(rate, 4),
         "familywise_se": round(error, 4),
         "familywise_met": rate <= ALPHA + 2 * error,

@@ -131,9 +131,10 @@ class _Maker:
 
     def _more(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         values = self._values(replicates)
-        first, second = (tuple(part.cells) for part in self.contrast.parts[:2])
+        first, second = self._two_sides()
         minus, plus = (
-            self._estimate(values, (Group(first), Group(second, sign))) for sign in (-1.0, 1.0)
+            self._estimate(values, (Group(tuple(first)), Group(tuple(second), sign)))
+            for sign in (-1.0, 1.0)
         )
         wide, narrow = (kinds.More(minus, plus, side) for side in (False, True))
         case = self._made(ident, a, b, wide, narrow, minus, replicates, amended)
@@ -181,7 +182,7 @@ class _Maker:
     def _sooner(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric = self.contrast.metric
         steps = self.observed.curves.get(metric, {})
-        one, two = (part.cells for part in self.contrast.parts[:2])
+        one, two = self._two_sides()
         cells = [difference_of(a, b) for a, b in zip(one, two, strict=True)]
         arms = self.contrast.arms()
         threshold = self.contrast.threshold
@@ -262,6 +263,11 @@ class _Maker:
             return a, b + pinned
         a, b = self._named(written)
         return (a, b + pinned) if b else (a + pinned, "")
+
+    def _two_sides(self) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+        """Cells of both parts; none where no cell of the design holds them."""
+        parts = self.contrast.parts
+        return (parts[0].cells, parts[1].cells) if len(parts) > 1 else ([], [])
 
     def _named(self, written: Contrast) -> tuple[str, str]:
         """Factors or arms of another kind than a difference; the second may be empty."""

@@ -94,7 +94,9 @@ def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
         now = today[trial.key].data
         digests.setdefault(now, Counter())[trial.data] += 1
         old[trial.data != now] += 1
-        measured = history.trials[trial.key].measured(protocol)
+        record = history.trials[trial.key]
+        # One that diverged has no part in the comparison, wherever it was measured last.
+        measured = record.measured(protocol) if record.state == "done" else []
         steps.update([measured[-1].step] if measured else [])
     found = _of_earlier_versions(plan, trials)
     # data may differ by arm and replicate, as files say: what is one now must have been one then

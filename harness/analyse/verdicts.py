@@ -13,10 +13,12 @@ from harness.analyse.explore import Explored, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
+from harness.analyse.sizes import d_z
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
 from harness.planning.attainable import fitted_note
+from harness.planning.planned import LINEAR
 
 ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
@@ -144,6 +146,7 @@ class _Telling:
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
             parts=[part for part, _ in case.parts],
+            sizes=_sizes(case, found),
             keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
@@ -316,6 +319,14 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
         "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
     }[str(state)]
     return [f"{told} after {n} of {most}; not planned further"]
+
+
+def _sizes(case: Case, found: Estimated | None) -> dict[str, float]:
+    """Its sizes in units of its own variation; of replicates that have every cell alone."""
+    if found is None or found.seeds.missing or case.contrast.kind not in LINEAR:
+        return {}
+    size = d_z(list(found.seeds.per_replicate.values()))
+    return {} if size is None else {"d_z": size}
 
 
 def _reaches(contrast: PlannedContrast) -> str:

@@ -254,7 +254,9 @@ def spread(parts: Spread | None) -> str:
         return ""
     named = {"seeds": parts.seeds, "prompts": parts.prompts, "both": parts.both}
     known = {name: size for name, size in named.items() if size is not None}
-    places = decimals(min((s for s in known.values() if s > 0), default=None))
+    least = max(known.values()) / 100  # what is smaller is printed as 0, not to its own digits
+    sizes = [known[name] for name in ("seeds", "prompts") if known.get(name, 0.0) > least]
+    places = decimals(min(sizes, default=None))
     return ", ".join(f"{name} {number(size, places)}" for name, size in known.items())
 
 

@@ -252,6 +252,7 @@ class _Checked:
             "verdict": reading.verdict,
             "worst_case": reading.verdict if reading.vetoed else None,
             "left": left,
+            "p_sign_flip": None,
             "best": list(reading.best),
             "step": reading.step,
             "n": _seeds_of(found) if told is None else told.n,

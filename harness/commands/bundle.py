@@ -77,7 +77,10 @@ def command(
         return
     for line in told:
         typer.echo(line)
-    typer.echo(f"verified   {file}" + (f", unpacked into {output}" if unpack is not None else ""))
+    but = ", its verdicts apart" if any("not worked out here" in line for line in told) else ""
+    typer.echo(
+        f"verified   {file}{but}" + (f", unpacked into {output}" if unpack is not None else "")
+    )
 
 
 def _written(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analyse import words
+from harness.analyse import tables, words
 from harness.analyse.answer import Answer, Verdict
 from harness.analyse.observed import Observed
 from harness.plan import Plan, PlannedContrast
@@ -17,6 +17,7 @@ class Card:
     """A verdict as the page shows it."""
 
     verdict: Verdict
+    claim: str
     symbol: str
     narrower: str
     """The claim on exactly these prompts; empty where the verdict is that claim."""
@@ -31,6 +32,8 @@ class Card:
     """How the intervals were made."""
     spread: str
     """Parts of the standard error; empty without one."""
+    sizes: str
+    """Standardised sizes; empty without any."""
     guide: str
     """Where the numbers are explained."""
 
@@ -52,6 +55,7 @@ def _card(
     file, _, heading = words.guide(v.kind).partition("#")
     return Card(
         v,
+        v.claim or (f"{v.a} against {v.b}" if v.kind == "difference" else tables.sides_words(v)),
         words.SYMBOLS[v.verdict],
         words.narrower(v, answer.scope),
         plot,
@@ -61,6 +65,7 @@ def _card(
         _intervals(v) if plot else "",
         "" if v.method in ("", "none") else v.method[0].upper() + v.method[1:],
         words.spread(v.spread),
+        ", ".join(f"{n} {words.number(x, 2)}" for n, x in v.sizes.items()),
         f"{file}, {heading}",
     )
 

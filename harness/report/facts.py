@@ -169,6 +169,8 @@ def method(answer: Answer) -> list[str]:
         "A trial that failed is missing at random. A trial that diverged takes no part either, but "
         "where a winner's trials diverged they are filled in with the worst difference observed, "
         "and the verdict must survive it. Who is missing is named.",
+        "d_z is a difference in standard deviations of its own replicates (Cohen's d of pairs, "
+        "without the bias of few): large where seeds hardly matter, whatever the unit.",
         "A band around a learning curve holds all of its measured cycles together: each at "
         "1 - alpha / cycles.",
         "Intervals of single arms contain what all arms of a replicate share; differences between "

@@ -21,7 +21,7 @@ from harness.reproducing.ladder import Level
 from harness.reproducing.one_trial import Asked, loaded, opening, reproduce_trial
 from harness.reproducing.places import Places
 from harness.reproducing.recorded import Recorded
-from harness.reproducing.restudy import Numbers, with_replicates
+from harness.reproducing.restudy import Numbers, said, with_replicates
 from harness.reproducing.scales import level_for, replicate_band
 from harness.workspace import Workspace
 
@@ -111,7 +111,7 @@ def _judged(claim: Claim, parts: Sequence[Reproduction], known: dict[str, Any]) 
     numbers: Numbers = {part.key: _last(part) for part in parts}
     fewer = claim.made.with_numbers(numbers).first(claim.replicates).verdicts()[name]
     whole = claim.made.with_numbers(numbers).verdicts()[name]
-    changed = {fewer.verdict, whole.verdict} != {claim.verdict.verdict}
+    changed = {said(fewer), said(whole)} != {said(claim.verdict)}
     told = (
         f"{name} was {claim.verdict.verdict}; by these trials alone it is {fewer.verdict}, with "
         f"the other replicates as recorded {whole.verdict}"
@@ -182,7 +182,7 @@ def _fresh_judged(claim: Claim, larger: Verdict, count: int, known: dict[str, An
         replicates=band,
     )
     decision = fresh.by_band(value.now, band)
-    changed = larger.verdict != claim.verdict.verdict
+    changed = said(larger) != said(claim.verdict)
     return Reproduction(
         **known,
         decision=decision,

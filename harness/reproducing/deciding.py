@@ -12,7 +12,7 @@ from harness.plan import PlannedContrast
 from harness.planning.amendments import contrasts_in
 from harness.reproducing.places import Places
 from harness.reproducing.recorded import Recorded, record_of
-from harness.reproducing.restudy import Restudied, restudy
+from harness.reproducing.restudy import Restudied, restudy, said
 from harness.trial import Trial
 from harness.workspace import Workspace
 
@@ -95,11 +95,11 @@ def smallest(made: Restudied, contrast: str) -> int:
 
     An undecided verdict rests on all of them. Trials of other contrasts stay as recorded.
     """
-    verdict = made.verdicts()[contrast].verdict
+    verdict = made.verdicts()[contrast]
     count = made.plan.replicates
-    if verdict == "undecided":
+    if verdict.verdict == "undecided":
         return count
-    while count > 2 and made.first(count - 1).verdicts()[contrast].verdict == verdict:
+    while count > 2 and said(made.first(count - 1).verdicts()[contrast]) == said(verdict):
         count -= 1
     return count
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import cast
 
 from harness.analyse.answer import Answer, Verdict
+from harness.analyse.observed import PromptReader
 from harness.contract import Subject
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal import Attempt, Closed, History, MeasuredAt, Opened, Planned, TrialHistory
 from harness.plan import Plan
 from harness.planning.reuse import under_their_keys
+from harness.prompt_values import PromptTables, PromptValues
 from harness.reproducing import trust
 from harness.reproducing.as_recorded import AsRecorded
 from harness.reproducing.places import Places
@@ -36,12 +38,20 @@ class Restudied:
     history: History
     subject: Subject
     """With the digests of the record."""
+    by_prompt: PromptReader | None = None
+    """Where values by prompt are read; None: those of the history."""
 
     def answer(self) -> Answer:
         """The study's answer by that history."""
         from harness.analyse.answers import answer
 
-        return answer(self.plan, self.study, self.history, metrics=self.subject.metrics)
+        return answer(
+            self.plan,
+            self.study,
+            self.history,
+            metrics=self.subject.metrics,
+            by_prompt=self.by_prompt,
+        )
 
     def verdicts(self) -> dict[str, Verdict]:
         """Contrast id -> verdict on the declared contrasts, those declared late included."""
@@ -50,7 +60,11 @@ class Restudied:
 
     def with_numbers(self, numbers: Numbers) -> Restudied:
         """The study with these numbers in the place of the recorded ones."""
-        return replace(self, history=_replaced(self.history, numbers, self.protocol))
+        return replace(
+            self,
+            history=_replaced(self.history, numbers, self.protocol),
+            by_prompt=_Moved(PromptTables(self.history), numbers),
+        )
 
     def first(self, replicates: int) -> Restudied:
         """The smaller study of the first replicates alone."""
@@ -69,6 +83,34 @@ class Restudied:
     def protocol(self) -> str:
         """Fingerprint of the protocol whose numbers count."""
         return self.plan.fingerprints.protocol
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Recorded values by prompt, moved as far as their mean: what a new number alone tells."""
+
+    recorded: PromptTables
+    numbers: Numbers
+
+    def of(
+        self, key: str, code: str | None, protocol: str, metric: str, step: int | None = None
+    ) -> PromptValues | None:
+        """Those of a trial's metric; None where there are none."""
+        found = self.recorded.of(key, code, protocol, metric, step)
+        numbers = self.numbers.get(key, {})
+        if found is None or metric not in numbers:
+            return found
+        last = self.recorded.history.trials[key].measured(protocol)[-1]
+        if step not in (None, last.step):
+            return found
+        new, old = numbers[metric], last.metrics[metric]
+        if new is None or old is None:
+            return None
+        values = {
+            stratum: {prompt: value + (new - old) for prompt, value in row.items()}
+            for stratum, row in found.values.items()
+        }
+        return replace(found, values=values)
 
 
 def restudy(
@@ -205,10 +247,20 @@ def _told(measured: MeasuredAt, new: Mapping[str, float | None]) -> MeasuredAt:
     return measured.model_copy(update={"metrics": {**measured.metrics, **new}})
 
 
+def said(verdict: Verdict) -> tuple[str, ...]:
+    """What a verdict says: its name, and of the best of several levels which they are."""
+    return (verdict.verdict, *verdict.best)
+
+
 def changes(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[str]:
     """One line a verdict that is another now: `H1: improves -> undecided`."""
     return [
-        f"{name}: {verdict.verdict} -> {after[name].verdict if name in after else 'gone'}"
+        f"{name}: {_told_as(verdict)} -> {_told_as(after[name]) if name in after else 'gone'}"
         for name, verdict in before.items()
-        if name not in after or after[name].verdict != verdict.verdict
+        if name not in after or said(after[name]) != said(verdict)
     ]
+
+
+def _told_as(verdict: Verdict) -> str:
+    levels = ", ".join(verdict.best)
+    return f"{verdict.verdict} ({levels})" if levels else verdict.verdict

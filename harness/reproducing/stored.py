@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from harness.analyse.answer import RULES, Answer, Verdict
+from harness.analyse.answer import Answer, Verdict
 from harness.contract import Subject
 from harness.errors import NotJudgedError
 from harness.journal import History, Planned
@@ -26,7 +26,8 @@ from harness.workspace import Workspace
 ANSWER = "answer.json"
 DIGITS = 9
 """Numbers that agree to so many digits are the same up to the order in which they were summed."""
-NUMBERS = ("difference", "lo", "hi", "p", "p_adjusted", "p_sign_flip", "n")
+NUMBERS = ("difference", "lo", "hi", "level", "p", "p_adjusted", "n", "n_prompts")
+OTHER_RULES = "verdicts were made by earlier rules: numbers of arms are compared, verdicts are not"
 
 
 def reproduce_tables(
@@ -56,20 +57,16 @@ def reproduce_tables(
         again = restudy(
             planned, history, recorded.project, recorded.places, workspace, protocol
         ).answer()
-        if answer.rules != RULES:
-            # What earlier rules made of the same numbers says nothing about the numbers.
-            notes.append(
-                f"verdicts and intervals in {folder / ANSWER} were made by earlier rules "
-                f"({answer.rules}, {RULES} here); `export` makes them anew"
-            )
-            found = [] if contrast else list(_cells(answer, again, ("mean",)))
+        found, changed = _beside(answer, again, contrast)
+        if answer.rules != again.rules:
+            notes.append(OTHER_RULES)
+            what = "the table of arms"
         else:
-            found, changed = _beside(answer, again, contrast)
+            what = "verdicts and tables"
         values += found
         others = "" if words else "the study's "
-        of_what = "verdicts and tables" if answer.rules == RULES else "tables"
-        if found:
-            words.append(f"{others}{len(found)} numbers of {of_what} in {folder / ANSWER}")
+        if found or changed:
+            words.append(f"{others}{len(found)} numbers of {what} in {folder / ANSWER}")
     except NotJudgedError as error:
         notes.append(str(error))
     if not values and not changed:
@@ -166,7 +163,12 @@ def _answer_in(folder: Path) -> Answer | None:
 
 
 def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], list[str]]:
-    """Numbers of declared verdicts and of the arms' table; verdicts that are another now."""
+    """Numbers of declared verdicts and of the arms' table; verdicts that are another now.
+
+    Where the answer was made by other rules than today's, only the means of the arms' table.
+    """
+    if then.rules != now.rules:
+        return list(_cells(then, now, ("mean",))), []
     before = {v.id: v for v in then.verdicts if contrast == v.id or (v.planned and not contrast)}
     after = {v.id: v for v in now.verdicts}
     changed = [
@@ -185,11 +187,17 @@ def _beside(then: Answer, now: Answer, contrast: str) -> tuple[list[Compared], l
 def _verdict(then: Verdict, now: Verdict) -> Iterator[Compared]:
     for name in NUMBERS if then.n or now.n else ():
         yield from _known(f"{then.id} {name}", getattr(then, name), getattr(now, name))
+    for part in ("spread", "narrow"):
+        before, after = getattr(then, part), getattr(now, part)
+        for name, value in (before or after).model_dump().items() if before or after else ():
+            other = getattr(after, name, None)
+            if not isinstance(value, str):
+                yield from _known(f"{then.id} {part} {name}", getattr(before, name, None), other)
     for replicate, value in then.per_replicate.items():
         yield from _known(f"{then.id} r{replicate}", value, now.per_replicate.get(replicate))
 
 
-def _cells(then: Answer, now: Answer, names: tuple[str, ...]) -> Iterator[Compared]:
+def _cells(then: Answer, now: Answer, names: Sequence[str]) -> Iterator[Compared]:
     rows = {(row.kind, row.arm): row for row in now.arms}
     for row in then.arms:
         again = rows.get((row.kind, row.arm))

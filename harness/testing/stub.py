@@ -1,7 +1,7 @@
 """A ten-line subject that trains nothing: keeps the harness honest and its tests fast.
 
-`score = 1 + 0.5 x - 0.1 y + noise`: noise shared by the arms of a replicate, and 1e-8 of a trial's
-own, so that differences have a spread to be judged by.
+`score = 1 + 0.5 x - 0.1 y + noise`, noise shared by the arms of a replicate: their differences have
+no spread, and nothing is decided by them. `harness.testing.stub_spread` has one.
 Faults are asked for in the recipe: `fault: raise | nan | nothing | kill | slow | diverge`.
 """
 
@@ -111,10 +111,9 @@ def _break(fault: str, context: Context) -> None:
 
 def _measured(made: Recipe, context: Context, state: dict[str, Any]) -> Iterator[Report]:
     shared = random.Random(context.seed("evaluation")).gauss(0, 0.05)
-    drawn = random.Random(context.key).gauss(0, 1e-8)
-    own = 0.01 * state["sum"] / made.cycles + drawn
+    own = 0.01 * state["sum"] / made.cycles
     score = 1 + 0.5 * made.part.x - 0.1 * made.part.y + shared + own
-    cost = 1 + made.part.x**2 + shared + drawn
+    cost = 1 + made.part.x**2 + shared
     table = context.folder / "items.csv"
     table.write_text(f"item,score\n0,{score}\n")
     yield Report(

@@ -39,15 +39,27 @@ def fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
 
 def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     """The stub's run, which also keeps a student: what `measure` needs, as JSON in a folder."""
-    for report in stub.run(recipe, context):
-        if not report.measured:
-            yield report
+    for made in stub.run(recipe, context):
+        if not made.measured:
+            yield made
             continue
+        report = _moved(made, context)
         folder = context.folder / STUDENT
         folder.mkdir(exist_ok=True)
         (folder / "weights.json").write_text(json.dumps(report.metrics))
         kept = Artifact(kind="student", path=STUDENT, step=report.step)
         yield report.model_copy(update={"artifacts": (*report.artifacts, kept)})
+
+
+def _moved(report: Report, context: Context) -> Report:
+    """With noise of the trial's own of the standard deviation `STUB_SPREAD`: none by default."""
+    spread = float(os.environ.get("STUB_SPREAD", "0"))
+    if not spread:
+        return report
+    drawn = random.Random(context.key).gauss(0, spread)
+    metrics = {name: value + drawn for name, value in report.metrics.items()}
+    (context.folder / "items.csv").write_text(f"item,score\n0,{metrics['score']}\n")
+    return report.model_copy(update={"metrics": metrics})
 
 
 def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,8 @@ def test_parts_of_a_standard_error_in_words():
     told = words.spread(Spread(seeds=0.0041, seeds_df=5, prompts=0.0072, prompts_df=9, both=0.0019))
     assert told == "seeds 0.0041, prompts 0.0072, both 0.0019"
     assert words.spread(Spread(seeds=0.5, seeds_df=5)) == "seeds 0.50"
+    rounded = Spread(seeds=0.0031, seeds_df=5, prompts=0.0148, prompts_df=9, both=1e-17)
+    assert words.spread(rounded) == "seeds 0.0031, prompts 0.0148, both 0.0000"
     assert words.spread(None) == ""
 
 
@@ -271,6 +275,17 @@ def test_the_table_of_verdicts_has_what_each_claim_reaches_over(asked):
     assert "slope over edit\\_share" in text or "slope over edit_share" in text
     for word in ("Holm", "adjusted", "sign-flip"):
         assert word not in text
+
+
+def test_a_size_stands_beside_a_difference(asked, page):
+    _, found = asked
+    v = verdict(found, "H3")
+    own = list(v.per_replicate.values())
+    mean, sd, m = statistics.fmean(own), statistics.stdev(own), len(own) - 1
+    unbiased = math.gamma(m / 2) / (math.sqrt(m / 2) * math.gamma((m - 1) / 2))
+    assert v.sizes == {"d_z": pytest.approx(unbiased * mean / sd, rel=1e-9)}
+    assert f"Size: d_z {v.sizes['d_z']:.2f}." in page[1].text
+    assert verdict(found, "top").sizes == {}
 
 
 def test_markdown_leads_from_each_sentence_to_its_kind(asked):

@@ -101,3 +101,7 @@ def test_effects_stay(answer: Answer, place: Place):
     assert place.result.report is not None
     with (Path(place.result.report).parent / "tables" / "effects.csv").open() as file:
         assert sum(row["kind"] == "main effect" for row in csv.DictReader(file)) == 16
+
+
+def test_a_trial_that_diverged_is_not_called_measured_at_another_cycle(answer: Answer):
+    assert not any("different cycles" in note for v in answer.verdicts for note in v.notes)

@@ -60,7 +60,7 @@ def test_every_artifact_exists_and_kinds_are_complete(whole):
     folder, reports = whole
     artifacts = [a for report in reports for a in report.artifacts]
     kinds = {a.kind for a in artifacts}
-    assert kinds == {"checkpoint", "items", "features", "panel", "student"}
+    assert kinds == {"checkpoint", "items", "prompts", "features", "panel", "student"}
     kept = [a for a in artifacts if a.kind != "checkpoint"]
     assert all((folder / a.path).exists() for a in kept)
     assert (folder / "measured-0000003" / "items.csv").is_file()

@@ -15,8 +15,8 @@ from itertools import product
 import numpy as np
 
 from harness.analyse.crossing import crossing
-from harness.analyse.inference import Estimated, one_group, over_seeds
-from harness.analyse.kinds import Linear, Sooner
+from harness.analyse.inference import Estimated, Group, one_group, over_seeds
+from harness.analyse.kinds import Linear, More, Sooner
 from harness.analyse.veto import winner_filled
 from tests.statistics import twins
 from tests.statistics.worlds import (
@@ -293,14 +293,20 @@ def coverage(world: PromptWorld, alpha: float, *, narrow: bool = False) -> Count
 
 def distances() -> Iterator[Cell]:
     """Coverage over seeds and prompts of distances, by pseudo-values; and over seeds alone."""
-    for r, p, distance, same in product(
-        (2, 3, 6), (10, 30, 192), ("frechet", "kernel"), (False, True)
+    for r, p, distance, same, seeds_move in product(
+        (2, 3, 6), (10, 30, 192), ("frechet", "kernel"), (False, True), ("much", "little")
     ):
         if p == 192 and distance == "kernel":
             continue  # prompts x prompts of every trial: an hour for what 30 tell
-        world = DistanceWorld(r, p, distance, same)
+        world = DistanceWorld(r, p, distance, same, 0.3 if seeds_move == "much" else 0.03)
         reference = "same prompts" if same else "fixed"
-        labels = {"replicates": r, "prompts": p, "distance": distance, "reference": reference}
+        labels = {
+            "replicates": r,
+            "prompts": p,
+            "distance": distance,
+            "reference": reference,
+            "seeds move": seeds_move,
+        }
         fast = p == 30 and r == 3
         least = 0.943 if p > 10 else None
         yield Cell("distances", labels, distance_coverage(world), least=least, fast=fast)
@@ -386,6 +392,14 @@ def kinds() -> Iterator[Cell]:
             most=0.052,
             fast=effect in (1.0, 20.0) and spread == 5.0,
         )
+    for r, spread in product(REPLICATES, (1.0, 5.0)):
+        yield Cell(
+            "more, pairs missing",
+            {"replicates": r, "spread": f"{spread:g}x"},
+            says_more_of_pairs(r, spread),
+            most=0.06,
+            fast=r == 3,
+        )
     for r, k, truth in product(REPLICATES, (3, 5, 8), ("flat", "one at the margin", "all at it")):
         for what in ("collapses", "holds"):
             if truth == "flat" and what == "holds":
@@ -401,7 +415,7 @@ def kinds() -> Iterator[Cell]:
         labels = {"replicates": r, "cycles": k}
         yield Cell("band covers all cycles", labels, band_covers(r, k), least=0.95, fast=k == 8)
         yield Cell("trend, slopes random", labels, trend(r, k), most=0.06, fast=k == 8)
-        yield Cell("trend, were Page's test to decide", labels, page(r, k))
+        yield Cell("trend by ranks", labels, page(r, k))
 
 
 def keeps_best(r: int, levels: int, spread: str, truth: str) -> Count:
@@ -421,6 +435,31 @@ def says_more(r: int, effect: float, spread: float) -> Count:
         at = effect * math.hypot(1.0, spread) / math.sqrt(r)
         a_SR, b_SR = at + normal(rng, (studies, r)), at + spread * normal(rng, (studies, r))
         return int((twins.more(a_SR, b_SR, ALPHA) != 0).sum()), studies
+
+    return count
+
+
+def says_more_of_pairs(r: int, spread: float) -> Count:
+    """Two factors of one large effect and a third, 12 arms, 5 % missing; by the product itself."""
+    arms = list(product((0, 1), (0, 1), range(3)))
+    first = [{f"1{y}{z}": 1.0, f"0{y}{z}": -1.0} for y, z in product((0, 1), range(3))]
+    second = [{f"{x}1{z}": 1.0, f"{x}0{z}": -1.0} for x, z in product((0, 1), range(3))]
+
+    def count(rng: np.random.Generator, studies: int) -> tuple[int, int]:
+        hits = n = 0
+        for _ in range(studies):
+            values = {}
+            for i, (x, y, z) in enumerate(arms):
+                own = normal(rng, (r,)) * (spread if i == 0 else 1.0) + 10.0 * (x + y)
+                exists = rng.random(r) >= 0.05
+                values[f"{x}{y}{z}"] = {k: float(own[k]) for k in range(r) if exists[k]}
+            minus, plus = (
+                Estimated(over_seeds(values, (Group(tuple(first)), Group(tuple(second), sign))))
+                for sign in (-1.0, 1.0)
+            )
+            n += minus.judged and plus.judged
+            hits += More(minus, plus).at(ALPHA).verdict != "undecided"
+        return hits, n
 
     return count
 

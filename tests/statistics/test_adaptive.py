@@ -23,7 +23,7 @@ def _benchmark() -> ModuleType:
 BENCHMARK = _benchmark()
 ROWS = {(row.name, row.at_most): row for row in BENCHMARK.rows()}
 FIXED = 10.39
-"""Replicates of the fixed design with the power of at most 12 looked at (recorded table)."""
+"""Replicates of the fixed design with the power of at most 12 looked at (2,000 studies)."""
 
 
 @pytest.mark.parametrize("name", ["nothing differs", "5 5 3 3 1 times"])

@@ -17,6 +17,7 @@ STUDIES = {
     "distances": 300,
     "sooner, wrongly": 500,
     "divergence": 500,
+    "more, pairs missing": 300,
 }
 """How many are drawn for the part that always runs; else 4,000."""
 GRID = list(rates.grid())
@@ -43,12 +44,12 @@ def test_part_of_the_grid_keeps_its_bounds(rule: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if any(c.most or c.least for c in GRID if c.rule == rule)]
+)
 def test_the_whole_grid_keeps_its_bounds(rule: str) -> None:
     cells = [cell for cell in GRID if cell.rule == rule and (cell.most or cell.least)]
-    if not cells:
-        pytest.skip("beyond what is promised: recorded in the table only")
-    assert not broken(cells, 2000 if rule == "strata" else 4000)
+    assert not broken(cells, 2000)
 
 
 def test_the_grid_has_every_world_that_is_promised() -> None:
