@@ -59,19 +59,21 @@ def test_what_is_recorded_is_todays_answer_from_its_journal(file: Path, tmp_path
 
 
 def _alike(then: object, now: object, where: str) -> None:
+    """Numbers and verdicts; sentences may be worded anew, and fields may be added."""
     if isinstance(then, dict):
         assert isinstance(now, dict), where
-        assert then.keys() == now.keys(), where
+        assert then.keys() <= now.keys(), where
         for name in then:
             _alike(then[name], now[name], f"{where}.{name}")
     elif isinstance(then, list):
         assert isinstance(now, list), where
-        assert len(then) == len(now), where
-        for index, (one, other) in enumerate(zip(then, now, strict=True)):
-            _alike(one, other, f"{where}[{index}]")
+        if not (then and isinstance(then[0], str)):
+            assert len(then) == len(now), where
+            for index, (one, other) in enumerate(zip(then, now, strict=True)):
+                _alike(one, other, f"{where}[{index}]")
     elif isinstance(then, float):
         assert now == pytest.approx(then, rel=1e-9, abs=1e-12), where
-    else:
+    elif not isinstance(then, str) or where.endswith((".verdict", ".id", ".arm")):
         assert then == now, where
 
 
