@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.analyse import formats, tables
+from harness.analyse.answer import RULES, Answer
+
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*/study.yaml"))
 TWINS = sorted((ROOT / "studies").glob("*/full-scale.yaml"))
@@ -37,11 +40,73 @@ def test_recorded_trials_are_known(file: Path, tmp_path: Path):
     """Done, or stale where code changed since: never unknown."""
     trials = [t for t in _planned(file, tmp_path)["trials"] if t["state"] != "reference"]
     assert {t["state"] for t in trials} <= {"reuse", "stale"}
-    verdicts = json.loads((file.parent / "results" / "answer.json").read_text())["verdicts"]
+
+
+@pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.parent.name)
+def test_what_is_recorded_is_todays_answer_from_its_journal(file: Path, tmp_path: Path):
+    """Made anew in an empty workspace; numbers to the digits that no order of summing moves."""
+    command = [sys.executable, "-m", "harness.cli", "export", str(file), "--to"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "made"), "--workspace", str(tmp_path / "empty")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    recorded = file.parent / "results"
+    assert {p.name for p in (tmp_path / "made").iterdir()} == {p.name for p in recorded.iterdir()}
+    then, now = (json.loads((p / "answer.json").read_text()) for p in (recorded, tmp_path / "made"))
+    assert then["rules"] == RULES
+    _alike(then, now, "answer")
+
+
+def _alike(then: object, now: object, where: str) -> None:
+    """Numbers and verdicts; sentences may be worded anew, and fields may be added."""
+    if isinstance(then, dict):
+        assert isinstance(now, dict), where
+        assert then.keys() <= now.keys(), where
+        for name in then:
+            _alike(then[name], now[name], f"{where}.{name}")
+    elif isinstance(then, list):
+        assert isinstance(now, list), where
+        if not (then and isinstance(then[0], str)):
+            assert len(then) == len(now), where
+            for index, (one, other) in enumerate(zip(then, now, strict=True)):
+                _alike(one, other, f"{where}[{index}]")
+    elif isinstance(then, float):
+        assert now == pytest.approx(then, rel=1e-9, abs=1e-12), where
+    elif not isinstance(then, str) or where.endswith((".verdict", ".id", ".arm")):
+        assert then == now, where
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
+def test_a_readme_prints_its_answer(file: Path):
+    """Every declared contrast and every arm, as the report prints them; nothing else."""
+    answer = Answer.model_validate_json((file.parent / "results" / "answer.json").read_text())
+    lines = (file.parent / "README.md").read_text().splitlines()
+    told = formats.to_markdown(tables.verdict_table(answer)).splitlines()[2:]
+    start = lines.index(told[0])
+    assert lines[start : start + len(told)] == told
+    assert not lines[start + len(told)].startswith("|")
+    heads = next(line for line in lines if line.startswith("| arm |") and "t2i/kd" in line)
+    named = [head.split()[0] for head in heads.strip("| ").split(" | ")[2:] if head != "keys"]
+    places = {metric: tables.column_places(answer, metric) for metric in named}
+    for row in answer.arms:
+        cells = [tables.printed_cell(row.cells[m], places[m]) for m in named]
+        label = row.arm + (" (baseline)" if row.baseline else "")
+        label += " (reference)" if row.kind == "reference" else ""
+        begun = f"| {' | '.join([label, tables.count(row), *cells])} |"
+        assert any(line.startswith(begun) for line in lines), begun
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
+def test_a_readme_says_what_verdicts_reach_over(file: Path):
+    answer = Answer.model_validate_json((file.parent / "results" / "answer.json").read_text())
     readme = (file.parent / "README.md").read_text()
-    for verdict in verdicts:
-        if verdict["planned"]:
-            assert f"| {verdict['id']} |" in readme, "every declared contrast is reported"
+    planned = [verdict for verdict in answer.verdicts if verdict.planned]
+    assert planned
+    if not any(verdict.n_prompts for verdict in planned):
+        assert "Recorded without items" in readme
+    assert "on exactly these prompts" in readme
+    assert "docs/statistics.md" in readme
 
 
 def test_every_question_but_the_quickstart_has_a_full_scale_twin():
