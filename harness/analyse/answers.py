@@ -224,9 +224,12 @@ def _headline_of_looks(adaptive: Adaptive, progress: str, said: str) -> str:
 
 
 def _given_up(plan: Plan, verdict: Verdict) -> str:
-    """How a look gave a contrast up, where that is not told by its verdict."""
+    """How a look gave a contrast up or decided otherwise, where its verdict does not tell it."""
     if plan.adaptive is None or not verdict.planned:
         return ""
+    last = plan.adaptive.last_said(verdict.id)
+    if last is not None and not last[1].is_of(verdict.p, verdict.difference):
+        return f" ({last[1].told} by the numbers of the look after {last[0]})"
     _, state = plan.adaptive.ended().get(verdict.id, (0, "open"))
     return f" ({state})" if state in ("futile", "prompt-bound") else ""
 

@@ -18,7 +18,6 @@ from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
 from harness.planning.attainable import fitted_note
-from harness.planning.planned import LINEAR
 
 ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
@@ -56,6 +55,10 @@ def _level(plan: Plan, case: Case, share: float) -> float:
     if adaptive is None or adaptive.spending is None or case.amended:
         return share
     return adaptive.spending.level(case.replicates, share)
+
+
+OTHER_NUMBERS = "its numbers are others than the look after {} saw"
+"""How the note begins that a look decided by other numbers; a bundle's verifier reads it."""
 
 
 class _Telling:
@@ -257,6 +260,23 @@ class _Telling:
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
         return method_of(found)
 
+    def _moved(self) -> list[str]:
+        """That its numbers are others than those that its last look saw.
+
+        A trial that failed is run again by the next run, and its value counts from then on.
+        """
+        adaptive, case = self._plan.adaptive, self._case
+        last = adaptive.last_said(case.id) if adaptive is not None and not case.amended else None
+        found = self._found(self._wide)
+        if last is None or last[1].is_of(case.wide.p, found.difference if found else None):
+            return []
+        n, outcome = last
+        return [
+            f"{OTHER_NUMBERS.format(n)} ({_p_and_difference(outcome.p, outcome.difference)}; "
+            f"{outcome.told}): with the trials that ended or were measured since it is "
+            f"{self._wide.reading.verdict}"
+        ]
+
     def _parts_told(self) -> list[str]:
         """The further estimates of its kind, and the shape of a trend."""
         case, alpha = self._case, self._plan.alpha
@@ -298,6 +318,7 @@ class _Telling:
         notes += self._parts_told()
         notes += missing_note(self._observed, arms, case.replicates)
         notes += _look_note(plan, case)
+        notes += self._moved()
         interim = _not_begun(case.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
             notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
@@ -338,6 +359,14 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
         "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
     }[str(state)]
     return [f"{told} after {n} of {most}; not planned further"]
+
+
+def _p_and_difference(p: float | None, difference: float | None) -> str:
+    told = [words.p_value(p)]
+    if difference is not None:
+        places = words.decimals(None, difference)
+        told.insert(0, f"difference {words.number(difference, places, signed=True)}")
+    return ", ".join(told)
 
 
 def _reaches(contrast: PlannedContrast) -> str:
