@@ -250,6 +250,9 @@ class Subject(Protocol):
 #       measurements recorded without one. Raises for what it cannot read.
 #   references(recipe: Mapping, protocol: str) -> Mapping[str, Mapping]
 #       name -> plain settings of the reference rows worth showing beside this recipe.
+#   gap(recipe: Mapping, protocol: str) -> tuple[str, str] | None
+#       Names of the two reference rows whose distance a difference is told as a share of: the
+#       recipe's teacher, and data measured like a student. None where it has no single teacher.
 #   reference(settings: Mapping, context: Context) -> Iterator[Report]
 #       Produce one reference row (may come from shipped records whose fingerprint matches).
 #   arm_label(path: str, value: Any) -> str

@@ -63,6 +63,10 @@ class Plan(BaseModel):
     replicates: int
     primary: str
     scope: str = ""
+    gaps: dict[str, tuple[str, str]] = Field(
+        default_factory=dict,
+        description="Arm to its reference rows of teacher and data, where the subject names them.",
+    )
     cost: Cost
     orphans: list[str] = Field(
         default_factory=list, description="Keys once planned by this study, no longer."
@@ -231,6 +235,7 @@ def make_plan(
     spent = spent_gpu_hours(study.name, known, history, workspace)
     estimate = cost.cost_of(study, trials, history, parallel, subject, spent=spent)
     scope = getattr(subject, "scope", None)
+    gap = getattr(subject, "gap", None)
     over = cost.budget_warning(study, estimate)
     lost = _lost(frozen)
     warnings = [
@@ -257,6 +262,11 @@ def make_plan(
         scope=_joined([str(scope(arm.recipe, study.protocol)) for arm in made.arms[:SCOPED]])
         if scope
         else "",
+        gaps={
+            arm.name: found
+            for arm in made.arms[:SCOPED]
+            if gap and (found := gap(arm.recipe, study.protocol))
+        },
         cost=estimate,
         orphans=gone,
         warnings=warnings,

@@ -11,7 +11,7 @@ from harness.analyse.answer import About, Effect, Interaction, Spread, Verdict
 from harness.analyse.discovery import benjamini_hochberg, error_rates
 from harness.analyse.inference import ByPrompt, Cell, Estimated, Values, estimate, one_group
 from harness.analyse.observed import Observed
-from harness.analyse.sizes import sizes_of
+from harness.analyse.sizes import gap_of, sizes_of
 from harness.analyse.step_down import read
 from harness.contract import MetricSpec
 from harness.plan import Plan
@@ -274,7 +274,10 @@ def _verdict(
         per_replicate=dict(found.seeds.per_replicate),
         a=a,
         b=b,
-        sizes=sizes_of("difference", found, metric.values, contrast.cells(), metric.spec),
+        sizes=sizes_of(
+            *("difference", found, metric.values, contrast.cells(), metric.spec),
+            gap_of(plan, contrast.arm_weights(), observed.values.get(metric.name, {})),
+        ),
         factor=contrast.factor,
         keys=observed.keys(contrast.arm_weights()),
         aliases=list(contrast.aliases),

@@ -7,22 +7,51 @@ the interval's word. None where a size is not defined; no size is made up from o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.analyse.inference import Cell, Estimated, Values
 from harness.contract import MetricSpec
+from harness.plan import Plan
 
 LINEAR = ("difference", "trend", "interaction")
 
 
+Gap = tuple[float, float]
+"""A metric of the teacher's reference row and of data's."""
+
+
+def gap_of(plan: Plan, arms: Iterable[str], measured: Values) -> Gap | None:
+    """Teacher and data of some arms; None unless all have one teacher, and both are measured.
+
+    Args:
+        plan: names each arm's reference rows.
+        arms: those that are compared.
+        measured: row to replicate to the metric.
+    """
+    pairs = {plan.gaps.get(arm) for arm in arms}
+    pair = next(iter(pairs)) if len(pairs) == 1 else None
+    if pair is None:
+        return None
+    rows = [list(measured.get(f"reference:{name}", {}).values()) for name in pair]
+    if any(len(row) != 1 for row in rows):
+        return None
+    return rows[0][0], rows[1][0]
+
+
 def sizes_of(
-    kind: str, found: Estimated | None, values: Values, cells: Sequence[Cell], spec: MetricSpec
+    kind: str,
+    found: Estimated | None,
+    values: Values,
+    cells: Sequence[Cell],
+    spec: MetricSpec,
+    gap: Gap | None = None,
 ) -> dict[str, float]:
     """The sizes of a contrast that are defined, by name.
 
     `d_z`: a difference, slope or interaction whose replicates all have every cell; else their own
     sums vary by what they lack, too. `log_ratio`: a difference of a distance, that is, a metric
-    that is better lower and has 0 as its smallest value; the mean over cells.
+    that is better lower and has 0 as its smallest value; the mean over cells. `gap_share`: a
+    difference over the way between teacher and data, where both are known.
 
     Args:
         kind: of the contrast.
@@ -30,12 +59,16 @@ def sizes_of(
         values: arm to replicate to value, of the replicates that it is judged on.
         cells: its matched cells.
         spec: of the metric.
+        gap: the metric of the teacher and of data.
     """
     made: dict[str, float | None] = {}
     if found is not None and kind in LINEAR and found.judged and not found.seeds.missing:
         made["d_z"] = d_z(list(found.seeds.per_replicate.values()))
     if kind == "difference" and spec.higher_is_better is False and spec.low == 0:
         made["log_ratio"] = _mean_log_ratio(values, cells)
+    difference = found.difference if found is not None else None
+    if kind == "difference" and gap is not None and difference is not None:
+        made["gap_share"] = gap_share(difference, *gap)
     return {name: size for name, size in made.items() if size is not None}
 
 

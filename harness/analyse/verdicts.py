@@ -13,7 +13,7 @@ from harness.analyse.explore import Explored, about, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
-from harness.analyse.sizes import sizes_of
+from harness.analyse.sizes import gap_of, sizes_of
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
@@ -173,7 +173,9 @@ class _Telling:
         most = self._case.replicates
         values = {arm: {r: v for r, v in row.items() if r < most} for arm, row in rows.items()}
         found = self._case.found
-        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec)
+        measured = self._observed.values.get(contrast.metric, {})
+        gap = gap_of(self._plan, contrast.arms(), measured)
+        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec, gap)
 
     def _any_found(self) -> Estimated | None:
         """An estimate that says what the claim is about."""

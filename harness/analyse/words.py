@@ -272,6 +272,9 @@ def sizes(known: Mapping[str, float]) -> str:
     if "log_ratio" in known:
         ratio = known["log_ratio"]
         told.append(f"log ratio {ratio:+.3g} ({math.exp(min(ratio, 700.0)):.3g} times)")
+    if "gap_share" in known:
+        share = known["gap_share"]
+        told.append(f"{share:+.3g} of the way between teacher and data")
     return ", ".join(told)
 
 

@@ -239,6 +239,8 @@ class _Checked:
             seen.checkpoints,
         )
         self.rows = curves.get(LAST, {})
+        last = seen.curves.get(said["metric"], {}).get(LAST, {})
+        self.references = {k: row for k, row in last.items() if k.startswith("reference:")}
         named = [a for part in contrast["parts"] for cell in part["cells"] for a in cell]
         keys = [key for arm in dict.fromkeys(named) for key in seen.keys.get(arm, [])]
         if sorted(said["keys"]) != sorted(keys):
@@ -333,9 +335,21 @@ class _Checked:
                 found = d_z(self.judged.main)
             elif name == "log_ratio" and self.judged.kind == "difference" and self.higher is False:
                 found = log_ratio(self.rows, self.contrast["parts"][0]["cells"])
+            elif name == "gap_share" and self.judged.kind == "difference":
+                found = self._gap_share(size)
             if found is None:
                 wrong(f"{self.where}: a size {str(name)[:40]} is told, and it is not defined")
             near(size, found, self.where, str(name)[:40])
+
+    def _gap_share(self, size: Any) -> Any:
+        """The difference over the way between two reference rows: which two, no record says."""
+        known = [v for row in self.references.values() for v in row.values()]
+        self.judged.work.spend(len(known) ** 2)
+        if self.judged.main.difference is None:
+            return None
+        gaps = [abs(one - two) for one in known for two in known if one != two]
+        shares = [self.judged.main.difference / gap for gap in gaps]
+        return min(shares, key=lambda share: abs(share - size), default=None)
 
     def _expectation(self, verdict: str, difference: Any) -> str:
         expect = self.contrast["expect"]

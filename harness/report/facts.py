@@ -179,7 +179,7 @@ def method(answer: Answer) -> list[str]:
         "and the verdict must survive it. Who is missing is named.",
         "Sizes decide nothing: d_z is the mean difference over its standard deviation from seed to "
         "seed, corrected for few seeds (from three, all pairs there); the log ratio, of distances, "
-        "is the mean of ln(a / b).",
+        "is the mean of ln(a / b); teacher and data are their reference rows.",
         "A band around a learning curve holds all of its measured cycles together: each at "
         "1 - alpha / cycles.",
         "Intervals of single arms contain what all arms of a replicate share; differences between "

@@ -17,7 +17,7 @@ from harness.contract import Artifact, Context, Estimate, Fingerprints, Outcome,
 from harness.testing import stub
 from harness.testing.stub import Recipe, metrics
 
-__all__ = ["Recipe", "fingerprints", "measure", "metrics", "recompute", "reference"]
+__all__ = ["Recipe", "fingerprints", "gap", "measure", "metrics", "recompute", "reference"]
 __all__ += ["references", "run"]
 
 STUDENT = "student"
@@ -83,6 +83,11 @@ def recompute(
 def references(recipe: Mapping[str, Any], protocol: str) -> dict[str, dict[str, Any]]:
     """Two rows: the best score there can be, and no training at all."""
     return {"truth": {"row": "truth"}, "untrained": {"row": "untrained"}}
+
+
+def gap(recipe: Mapping[str, Any], protocol: str) -> tuple[str, str]:
+    """From what is not trained to the best there can be."""
+    return "untrained", "truth"
 
 
 def reference(settings: Mapping[str, Any], context: Context) -> Iterator[Report]:

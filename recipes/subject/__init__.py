@@ -31,6 +31,7 @@ __all__ = [
     "examine",
     "expected_cost",
     "fingerprints",
+    "gap",
     "measure",
     "metrics",
     "missing",
@@ -162,6 +163,16 @@ def expected_cost(
 def references(recipe: Mapping[str, Any], protocol: str) -> Mapping[str, Mapping[str, Any]]:
     """Reference rows worth showing beside a recipe, by name; see `recipes.references`."""
     return _references(recipe)
+
+
+def gap(recipe: Mapping[str, Any], protocol: str) -> tuple[str, str] | None:
+    """Rows of the recipe's teacher and of data; None where no plain teacher judges alone."""
+    from recipes.references import own_teacher
+
+    teacher, special = own_teacher(recipe)
+    rows = _references(recipe)
+    named = [name for name, settings in rows.items() if settings == teacher and not special]
+    return (named[0], "data") if named and "data" in rows else None
 
 
 def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from harness import bundle
 from harness.analyse import words
 from harness.analyse.inference import estimate, one_group
-from harness.analyse.sizes import d_z, gap_share, log_ratio, sizes_of
+from harness.analyse.sizes import d_z, gap_of, gap_share, log_ratio, sizes_of
 from harness.contract import MetricSpec
+from harness.errors import BundleError
+
+from .bundles import contents, rewritten, small, studied
 
 DISTANCE = MetricSpec(higher_is_better=False, low=0.0)
 SCORE = MetricSpec(higher_is_better=True, low=0.0, high=1.0)
@@ -96,3 +102,31 @@ def test_missing_pairs_have_no_d_z_and_fitted_cells_no_ratio():
     below = {**VALUES, "b1": {0: 1.0, 1: 2.0, 2: -1.0}}
     found = estimate(below, one_group(CELLS))
     assert "log_ratio" not in sizes_of("difference", found, below, CELLS, DISTANCE)
+
+
+def test_the_gap_is_that_of_one_teacher_and_of_data():
+    plan = SimpleNamespace(gaps={"a": ("t", "d"), "b": ("t", "d"), "c": ("u", "d")})
+    measured = {"reference:t": {0: 3.0}, "reference:d": {0: 1.0}, "reference:u": {0: 2.0}}
+    assert gap_of(plan, ["a", "b"], measured) == (3.0, 1.0)
+    assert gap_of(plan, ["a", "c"], measured) is None, "two teachers"
+    assert gap_of(plan, ["a", "x"], measured) is None, "one has no single teacher"
+    assert gap_of(plan, ["a", "b"], {"reference:t": {0: 3.0}}) is None
+    found = estimate(VALUES, one_group(CELLS))
+    sizes = sizes_of("difference", found, VALUES, CELLS, SCORE, (3.0, 1.0))
+    assert sizes["gap_share"] == pytest.approx(found.difference / 2)
+    assert words.sizes({"gap_share": -0.25}) == "-0.25 of the way between teacher and data"
+
+
+def test_a_verdict_carries_them_and_the_verifier_works_them_out(tmp_path):
+    made = studied(tmp_path / "p")
+    h1 = next(v for v in made.answer.verdicts if v.id == "H1")
+    assert h1.sizes["gap_share"] == pytest.approx(h1.difference / 10), "truth 10, untrained 0"
+    assert h1.sizes["d_z"] == pytest.approx(d_z(list(h1.per_replicate.values())))
+    file = small(made, tmp_path / "x.zip")
+    bundle.verify(file)
+    for name, size in (("gap_share", 0.5), ("d_z", 1.0), ("log_ratio", 0.1), ("other", 1.0)):
+        answer = json.loads(contents(file)["results/answer.json"])
+        answer["verdicts"][0]["sizes"][name] = size
+        changed = {"results/answer.json": json.dumps(answer).encode()}
+        with pytest.raises(BundleError, match="H1"):
+            bundle.verify(rewritten(file, tmp_path / "y.zip", changed))

@@ -35,6 +35,15 @@ def test_rows_of_two_scales_share_what_does_not_depend_on_it():
     assert "undistilled-8nfe-g1" not in references(_recipe(1.0))
 
 
+def test_the_gap_is_that_of_a_single_plain_teacher():
+    assert subject.gap(_recipe(2.0), "toyworld-v1") == ("teacher-g2", "data")
+    assert subject.gap(_recipe(4.0), "toyworld-v1") == ("teacher-g4", "data")
+    by_rung = {"guidance": {"by_rung": [1.0, 2.0, 2.0, 4.0]}}
+    recipe = Recipe.model_validate(by_rung).model_dump(mode="json")
+    assert own_teacher(recipe)[1], "what judges it hangs on the rung"
+    assert subject.gap(recipe, "toyworld-v1") is None
+
+
 def test_only_guided_rows_are_compared_with_a_teacher():
     rows = references(_recipe(2.0))
     compared = {name: compared_teacher(row) for name, row in rows.items()}
