@@ -21,7 +21,7 @@ from harness.planning.planned import (
     weights_of,
 )
 from harness.running.collector import paused
-from harness.subjects.settings import SubjectSpec
+from harness.subjects.settings import StudentsSettings, SubjectSpec
 from harness.trial import Arm
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class Plan(BaseModel):
     amendments: list[Amendment] = Field(
         default_factory=list, description="Changes of the study file since its first run."
     )
+
+    @property
+    def of_checkpoints(self) -> bool:
+        """Whether its trials are checkpoints from elsewhere, measured and never trained."""
+        return isinstance(self.subject, StudentsSettings)
 
     def count(self, state: PlanState) -> int:
         """Number of trials in a state."""

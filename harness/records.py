@@ -95,6 +95,8 @@ class Spending(_Record):
         return math.exp((low + high) / 2)
 
 
+SAME_NUMBER = 1e-7
+"""Relative difference up to which a number is the one that a look saw: machines round otherwise."""
 OutcomeState = Literal["open", "decided", "futile", "prompt-bound"]
 
 
@@ -111,6 +113,24 @@ class Outcome(_Record):
     difference: float | None = None
     lo: float | None = None
     hi: float | None = None
+
+    @property
+    def told(self) -> str:
+        """In a word: `improves`, `futile`, `open`."""
+        return self.verdict if self.state == "decided" else self.state
+
+    def is_of(self, p: float | None, difference: float | None) -> bool:
+        """Whether it was made of the same numbers: trials may have ended since."""
+        pairs = [(self.p, p)]
+        if self.difference is not None:
+            pairs.append((self.difference, difference))
+        return all(_alike(then, now) for then, now in pairs)
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=SAME_NUMBER, abs_tol=1e-290)
 
 
 class Look(_Record):

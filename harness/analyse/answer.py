@@ -32,6 +32,9 @@ VerdictName = Literal[
 
 Kind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
 
+About = Literal["recipes", "checkpoints"]
+"""What a claim is about: how students are made, or the very checkpoints that were measured."""
+
 AgreementName = Literal["follows", "opposes", "undecided"]
 
 
@@ -47,7 +50,9 @@ class Cell(_Frozen):
     hi: float | None = None
     sd: float | None = None
     n_prompts: int = Field(
-        0, description="Prompts that the interval reaches over; 0: it is over seeds alone."
+        0,
+        description="Prompts that the interval reaches over; 0: it is over seeds alone. That of a "
+        "single checkpoint (n is 1) is over prompts alone.",
     )
     n: int = Field(description="Replicates with a finite value.")
     values: dict[int, float] = Field(description="Replicate to value.")
@@ -74,8 +79,10 @@ class ArmRow(_Frozen):
 class Spread(_Frozen):
     """Where a verdict's standard error comes from."""
 
-    seeds: float = Field(description="Standard error over seeds.")
-    seeds_df: float
+    seeds: float | None = Field(
+        description="Standard error over seeds; None for a claim about checkpoints."
+    )
+    seeds_df: float | None
     prompts: float | None = Field(None, description="Standard error over prompts, `both` included.")
     prompts_df: float | None = None
     both: float | None = Field(None, description="What seeds and prompts share; in both of them.")
@@ -111,6 +118,7 @@ class Verdict(_Frozen):
     claim: str
     kind: Kind = "difference"
     metric: str
+    about: About = Field("recipes", description="Checkpoints are compared over prompts alone.")
     planned: bool = Field(description="False for exploratory ones (main effects and the like).")
     n: int = Field(description="Replicates with at least one matched cell.")
     n_planned: int
@@ -244,6 +252,11 @@ class Answer(_Frozen):
     study: str
     question: str
     scope: str
+    about: About = Field(
+        "recipes",
+        description="Checkpoints: from elsewhere, never trained here; those measured once each "
+        "are compared over prompts alone.",
+    )
     protocol: str
     protocol_name: str = ""
     primary: str

@@ -77,6 +77,7 @@ def answer(
         study=plan.study,
         question=plan.question,
         scope=plan.scope,
+        about="checkpoints" if plan.of_checkpoints else "recipes",
         protocol=plan.fingerprints.protocol,
         protocol_name=plan.protocol,
         primary=plan.primary,
@@ -118,16 +119,17 @@ def _metric(spec: MetricSpec) -> dict[str, str | bool | None]:
     }
 
 
-def _cell(name: str, metric: str, observed: Observed, alpha: float, *, by_prompt: bool) -> Cell:
+def _cell(name: str, metric: str, observed: Observed, plan: Plan, *, by_prompt: bool) -> Cell:
     """One arm's metric: its interval is over seeds, and over prompts for the metrics shown."""
     values = observed.of(metric, [name])[name]
     kept = {r: values[r] for r in sorted(values)}
     if not kept:
         return Cell(mean=None, n=0, values={})
     arrays = observed.by_prompt(metric) if by_prompt else None
-    found = estimate({name: kept}, one_group([{name: 1.0}]), arrays)
+    cells = one_group([{name: 1.0}])
+    found = estimate({name: kept}, cells, arrays, checkpoints=plan.of_checkpoints)
     mean = sum(kept.values()) / len(kept)
-    lo, hi = found.interval(alpha) or (None, None)
+    lo, hi = found.interval(plan.alpha) or (None, None)
     spread = sum((v - mean) ** 2 for v in kept.values()) / max(1, len(kept) - 1)
     return Cell(
         mean=mean,
@@ -150,7 +152,7 @@ def _row(
         "trial_states": dict(sorted(states.items())),
         "keys": {r: t.key for r, t in sorted(observed.trials.get(name, {}).items())},
         "cells": {
-            m: _cell(name, m, observed, plan.alpha, by_prompt=spec.headline or m == plan.primary)
+            m: _cell(name, m, observed, plan, by_prompt=spec.headline or m == plan.primary)
             for m, spec in specs.items()
         },
     }
@@ -222,9 +224,12 @@ def _headline_of_looks(adaptive: Adaptive, progress: str, said: str) -> str:
 
 
 def _given_up(plan: Plan, verdict: Verdict) -> str:
-    """How a look gave a contrast up, where that is not told by its verdict."""
+    """How a look gave a contrast up or decided otherwise, where its verdict does not tell it."""
     if plan.adaptive is None or not verdict.planned:
         return ""
+    last = plan.adaptive.last_said(verdict.id)
+    if last is not None and not last[1].is_of(verdict.p, verdict.difference):
+        return f" ({last[1].told} by the numbers of the look after {last[0]})"
     _, state = plan.adaptive.ended().get(verdict.id, (0, "open"))
     return f" ({state})" if state in ("futile", "prompt-bound") else ""
 

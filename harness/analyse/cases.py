@@ -168,7 +168,12 @@ class _Maker:
         )
         groups = one_group(self.contrast.cells())
         found = {
-            step: estimate(values, groups, ByPrompt.of(table) if table else None)
+            step: estimate(
+                values,
+                groups,
+                ByPrompt.of(table) if table else None,
+                checkpoints=self.plan.of_checkpoints,
+            )
             for step, (values, table) in lost.items()
         }
         margin = self.contrast.margin or 0.0
@@ -245,7 +250,8 @@ class _Maker:
         return replace(case, parts=tuple(made))
 
     def _estimate(self, values: Values, groups: tuple[Group, ...]) -> Estimated:
-        return estimate(values, groups, self.observed.by_prompt(self.contrast.metric))
+        arrays = self.observed.by_prompt(self.contrast.metric)
+        return estimate(values, groups, arrays, checkpoints=self.plan.of_checkpoints)
 
     def _values(self, replicates: int) -> Values:
         names = [arm.name for arm in self.plan.arms]

@@ -72,19 +72,35 @@ def reference_levels(arms: Sequence[Arm], factors: Factors) -> dict[str, str]:
     return {f: baseline.get(f, levels[0]) for f, levels in factors.items() if levels}
 
 
-def level_contrasts(arms: Sequence[Arm], factors: Factors) -> list[LevelContrast]:
-    """Every level against its factor's reference level, where a matched cell holds both."""
+MOST_LEVELS = 8
+"""Levels of a factor up to which every pair of them is compared, where all pairs are asked for."""
+
+
+def level_contrasts(
+    arms: Sequence[Arm], factors: Factors, *, every: bool = False
+) -> list[LevelContrast]:
+    """Every level against its factor's reference level, where a matched cell holds both.
+
+    Args:
+        arms: all arms.
+        factors: factor to level labels.
+        every: every pair of levels, of factors with at most `MOST_LEVELS`.
+    """
     found = []
     for factor, reference in reference_levels(arms, factors).items():
         groups = cells(arms, [factor])
-        for level in factors[factor]:
+        others = [level for level in factors[factor] if level != reference]
+        asked = [(level, reference) for level in others]
+        if every and len(factors[factor]) <= MOST_LEVELS:
+            asked += [(two, one) for one, two in itertools.combinations(others, 2)]
+        for level, other in asked:
             pairs = tuple(
-                (group[(level,)], group[(reference,)])
+                (group[(level,)], group[(other,)])
                 for group in groups
-                if level != reference and (level,) in group and (reference,) in group
+                if (level,) in group and (other,) in group
             )
             if pairs:
-                found.append(LevelContrast(factor, level, reference, pairs))
+                found.append(LevelContrast(factor, level, other, pairs))
     return found
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analyse import effects, fractions, words
-from harness.analyse.answer import Effect, Interaction, Spread, Verdict
+from harness.analyse.answer import About, Effect, Interaction, Spread, Verdict
 from harness.analyse.discovery import benjamini_hochberg, error_rates
 from harness.analyse.inference import ByPrompt, Cell, Estimated, Values, estimate, one_group
 from harness.analyse.observed import Observed
+from harness.analyse.sizes import sizes_of
 from harness.analyse.step_down import read
 from harness.contract import MetricSpec
 from harness.plan import Plan
@@ -42,9 +43,11 @@ class _Metric:
     spec: MetricSpec
     values: Values
     by_prompt: ByPrompt | None
+    checkpoints: bool
 
     def estimate(self, cells: Sequence[Cell]) -> Estimated:
-        return estimate(self.values, one_group(cells), self.by_prompt)
+        group = one_group(cells)
+        return estimate(self.values, group, self.by_prompt, checkpoints=self.checkpoints)
 
 
 def explore(
@@ -61,7 +64,10 @@ def explore(
     """
     names = [arm.name for arm in plan.arms]
     shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
-    metrics = [_Metric(m, specs[m], observed.of(m, names), observed.by_prompt(m)) for m in shown]
+    metrics = [
+        _Metric(m, specs[m], observed.of(m, names), observed.by_prompt(m), plan.of_checkpoints)
+        for m in shown
+    ]
     levels = _levels(plan, metrics)
     crossed, left_out = _interactions(plan, metrics)
     tests = [found.p() for *_, found in levels] + [found.p() for *_, found in crossed]
@@ -84,8 +90,11 @@ def _levels(
     plan: Plan, metrics: list[_Metric]
 ) -> list[tuple[_Metric, effects.LevelContrast, Estimated]]:
     declared = [(c.metric, c.arm_weights()) for c in plan.contrasts if c.kind == "difference"]
-    of = fractions.level_contrasts if plan.fraction else effects.level_contrasts
-    listed = [(contrast, contrast.arm_weights()) for contrast in of(plan.arms, plan.factors)]
+    if plan.fraction:
+        of = fractions.level_contrasts(plan.arms, plan.factors)
+    else:
+        of = effects.level_contrasts(plan.arms, plan.factors, every=plan.of_checkpoints)
+    listed = [(contrast, contrast.arm_weights()) for contrast in of]
     return [
         (metric, contrast, metric.estimate(contrast.cells()))
         for metric in metrics
@@ -174,7 +183,7 @@ def _not_formed(plan: Plan, factor: str) -> str:
 def _why(found: Estimated, metric: _Metric) -> str:
     """Why there is no number or no interval; empty where there are both."""
     never = f"{metric.name} was never measured"
-    return found.seeds.why if any(metric.values.values()) else never
+    return found.why if any(metric.values.values()) else never
 
 
 def _prompts(found: Estimated) -> int:
@@ -234,6 +243,7 @@ def _verdict(
         n=found.seeds.n,
         n_planned=plan.replicates,
         n_prompts=_prompts(found),
+        about=about(found),
         p_adjusted=p_adjusted,
         adjustment="after Benjamini-Hochberg, exploratory",
         margin=None,
@@ -245,6 +255,7 @@ def _verdict(
         id=f"{a} | {b} | {metric.name}",
         claim=f"{a} against {b}",
         metric=metric.name,
+        about=about(found),
         planned=False,
         n=found.seeds.n,
         n_planned=plan.replicates,
@@ -263,29 +274,42 @@ def _verdict(
         per_replicate=dict(found.seeds.per_replicate),
         a=a,
         b=b,
+        sizes=sizes_of("difference", found, metric.values, contrast.cells(), metric.spec),
         factor=contrast.factor,
         keys=observed.keys(contrast.arm_weights()),
         aliases=list(contrast.aliases),
     )
 
 
+def about(found: Estimated | None) -> About:
+    """What a claim is about."""
+    return "checkpoints" if found is not None and found.checkpoints else "recipes"
+
+
 def method_of(found: Estimated) -> str:
     """How an interval was made: seeds, and prompts by stratum."""
     if not found.prompts:
         return found.seeds.method
+    over = "over prompts alone" if found.checkpoints else found.seeds.method
     counts = found.prompts.counts
     strata = f" in {len(counts)} strata" if len(counts) > 1 else ""
     how = "jackknife pseudo-values of " if found.prompts.pseudo else ""
-    return (
-        f"{found.seeds.method}; {how}{found.prompts.n} prompts{strata}, {found.prompts.df:.3g} df"
-    )
+    return f"{over}; {how}{found.prompts.n} prompts{strata}, {found.prompts.df:.3g} df"
 
 
 def spread_of(found: Estimated | None) -> Spread | None:
     """The parts of a standard error; None where there is none."""
-    if found is None or found.seeds.se is None or found.seeds.df is None:
+    if found is None:
         return None
     prompts = found.prompts
+    if found.checkpoints:
+        if prompts is None or not found.judged:
+            return None
+        return Spread(
+            seeds=None, seeds_df=None, prompts=prompts.variance**0.5, prompts_df=prompts.df
+        )
+    if found.seeds.se is None or found.seeds.df is None:
+        return None
     return Spread(
         seeds=found.seeds.se,
         seeds_df=found.seeds.df,

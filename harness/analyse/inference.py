@@ -31,6 +31,10 @@ SE_E^2 is what seeds and prompts together hold in both sums. Over seeds and prom
     SE^2 = SE_R^2 + SE_P^2 - SE_E^2
     half-width^2 = t^2(df_R) SE_R^2 + t^2(df_P) max(0, SE_P^2 - SE_E^2)
 
+**Checkpoints.** What was not trained here has no seeds that could be drawn again: measured once
+each, two checkpoints are compared over prompts alone, half-width t(df_P) SE_P. The claim is about
+these checkpoints, not about how they were made.
+
 The variance is that of the crossed random effects model (Clark 1973; Judd, Westfall and Kenny
 2012); the half-width is not t times its root, because Satterthwaite's degrees of freedom for the
 sum hold their level only from about six replicates on.
@@ -59,6 +63,7 @@ FARTHEST = 1e150
 """A t beyond it is infinite: its square leaves the range of numbers."""
 SAME = "the difference is the same in every replicate: no spread to judge it by"
 ONE = "one replicate: nothing says how much another would differ"
+SAME_PROMPTS = "the difference is the same on every prompt: no spread to judge it by"
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ class Estimated:
     prompts: Prompts | None = None
     why_not_prompts: str = ""
     """Why nothing is said over prompts."""
+    checkpoints: bool = False
+    """A claim about the very checkpoints that were measured: over prompts alone."""
 
     @property
     def difference(self) -> float | None:
@@ -140,7 +147,18 @@ class Estimated:
     @property
     def judged(self) -> bool:
         """Whether there is an interval."""
+        if self.checkpoints:
+            return self.difference is not None and not self.why
         return self.seeds.se is not None and not self.seeds.why
+
+    @property
+    def why(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        if not self.checkpoints:
+            return self.seeds.why
+        if self.prompts is None:
+            return self.why_not_prompts
+        return "" if self.prompts.variance > 0 else SAME_PROMPTS
 
     def half_width(self, alpha: float, *, narrow: bool = False) -> float | None:
         """Half of the two-sided interval at 1 - alpha; None where there is none.
@@ -149,6 +167,10 @@ class Estimated:
             alpha: error rate in (0, 1).
             narrow: the claim on exactly these prompts, over seeds alone.
         """
+        if self.checkpoints:
+            if narrow or self.prompts is None or not self.judged:
+                return None
+            return t_quantile(self.prompts.df, alpha) * math.sqrt(self.prompts.variance)
         if not self.judged or self.seeds.se is None or self.seeds.df is None:
             return None
         half = (t_quantile(self.seeds.df, alpha) * self.seeds.se) ** 2
@@ -169,6 +191,9 @@ class Estimated:
 
     def _alpha_of(self, distance: float, narrow: bool) -> float:
         seeds, prompts = self.seeds, self.prompts
+        if self.checkpoints:
+            assert prompts is not None
+            return p_of(distance / math.sqrt(prompts.variance), prompts.df)
         assert seeds.se is not None
         assert seeds.df is not None
         if narrow or prompts is None or prompts.further == 0:
@@ -185,7 +210,9 @@ class Estimated:
 
     @property
     def variance(self) -> float | None:
-        """SE^2 over seeds and prompts, as the crossed model has it."""
+        """SE^2 over what the claim reaches over, as the crossed model has it."""
+        if self.checkpoints:
+            return self.prompts.variance if self.prompts else None
         if self.seeds.se is None:
             return None
         more = self.prompts.variance - self.prompts.both if self.prompts else 0.0
@@ -229,6 +256,8 @@ def estimate(
     groups: Sequence[Group],
     by_prompt: ByPrompt | None = None,
     why_not: str = "no values by prompt are recorded",
+    *,
+    checkpoints: bool = False,
 ) -> Estimated:
     """Estimate a contrast over seeds and, with the trials' values by prompt, over prompts too.
 
@@ -237,13 +266,16 @@ def estimate(
         groups: the contrast's cells.
         by_prompt: values by prompt of the same metric and step; None: nothing is said over prompts.
         why_not: the reason to give where `by_prompt` is None.
+        checkpoints: the values are of checkpoints that were not trained here; those of a single
+            replicate make a claim about themselves.
     """
     seen = _observed(values, groups)
     seeds = _seeds(seen)
+    alone = checkpoints and seeds.n == 1
     if by_prompt is None or seen is None or not seeds.n:
-        return Estimated(seeds, None, why_not)
+        return Estimated(seeds, None, why_not, alone)
     prompts, why = over_prompts(by_prompt, *_trial_weights(seen))
-    return Estimated(seeds, prompts, why)
+    return Estimated(seeds, prompts, why, alone)
 
 
 def over_seeds(values: Values, groups: Sequence[Group]) -> Seeds:

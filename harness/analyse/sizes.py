@@ -9,6 +9,49 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from harness.analyse.inference import Cell, Estimated, Values
+from harness.contract import MetricSpec
+
+LINEAR = ("difference", "trend", "interaction")
+
+
+def sizes_of(
+    kind: str, found: Estimated | None, values: Values, cells: Sequence[Cell], spec: MetricSpec
+) -> dict[str, float]:
+    """The sizes of a contrast that are defined, by name.
+
+    `d_z`: a difference, slope or interaction whose replicates all have every cell; else their own
+    sums vary by what they lack, too. `log_ratio`: a difference of a distance, that is, a metric
+    that is better lower and has 0 as its smallest value; the mean over cells.
+
+    Args:
+        kind: of the contrast.
+        found: its estimate.
+        values: arm to replicate to value, of the replicates that it is judged on.
+        cells: its matched cells.
+        spec: of the metric.
+    """
+    made: dict[str, float | None] = {}
+    if found is not None and kind in LINEAR and found.judged and not found.seeds.missing:
+        made["d_z"] = d_z(list(found.seeds.per_replicate.values()))
+    if kind == "difference" and spec.higher_is_better is False and spec.low == 0:
+        made["log_ratio"] = _mean_log_ratio(values, cells)
+    return {name: size for name, size in made.items() if size is not None}
+
+
+def _mean_log_ratio(values: Values, cells: Sequence[Cell]) -> float | None:
+    each = []
+    for cell in cells:
+        sides = {weight: values.get(arm, {}) for arm, weight in cell.items()}
+        if len(cell) != 2 or set(sides) != {1.0, -1.0}:
+            return None  # fitted by least squares: no pair of distances
+        if sides[1.0].keys() & sides[-1.0].keys():
+            ratio = log_ratio(sides[1.0], sides[-1.0])
+            if ratio is None:
+                return None
+            each.append(ratio)
+    return math.fsum(each) / len(each) if each else None
+
 
 def gap_share(difference: float, teacher: float | None, data: float | None) -> float | None:
     """The difference as a share of the way between teacher and data: (a - b) / |T - D|.

@@ -90,14 +90,24 @@ def why_empty(row: ArmRow, metric: str) -> str:
     return states or "no trial yet"
 
 
-def reach(prompts: Iterable[int]) -> str:
-    """`over seeds and 192 prompts`, of intervals that reach over so many prompts (0: none)."""
-    counts = sorted(set(prompts))
+def reach(claims: Iterable[tuple[int, int]]) -> str:
+    """`over seeds and 192 prompts`: what intervals reach over.
+
+    Args:
+        claims: seeds and prompts (0: none) of each interval. Of one seed there is an interval only
+            where the claim is about a checkpoint: it is over prompts alone.
+    """
+    listed = list(claims)
+    counts = sorted({n for _, n in listed})
     if not counts or counts == [0]:
         return "over seeds, on exactly these prompts"
     known = [n for n in counts if n]
     many = f"{known[0]} to {known[-1]}" if len(known) > 1 else f"{known[0]}"
     some = ", some on exactly these prompts" if 0 in counts else ""
+    alone = [seeds == 1 for seeds, _ in listed]
+    if all(alone):
+        return f"of these checkpoints, over {many} prompts"
+    some += ", of what has one replicate over prompts alone" if any(alone) else ""
     return f"over seeds and {many} prompts{some}"
 
 
@@ -106,7 +116,7 @@ def over_words(answer: Answer, metrics: Sequence[str]) -> str:
     groups: dict[str, list[str]] = {}
     for metric in metrics:
         cells = [row.cells[metric] for row in answer.arms if metric in row.cells]
-        known = [cell.n_prompts for cell in cells if cell.lo is not None]
+        known = [(cell.n, cell.n_prompts) for cell in cells if cell.lo is not None]
         if known:
             groups.setdefault(reach(known), []).append(metric)
     if len(groups) == 1:
@@ -174,7 +184,7 @@ def trial_table(answer: Answer) -> Table:
 
 
 VERDICT_COLUMNS = (
-    *("id", "kind", "planned", "amended", "metric", "a", "b", "verdict", "expectation"),
+    *("id", "kind", "about", "planned", "amended", "metric", "a", "b", "verdict", "expectation"),
     *("difference", "lo", "hi", "level", "left", "p", "p adjusted", "margin"),
     *("n", "n_planned", "prompts"),
     *("se seeds", "df seeds", "se prompts", "df prompts", "se both"),
@@ -202,11 +212,11 @@ def verdict_table(answer: Answer) -> Table:
                 v.metric,
                 middle,
                 interval,
-                f"{v.n}/{v.n_planned}",
+                seeds_words(v),
                 str(v.n_prompts or "these"),
                 words.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p "),
                 f"{verdict}: {words.listed(v.best)}" if v.best else verdict,
-                f"{v.narrow.verdict} {narrow}" if v.narrow else "the same",
+                f"{v.narrow.verdict} {narrow}" if v.narrow else _narrowest(v),
             )
         )
     heads = (
@@ -218,16 +228,31 @@ def verdict_table(answer: Answer) -> Table:
     comments = tuple(f"{v.id}: {' '.join(v.keys)}" for v in declared)
     late = ", and those changed after the first run" if any(v.amended for v in declared) else ""
     title = f"Declared contrasts{late}: each interval at the level that decided it"
-    title += ", over seeds and prompts" if any(v.n_prompts for v in declared) else ", over seeds"
+    title += f", {_claimed_over(declared)}"
     title += _scope(answer)
     return Table("verdicts", title, VERDICT_COLUMNS, rows, heads, printed, comments)
+
+
+def seeds_words(v: Verdict) -> str:
+    """Seeds that a verdict is over, of those planned; those of checkpoints are not drawn."""
+    return "these" if v.about == "checkpoints" else f"{v.n}/{v.n_planned}"
+
+
+def _narrowest(v: Verdict) -> str:
+    return "no claim" if v.about == "checkpoints" and v.n_prompts else "the same"
+
+
+def _claimed_over(declared: Sequence[Verdict]) -> str:
+    if declared and all(v.about == "checkpoints" for v in declared):
+        return "about these checkpoints, over prompts"
+    return "over seeds and prompts" if any(v.n_prompts for v in declared) else "over seeds"
 
 
 def _verdict_row(v: Verdict, protocol: str) -> tuple[Value, ...]:
     spread, narrow = v.spread, v.narrow
     parts = [f"{p.name} {p.level}".strip() + f" {_raw(p.difference, p.lo, p.hi)}" for p in v.parts]
     return (
-        *(v.id, v.kind, "yes" if v.planned else "", v.amended, v.metric, v.a, v.b),
+        *(v.id, v.kind, v.about, "yes" if v.planned else "", v.amended, v.metric, v.a, v.b),
         *(v.verdict, v.expectation),
         *(v.difference, v.lo, v.hi, v.level, v.left, v.p, v.p_adjusted, v.margin),
         *(v.n, v.n_planned, v.n_prompts),

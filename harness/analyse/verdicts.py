@@ -9,16 +9,15 @@ from typing import Any
 from harness.analyse import guard, words
 from harness.analyse.answer import Narrow, Part, Verdict
 from harness.analyse.cases import Case
-from harness.analyse.explore import Explored, method_of, spread_of
+from harness.analyse.explore import Explored, about, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
 from harness.analyse.observed import ENDED, Observed
-from harness.analyse.sizes import d_z
+from harness.analyse.sizes import sizes_of
 from harness.analyse.step_down import Decided, step_down
 from harness.journal import History
 from harness.plan import Plan, PlannedContrast
 from harness.planning.attainable import fitted_note
-from harness.planning.planned import LINEAR
 
 ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
@@ -58,6 +57,10 @@ def _level(plan: Plan, case: Case, share: float) -> float:
     return adaptive.spending.level(case.replicates, share)
 
 
+OTHER_NUMBERS = "its numbers are others than the look after {} saw"
+"""How the note begins that a look decided by other numbers; a bundle's verifier reads it."""
+
+
 class _Telling:
     """One verdict from a decided case."""
 
@@ -95,6 +98,7 @@ class _Telling:
             "n": seeds.n if seeds else self._n_of_best(),
             "n_planned": case.replicates,
             "margin": contrast.margin,
+            "about": about(self._any_found()),
             "scope": self._plan.scope,
             "best": reading.members,
             "step": reading.step,
@@ -120,6 +124,7 @@ class _Telling:
             claim=contrast.claim,
             kind=contrast.kind,
             metric=contrast.metric,
+            about=sentence["about"],
             planned=not case.amended,
             n=sentence["n"],
             n_planned=case.replicates,
@@ -134,7 +139,7 @@ class _Telling:
             margin=contrast.margin,
             method=self._method(),
             spread=spread_of(found),
-            narrow=self._narrower(sentence) if prompts else None,
+            narrow=self._narrower(sentence) if prompts and not self._alone() else None,
             verdict=verdict,
             expectation=expected,
             words=told,
@@ -145,8 +150,8 @@ class _Telling:
             worst_case=verdict if reading.vetoed else None,
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
+            sizes=self._sizes(),
             parts=[part for part, _ in case.parts],
-            sizes=_sizes(case, found),
             keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
@@ -161,6 +166,23 @@ class _Telling:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
         return self._case.found if step is None else self._case.by_step.get(step)
+
+    def _sizes(self) -> dict[str, float]:
+        contrast = self._case.contrast
+        rows = self._observed.of(contrast.metric, contrast.arms())
+        most = self._case.replicates
+        values = {arm: {r: v for r, v in row.items() if r < most} for arm, row in rows.items()}
+        found = self._case.found
+        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec)
+
+    def _any_found(self) -> Estimated | None:
+        """An estimate that says what the claim is about."""
+        several = [*self._case.by_step.values(), *self._pairs_of_best()]
+        return self._case.found or next(iter(several), None)
+
+    def _alone(self) -> bool:
+        """Whether the claim is about these checkpoints: there is none narrower."""
+        return about(self._any_found()) == "checkpoints"
 
     def _pairs_of_best(self) -> list[Estimated]:
         return list(getattr(self._case.wide, "pairs", {}).values())
@@ -228,7 +250,7 @@ class _Telling:
             told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {told}"
         found = self._found(self._wide) or next(iter(case.by_step.values()), None)
-        return "" if found is None or found.judged else found.seeds.why
+        return "" if found is None or found.judged else found.why
 
     def _method(self) -> str:
         case, found = self._case, self._found(self._wide)
@@ -237,6 +259,23 @@ class _Telling:
             each = len(case.contrast.parts) - 1
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
         return method_of(found)
+
+    def _moved(self) -> list[str]:
+        """That its numbers are others than those that its last look saw.
+
+        A trial that failed is run again by the next run, and its value counts from then on.
+        """
+        adaptive, case = self._plan.adaptive, self._case
+        last = adaptive.last_said(case.id) if adaptive is not None and not case.amended else None
+        found = self._found(self._wide)
+        if last is None or last[1].is_of(case.wide.p, found.difference if found else None):
+            return []
+        n, outcome = last
+        return [
+            f"{OTHER_NUMBERS.format(n)} ({_p_and_difference(outcome.p, outcome.difference)}; "
+            f"{outcome.told}): with the trials that ended or were measured since it is "
+            f"{self._wide.reading.verdict}"
+        ]
 
     def _parts_told(self) -> list[str]:
         """The further estimates of its kind, and the shape of a trend."""
@@ -260,8 +299,8 @@ class _Telling:
         notes = [f"exploratory: {case.amended}"] if case.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
-        if found and found.seeds.n and not found.judged and found.seeds.why != reason:
-            notes.append(found.seeds.why)
+        if found and found.seeds.n and not found.judged and found.why != reason:
+            notes.append(found.why)
         if found and found.seeds.unseen:
             notes.append(
                 f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
@@ -279,6 +318,7 @@ class _Telling:
         notes += self._parts_told()
         notes += missing_note(self._observed, arms, case.replicates)
         notes += _look_note(plan, case)
+        notes += self._moved()
         interim = _not_begun(case.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
             notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
@@ -321,12 +361,12 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     return [f"{told} after {n} of {most}; not planned further"]
 
 
-def _sizes(case: Case, found: Estimated | None) -> dict[str, float]:
-    """Its sizes in units of its own variation; of replicates that have every cell alone."""
-    if found is None or found.seeds.missing or case.contrast.kind not in LINEAR:
-        return {}
-    size = d_z(list(found.seeds.per_replicate.values()))
-    return {} if size is None else {"d_z": size}
+def _p_and_difference(p: float | None, difference: float | None) -> str:
+    told = [words.p_value(p)]
+    if difference is not None:
+        places = words.decimals(None, difference)
+        told.insert(0, f"difference {words.number(difference, places, signed=True)}")
+    return ", ".join(told)
 
 
 def _reaches(contrast: PlannedContrast) -> str:

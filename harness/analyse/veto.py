@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from harness.analyse.inference import Estimated, Group, Values, over_seeds
 
@@ -69,5 +70,5 @@ def winner_filled(
     worst = sign * min(sign * d for d in seen)
     for name, r in empty:
         cells[name][r] = signs[name] * worst
-    filled = Estimated(over_seeds(cells, shaped), found.prompts, found.why_not_prompts)
+    filled = replace(found, seeds=over_seeds(cells, shaped))
     return filled, {arm: sorted(set(rows)) for arm, rows in diverged.items()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harness.analyse.answer import Kind, Part, Spread, Verdict, VerdictName
+from harness.analyse.answer import About, Kind, Part, Spread, Verdict, VerdictName
 
 Expectation = Literal["as expected", "contrary to expectation", ""]
 
@@ -103,6 +103,7 @@ def sentence(
     margin: float | None,
     as_expected: Expectation,
     scope: str,
+    about: About = "recipes",
     reason: str = "",
     best: Sequence[str] = (),
     step: int | None = None,
@@ -122,15 +123,18 @@ def sentence(
     what = ESTIMATED.get(kind, "difference")
     unit = " cycles" if kind == "sooner" else unit
     parts = [] if kind == "best" else [figures(difference, lo, hi, unit, level, what)]
-    parts.append(over(n, n_planned, n_prompts))
+    parts.append(over(n, n_planned, n_prompts, about))
     if p_adjusted is not None:
         parts.append(f"{p_value(p_adjusted)} {adjustment}".strip())
     text = f"{opening}: {', '.join(parts)}"
     return f"{text}; {scope}." if scope else f"{text}."
 
 
-def over(n: int, n_planned: int, n_prompts: int) -> str:
+def over(n: int, n_planned: int, n_prompts: int, about: About = "recipes") -> str:
     """`over 5 of 6 seeds and 192 prompts`: what a claim reaches over."""
+    if about == "checkpoints":
+        reach = f"over {n_prompts} prompts" if n_prompts else "on exactly these prompts"
+        return f"these checkpoints, {reach}"
     seeds = f"{n} seed{'s' if n != 1 else ''}" if n == n_planned else f"{n} of {n_planned} seeds"
     if n_prompts:
         return f"over {seeds} and {n_prompts} prompts"
@@ -260,12 +264,23 @@ def spread(parts: Spread | None) -> str:
     return ", ".join(f"{name} {number(size, places)}" for name, size in known.items())
 
 
+def sizes(known: Mapping[str, float]) -> str:
+    """`d_z +1.3, log ratio -0.223 (0.8 times)`: standardised sizes; empty without any."""
+    told = []
+    if "d_z" in known:
+        told.append(f"d_z {known['d_z']:+.2g} (in standard deviations over seeds)")
+    if "log_ratio" in known:
+        ratio = known["log_ratio"]
+        told.append(f"log ratio {ratio:+.3g} ({math.exp(min(ratio, 700.0)):.3g} times)")
+    return ", ".join(told)
+
+
 def reached(verdict: Verdict) -> str:
     """`improves over 6 seeds and 192 prompts`: a verdict and what it reaches over, for a tag."""
     name = verdict.verdict if verdict.planned else f"{verdict.verdict} (exploratory)"
     if verdict.kind == "best" and verdict.best:
         name += f" ({listed(verdict.best)})"
-    return f"{name} {over(verdict.n, verdict.n_planned, verdict.n_prompts)}"
+    return f"{name} {over(verdict.n, verdict.n_planned, verdict.n_prompts, verdict.about)}"
 
 
 def shape(slope: float | None, parts: Sequence[Part]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as field_of
 from typing import Any
 
@@ -91,9 +91,22 @@ class Estimate:
     own: dict[int, float] = field_of(default_factory=dict)
     method: str = "none"
     prompts: Any = None
+    alone: bool = False
+    """About checkpoints measured once each: over prompts alone."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an interval."""
+        if self.alone:
+            return self.prompts is not None and self.prompts.variance > 0
+        return self.se is not None
 
     def half_width(self, alpha: float, narrow: bool = False) -> Any:
         """Half of the interval at 1 - alpha; None where there is none."""
+        if self.alone:
+            if narrow or not self.judged:
+                return None
+            return quantile(self.prompts.df, math.log(alpha)) * math.sqrt(self.prompts.variance)
         if self.se is None:
             return None
         half = (quantile(self.df, math.log(alpha)) * self.se) ** 2
@@ -108,9 +121,12 @@ class Estimate:
 
     def p(self, narrow: bool = False, shift: float = 0.0) -> Any:
         """The alpha at which the interval ends at `shift`; None where there is none."""
-        if self.se is None:
+        if not self.judged or (self.alone and narrow):
             return None
         distance = abs(self.difference - shift)
+        if self.alone:
+            t = distance / math.sqrt(self.prompts.variance)
+            return math.exp(log_tail(t, self.prompts.df))
         further = 0.0 if narrow or self.prompts is None else self.prompts.further
         if not further or not distance:
             return math.exp(log_tail(distance / self.se, self.df))
@@ -123,7 +139,7 @@ class Estimate:
         strata = f" in {self.prompts.strata} strata" if self.prompts.strata > 1 else ""
         how = "jackknife pseudo-values of " if self.prompts.pseudo else ""
         told = f"{how}{self.prompts.n} prompts{strata}, {self.prompts.df:.3g} df"
-        return f"{self.method}; {told}"
+        return f"{'over prompts alone' if self.alone else self.method}; {told}"
 
 
 def _crossing(found: Estimate, further: float, distance: float) -> float:
@@ -144,7 +160,9 @@ def _crossing(found: Estimate, further: float, distance: float) -> float:
     return t
 
 
-def estimated(rows: Rows, groups: Groups, tables: Any, work: Work) -> Estimate:
+def estimated(
+    rows: Rows, groups: Groups, tables: Any, work: Work, checkpoints: bool = False
+) -> Estimate:
     """The contrast's estimate.
 
     Args:
@@ -152,15 +170,17 @@ def estimated(rows: Rows, groups: Groups, tables: Any, work: Work) -> Estimate:
         groups: its cells.
         tables: values by prompt of the same metric and step; None or empty where there are none.
         work: what may be gone through.
+        checkpoints: values are of checkpoints from elsewhere; of one replicate they make a claim
+            about themselves.
     """
     listed, scale = _cells(rows, groups, work)
     if not listed:
         return Estimate()
     found = _over_seeds(listed, scale, work)
+    found = replace(found, alone=checkpoints and found.n == 1)
     if not tables:
         return found
-    prompts = _over_prompts(tables, *_weights(listed), work)
-    return Estimate(found.n, found.difference, found.se, found.df, found.own, found.method, prompts)
+    return replace(found, prompts=_over_prompts(tables, *_weights(listed), work))
 
 
 Listed = list[tuple[Cell, float, int, dict[int, float]]]
@@ -336,3 +356,30 @@ def _variance(values: list[float], rounding: float) -> float:
     mean = math.fsum(values) / len(values)
     found = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
     return found if found > rounding else 0.0
+
+
+def d_z(found: Estimate) -> Any:
+    """Mean over standard deviation of the replicates, after Hedges; None where not defined."""
+    n = len(found.own)
+    if n < 3 or not found.judged or found.alone or not found.method.startswith("paired t"):
+        return None
+    m = n - 1
+    log_factor = math.lgamma(m / 2) - 0.5 * math.log(m / 2) - math.lgamma((m - 1) / 2)
+    ratio = math.fsum(found.own.values()) / n / statistics.stdev(found.own.values())
+    return ratio * math.exp(log_factor)
+
+
+def log_ratio(rows: Rows, cells: list[Cell]) -> Any:
+    """Mean over cells of the mean over replicates of ln(a / b); None where one is not above 0."""
+    each = []
+    for cell in cells:
+        if sorted(cell.values()) != [-1.0, 1.0]:
+            return None
+        (one, w), (two, _) = cell.items()
+        a, b = (rows.get(arm, {}) for arm in ((one, two) if w > 0 else (two, one)))
+        shared = [(a[r], b[r]) for r in a if r in b]
+        if any(min(pair) <= 0 for pair in shared):
+            return None
+        if shared:
+            each.append(math.fsum(math.log(x / y) for x, y in shared) / len(shared))
+    return math.fsum(each) / len(each) if each else None

@@ -188,6 +188,7 @@ def judged(
     higher: Any,
     alpha: float,
     work: Work,
+    checkpoints: bool = False,
 ) -> Judged:
     """The estimates behind a contrast.
 
@@ -199,6 +200,7 @@ def judged(
         higher: whether higher is better; None without a better direction.
         alpha: error rate of the family.
         work: what may be gone through.
+        checkpoints: its trials are checkpoints from elsewhere.
     """
     kind, parts = contrast["kind"], contrast["parts"]
     margin = contrast["margin"] or 0.0
@@ -206,7 +208,7 @@ def judged(
     cells = [part["cells"] for part in parts] or [[]]
 
     def one(groups: Groups) -> Estimate:
-        return estimated(rows, groups, prompts, work)
+        return estimated(rows, groups, prompts, work, checkpoints)
 
     if kind in LINEAR:
         main = one([(cells[0], 1.0)])
@@ -232,7 +234,7 @@ def judged(
                 pairs[levels[i], levels[j]] = one([(_less(cells[i], cells[j], work), 1.0)])
         return Judged(kind, margin, higher, work, None, levels=tuple(levels), several=pairs)
     if kind == "collapse":
-        lost = _losses(curves, tables, cells[0], higher, work)
+        lost = _losses(curves, tables, cells[0], higher, work, checkpoints)
         return Judged(kind, margin, higher, work, None, several=lost)
     if kind == "sooner":
         listed = _less(cells[0], cells[1], work)
@@ -290,11 +292,16 @@ def _filled(
     for name, r in empty:
         made[name][r] = worst
     again = estimated(made, [([{name: 1.0} for name in made], 1.0)], None, work)
-    return replace(again, prompts=found.prompts)
+    return replace(again, prompts=found.prompts, alone=found.alone)
 
 
 def _losses(
-    curves: Curves, tables: dict[Any, Tables], cells: list[Cell], higher: Any, work: Work
+    curves: Curves,
+    tables: dict[Any, Tables],
+    cells: list[Cell],
+    higher: Any,
+    work: Work,
+    checkpoints: bool,
 ) -> dict[Any, Estimate]:
     """What an arm lost from each earlier step to the last one."""
     steps = sorted(step for step in curves if step >= 0)
@@ -308,7 +315,7 @@ def _losses(
             work.spend(1 + len(then))
         then_of, now_of = tables.get(step, {}), tables.get(steps[-1], {})
         lost = {t: _minus(then_of[t], now_of[t], side, work) for t in then_of if t in now_of}
-        found[step] = estimated(rows, [(cells, 1.0)], lost, work)
+        found[step] = estimated(rows, [(cells, 1.0)], lost, work, checkpoints)
     return found
 
 

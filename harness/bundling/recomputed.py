@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.bundling.archive import Bad
-from harness.bundling.estimates import Estimate, Tables, Work, estimated
+from harness.bundling.estimates import Estimate, Tables, Work, d_z, estimated, log_ratio
 from harness.bundling.readings import (
     KINDS,
+    LINEAR,
     Curves,
     Judged,
     Said,
@@ -45,6 +46,8 @@ class Seen:
     arms: set[str]
     """Planned arms, references not among them."""
     work: Work
+    checkpoints: bool = False
+    """Its trials are checkpoints from elsewhere: of one replicate, claims are about themselves."""
 
     def first(self, metric: str, most: int, steps: bool) -> tuple[Curves, dict[Any, Tables]]:
         """Values of the arms in replicates below `most`, and values by prompt."""
@@ -83,6 +86,11 @@ def verdicts(
     """
     if answer.get("rules") != RULES:
         wrong(f"its verdicts are by rules {str(answer.get('rules'))[:9]}; {RULES} are known here")
+    about = answer.get("about", "recipes")  # earlier answers do not say it
+    if about not in ("recipes", "checkpoints"):
+        wrong(f"its claims are about {str(about)[:40]}: recipes or checkpoints are known here")
+    if "about" in answer and frozen and seen.checkpoints != _of_students(frozen):
+        wrong(f"its claims are about {about}, and the study that was frozen is not")
     contrasts = {c["id"]: c for c in manifest["contrasts"]}
     if len(contrasts) < len(manifest["contrasts"]):
         wrong("a contrast stands twice in the manifest")
@@ -106,6 +114,12 @@ def verdicts(
     for v in declared:
         _is_told(v, read_me)
     return len(declared)
+
+
+def _of_students(study: dict[str, Any]) -> bool:
+    """Whether the trials of a study are checkpoints from elsewhere."""
+    subject = study.get("subject")
+    return isinstance(subject, dict) and "students" in subject
 
 
 def _as_frozen(
@@ -212,15 +226,19 @@ class _Checked:
         for name in ("kind", "metric", "margin"):
             if said[name] != contrast[name]:
                 wrong(f"{self.where}: {name} {said[name]}, the manifest says {contrast[name]}")
+        self.higher = answer["metrics"].get(said["metric"], {}).get("higher_is_better")
         most = _replicates(said, answer, frozen, self.where)
-        higher = answer["metrics"].get(said["metric"], {}).get("higher_is_better")
         steps = contrast["kind"] in ("collapse", "sooner")
         curves, tables = seen.first(said["metric"], most, steps)
         states = {
             arm: {r: state for r, state in row.items() if r < most}
             for arm, row in seen.states.items()
         }
-        self.judged = judged(contrast, curves, tables, states, higher, self.alpha, seen.work)
+        self.judged = judged(
+            *(contrast, curves, tables, states, self.higher, self.alpha, seen.work),
+            seen.checkpoints,
+        )
+        self.rows = curves.get(LAST, {})
         named = [a for part in contrast["parts"] for cell in part["cells"] for a in cell]
         keys = [key for arm in dict.fromkeys(named) for key in seen.keys.get(arm, [])]
         if sorted(said["keys"]) != sorted(keys):
@@ -249,6 +267,7 @@ class _Checked:
         main = told or Estimate()
         prompts = _prompts(found) if told is None else told.prompts
         same = {
+            "about": "checkpoints" if _alone(found) else "recipes",
             "verdict": reading.verdict,
             "worst_case": reading.verdict if reading.vetoed else None,
             "left": left,
@@ -260,6 +279,7 @@ class _Checked:
             "method": _method(found) if told is None else told.method_of(),
             "expectation": self._expectation(reading.verdict, main.difference),
         }
+        said = {"about": "recipes", **said}  # earlier answers do not say it
         for name, value in same.items():
             if said[name] != value or isinstance(said[name], bool):
                 shown = str(said[name])[:80]
@@ -274,9 +294,11 @@ class _Checked:
         near(said["p_adjusted"], p_adjusted, where, "p adjusted", P_SLACK)
         _spread(said["spread"], main, where)
         self._parts()
-        if (said["narrow"] is None) != (prompts is None):
+        self._sizes()
+        narrower = prompts is not None and not _alone(found)
+        if (said["narrow"] is not None) != narrower:
             wrong(f"{where}: the claim on exactly these prompts goes with prompts")
-        if prompts is not None:
+        if narrower:
             self._narrow(*narrow, narrow_rate)
 
     def _narrow(self, reading: Said, left: int, rate: float) -> None:
@@ -303,6 +325,18 @@ class _Checked:
             _ends(told, lo, hi, where)
             near(told["p"], found.p(), where, "p", P_SLACK)
 
+    def _sizes(self) -> None:
+        """Those that are told; whether a metric's least value is 0, nothing here says."""
+        for name, size in (self.said.get("sizes") or {}).items():
+            found = None
+            if name == "d_z" and self.judged.kind in LINEAR:
+                found = d_z(self.judged.main)
+            elif name == "log_ratio" and self.judged.kind == "difference" and self.higher is False:
+                found = log_ratio(self.rows, self.contrast["parts"][0]["cells"])
+            if found is None:
+                wrong(f"{self.where}: a size {str(name)[:40]} is told, and it is not defined")
+            near(size, found, self.where, str(name)[:40])
+
     def _expectation(self, verdict: str, difference: Any) -> str:
         expect = self.contrast["expect"]
         if not expect or difference is None or not verdict.startswith(("improves", "harms")):
@@ -315,6 +349,12 @@ def _prompts(found: Judged) -> Any:
     """Spread over prompts of the best of several levels: that of the first two."""
     each = [pair.prompts for pair in found.several.values()] if found.kind == "best" else []
     return None if not each or None in each else each[0]
+
+
+def _alone(found: Judged) -> bool:
+    """Whether the claim is about checkpoints measured once each."""
+    each = [found.main, *found.several.values()]
+    return next((one.alone for one in each if one is not None), False)
 
 
 def _seeds_of(found: Judged) -> int:
@@ -345,9 +385,15 @@ def _ends(said: dict[str, Any], lo: Any, hi: Any, where: str) -> None:
 
 def _spread(said: Any, found: Estimate, where: str) -> None:
     """The parts of the standard error."""
-    if (said is None) != (found.se is None):
+    if (said is None) == found.judged:
         return wrong(f"{where}: the spread is told exactly where there is an interval")
-    if found.se is None:
+    if not found.judged:
+        return None
+    if found.alone:
+        if (said["seeds"], said["seeds_df"], said["both"]) != (None, None, None):
+            wrong(f"{where}: a spread over seeds is told, and the claim is about checkpoints")
+        near(said["prompts"], math.sqrt(found.prompts.variance), where, "spread over prompts")
+        near(said["prompts_df"], found.prompts.df, where, "degrees of freedom over prompts")
         return None
     near(said["seeds"], found.se, where, "spread over seeds")
     near(said["seeds_df"], found.df, where, "degrees of freedom over seeds")
@@ -373,7 +419,8 @@ def cell_of(
     """
     rows = seen.curves.get(metric, {}).get(LAST, {})
     tables = seen.tables(metric, LAST) if by_prompt else None
-    found = estimated({row: rows.get(row, {})}, [([{row: 1.0}], 1.0)], tables, seen.work)
+    cell = [([{row: 1.0}], 1.0)]
+    found = estimated({row: rows.get(row, {})}, cell, tables, seen.work, seen.checkpoints)
     values = list(rows.get(row, {}).values())
     sd = None
     if len(values) > 1:

@@ -307,7 +307,8 @@ def _seen(answer: dict[str, Any], trials: dict[str, Record], rows: PromptRows) -
                         value,
                     )
     arms = {row["arm"] for row in answer["arms"] if row["kind"] == "arm"}
-    return Seen(curves, tables.of, states, keys, arms, Work())
+    checkpoints = answer.get("about") == "checkpoints"
+    return Seen(curves, tables.of, states, keys, arms, Work(), checkpoints)
 
 
 class _Tables:

@@ -58,10 +58,13 @@ def command(
 
     They become the trials of a study of their own, so that `report`, `status` and `reproduce` know
     them. Paths of equal labels are replicates, numbered as they come. Called again, it adds.
+    Checkpoints are compared in pairs, over the prompts that both were measured on.
 
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
     from harness import study as studies
+    from harness.commands import compared
+    from harness.commands.answered import answered
     from harness.commands.runner import tell_runner
     from harness.errors import HarnessError
     from harness.run import run
@@ -104,10 +107,16 @@ def command(
     echo("each checkpoint, with its interval over items:")
     for row in measured:
         echo(f"  {row['trial']}  {'  '.join(_told(row))}")
+    found = result.answer  # none where nothing was left to measure
+    if found is None and measured:
+        found = answered(file, place.root).answer
+    for line in compared.lines(found) if found else ():
+        echo(line)
     if as_json:
+        pairs = compared.as_json(found) if found else []
         report = str(result.report) if result.report else None
         content = {"study": str(file), "exit_code": result.exit_code, "report": report}
-        typer.echo(json.dumps(content | {"students": measured}))
+        typer.echo(json.dumps(content | {"students": measured, "pairs": pairs}))
     raise typer.Exit(result.exit_code)
 
 

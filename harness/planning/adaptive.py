@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import HarnessError
 from harness.planning.amendments import day
-from harness.records import Look, OutcomeState, Spending
+from harness.records import Look, Outcome, OutcomeState, Spending
 from harness.trial import Trial
 
 if TYPE_CHECKING:
@@ -80,9 +80,12 @@ class Adaptive(BaseModel):
         """What a look made of a contrast: `improves`, `futile`; empty while it is open."""
         said = [k.outcomes[contrast] for k in self.looks if contrast in k.outcomes]
         last = [o for o in said if o.state != "open"]
-        return (
-            "" if not last else last[-1].verdict if last[-1].state == "decided" else last[-1].state
-        )
+        return last[-1].told if last else ""
+
+    def last_said(self, contrast: str) -> tuple[int, Outcome] | None:
+        """Replicates of the last look that tells of a contrast, and what it said."""
+        told = [k for k in self.looks if contrast in k.outcomes]
+        return (told[-1].replicates, told[-1].outcomes[contrast]) if told else None
 
     def planned(self, trials: Sequence[Trial]) -> list[Trial]:
         """Of all trials at most, those that no look has ended; reruns of replicates that ran."""

@@ -26,6 +26,9 @@ from harness.planning.pilot import Cells, Groups, Pilot, Values
 from harness.planning.planned import Enough
 from harness.planning.prompt_spread import PromptSpread, digests, valid
 from harness.study import Contrast, Study
+from harness.subjects.settings import StudentsSettings
+
+CHECKPOINTS = "checkpoints measured once each: a claim about these, over the prompts they share"
 
 FEW = 4
 """Below this only differences of many standard deviations can be found."""
@@ -156,7 +159,10 @@ def planned_contrast(
     resolved = resolved.model_copy(update={"family": _family(study, frozen)})
     why = amended(study, contrast, resolved, frozen, arms)
     alpha = float(frozen_fields(study, frozen)["alpha"]) / resolved.family
-    told = _told(resolved, study.replicates, alpha, recorded, study.measure_at)
+    if study.replicates == 1 and isinstance(study.subject, StudentsSettings):
+        told = resolved.model_copy(update={"notes": [CHECKPOINTS]})
+    else:
+        told = _told(resolved, study.replicates, alpha, recorded, study.measure_at)
     notes = list(told.notes)
     if matched.same:
         notes.append(

@@ -33,7 +33,7 @@ class Card:
     spread: str
     """Parts of the standard error; empty without one."""
     sizes: str
-    """Standardised sizes; empty without any."""
+    """Standardised sizes; empty where none is defined."""
     guide: str
     """Where the numbers are explained."""
 
@@ -65,7 +65,7 @@ def _card(
         _intervals(v) if plot else "",
         "" if v.method in ("", "none") else v.method[0].upper() + v.method[1:],
         words.spread(v.spread),
-        ", ".join(f"{n} {words.number(x, 2)}" for n, x in v.sizes.items()),
+        words.sizes(v.sizes),
         f"{file}, {heading}",
     )
 
@@ -97,6 +97,7 @@ def _intervals(v: Verdict) -> str:
     at = words.percent(v.level)
     if v.narrow is None or v.narrow.lo is None:
         over = "seeds and prompts" if v.n_prompts else "seeds, on exactly these prompts"
+        over = "prompts, of these checkpoints" if v.about == "checkpoints" else over
         return f"Interval at {at} over {over}."
     inside = words.percent(v.narrow.level)
     return f"Thin: over seeds and prompts, at {at}. Thick: on exactly these prompts, at {inside}."

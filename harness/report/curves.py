@@ -118,7 +118,8 @@ def _chart(
     ]
     drawn.sort(key=lambda c: -1 if c.colour is None else MOST_COLOURED - c.colour)
     ticks = [Tick(x.at(s), str(s)) for s in _few(steps)]
-    over = tables.reach(n for arm, (own, n) in found.items() if own) if any(bands.values()) else ""
+    reached = [(2, n) for own, n in found.values() if own]  # a band is over several seeds
+    over = tables.reach(reached) if any(bands.values()) else ""
     return Chart(metric, tables.with_arrow(answer, metric), ticks, y.ticks(4), drawn, over)
 
 

@@ -134,9 +134,17 @@ def _distinct(values: Iterable[str]) -> list[str]:
     return sorted({v for v in values if v})
 
 
+CHECKPOINTS = (
+    "Checkpoints from elsewhere that were measured once each are compared in pairs over prompts, "
+    "paired by prompt: t x standard error over prompts. The claim is about these checkpoints, not "
+    "about how they were made; several of one label, as replicates, make one over seeds too."
+)
+
+
 def method(answer: Answer) -> list[str]:
     """How the verdicts came about, a sentence each."""
     return [
+        *([CHECKPOINTS] if answer.about == "checkpoints" else []),
         "Two things are drawn: the seeds of a replicate, and the prompts that students are "
         "measured on. A verdict is a claim about recipes over both, where the subject reports "
         "values by prompt; its sentence says over how many. Without them, and in its second line, "
@@ -169,8 +177,9 @@ def method(answer: Answer) -> list[str]:
         "A trial that failed is missing at random. A trial that diverged takes no part either, but "
         "where a winner's trials diverged they are filled in with the worst difference observed, "
         "and the verdict must survive it. Who is missing is named.",
-        "d_z is a difference in standard deviations of its own replicates (Cohen's d of pairs, "
-        "without the bias of few): large where seeds hardly matter, whatever the unit.",
+        "Sizes decide nothing: d_z is the mean difference over its standard deviation from seed to "
+        "seed, corrected for few seeds (from three, all pairs there); the log ratio, of distances, "
+        "is the mean of ln(a / b).",
         "A band around a learning curve holds all of its measured cycles together: each at "
         "1 - alpha / cycles.",
         "Intervals of single arms contain what all arms of a replicate share; differences between "

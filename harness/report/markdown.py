@@ -34,6 +34,7 @@ def markdown(
             lines += [f"  - {plain(told)}" for told in (words.narrower(v, answer.scope),) if told]
             if v.spread:
                 lines.append(f"  - standard error: {words.spread(v.spread)}")
+            lines += [f"  - size: {plain(told)}" for told in (words.sizes(v.sizes),) if told]
             lines += [f"  - {plain(note)}" for note in v.notes]
         parts += ["## Answer", "\n".join(lines)]
     if answer.amendments:

@@ -233,7 +233,7 @@ def _most(plan: Plan) -> str:
 
 def _figures(v: Verdict) -> list[str]:
     """Difference, interval, adjusted p, seeds and prompts as printed."""
-    n = f"{v.n}/{v.n_planned}"
+    n = tables.seeds_words(v)
     why = v.notes[0] if v.notes else ""
     return _printed(v.difference, v.lo, v.hi, v.p_adjusted, n, v.n_prompts, v.level, why)
 

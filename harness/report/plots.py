@@ -229,7 +229,7 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
         title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
         groups.append(Group(title, marks))
     ticks = axis.ticks() if known else []
-    over = tables.reach(e.n_prompts for e in listed if e.lo is not None)
+    over = tables.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
     zero = axis.at(0.0) if known else None
     return IntervalPlot(metric, better_words(answer, metric), groups, ticks, zero, over)
 

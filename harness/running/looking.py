@@ -174,8 +174,7 @@ def look_words(look: Look, adaptive: Adaptive) -> str:
     """A look as one line: what it decided, what is open, who goes on no further."""
     groups: dict[str, list[str]] = {}
     for contrast, outcome in look.outcomes.items():
-        how = outcome.verdict if outcome.state == "decided" else outcome.state
-        groups.setdefault(how, []).append(contrast)
+        groups.setdefault(outcome.told, []).append(contrast)
     told = [f"{', '.join(ids)} {how}" for how, ids in groups.items() if how != "open"]
     if still := groups.get("open"):
         told.append(f"{'undecided' if look.over else 'open'}: {', '.join(still)}")

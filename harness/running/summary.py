@@ -36,7 +36,9 @@ def lines(
             found.append(f"{v.id:<6} {v.verdict}{'' if v.planned else ' (exploratory)'}: {v.words}")
             told = narrower(v, result.answer.scope)
             found += [f"       {told}"] if told else []
-        if result.answer.scope:
+        if result.answer.about == "checkpoints":
+            found.append(_about_checkpoints(result.answer))
+        elif result.answer.scope:
             found.append(f"Claims are about recipes {result.answer.scope}.")
         # what the plan warned of was said at the start
         beside = [text for text in result.answer.warnings if text not in result.plan.warnings]
@@ -73,6 +75,16 @@ def lines(
         )
     found += [f"warning    {text}" for text in result.warnings]
     return found
+
+
+def _about_checkpoints(answer: Answer) -> str:
+    """What claims about checkpoints from elsewhere are, and are not."""
+    if all(v.about == "checkpoints" for v in answer.verdicts):
+        return (
+            "Claims are about these checkpoints, not about how they were made: how much another "
+            "training would differ is not known from one of each."
+        )
+    return f"Claims are {answer.scope}."
 
 
 def table(answer: Answer, headline: tuple[str, ...], limit: int = 4) -> list[str]:

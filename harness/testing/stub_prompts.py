@@ -17,13 +17,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.contract import Artifact, Context, Fingerprints, Outcome, Report
+from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcome, Report
 from harness.testing import stub
-from harness.testing.stub import metrics
 
-__all__ = ["Recipe", "fingerprints", "metrics", "prompt_tables", "run"]
+__all__ = ["Recipe", "fingerprints", "measure", "metrics", "prompt_tables", "run"]
 
 own_code_digest = True
+metrics: Mapping[str, MetricSpec] = {
+    **stub.metrics,
+    "cost": stub.metrics["cost"].model_copy(update={"low": 0.0}),
+}
 STRATA = {"hills": 3.0, "signs": 1.0}
 """Stratum -> weight in `score`; `cost` weighs them equally."""
 TARGET = 2.0
@@ -56,6 +59,12 @@ def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     made = Recipe.model_validate(dict(recipe))
     for step in range(1, made.steps + 1):
         yield _measured(made, context, step)
+
+
+def measure(student: Path, protocol: str, context: Context) -> Iterator[Report]:
+    """A checkpoint is the recipe that it says it was made by, as `recipe.json`."""
+    made = Recipe.model_validate_json((student / "recipe.json").read_bytes())
+    yield _measured(made, context, made.steps)
 
 
 def prompt_tables(

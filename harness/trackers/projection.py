@@ -220,7 +220,7 @@ class Projection:
     def _estimated(self, row: ArmRow, answer: Answer) -> str:
         """The scope with what the arm's intervals reach over."""
         cells = [cell for name, cell in row.cells.items() if name in self.headline]
-        known = [cell.n_prompts for cell in cells if cell.lo is not None]
+        known = [(cell.n, cell.n_prompts) for cell in cells if cell.lo is not None]
         return _scoped(answer.scope, f"intervals {reach(known)}" if known else "")
 
     def arm_row(self, arm: str, began: float) -> RunWrite:
@@ -241,8 +241,8 @@ class Projection:
 
     def claimed(self, answer: Answer) -> str:
         """The scope with what the study's verdicts reach over."""
-        over = reach(v.n_prompts for v in answer.verdicts if v.declared and v.lo is not None)
-        known = any(v.declared and v.lo is not None for v in answer.verdicts)
+        known = [v for v in answer.verdicts if v.declared and v.lo is not None]
+        over = reach((v.n, v.n_prompts) for v in known)
         return _scoped(answer.scope, f"claims {over}" if known else "")
 
     def _verdicts_of(self, arm: str, answer: Answer) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from evaluation.extractors import check_extractor
 from evaluation.pretrained import Inception, OpenClip, weights_at
+from evaluation.text_image import clip_cosines, percent
 
 PICTURES = torch.randint(0, 256, (2, 3, 40, 40), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8
@@ -37,7 +39,9 @@ def test_inception_keeps_the_contract_of_an_extractor(tmp_path: Path, monkeypatc
     check_extractor(Inception(str(tmp_path / "inception.pth")).eval(), 40)
 
 
-def test_clip_embeds_pictures_and_texts_alike(tmp_path: Path):
+@pytest.fixture
+def clip_file(tmp_path: Path) -> Path:
+    """Random weights of a tiny CLIP that open_clip knows by name."""
     import open_clip
 
     (tmp_path / "tiny-stillhouse.json").write_text(
@@ -54,9 +58,16 @@ def test_clip_embeds_pictures_and_texts_alike(tmp_path: Path):
         )
     )  # fmt: skip
     open_clip.add_model_config(tmp_path / "tiny-stillhouse.json")
+    torch.manual_seed(0)
     made = open_clip.create_model("tiny-stillhouse").eval()
     save_file(made.state_dict(), tmp_path / "clip.safetensors")
-    clip = OpenClip("tiny-stillhouse", str(tmp_path / "clip.safetensors")).eval()
+    return tmp_path / "clip.safetensors"
+
+
+def test_clip_embeds_pictures_and_texts_alike(clip_file: Path):
+    import open_clip
+
+    clip = OpenClip("tiny-stillhouse", str(clip_file)).eval()
     with torch.no_grad():
         embedded = clip.embed_images(PICTURES)
         assert embedded.shape == (2, 8)
@@ -66,5 +77,49 @@ def test_clip_embeds_pictures_and_texts_alike(tmp_path: Path):
         from torchvision.transforms.functional import to_pil_image
 
         transform = open_clip.image_transform(32, is_train=False)
-        own = made.encode_image(torch.stack([transform(to_pil_image(p)) for p in PICTURES]))
+        own = clip.network.encode_image(torch.stack([transform(to_pil_image(p)) for p in PICTURES]))
     torch.testing.assert_close(embedded, own, atol=0.02, rtol=0.02)
+
+
+class ForTorchmetrics(nn.Module):
+    """Our CLIP as what torchmetrics takes for model and processor; texts are told by number."""
+
+    config = None
+
+    def __init__(self, clip: OpenClip) -> None:
+        super().__init__()
+        self.clip = clip
+        self.texts: list[str] = []
+
+    def __call__(self, images=None, text=None, **_):
+        if images is not None:
+            return {"pixel_values": torch.stack(images)}
+        self.texts = list(text)
+        numbers = torch.arange(len(self.texts))
+        return {"input_ids": numbers, "attention_mask": torch.ones(len(numbers), 1)}
+
+    def get_image_features(self, pixels):
+        return self.clip.embed_images(pixels)
+
+    def get_text_features(self, numbers, mask):
+        return self.clip.embed_texts([self.texts[i] for i in numbers])
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_clip_score_is_torchmetrics_clip_score_but_for_its_clamp(clip_file: Path, sign: float):
+    """100 times the mean cosine; torchmetrics shows a mean below 0 as 0."""
+    from torchmetrics.multimodal import CLIPScore
+
+    clip = OpenClip("tiny-stillhouse", str(clip_file)).eval()
+    texts = ["a kite over the sea", "a red door"]
+    with torch.no_grad():
+        whole = clip.embed_images(PICTURES), clip.embed_texts(texts)
+        first = percent(float(clip_cosines(*whole).mean()))
+        if first * sign < 0:
+            clip.network.visual.proj.neg_()  # turns every picture's embedding round
+        ours = clip_cosines(clip.embed_images(PICTURES), clip.embed_texts(texts))
+        made = ForTorchmetrics(clip)
+        metric = CLIPScore(lambda: (made, made))
+        theirs = float(metric(PICTURES, texts))
+    assert percent(float(ours.mean())) * sign > 0.1
+    assert theirs == pytest.approx(max(percent(float(ours.mean())), 0.0), rel=1e-5)

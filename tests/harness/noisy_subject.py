@@ -1,5 +1,6 @@
 """A subject that trains nothing: `score = x + spread * noise`, each arm's noise of its own."""
 
+import os
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,6 +35,8 @@ def run(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
     noise = random.Random(f"{recipe['x']} {context.replicate} {recipe['salt']}").gauss(0, 1)
     if recipe["fault"] and context.replicate == 1:
         raise RuntimeError("asked to")
+    if os.environ.get("NOISY_FAILS") == f"{recipe['x']} {context.replicate}":
+        raise RuntimeError("out of memory, for now")
     score = recipe["x"] + recipe["spread"] * noise
     yield Report(
         step=1, total=1, measured=True, metrics={"score": score}, outcome=Outcome(state="done")

@@ -122,6 +122,8 @@ def test_it_is_verified_without_stillhouse_and_judges_every_kind(file: Path, tmp
     assert all(v["n_prompts"] == 24 for name, v in declared.items() if name != "first")
     assert declared["rise"]["parts"]
     assert {v["verdict"] for v in declared.values()} > {"best", "improves", "undecided"}
+    assert declared["H1"]["sizes"].keys() == {"d_z"}
+    assert declared["H2"]["sizes"].keys() == {"d_z", "log_ratio"}
     script = tmp_path / "verify.py"
     script.write_bytes(held["verify.py"])
     words = [sys.executable, "-I", "-S", str(script), str(file)]

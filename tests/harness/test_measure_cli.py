@@ -27,9 +27,9 @@ def _student(folder: Path, score: float) -> Path:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
-    for arm, base in (("a", 1.0), ("b", 3.0)):
+    for arm, base, step in (("a", 1.0, 0.1), ("b", 3.0, 0.15)):
         for replicate in range(3):
-            _student(tmp_path / f"{arm}-{replicate}" / "student", base + 0.1 * replicate)
+            _student(tmp_path / f"{arm}-{replicate}" / "student", base + step * replicate)
     cli._register()
     return tmp_path
 
@@ -60,7 +60,7 @@ def test_paths_of_one_label_are_replicates_and_calls_add_up(project: Path) -> No
     made = answered(file, None)
     assert {t.state for t in made.plan.trials} == {"reuse"}
     (verdict,) = [v for v in made.answer.verdicts if v.id == "b-vs-a"]
-    assert verdict.difference == pytest.approx(2.0)
+    assert verdict.difference == pytest.approx(2.05)
     assert verdict.verdict == "improves"
     assert {r.arm for r in made.answer.arms if r.kind == "reference"} == {"truth", "untrained"}
     assert Path(second["report"]).is_file()

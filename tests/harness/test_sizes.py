@@ -7,7 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from harness.analyse.sizes import d_z, gap_share, log_ratio
+from harness.analyse import words
+from harness.analyse.inference import estimate, one_group
+from harness.analyse.sizes import d_z, gap_share, log_ratio, sizes_of
+from harness.contract import MetricSpec
+
+DISTANCE = MetricSpec(higher_is_better=False, low=0.0)
+SCORE = MetricSpec(higher_is_better=True, low=0.0, high=1.0)
+CELLS = [{"a1": 1.0, "b1": -1.0}, {"a2": 1.0, "b2": -1.0}]
+VALUES = {
+    "a1": {0: 2.0, 1: 4.0, 2: 3.0},
+    "b1": {0: 1.0, 1: 2.0, 2: 1.0},
+    "a2": {0: 5.0, 1: 5.0, 2: 6.0},
+    "b2": {0: 4.0, 1: 3.0, 2: 2.0},
+}
 
 
 def test_share_of_the_gap_keeps_the_sign_of_the_difference():
@@ -55,3 +68,31 @@ def test_log_ratio_is_symmetric_and_paired():
 def test_log_ratio_of_what_is_no_distance_is_none():
     assert log_ratio({0: 1.0}, {1: 1.0}) is None
     assert log_ratio({0: -0.01, 1: 1.0}, {0: 1.0, 1: 1.0}) is None
+
+
+def test_a_contrast_of_a_distance_has_both_sizes():
+    found = estimate(VALUES, one_group(CELLS))
+    sizes = sizes_of("difference", found, VALUES, CELLS, DISTANCE)
+    own = [(1 + 1) / 2, (2 + 2) / 2, (2 + 4) / 2]
+    assert sizes["d_z"] == pytest.approx(d_z(own))
+    logs = [math.log(2), math.log(2), math.log(3), math.log(5 / 4), math.log(5 / 3), math.log(3)]
+    assert sizes["log_ratio"] == pytest.approx(sum(logs) / 6)
+    assert sizes_of("difference", found, VALUES, CELLS, SCORE).keys() == {"d_z"}
+    assert sizes_of("trend", found, VALUES, CELLS, DISTANCE).keys() == {"d_z"}
+    assert sizes_of("more", found, VALUES, CELLS, DISTANCE) == {}
+    told = words.sizes(sizes)
+    assert told.startswith("d_z +1.1 (")
+    assert f"({math.exp(sum(logs) / 6):.3g} times)" in told
+
+
+def test_missing_pairs_have_no_d_z_and_fitted_cells_no_ratio():
+    lacking = {**VALUES, "a2": {0: 5.0, 2: 6.0}}
+    found = estimate(lacking, one_group(CELLS))
+    assert found.judged
+    assert sizes_of("difference", found, lacking, CELLS, DISTANCE).keys() == {"log_ratio"}
+    fitted = [{"a1": 0.5, "a2": 0.5, "b1": -0.5, "b2": -0.5}]
+    found = estimate(VALUES, one_group(fitted))
+    assert sizes_of("difference", found, VALUES, fitted, DISTANCE).keys() == {"d_z"}
+    below = {**VALUES, "b1": {0: 1.0, 1: 2.0, 2: -1.0}}
+    found = estimate(below, one_group(CELLS))
+    assert "log_ratio" not in sizes_of("difference", found, below, CELLS, DISTANCE)

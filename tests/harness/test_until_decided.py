@@ -232,6 +232,31 @@ def test_most_trials_of_a_replicate_failing_is_no_look(place: Looks):
     assert {v.verdict for v in result.answer.verdicts if v.planned} == {"undecided"}
 
 
+def test_a_look_that_decided_by_other_numbers_is_told(place: Looks, monkeypatch):
+    """A trial that failed before the look is run again by the next run, and moves the verdict."""
+    monkeypatch.setenv("NOISY_FAILS", "5.0 1")
+    made = place.make(spread=1.0, salt=15)
+    first = place.run(made, until_decided=True)
+    then = {v.id: v for v in first.answer.verdicts if v.planned}
+    assert (then["far"].verdict, then["far"].n, then["far"].n_planned) == ("improves", 2, 3)
+    assert not any("its numbers are others" in n for v in then.values() for n in v.notes)
+    looks = place.looks()
+    monkeypatch.delenv("NOISY_FAILS")
+    again = place.run(made)
+    assert place.looks() == looks, "a look is not taken again"
+    now = {v.id: v for v in again.answer.verdicts if v.planned}
+    assert (now["far"].verdict, now["far"].n, now["far"].n_planned) == ("undecided", 3, 3)
+    moved = [n for n in now["far"].notes if "its numbers are others than the look after 3 saw" in n]
+    assert len(moved) == 1
+    assert "; improves): with the trials" in moved[0]
+    assert moved[0].endswith("since it is undecided")
+    assert not any("its numbers are others" in n for n in now["near"].notes)
+    told = "far: undecided (improves by the numbers of the look after 3); near: undecided (futile)."
+    assert again.answer.headline.endswith(told)
+    assert again.report is not None
+    assert "others than the look after 3 saw" in again.report.read_text()
+
+
 def test_looks_travel_with_the_results(place: Looks):
     """Another workspace that has the recorded results knows the looks, and takes no other."""
     made = place.make()

@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from scipy import stats
+
+from harness.plan import make_plan
+from harness.prompt_values import PromptTables
+from harness.run import history_of
+from harness.study import load
+from harness.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = """\
@@ -68,15 +75,39 @@ def test_the_numbers_are_those_of_the_trial(tmp_path):
         for record in map(json.loads, file.read_text().splitlines())
         if record["type"] == "opened" and record["study"] == "measured"
     }
-    kinds = {t["key"]: t["kind"] for t in _planned(workspace, "measured")}
-    assert {kinds[key] for key in again} == {"trial"}, "reference rows are shared, not made again"
-
-
-def _planned(workspace: Path, study: str) -> list[dict]:
-    return [
-        trial
+    kinds = {
+        record["key"]: record["is"]["kind"]
         for file in (workspace / "journal").glob("*.jsonl")
         for record in map(json.loads, file.read_text().splitlines())
-        if record["type"] == "planned" and record["study"] == study
-        for trial in record["trials"]
-    ]
+        if record["type"] == "trial"
+    }
+    assert {kinds[key] for key in again} == {"trial"}, "reference rows are shared, not made again"
+    _in_pairs(content, workspace)
+
+
+def _in_pairs(content: dict, workspace: Path) -> None:
+    """Each pair is scipy's paired t over the prompts of every stratum, strata put together."""
+    study = load(Path(content["study"]))
+    history = history_of(study, Workspace(workspace))
+    tables = PromptTables(history)
+    protocol = make_plan(study, history, workspace=Workspace(workspace)).fingerprints.protocol
+    keys = {f"arm={row['levels']['arm']}": row["key"] for row in content["students"]}
+    pairs = content["pairs"]
+    assert {p["about"] for p in pairs} == {"checkpoints"}
+    judged = [p for p in pairs if p["p"] is not None]
+    assert judged
+    for pair in judged:
+        a, b = (tables.of(keys[pair[s]], None, protocol, pair["metric"]) for s in ("a", "b"))
+        variance = fourth = 0.0
+        for stratum, weight in a.strata.items():
+            shared = sorted(a.values[stratum])
+            known = stats.ttest_rel(*([t.values[stratum][p] for p in shared] for t in (a, b)))
+            ends = known.confidence_interval()
+            half = (ends.high - ends.low) / 2 / stats.t.ppf(0.975, known.df)
+            variance += (weight * half) ** 2
+            fourth += (weight * half) ** 4 / known.df
+        df = variance**2 / fourth
+        half = stats.t.ppf(1 - (1 - pair["level"]) / 2, df) * variance**0.5
+        ends = pair["difference"] - half, pair["difference"] + half
+        assert (pair["lo"], pair["hi"]) == pytest.approx(ends, rel=1e-6), pair["metric"]
+        assert "these checkpoints, over" in pair["words"]
