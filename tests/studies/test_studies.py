@@ -77,6 +77,23 @@ def _alike(then: object, now: object, where: str) -> None:
         assert then == now, where
 
 
+@pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.parent.name)
+def test_tables_of_a_recorded_trial_are_reproduced(file: Path, tmp_path: Path):
+    """From the recorded numbers alone; it says that the trial's own items are not here."""
+    answer = Answer.model_validate_json((file.parent / "results" / "answer.json").read_text())
+    key = next(row for row in answer.arms if row.kind == "arm").keys[0]
+    command = [sys.executable, "-m", "harness.cli", "reproduce", key, "--level", "tables"]
+    done = subprocess.run(
+        [*command, "--study", str(file.parent), "--workspace", str(tmp_path), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["decision"] in ("bit-equal", "same digits")
+    assert f"numbers of verdicts and tables in {file.parent / 'results'}" in told["reason"]
+    assert "the trial's stored items are not here" in told["reason"]
+
+
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
 def test_a_readme_prints_its_answer(file: Path):
     """Every declared contrast and every arm, as the report prints them; nothing else."""
