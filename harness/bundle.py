@@ -16,7 +16,15 @@ from pydantic import ValidationError
 
 from harness import printable
 from harness.bundling import archive as reading
-from harness.bundling import estimates, prompt_rows, readings, recomputed, student, verifier
+from harness.bundling import (
+    estimates,
+    looks,
+    prompt_rows,
+    readings,
+    recomputed,
+    student,
+    verifier,
+)
 from harness.bundling.archive import Archive, Bad
 from harness.errors import BundleError, WorkspaceError
 
@@ -100,7 +108,8 @@ def _members(made: Answered, kinds: Sequence[ArtifactKind], blind: bool) -> Memb
 
 def verifier_source() -> str:
     """`verify.py`: the verifier's modules as one file that imports the standard library only."""
-    modules = (printable, reading, student, estimates, prompt_rows, readings, recomputed, verifier)
+    judging = (student, estimates, prompt_rows, readings, looks, recomputed)
+    modules = (printable, reading, *judging, verifier)
     parts = [_parts(inspect.getsource(module)) for module in modules]
     imports = sorted({line for _, listed, _ in parts for line in listed})
     future = "from __future__ import annotations"
@@ -220,17 +229,17 @@ def _checked(bundle: Archive) -> list[str]:
     told: list[str] = []
     verifier.check(bundle, told.append)
     reader = Reader()
-    for number, line in bundle.lines(verifier.JOURNAL):
+    for number, line in bundle.lines(looks.JOURNAL):
         try:
             reader.take(line, str(number))
         except ValidationError as error:
-            raise Bad(_first(error), verifier.JOURNAL, number) from error
+            raise Bad(_first(error), looks.JOURNAL, number) from error
         except ValueError as error:
-            raise Bad(str(error)[:300], verifier.JOURNAL, number) from error
+            raise Bad(str(error)[:300], looks.JOURNAL, number) from error
     for place, record in reader.waiting():
         if isinstance(record, ValueError):
             said = _first(record) if isinstance(record, ValidationError) else str(record)[:300]
-            raise Bad(said, verifier.JOURNAL, int(place))
+            raise Bad(said, looks.JOURNAL, int(place))
     try:
         Answer.model_validate_json(bundle.read(recomputed.ANSWER))
     except ValidationError as error:

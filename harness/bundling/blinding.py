@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from harness.bundling.contents import Members
+from harness.bundling.looks import JOURNAL
 from harness.bundling.packed import is_packed, rewritten
 from harness.bundling.source import OWN, TRAINER, digested, git
-from harness.bundling.verifier import JOURNAL
 from harness.errors import BundleError, WorkspaceError
 from harness.workspace import here, project_of
 

@@ -101,6 +101,13 @@ class Judged:
         one_sided = self.kind == "collapse" and self.several
         return 1 - min(1.0, 2 * rate / self.tests if one_sided else rate)
 
+    def lost_from(self, step: Any) -> Any:
+        """Kind `collapse`: what was lost from a step, or from that which shows most, if none."""
+        if step is None:
+            known = [f for f in self.several.values() if f.difference is not None]
+            return max(known, key=lambda f: float(f.difference), default=None)
+        return self.several.get(step)
+
     def _linear(self, alpha: float, narrow: bool, lo: float, hi: float) -> Said:
         said = table_of_verdicts(lo, hi, self.margin, self.higher)
         if self.filled is None or not said.verdict.startswith(("improves", "harms")):
@@ -150,9 +157,9 @@ def table_of_verdicts(lo: float, hi: float, margin: float, higher: Any) -> Said:
 
 
 def step_down(
-    members: list[Judged], alpha: float, family: int, narrow: bool
+    members: list[Any], alpha: float, family: int, narrow: bool
 ) -> list[tuple[Said, int]]:
-    """Each member's last reading, and how many were left when it was read."""
+    """The last reading of each, a `Judged` or one at its look, and how many were left then."""
     left = max(len(members), family)
     found: dict[int, tuple[Said, int]] = {}
     while len(found) < len(members):

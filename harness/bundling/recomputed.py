@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.bundling.archive import Bad
 from harness.bundling.estimates import Estimate, Tables, Work, d_z, estimated, log_ratio
+from harness.bundling.looks import AtItsLook, Looks, Retaken
 from harness.bundling.readings import (
     KINDS,
     LINEAR,
@@ -71,6 +72,7 @@ def verdicts(
     seen: Seen,
     read_me: str,
     frozen: dict[str, Any],
+    looks: Any = None,
 ) -> int:
     """Number of declared contrasts, each of which follows from `seen`.
 
@@ -80,6 +82,7 @@ def verdicts(
         seen: values of the arms, as the journal has them.
         read_me: text of `ARTIFACT.md`, which repeats each verdict's sentence.
         frozen: the study as its first run froze it; empty if no record says.
+        looks: those of a study that ran until decided, with their levels.
 
     Raises:
         Bad: if a number, a verdict or a sentence is another.
@@ -99,14 +102,16 @@ def verdicts(
     declared = [v for v in answer["verdicts"] if v["id"] in contrasts and not v.get("factor")]
     if sorted(v["id"] for v in declared) != sorted(contrasts):
         wrong("the declared contrasts are not those of the manifest")
-    made = [_Checked(v, contrasts[v["id"]], answer, seen, frozen) for v in declared]
+    made = [_Checked(v, contrasts[v["id"]], answer, seen, frozen, looks) for v in declared]
     planned = [m for m in made if m.said["planned"]]
     listed = [c for c in frozen.get("contrasts") or () if isinstance(c, dict) and "id" in c]
     family, alpha = max(len(listed), len(planned)), answer["alpha"]
-    both = [step_down([m.judged for m in planned], alpha, family, side) for side in (False, True)]
+    if looks is not None:
+        _looked(answer, planned, looks, family, {c["id"] for c in listed})
+    both = [step_down([m.member for m in planned], alpha, family, side) for side in (False, True)]
     for m, wide, narrow in zip(planned, *both):  # noqa: B905 - Python 3.9
-        p = m.judged.p(False)
-        m.check(wide, narrow, alpha / wide[1], alpha / narrow[1], p and min(1.0, wide[1] * p))
+        rates = [m.rate(alpha / left) for _, left in (wide, narrow)]
+        m.check(wide, narrow, *rates, m.corrected(m.judged.p(False), wide[1]))
     loose = [m for m in made if not m.said["planned"]]
     for m, (p, rate) in zip(loose, _explored(answer, loose)):  # noqa: B905 - Python 3.9
         over, exactly = ((m.judged.at(rate, side), 1) for side in (False, True))
@@ -157,6 +162,28 @@ def _as_frozen(
             wrong(f"{where}: {here.get('expect')!r} is expected, {said.get('expect')!r} was frozen")
 
 
+def _looked(
+    answer: dict[str, Any], planned: list[_Checked], looks: Looks, family: int, then: set[str]
+) -> None:
+    """The looks say what follows from the values, and arms are planned as they left them.
+
+    Raises:
+        Bad: if not.
+    """
+    if answer["replicates"] != looks.at_most:
+        wrong(f"{answer['replicates']} replicates are planned at most, {looks.at_most} are frozen")
+    for row in answer["arms"]:
+        most = looks.replicates_of(row["arm"])
+        if row["kind"] == "arm" and row["n_planned"] != most:
+            wrong(f"{row['arm']}: {row['n_planned']} replicates planned, {most} follow from looks")
+    by_id = {str(m.said["id"]): m for m in planned}
+    judged_at = {name: m.on for name, m in by_id.items()}
+    arms_of = {name: m.arms for name, m in by_id.items()}
+    notes = {name: m.said["notes"] for name, m in by_id.items()}
+    again = Retaken(looks, judged_at, arms_of, answer["alpha"], family)
+    again.check(notes, not then or then == set(by_id))
+
+
 def _raised(answer: dict[str, Any], contrasts: dict[str, Any]) -> dict[str, Any]:
     """The exploratory verdicts on replicates that were added after the first run."""
     more = f" ({answer['replicates']} replicates)"
@@ -165,11 +192,16 @@ def _raised(answer: dict[str, Any], contrasts: dict[str, Any]) -> dict[str, Any]
 
 
 def _replicates(
-    v: dict[str, Any], answer: dict[str, Any], frozen: dict[str, Any], where: str
+    v: dict[str, Any], answer: dict[str, Any], frozen: dict[str, Any], looks: Any, where: str
 ) -> int:
-    """How many replicates a verdict is judged on: a planned one on those of the first run."""
+    """How many replicates a verdict is judged on: a planned one on those of the first run.
+
+    Of a study that ran until decided on those of its last look.
+    """
     now = answer["replicates"]
     most = (frozen.get("replicates") or now) if v["planned"] else now
+    if looks is not None and v["planned"]:
+        most = looks.judged_on(v["id"])
     if v["n_planned"] != most:
         wrong(f"{where}: it is judged on {v['n_planned']} replicates, {most} follow from the plan")
     return int(most)
@@ -220,31 +252,57 @@ class _Checked:
         answer: dict[str, Any],
         seen: Seen,
         frozen: dict[str, Any],
+        looks: Any,
     ) -> None:
         self.said, self.contrast, self.where = said, contrast, f"contrast {said['id']}"
-        self.alpha = answer["alpha"]
+        self.alpha, self.seen = answer["alpha"], seen
+        self.looks = looks if said["planned"] else None
         for name in ("kind", "metric", "margin"):
             if said[name] != contrast[name]:
                 wrong(f"{self.where}: {name} {said[name]}, the manifest says {contrast[name]}")
+        self.most = _replicates(said, answer, frozen, looks, self.where)
         self.higher = answer["metrics"].get(said["metric"], {}).get("higher_is_better")
-        most = _replicates(said, answer, frozen, self.where)
+        self.judged = self.on(self.most)
         steps = contrast["kind"] in ("collapse", "sooner")
-        curves, tables = seen.first(said["metric"], most, steps)
-        states = {
-            arm: {r: state for r, state in row.items() if r < most}
-            for arm, row in seen.states.items()
-        }
-        self.judged = judged(
-            *(contrast, curves, tables, states, self.higher, self.alpha, seen.work),
-            seen.checkpoints,
-        )
-        self.rows = curves.get(LAST, {})
+        self.rows = seen.first(said["metric"], self.most, steps)[0].get(LAST, {})
         last = seen.curves.get(said["metric"], {}).get(LAST, {})
         self.references = {k: row for k, row in last.items() if k.startswith("reference:")}
         named = [a for part in contrast["parts"] for cell in part["cells"] for a in cell]
-        keys = [key for arm in dict.fromkeys(named) for key in seen.keys.get(arm, [])]
+        self.arms = list(dict.fromkeys(named))
+        keys = [key for arm in self.arms for key in seen.keys.get(arm, [])]
         if sorted(said["keys"]) != sorted(keys):
             wrong(f"{self.where}: its keys are not those of its arms")
+
+    def on(self, replicates: int) -> Judged:
+        """What it says on the first so many replicates."""
+        contrast, seen = self.contrast, self.seen
+        steps = contrast["kind"] in ("collapse", "sooner")
+        curves, tables = seen.first(contrast["metric"], replicates, steps)
+        states = {
+            arm: {r: state for r, state in row.items() if r < replicates}
+            for arm, row in seen.states.items()
+        }
+        return judged(
+            *(contrast, curves, tables, states, self.higher, self.alpha, seen.work),
+            seen.checkpoints,
+        )
+
+    @property
+    def member(self) -> Any:
+        """What the step-down reads: at the level of its last look, where there are looks."""
+        if self.looks is None:
+            return self.judged
+        return AtItsLook(self.judged, self.most, self.looks, blind=not self.looks.taken)
+
+    def rate(self, share: float) -> float:
+        """Error rate of its interval, of its share of alpha."""
+        return share if self.looks is None else float(self.looks.level(self.most, share))
+
+    def corrected(self, p: Any, left: int) -> Any:
+        """A planned p, corrected for those that were left, and for looking."""
+        if self.looks is not None and self.looks.taken:
+            p = self.looks.alpha_of(self.most, p)
+        return p and min(1.0, left * p)
 
     def check(
         self,
@@ -265,7 +323,7 @@ class _Checked:
         """
         said, found, where = self.said, self.judged, self.where
         reading, left = wide
-        told = found.main if found.kind != "collapse" else found.several.get(reading.step)
+        told = found.main if found.kind != "collapse" else found.lost_from(reading.step)
         main = told or Estimate()
         prompts = _prompts(found) if told is None else told.prompts
         same = {
@@ -311,7 +369,7 @@ class _Checked:
         p = self.judged.p(True)
         _interval(said, reading, self.judged.level(rate), where)
         near(said["p"], p, where, "p", P_SLACK)
-        adjusted = p and min(1.0, left * p) if self.said["planned"] else p
+        adjusted = self.corrected(p, left) if self.said["planned"] else p
         near(said["p_adjusted"], adjusted, where, "p adjusted", P_SLACK)
 
     def _parts(self) -> None:

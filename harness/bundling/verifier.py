@@ -6,9 +6,9 @@ Exit 0 if everything agrees, 1 if something does not. Checked: member names and 
 that every stored recipe hashes to its trial's key, and the journal's copy to the same; that states
 and values of the answer are those of the journal; that differences, spreads, p values, intervals
 and verdicts of the declared contrasts come out of the values again, over seeds and, where values by
-prompt are there, over prompts; that these have the journal's values as their mean; that the tables
-say the same. Of a bundle by earlier rules (schema 1) verdicts are not worked out: its own verify.py
-does.
+prompt are there, over prompts; that these have the journal's values as their mean; that the looks
+of a study that ran until decided say what follows; that the tables say the same. Of a bundle by
+earlier rules (schema 1) verdicts are not worked out: its own verify.py does.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 from harness.bundling.archive import Archive, Bad
 from harness.bundling.estimates import Tables, Work
+from harness.bundling.looks import JOURNAL, looks_in
 from harness.bundling.prompt_rows import PROMPTS, PromptRows
 from harness.bundling.readings import Curves
 from harness.bundling.recomputed import (
@@ -39,13 +40,13 @@ from harness.bundling.recomputed import (
 )
 from harness.printable import csv_cell
 
-MANIFEST, CHECKSUMS, JOURNAL = "bundle.json", "CHECKSUMS", "results/journal.jsonl"
+MANIFEST, CHECKSUMS = "bundle.json", "CHECKSUMS"
 REPORT = "report/report.html"
 SCHEMA = 2
 EARLIER = 1
 """Schema of bundles whose verdicts are by earlier rules, which their own verifier knows."""
 BY_EARLIER_RULES = "made by earlier rules, not worked out here: `python verify.py` of it does that"
-BY_LOOKS = "of a study that ran until decided: its levels at looks are not worked out here"
+LEVELS = "that were frozen and spend no more than they may (not calibrated again)"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 SHORTEST = 16
 """Hex digits of a file's sha256 that are enough to call it the same."""
@@ -79,13 +80,11 @@ def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> N
             seen = _seen(answer, trials, rows)
             _cells_of(answer, seen)
             frozen = _frozen(bundle, answer["study"])
-            if _has_looks(bundle, answer["study"]):
-                tell(f"verdicts   {BY_LOOKS}")
-            else:
-                judged = verdicts(answer, manifest, seen, bundle.text(READ_ME), frozen)
-                tell(
-                    f"verdicts   {judged} come out of the values again (spread, p, interval, word)"
-                )
+            looks = looks_in((r for _, r in bundle.lines(JOURNAL)), answer["study"])
+            judged = verdicts(answer, manifest, seen, bundle.text(READ_ME), frozen, looks)
+            tell(f"verdicts   {judged} come out of the values again (spread, p, interval, word)")
+            if looks is not None:
+                tell(f"looks      {len(looks.taken)} say what they must, at levels {LEVELS}")
         tell(f"tables     {_tables(bundle, answer)} say the same as the answer")
         tell(f"code       {_code(bundle, trials, manifest)}")
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
@@ -197,12 +196,6 @@ def _frozen(bundle: Archive, study: str) -> dict[str, Any]:
     ]
     known = dict(min(first, key=lambda r: float(r["at"]))["study_json"]) if first else {}
     return known if "factors" in known else {}
-
-
-def _has_looks(bundle: Archive, study: str) -> bool:
-    """Whether the study's first run froze levels of looks."""
-    plans = [r for _, r in bundle.lines(JOURNAL) if r.get("type") == "planned"]
-    return any(r["study"] == study and (r.get("frozen") or {}).get("spending") for r in plans)
 
 
 def _number(attempt: Any) -> int:
@@ -439,7 +432,7 @@ def main(words: list[str]) -> int:
     except Bad as error:
         print(f"FAILED     {error}")
         return 1
-    earlier = any(BY_EARLIER_RULES in line or BY_LOOKS in line for line in told)
+    earlier = any(BY_EARLIER_RULES in line for line in told)
     agree = "keys, records and tables" if earlier else "keys, records, items, tables and verdicts"
     print(f"verified   {agree} agree, and all bytes with CHECKSUMS")
     print("           (not compared with records: the pages of the report, source beyond `code`)")

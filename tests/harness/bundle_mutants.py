@@ -1,13 +1,19 @@
 """Bundles broken in every way that a seeded generator comes up with, for tests of the reader."""
 
+import csv
+import gzip
+import io
 import json
 import random
 import struct
 from collections.abc import Callable
 
+from harness.bundling.prompt_rows import PROMPTS
+
 from .bundles import checksums, zipped
 
 Members = dict[str, bytes]
+Rows = list[dict[str, str]]
 SIGNATURES = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06")
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
 NAMES = (
@@ -167,6 +173,136 @@ def changed_text(members: Members, rng: random.Random) -> bytes:
     return zipped(made.items()) if name == "CHECKSUMS" else _again(made)
 
 
+def changed_prompts(members: Members, rng: random.Random) -> bytes:
+    """Values by prompt that are others, all of which a number of the answer rests on."""
+    lines = gzip.decompress(members[PROMPTS]).decode().splitlines()
+    head, *rows = csv.reader(lines)
+    made = [dict(zip(head, row, strict=True)) for row in rows]
+    way = rng.choice(PROMPT_WAYS)
+    way(made, rng)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, head, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(made)
+    return _again({**members, PROMPTS: gzip.compress(text.getvalue().encode(), 9, mtime=0)})
+
+
+def _of_one(rows: Rows, rng: random.Random) -> Rows:
+    """The rows of one measurement's metric, one for each stratum."""
+    row = rng.choice(rows)
+    names = ("key", "nonce", "step", "metric")
+    return [r for r in rows if all(r[name] == row[name] for name in names)]
+
+
+def _value(rows: Rows, rng: random.Random) -> None:
+    row = rng.choice(rows)
+    values = json.loads(row["values"])
+    name = rng.choice(list(values))
+    old = values[name]
+    odd = (None, True, "1", [old], [old, 0], [old, True], {}, 1e400, 2**2000, "", {"a": old})
+    values[name] = rng.choice((*odd, -old, old + 1e-3, old * 1.01, 0, 1e308, 1e-308))
+    row["values"] = json.dumps(values)
+
+
+def _prompts(rows: Rows, rng: random.Random) -> None:
+    """Two prompts' values exchanged, a prompt gone, one more in every trial, or renamed in one."""
+    row = rng.choice(rows)
+    values = json.loads(row["values"])
+    one, two = rng.sample(list(values), 2)
+    kind = rng.randrange(4)
+    if kind == 0:
+        values[one], values[two] = values[two], values[one]
+    elif kind == 1:
+        del values[one]
+        row["n_prompts"] = str(len(values))
+    elif kind == 2:
+        for other in rows:
+            if (other["metric"], other["stratum"]) == (row["metric"], row["stratum"]):
+                values = json.loads(other["values"])
+                values["one more"] = sum(values.values()) / len(values)
+                other["values"], other["n_prompts"] = json.dumps(values), str(len(values))
+        return
+    else:
+        values["another"] = values.pop(one)
+    row["values"] = json.dumps(values)
+
+
+def _weight(rows: Rows, rng: random.Random) -> None:
+    """One weight, or two so that they add up to 1 still."""
+    one, *others = _of_one(rows, rng)
+    moved = rng.choice((1e-3, 0.1, -0.1))
+    one["weight"] = repr(float(one["weight"]) + moved)
+    if rng.random() < 0.7:
+        others[0]["weight"] = repr(float(others[0]["weight"]) - moved)
+    if rng.random() < 0.1:
+        one["weight"] = rng.choice(("0", "-1", "nan", "inf", "", "1e999", "one"))
+
+
+def _mean(rows: Rows, rng: random.Random) -> None:
+    """A mean, alone or, where it is not of pseudo-values, with all values moved by the same."""
+    row = rng.choice(rows)
+    moved = rng.choice((1e-4, -1e-4, 0.5))
+    if row["pseudo"] == "no" and rng.random() < 0.5:
+        values = json.loads(row["values"])
+        row["values"] = json.dumps({name: value + moved for name, value in values.items()})
+    row["mean"] = repr(float(row["mean"]) + moved)
+    if rng.random() < 0.2:
+        row["mean"] = rng.choice(("nan", "inf", "", "1e999", "0x1p0", "mean"))
+
+
+def _pseudo(rows: Rows, rng: random.Random) -> None:
+    """The flag of one stratum, of a whole measurement, or of all of a metric."""
+    some = _of_one(rows, rng)
+    some = rng.choice((some[:1], some, [r for r in rows if r["metric"] == some[0]["metric"]]))
+    for row in some:
+        row["pseudo"] = {"yes": "no", "no": "yes"}[row["pseudo"]]
+    if rng.random() < 0.1:
+        some[0]["pseudo"] = rng.choice(("", "Yes", "1", "true"))
+
+
+def _gone(rows: Rows, rng: random.Random) -> None:
+    """A stratum, a whole measurement or a metric is not there, or a row is there twice."""
+    some = _of_one(rows, rng)
+    kind = rng.randrange(4)
+    if kind == 0:
+        rows.append(dict(some[0]))
+        return
+    metric = [r for r in rows if r["metric"] == some[0]["metric"]]
+    for row in (some[:1], some, metric)[kind - 1]:
+        rows.remove(row)
+
+
+def _elsewhere(rows: Rows, rng: random.Random) -> None:
+    """Rows of another attempt, trial, step or metric; or those of two trials exchanged."""
+    some = _of_one(rows, rng)
+    others = [r for r in rows if r["key"] != some[0]["key"] and r["metric"] == some[0]["metric"]]
+    other = rng.choice(others)
+    kind = rng.randrange(4)
+    if kind == 0:
+        name = rng.choice(("nonce", "key", "step", "metric", "stratum"))
+        new = {"step": "7", "metric": "none", "stratum": '"elsewhere"'}
+        some[0][name] = new.get(name, other[name])
+    elif kind == 1:
+        for row in some:
+            row["nonce"] = other["nonce"]
+    else:
+        there = [r for r in others if r["key"] == other["key"] and r["step"] == some[0]["step"]]
+        for one, two in zip(some, there, strict=True):
+            for name in ("key", "nonce"):
+                one[name], two[name] = two[name], one[name]
+
+
+PROMPT_WAYS: tuple[Callable[[Rows, random.Random], None], ...] = (
+    _value,
+    _prompts,
+    _weight,
+    _mean,
+    _pseudo,
+    _gone,
+    _elsewhere,
+)
+
+
 def bomb(members: Members, rng: random.Random) -> bytes:
     """A member that unpacks to far more than it is."""
     name = rng.choice(("results/journal.jsonl", "results/answer.json", "more", "CHECKSUMS"))
@@ -187,5 +323,6 @@ MUTATIONS: tuple[Callable[[Members, random.Random], bytes], ...] = (
     changed_json,
     changed_json,
     changed_text,
+    changed_prompts,
     bomb,
 )

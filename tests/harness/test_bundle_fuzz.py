@@ -9,13 +9,28 @@ from pathlib import Path
 import pytest
 
 from harness import bundle
+from harness.bundling.prompt_rows import PROMPTS
+from harness.bundling.recomputed import ANSWER
 from harness.errors import BundleError
 from harness.journal import History
 from harness.trial import key_of
 
-from .bundle_mutants import MUTATIONS
-from .bundles import STUDY, contents, small, studied
+from .bundle_mutants import MUTATIONS, changed_prompts
+from .bundles import contents, small, studied
 
+STUDY = """\
+name: demo
+question: Does x help?
+subject: harness.testing.stub_prompts
+recipe: {recipe}
+factors: {{x: [0.0, 1.0]}}
+baseline: {{x: 0.0}}
+replicates: 2
+protocol: {protocol}
+contrasts:
+  - {{id: H1, claim: x helps, a: {{x: 1.0}}, b: {{x: 0.0}}, metric: score, expect: higher}}
+  - {{id: H2, a: {{x: 1.0}}, b: {{x: 0.0}}, metric: cost}}
+"""
 HANG_SECONDS = 60
 """No promise of speed: a mutant takes some ten milliseconds, a hang takes for ever."""
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -24,9 +39,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.fixture(scope="module")
 def members(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("fuzz")
-    text = STUDY.replace(", part.y: [0, 1]", "").replace(", part.y: 0", "")
-    text = text[: text.index("  - {{id: H2")].replace("replicates: 6", "replicates: 2")
-    return contents(small(studied(folder / "p", text), folder / "demo.zip"))
+    made = studied(folder / "p", STUDY, "{prompts: 4}")
+    return contents(small(made, folder / "demo.zip"))
 
 
 class Hung(BaseException):
@@ -87,6 +101,17 @@ def _is_sound(folder: Path, number: int) -> None:
 def test_broken_bundles_are_refused(members, tmp_path: Path):
     told = fuzz(members, range(200), tmp_path)
     assert {name.split(":")[0] for name in told} == {m.__name__ for m in MUTATIONS}
+
+
+def test_whatever_is_changed_in_values_by_prompt_is_found(members, tmp_path: Path):
+    """A number of the answer rests on every row: none of these may pass."""
+    for number in range(300):
+        file = tmp_path / f"mutant-{number}.zip"
+        file.write_bytes(changed_prompts(members, random.Random(number)))
+        with pytest.raises(BundleError) as found:
+            bundle.verify(file)
+        file.unlink()
+        assert found.value.member in (PROMPTS, ANSWER), (number, found.value)
 
 
 @pytest.mark.slow
