@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.bundling.archive import Bad
-from harness.bundling.estimates import Estimate, Tables, Work, estimated
+from harness.bundling.estimates import ROUNDING, Estimate, Tables, Work, estimated
 from harness.bundling.looks import AtItsLook, Looks, Retaken
 from harness.bundling.readings import (
     KINDS,
+    LINEAR,
     Curves,
     Judged,
     Said,
@@ -330,6 +331,8 @@ class _Checked:
         near(said["p"], found.p(False), where, "p", P_SLACK)
         near(said["p_adjusted"], p_adjusted, where, "p adjusted", P_SLACK)
         _spread(said["spread"], main, where)
+        if "sizes" in said:
+            _sizes(said["sizes"], main if found.kind in LINEAR else Estimate(), where)
         self._parts()
         if (said["narrow"] is None) != (prompts is None):
             wrong(f"{where}: the claim on exactly these prompts goes with prompts")
@@ -418,6 +421,22 @@ def _spread(said: Any, found: Estimate, where: str) -> None:
     # A difference of large numbers: as sure as what it is taken of.
     near(said["both"] ** 2, over.both, where, "spread shared by both", 1e-10 * over.variance)
     return None
+
+
+def _sizes(said: dict[str, Any], found: Estimate, where: str) -> None:
+    """The standardised size of complete replicates, mean / SD with Hedges' correction."""
+    values = list(found.own.values())
+    n, size = len(values), None
+    if n > 2 and found.method.startswith("paired"):
+        mean = math.fsum(values) / n
+        sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+        half = (n - 1) / 2
+        log = math.lgamma(half) - 0.5 * math.log(half) - math.lgamma(half - 0.5)
+        if sd > ROUNDING * max(map(abs, values)):
+            size = mean / sd * math.exp(log)
+    if said.keys() != ({"d_z"} if size is not None else set()):
+        wrong(f"{where}: its sizes are {str(said)[:80]}, recomputed {size}")
+    near(said.get("d_z"), size, where, "d_z")
 
 
 def cell_of(
