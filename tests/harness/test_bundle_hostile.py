@@ -19,9 +19,12 @@ HANG_SECONDS = 60
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
+    """Trials have noise of their own: without any, nothing has an interval."""
     folder = tmp_path_factory.mktemp("hostile")
     text = STUDY.replace("replicates: 6", "replicates: 3")
-    return small(studied(folder / "p", text), folder / "demo.zip")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUB_SPREAD", "0.05")
+        return small(studied(folder / "p", text), folder / "demo.zip")
 
 
 @pytest.fixture(autouse=True)

@@ -338,3 +338,16 @@ def test_levels_between_are_those_of_the_records(at_most: int, family: int):
             assert again.level(n, share) == pytest.approx(spending.level(n, share), rel=1e-12)
             assert again.alpha_of(n, share) == pytest.approx(spending.alpha_of(n, share), rel=1e-9)
     assert again.alpha_of(3, 0.0) == 0.0
+
+
+@pytest.mark.parametrize("options", [{}, {"until_decided": True, "at_most": 4}])
+def test_what_has_no_interval_yet_is_verified(options: dict[str, Any], tmp_path: Path, monkeypatch):
+    """One replicate of each kind; or what ran before a look that was not taken."""
+    place = Place(tmp_path / "p")
+    made = place.study(KINDS.replace("replicates: 7", "replicates: 1"), "{steps: 3}")
+    if options:
+        monkeypatch.setattr("harness.running.looking._too_few", lambda *_: "not now")
+    place.run(made, **options)
+    found = answered(made.file, place.workspace.root)
+    assert all(v.verdict == "undecided" for v in found.answer.verdicts if v.planned)
+    assert bundle.verify(small(found, tmp_path / "b.zip"))

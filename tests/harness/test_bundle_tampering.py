@@ -18,8 +18,11 @@ JOURNAL, ANSWER = "results/journal.jsonl", "results/answer.json"
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
+    """Trials have noise of their own: without any, nothing has an interval."""
     folder = tmp_path_factory.mktemp("tampering")
-    return small(studied(folder / "p"), folder / "demo.zip")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUB_SPREAD", "0.05")
+        return small(studied(folder / "p"), folder / "demo.zip")
 
 
 @pytest.fixture
