@@ -347,19 +347,19 @@ def test_the_verifier_reads_them_with_nothing_but_python(bundled):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "12 numbers have values by prompt" in done.stdout
+    assert "12 measurements have values by prompt" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda text: text.replace(b",score,", b",other,"), "it was not measured"),
+        (lambda text: text.replace(b",score,", b",other,"), "no 'other' of .* was measured at step 1"),
         (
             lambda text: text.replace(b",0.75,", b",0.5,").replace(b",0.25,", b",0.5,"),
-            "not the num",
+            "the mean of values is .* was measured",
         ),
         (lambda text: text.replace(b",0.75,", b",0.7,"), "do not add up to 1"),
-        (lambda text: text.replace(b":1.", b":2."), "its mean is not that of its values"),
+        (lambda text: text.replace(b":1.", b":2."), "another form than it must"),
         (lambda text: text.replace(b":1.", b":NaN,"), "no JSON"),
         (lambda text: text.replace(b",values", b",value"), "its columns are others"),
         (lambda text: text + text.split(b"\n", 1)[1], "a stratum is there twice"),
