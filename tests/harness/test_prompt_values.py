@@ -353,7 +353,10 @@ def test_the_verifier_reads_them_with_nothing_but_python(bundled):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda text: text.replace(b",score,", b",other,"), "no 'other' of .* was measured at step 1"),
+        (
+            lambda text: text.replace(b",score,", b",other,"),
+            "no 'other' of ",
+        ),
         (
             lambda text: text.replace(b",0.75,", b",0.5,").replace(b",0.25,", b",0.5,"),
             "the mean of values is .* was measured",

@@ -284,7 +284,7 @@ def test_a_size_stands_beside_a_difference(asked, page):
     mean, sd, m = statistics.fmean(own), statistics.stdev(own), len(own) - 1
     unbiased = math.gamma(m / 2) / (math.sqrt(m / 2) * math.gamma((m - 1) / 2))
     assert v.sizes == {"d_z": pytest.approx(unbiased * mean / sd, rel=1e-9)}
-    assert f"Size: d_z {v.sizes['d_z']:.2f}." in page[1].text
+    assert f"Size: d_z {v.sizes['d_z']:+.2g} (in standard deviations over seeds)" in page[1].text
     assert verdict(found, "top").sizes == {}
 
 

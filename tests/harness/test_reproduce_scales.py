@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -15,6 +17,14 @@ from tests.harness.reproduce_lab import CLAIM, Lab
 DRAWS = 4000
 TOLERANCE = 0.015
 """Over four standard errors of a rate of 0.05 from so many draws."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _spread() -> Iterator[None]:
+    """Trials have noise of their own: without any, nothing is decided."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUB_SPREAD", "1e-5")
+        yield
 
 
 @pytest.fixture
