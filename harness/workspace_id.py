@@ -104,10 +104,13 @@ def _publish(temporary: Path, file: Path, text: str) -> None:
 def _settled(root: Path) -> str:
     """What stands there; without hard links another process may be writing it this moment."""
     end = time.monotonic() + _SETTLING_SECONDS
+    file = root / FILE
     while True:
+        # Asked before reading: what was empty then may be whole by the time that reading failed.
+        empty = file.is_file() and not file.stat().st_size
         try:
             return read(root)
         except WorkspaceError:
-            if (root / FILE).stat().st_size or time.monotonic() > end:
+            if not empty or time.monotonic() > end:
                 raise
             time.sleep(0.01)

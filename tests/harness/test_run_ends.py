@@ -49,10 +49,10 @@ def test_a_notice_after_the_last_trial_leaves_time_for_the_answer(place: Place):
 
 
 def test_a_deadline_ends_trials_at_a_checkpoint_and_the_next_run_continues_them(place: Place):
-    """Each trial takes a second; the deadline falls into the first one."""
-    text = place.study(recipe="{cycles: 20, seconds: 0.05}")
-    whole = finished_elsewhere(place, recipe="{cycles: 20, seconds: 0.05}")
-    result = place.run(text, deadline=time.time() + 0.4)
+    """Each trial takes four seconds; the deadline falls into the first one."""
+    text = place.study(recipe="{cycles: 20, seconds: 0.2}")
+    whole = finished_elsewhere(place, recipe="{cycles: 20, seconds: 0.2}")
+    result = place.run(text, deadline=time.time() + 2.5)
     assert result.exit_code == 4
     assert result.tally is not None
     assert result.tally.expired

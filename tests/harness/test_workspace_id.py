@@ -137,10 +137,10 @@ def test_show_says_where_an_attempt_was_made(tmp_path: Path) -> None:
     place, other = Place(tmp_path / "p"), Place(tmp_path / "other")
     place.run(place.study())
     other.run(other.study(recipe="{cycles: 4}"))
+    own, foreign = place.trials()[0].key, other.trials()[0].key
     for file in other.workspace.journal.glob("*.jsonl"):
         shutil.copy(file, place.workspace.journal)
     asked = ["--workspace", str(place.workspace.root)]
-    own, foreign = place.trials()[0].key, other.trials()[0].key
     told = {key: _json("show", key, *asked, "--json")["attempts"][0] for key in (own, foreign)}
     assert [told[k]["elsewhere"] for k in (own, foreign)] == [False, True]
     assert told[foreign]["workspace"] == other.workspace.id
@@ -157,3 +157,20 @@ def _said(*words: str) -> str:
 
 def _json(*words: str) -> dict:
     return json.loads(_said(*words))
+
+
+def test_a_file_that_fills_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "workspace.json"
+    file.touch()
+    reading = workspace_id.read
+
+    def late(root: Path) -> str:
+        """Sees the empty file; the other process writes before anything else is asked."""
+        try:
+            return reading(root)
+        finally:
+            if not file.stat().st_size:
+                file.write_text('{"format": 1, "id": "w1"}\n')
+
+    monkeypatch.setattr(workspace_id, "read", late)
+    assert workspace_id.make(tmp_path) == "w1"
