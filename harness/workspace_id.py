@@ -106,11 +106,11 @@ def _settled(root: Path) -> str:
     end = time.monotonic() + _SETTLING_SECONDS
     file = root / FILE
     while True:
-        # Asked before reading: what was empty then may be whole by the time that reading failed.
-        empty = file.is_file() and not file.stat().st_size
+        # Asked before reading: what was empty or missing then may be whole once reading has failed.
+        written = file.is_file() and file.stat().st_size > 0
         try:
             return read(root)
         except WorkspaceError:
-            if not empty or time.monotonic() > end:
+            if written or time.monotonic() > end:
                 raise
             time.sleep(0.01)
