@@ -117,7 +117,8 @@ def test_the_gap_is_that_of_one_teacher_and_of_data():
     assert words.sizes({"gap_share": -0.25}) == "-0.25 of the way between teacher and data"
 
 
-def test_a_verdict_carries_them_and_the_verifier_works_them_out(tmp_path):
+def test_a_verdict_carries_them_and_the_verifier_works_them_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB_SPREAD", "0.05")
     made = studied(tmp_path / "p")
     h1 = next(v for v in made.answer.verdicts if v.id == "H1")
     assert h1.sizes["gap_share"] == pytest.approx(h1.difference / 10), "truth 10, untrained 0"
