@@ -17,6 +17,7 @@ from harness.contract import MetricSpec
 from harness.design import named_levels
 from harness.plan import Plan, PlannedContrast
 from harness.planning import matching
+from harness.planning.planned import difference_of, differences_of
 
 if TYPE_CHECKING:
     from harness.study import Contrast, Study
@@ -43,7 +44,7 @@ class Case:
     """Why it is exploratory; empty for a planned one."""
     diverged: Mapping[str, list[int]] = field(default_factory=dict)
     """Arms of the winning side to their replicates that diverged."""
-    parts: tuple[tuple[Part, Estimated], ...] = ()
+    parts: tuple[Part, ...] = ()
     """Further estimates of its kind, such as the bend of a trend."""
     by_step: Mapping[int, Estimated] = field(default_factory=dict)
     """Kind `collapse`: what was lost since each earlier cycle."""
@@ -145,11 +146,7 @@ class _Maker:
         levels = {part.level: part.cells for part in self.contrast.parts}
         pairs = {}
         for i, j in kinds.all_pairs(list(levels)):
-            cells = [
-                cell
-                for one, two in zip(levels[i], levels[j], strict=True)
-                if (cell := difference_of(one, two))
-            ]
+            cells = differences_of(levels[i], levels[j])
             pairs[i, j] = self._estimate(values, one_group(cells))
         better = self.spec.higher_is_better is not False
         wide, narrow = (kinds.Best(tuple(levels), pairs, better, side) for side in (False, True))
@@ -158,7 +155,7 @@ class _Maker:
     def _collapse(self, ident: str, a: str, b: str, replicates: int, amended: str) -> Case:
         metric, arms = self.contrast.metric, self.contrast.arms()
         by_step = {
-            step: {arm: _first(rows.get(arm, {}), replicates) for arm in arms}
+            step: {arm: first_of(rows.get(arm, {}), replicates) for arm in arms}
             for step, rows in self.observed.curves.get(metric, {}).items()
             if any(rows.get(arm) for arm in arms)  # reference rows have cycles of their own
         }
@@ -238,15 +235,16 @@ class _Maker:
             found = self._estimate(values, one_group(part.cells))
             interval = found.interval(self.plan.alpha)
             lo, hi = interval or (None, None)
-            named = Part(
-                name=part.name,
-                level=part.level,
-                difference=found.difference,
-                lo=lo,
-                hi=hi,
-                p=found.p(),
+            made.append(
+                Part(
+                    name=part.name,
+                    level=part.level,
+                    difference=found.difference,
+                    lo=lo,
+                    hi=hi,
+                    p=found.p(),
+                )
             )
-            made.append((named, found))
         return replace(case, parts=tuple(made))
 
     def _estimate(self, values: Values, groups: tuple[Group, ...]) -> Estimated:
@@ -256,7 +254,7 @@ class _Maker:
     def _values(self, replicates: int) -> Values:
         names = [arm.name for arm in self.plan.arms]
         rows = self.observed.of(self.contrast.metric, names)
-        return {arm: _first(row, replicates) for arm, row in rows.items()}
+        return {arm: first_of(row, replicates) for arm, row in rows.items()}
 
     def _sides(self) -> tuple[str, str]:
         """Both sides in words; what `at` pins is said with the last."""
@@ -290,13 +288,6 @@ class _Maker:
         return a, b or "the baseline"
 
 
-def difference_of(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """The cell of one less another, without arms that cancel."""
-    found = dict(one)
-    for arm, weight in other.items():
-        found[arm] = found.get(arm, 0.0) - weight
-    return {arm: weight for arm, weight in found.items() if weight}
-
-
-def _first(row: Mapping[int, float], replicates: int) -> dict[int, float]:
+def first_of(row: Mapping[int, float], replicates: int) -> dict[int, float]:
+    """Of the replicates that a contrast is judged on."""
     return {r: v for r, v in row.items() if r < replicates}

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.analyse import guard, words
 from harness.analyse.answer import Narrow, Part, Verdict
-from harness.analyse.cases import Case
+from harness.analyse.cases import Case, first_of
 from harness.analyse.explore import Explored, about, method_of, spread_of
 from harness.analyse.inference import Estimated, Prompts
 from harness.analyse.looked import members
@@ -86,7 +86,7 @@ class _Telling:
         seeds = found.seeds if found else None
         prompts = found.prompts if found else self._prompts_of_best()
         p = case.wide.p
-        verdict, reason = reading.verdict, self._reason(p)
+        verdict, reason = reading.verdict, self._reason()
         arms = contrast.arms()
         sentence: dict[str, Any] = {
             "kind": contrast.kind,
@@ -151,7 +151,7 @@ class _Telling:
             best=list(reading.members) if contrast.kind == "best" else [],
             step=reading.step,
             sizes=self._sizes(),
-            parts=[part for part, _ in case.parts],
+            parts=list(case.parts),
             keys=self._observed.keys(arms),
             amended=case.amended,
             aliases=contrast.aliases,
@@ -170,8 +170,7 @@ class _Telling:
     def _sizes(self) -> dict[str, float]:
         contrast = self._case.contrast
         rows = self._observed.of(contrast.metric, contrast.arms())
-        most = self._case.replicates
-        values = {arm: {r: v for r, v in row.items() if r < most} for arm, row in rows.items()}
+        values = {arm: first_of(row, self._case.replicates) for arm, row in rows.items()}
         found = self._case.found
         measured = self._observed.values.get(contrast.metric, {})
         gap = gap_of(self._plan, contrast.arms(), measured)
@@ -241,7 +240,7 @@ class _Telling:
             words=told,
         )
 
-    def _reason(self, p: float | None) -> str:
+    def _reason(self) -> str:
         """Why nothing was decided, where the figures do not say it."""
         case, reading = self._case, self._wide.reading
         if reading.verdict != "undecided":
@@ -282,7 +281,7 @@ class _Telling:
     def _parts_told(self) -> list[str]:
         """The further estimates of its kind, and the shape of a trend."""
         case, alpha = self._case, self._plan.alpha
-        parts = [part for part, _ in case.parts]
+        parts = case.parts
         each = f"each at {words.percent(1 - alpha)}, not adjusted"
         if case.contrast.kind == "more":
             named = zip((case.a, case.b), parts, strict=False)

@@ -23,7 +23,7 @@ from harness.planning.amendments import KnownArms, amended, contrasts_in, frozen
 from harness.planning.asked import asked
 from harness.planning.matching import Matched, bare, undeclared
 from harness.planning.pilot import Cells, Groups, Pilot, Values
-from harness.planning.planned import Enough
+from harness.planning.planned import Enough, differences_of
 from harness.planning.prompt_spread import PromptSpread, digests, valid
 from harness.study import Contrast, Study
 from harness.subjects.settings import StudentsSettings
@@ -216,11 +216,12 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
         return [Comparison(groups) for groups in both] if first and second else []
     if planned.kind == "best":
         share = 2 / max(1, len(parts) - 1)
-        pairs = [_apart(one.cells, two.cells) for one, two in itertools.combinations(parts, 2)]
+        sides = itertools.combinations((part.cells for part in parts), 2)
+        pairs = [differences_of(one, two) for one, two in sides]
         return [Comparison([(1.0, cells)], share) for cells in pairs if cells]
     cells: Cells = planned.cells()
     if planned.kind == "sooner" and len(parts) > 1:
-        cells = _apart(cells, parts[1].cells)
+        cells = differences_of(cells, parts[1].cells)
         groups = [(1.0, cells)]
         return [Comparison(groups, 1.0, None, planned.threshold, planned.falls)] if cells else []
     if not cells:
@@ -230,17 +231,6 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
         share = 2 / max(1, len(earlier))
         return [Comparison([(1.0, cells)], share, step) for step in earlier]
     return [Comparison([(1.0, cells)])]
-
-
-def _apart(
-    one: Sequence[Mapping[str, float]], two: Sequence[Mapping[str, float]]
-) -> list[dict[str, float]]:
-    """Cell by cell the difference of two levels; without cells in which they are one arm."""
-    found = []
-    for a, b in zip(one, two, strict=True):
-        cell = {arm: a.get(arm, 0.0) - b.get(arm, 0.0) for arm in {**a, **b}}
-        found.append({arm: weight for arm, weight in cell.items() if weight})
-    return [cell for cell in found if cell]
 
 
 def ols_note(weights: Mapping[str, float], aliases: Sequence[str], of: str = "both sides") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -202,6 +202,21 @@ class Cost(_Frozen):
         "trials planned no longer included.",
     )
     budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
+
+
+def difference_of(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """The cell of one less another, without arms that cancel."""
+    found = dict(one)
+    for arm, weight in other.items():
+        found[arm] = found.get(arm, 0.0) - weight
+    return {arm: weight for arm, weight in found.items() if weight}
+
+
+def differences_of(
+    one: Iterable[Mapping[str, float]], other: Iterable[Mapping[str, float]]
+) -> list[dict[str, float]]:
+    """Cell by cell one side less the other; without cells in which they are the same arms."""
+    return [cell for a, b in zip(one, other, strict=True) if (cell := difference_of(a, b))]
 
 
 def weights_of(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
