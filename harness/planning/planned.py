@@ -58,8 +58,10 @@ LINEAR: tuple[ContrastKind, ...] = ("difference", "trend", "interaction")
 """Kinds that are one weighted sum of arms."""
 
 
-class ContrastPart(_Frozen):
+class ContrastPart(BaseModel):
     """One weighted sum of arms that a contrast is made of, in matched cells of equal weight."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
         description="difference, interaction: empty. trend: slope, quadratic, neighbour. more: "

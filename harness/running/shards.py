@@ -8,18 +8,27 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
 from harness.errors import ClaimedError, HarnessError
-from harness.plan import PlannedTrial
 from harness.running import claims, environment
 from harness.running.claims import Claim
+from harness.trial import Trial
 from harness.workspace import Workspace
 
 LOCKS = "shard-*.lock"
 CONCLUDING = "concluding.lock"
 CONCLUDING_SECONDS = 300.0
+
+
+class _HasTrial(Protocol):
+    @property
+    def trial(self) -> Trial: ...
+
+
+_Planned = TypeVar("_Planned", bound=_HasTrial)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
-    def share(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    def share(self, trials: Sequence[_Planned]) -> list[_Planned]:
         """The trials of a plan, in running order, that are this shard's.
 
         The plan is replicate-major, and a shard gets a stretch of it: the arms of a replicate stay
