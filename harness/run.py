@@ -43,14 +43,11 @@ from harness.running.standing import left_by_others
 from harness.trackers.base import Tracker
 from harness.trackers.guarded import GuardedTracker
 from harness.trackers.written import SETTLE_SECONDS, MlflowPlace, stamp
-from harness.workspace import Workspace, project_of
+from harness.workspace import RESULTS, Workspace, project_of
 
 if TYPE_CHECKING:
     from harness.analyse.answer import Answer
     from harness.study import Study
-
-RESULTS = "results"
-"""Folder beside a study file with recorded journals that count as history."""
 
 Echo = Callable[[str], None]
 

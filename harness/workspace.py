@@ -10,6 +10,8 @@ from harness import workspace_id
 from harness.errors import WorkspaceError
 
 FOLDER = "stillhouse-workspace"
+RESULTS = "results"
+"""Folder beside a study file with what is recorded of it: journals there count as history."""
 VARIABLE = "STILLHOUSE_WORKSPACE"
 MARKERS = ("pyproject.toml", ".git")
 MIN_FREE_BYTES = 64 * 2**20
@@ -127,3 +129,30 @@ class Workspace:
                 f"{need_bytes / 2**20:.0f} MiB are needed. "
                 "Free some space and run the same command again, or give another with --workspace."
             )
+
+
+def history_folders(workspace: Workspace, study: Path | None = None) -> list[Path]:
+    """Folders of journals: the workspace's first, then of recorded results.
+
+    Args:
+        workspace: its journal comes first.
+        study: a study file, its folder, or its results folder; None searches `studies/*/results`
+            of the workspace's project, or of the project one is in where the workspace lies
+            elsewhere.
+    """
+    if study is not None:
+        folder = study if study.is_dir() else study.parent
+        return [workspace.journal, folder, folder / RESULTS]
+    projects = projects_of(workspace, study)
+    recorded = [r for p in projects for r in sorted(p.glob(f"studies/*/{RESULTS}"))]
+    return [workspace.journal, *recorded]
+
+
+def projects_of(workspace: Workspace, study: Path | None) -> list[Path]:
+    """The study's project, and that of the workspace, or the one that one is in."""
+    own = workspace.root.name == FOLDER
+    found = [workspace.root.parent if own else project_of(here() / "x")]
+    if study is not None:
+        folder = study if study.is_dir() else study.parent
+        found.insert(0, project_of(folder.resolve() / "x"))
+    return list(dict.fromkeys(found))

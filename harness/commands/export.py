@@ -32,7 +32,7 @@ def command(
     """
     from harness.commands.answered import answered
     from harness.report.results import write_results
-    from harness.run import RESULTS
+    from harness.workspace import RESULTS
 
     made = answered(study, workspace)
     if _filled_in(made):

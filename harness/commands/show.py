@@ -27,8 +27,8 @@ def command(
     from harness.errors import HarnessError
     from harness.journal import History
     from harness.program import typed
-    from harness.reproducing.places import history_folders
     from harness.running.standing import only_key, place
+    from harness.workspace import history_folders
 
     found = place(workspace)
     history = History.read(history_folders(found))

@@ -29,10 +29,10 @@ def command(
     """
     from harness.commands.runner import tell_runner
     from harness.journal import History
-    from harness.reproducing.places import history_folders
     from harness.running.collector import paused
     from harness.running.standing import place, standing_of
     from harness.study_file.name import name_in
+    from harness.workspace import history_folders
 
     file = _file(study)
     found = place(workspace, file)

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.analyse import power
 from harness.planning.pilot import Groups, Values
+from harness.workspace import RESULTS
 
 if TYPE_CHECKING:
     from harness.study import Study
     from harness.workspace import Workspace
 
-RESULTS = "results"
 FILE = "prompt-spread.json"
 _DIGITS = 9
 

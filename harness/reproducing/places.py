@@ -13,9 +13,15 @@ from harness.journal import History, Planned
 from harness.reproducing import trust
 from harness.running.standing import only_key
 from harness.study_file.name import STUDY_FILE, name_in
-from harness.workspace import FOLDER, Workspace, here, project_of
+from harness.workspace import (
+    FOLDER,
+    RESULTS,
+    Workspace,
+    history_folders,
+    project_of,
+    projects_of,
+)
 
-RESULTS = "results"
 JOURNALS = "*.jsonl"
 
 
@@ -89,11 +95,6 @@ class Places:
         return found
 
 
-def history_folders(workspace: Workspace, study: Path | None = None) -> list[Path]:
-    """Journals of a workspace, and of recorded results; see `around`."""
-    return around(workspace, study).journals
-
-
 def around(workspace: Workspace, study: Path | None = None) -> Places:
     """The workspace, a study's results, or those of all studies of the project.
 
@@ -103,23 +104,8 @@ def around(workspace: Workspace, study: Path | None = None) -> Places:
             of the workspace's project, or of the project one is in where the workspace lies
             elsewhere.
     """
-    projects = _projects(workspace, study)
-    if study is not None:
-        folder = study if study.is_dir() else study.parent
-        journals = [folder, folder / RESULTS]
-    else:
-        journals = [r for p in projects for r in sorted(p.glob(f"studies/*/{RESULTS}"))]
-    return Places([workspace.journal, *journals], [workspace.root], projects, study=study)
-
-
-def _projects(workspace: Workspace, study: Path | None) -> list[Path]:
-    """The study's project, and that of the workspace, or the one that one is in."""
-    own = workspace.root.name == FOLDER
-    found = [workspace.root.parent if own else project_of(here() / "x")]
-    if study is not None:
-        folder = study if study.is_dir() else study.parent
-        found.insert(0, project_of(folder.resolve() / "x"))
-    return list(dict.fromkeys(found))
+    journals = history_folders(workspace, study)
+    return Places(journals, [workspace.root], projects_of(workspace, study), study=study)
 
 
 def given(source: str, workspace: Workspace, study: Path | None = None) -> Places:
@@ -134,7 +120,7 @@ def given(source: str, workspace: Workspace, study: Path | None = None) -> Place
         HarnessError: if it is none of these.
         NotJudgedError: if nothing is recorded there.
     """
-    projects = _projects(workspace, study)
+    projects = projects_of(workspace, study)
     trusted = trust.named_by(projects, study)  # before anything of a stranger's is on this disk
     if "://" in source or source.startswith("sqlite:"):
         from harness.trackers.kept_records import fetch

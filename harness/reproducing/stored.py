@@ -16,12 +16,11 @@ from harness.journal import History, Planned
 from harness.reproducing.comparison import Compared
 from harness.reproducing.found import Reproduction
 from harness.reproducing.judging import Decision
-from harness.reproducing.places import RESULTS
 from harness.reproducing.recorded import Recorded
 from harness.reproducing.restudy import restudy
 from harness.reproducing.surroundings import raised
 from harness.subjects.settings import name_of
-from harness.workspace import Workspace
+from harness.workspace import RESULTS, Workspace
 
 ANSWER = "answer.json"
 DIGITS = 9

@@ -11,7 +11,6 @@ from harness.contract import Fingerprints
 from harness.errors import HarnessError
 from harness.journal import History, Opened, Planned
 from harness.plan import Cost, Plan, PlannedTrial
-from harness.reproducing.places import history_folders
 from harness.study_file.protocol_file import protocol_here
 from harness.subjects.settings import parsed
 from harness.trackers.mlflow_runs import MlflowTracker
@@ -20,7 +19,7 @@ from harness.trackers.ownership import ElsewhereError, experiment_of
 from harness.trackers.written import SETTLE_SECONDS, MlflowPlace, stamp
 from harness.trial import Arm
 from harness.words import last_words
-from harness.workspace import Workspace
+from harness.workspace import Workspace, history_folders
 
 if TYPE_CHECKING:
     from harness.analyse.answer import Answer
