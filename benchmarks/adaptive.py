@@ -3,8 +3,8 @@
     python benchmarks/adaptive.py [--studies 2000] [--seed 1] [--out benchmarks/results]
 
 Simulated studies of a baseline and five arms, each compared with the baseline, are looked at, read,
-dropped and stopped by the product's own functions (`harness.analyse`); only the numbers that trials
-measure are drawn here. Effects are in multiples of the planned one, `plan`'s detectable difference.
+dropped and stopped by the product's own functions (`harness.analysis`); only the numbers that
+trials measure are drawn here. Effects are in multiples of the planned one, `plan`'s detectable difference.
 
 familywise   share of studies with a wrong verdict: a difference claimed where none is, its sign
              wrong, or one claimed to be beyond (or inside) a margin where it is not. Limit .05.
@@ -32,14 +32,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.analyse.inference import ByPrompt, estimate, one_group
-from harness.analyse.kinds import Linear
-from harness.analyse.looks import AtLook, needed, outcomes
-from harness.analyse.power import detectable
-from harness.analyse.spending import calibrated
-from harness.analyse.step_down import step_down
-from harness.prompt_values import PromptValues
-from harness.records import OutcomeState, Spending
+from harness.analysis.inference import ByPrompt, estimate, one_group
+from harness.analysis.kinds import Linear
+from harness.analysis.looks import AtLook, needed, outcomes
+from harness.analysis.spending import calibrated
+from harness.analysis.step_down import step_down
+from harness.journal.prompt_values import PromptValues
+from harness.journal.records import OutcomeState, Spending
+from harness.planning.power import detectable
 
 ALPHA = 0.05
 ARMS = ("a", "b", "c", "d", "e")

@@ -50,10 +50,10 @@ def _quiet(line: str) -> None:
 def ours(folder: Path, trials: int, echo: Callable[[str], None] = _quiet) -> tuple[float, int]:
     """Run a study of `trials` trials; seconds until MLflow is verified, and trials run."""
     began = time.perf_counter()
-    from harness.run import run_study
-    from harness.study import load
-    from harness.trackers.mlflow_runs import MlflowTracker
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.running.run import run_study
+    from harness.study.load import load_study
+    from harness.tracking.mlflow_tracker import MlflowTracker
 
     (folder / "pyproject.toml").touch()
     file = folder / "study.yaml"
@@ -61,7 +61,9 @@ def ours(folder: Path, trials: int, echo: Callable[[str], None] = _quiet) -> tup
     file.write_text(STUDY.format(cycles=CYCLES, levels=levels, replicates=REPLICATES))
     workspace = Workspace(folder / "workspace")
     tracker = MlflowTracker(workspace, f"sqlite:///{workspace.database}")
-    code = run_study(load(file), workspace=workspace, executor="ray", tracker=tracker, echo=echo)
+    code = run_study(
+        load_study(file), workspace=workspace, executor="ray", tracker=tracker, echo=echo
+    )
     assert code == 0, f"the study ended with exit code {code}"
     runs = _read(tracker.uri, "overhead", "tags.`stillhouse.kind` = 'trial'")
     for run in runs:
@@ -108,7 +110,7 @@ def _train(config: dict[str, Any]) -> None:
     from ray import tune
 
     from harness.contract import Context, Measurement
-    from harness.seeds import stream_for
+    from harness.journal.trial import stream_for
     from harness.testing import stub
 
     folder = Path(tune.get_context().get_trial_dir()) / "attempt"

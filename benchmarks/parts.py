@@ -114,8 +114,8 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=40)
     given = parser.parse_args()
     from harness.contract import Context, Measurement
-    from harness.running.attempts import append_report
-    from harness.seeds import stream_for
+    from harness.journal.attempts import append_report
+    from harness.journal.trial import stream_for
     from recipes import subject
     from recipes.recipe import Recipe
 

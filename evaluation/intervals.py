@@ -1,7 +1,7 @@
 """Intervals within one checkpoint: prompts are the sample, the weights are fixed.
 
 They answer "how sure are we of this checkpoint's number over new prompts of these categories". They
-say nothing of recipes: for that the training run is drawn too (`harness.analyse`). Items of one
+say nothing of recipes: for that the training run is drawn too (`harness.analysis`). Items of one
 prompt are one draw (`evaluation.clusters`). Each interval is a plain dict: name, value, lo, hi,
 level, method, claim, n_items; lo and hi are None where nothing can be said, and method says why.
 

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import typer
 
-from harness import terminal
 from harness.errors import UNEXPECTED, HarnessError
+from harness.text import terminal
 
 app = typer.Typer(
     name="stillhouse",

@@ -21,7 +21,7 @@ import harness
 from harness import import_path
 from harness.errors import HarnessError, SubjectError, WorkspaceError
 from harness.import_path import PACKAGES
-from harness.workspace import here, project_of
+from harness.journal.workspace import here, project_of
 
 DISTRIBUTION = "stillhouse"
 ROOT = Path(harness.__file__).parents[1]

@@ -11,9 +11,9 @@ import time
 import traceback
 from pathlib import Path
 
-from harness.confidential import without_credentials
-from harness.running.environment import versions
-from harness.words import last_words, said_by
+from harness.journal.environment import versions
+from harness.text.secrets import without_credentials
+from harness.text.words import last_words, said_by
 
 MOST_SHOWN = 300
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from harness.journal import History, TrialHistory
-from harness.workspace import Workspace
+from harness.journal.history import History, TrialHistory
+from harness.journal.workspace import Workspace
 
 
 class StudyProcesses:

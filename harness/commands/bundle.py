@@ -11,7 +11,7 @@ import typer
 from harness.commands.options import AsJson, StudyWorkspace
 
 if TYPE_CHECKING:
-    from harness.bundle import Written
+    from harness.bundle.write import Written
 
 
 def command(
@@ -53,7 +53,7 @@ def command(
 
     Example: stillhouse bundle studies/quickstart/study.yaml --blind -o supplement.zip
     """
-    from harness import bundle as bundles
+    from harness.bundle.read import ALWAYS, STUDENTS, WHOLE, extract_bundle, verify_bundle
     from harness.errors import HarnessError
 
     if sum(given is not None for given in (study, verify, unpack)) != 1:
@@ -62,16 +62,16 @@ def command(
         raise HarnessError("--blind-word and --blind-skip need --blind")
     if study is not None:
         words = (blind_word or [], blind_skip or []) if blind else None
-        kinds = bundles.WHOLE if whole else bundles.STUDENTS if students else bundles.ALWAYS
+        kinds = WHOLE if whole else STUDENTS if students else ALWAYS
         _tell(_written(study, workspace, output, kinds, words), as_json)
         return
     if verify is not None:
-        told, file = bundles.verify(verify), verify
+        told, file = verify_bundle(verify), verify
     else:
         assert unpack is not None
         if output is None:
             raise HarnessError("--unpack needs -o FOLDER, a folder that does not exist yet")
-        told, file = bundles.extract(unpack, output), unpack
+        told, file = extract_bundle(unpack, output), unpack
     if as_json:
         typer.echo(json.dumps({"file": str(file), "verified": True, "checks": told}))
         return
@@ -90,18 +90,18 @@ def _written(
     kinds: tuple[str, ...],
     words: tuple[list[str], list[str]] | None,
 ) -> Written:
-    from harness import bundle as bundles
-    from harness.bundling.blinding import identity_of
-    from harness.commands.answered import answered
+    from harness.analysis.open_study import answered
+    from harness.bundle.blind import identity_of
+    from harness.bundle.write import write_bundle
 
     made = answered(study, workspace)
     who = identity_of(made, *words) if words is not None else None
     file = output or Path(f"{made.study.name}{'-blind' if who else ''}-bundle.zip")
-    return bundles.write(made, file, kinds=kinds, blind=who)  # type: ignore[arg-type]
+    return write_bundle(made, file, kinds=kinds, blind=who)  # type: ignore[arg-type]
 
 
 def _tell(done: Written, as_json: bool) -> None:
-    from harness.program import path_word, typed
+    from harness.journal.command_line import path_word, typed
 
     if as_json:
         content = {

@@ -12,9 +12,9 @@ import typer
 from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
-    from harness.checkup.finding import Finding
-    from harness.study import Study
-    from harness.workspace import Workspace
+    from harness.doctor.finding import Finding
+    from harness.journal.workspace import Workspace
+    from harness.study.model import Study
 
 
 def command(
@@ -37,10 +37,10 @@ def command(
 
     Example: stillhouse doctor studies/quickstart/study.yaml
     """
-    from harness.study import load
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.study.load import load_study
 
-    loaded = load(study) if study is not None else None
+    loaded = load_study(study) if study is not None else None
     place = Workspace.find(loaded.file if loaded else None, workspace)
     findings = []
     for finding in _findings(loaded, place, ray_address, mlflow, inline):
@@ -65,10 +65,10 @@ def _findings(
     mlflow: str | None,
     inline: bool,
 ) -> Iterator[Finding]:
-    from harness.checkup import machine, services, shadows, storage
+    from harness.doctor import machine, services, shadows, storage
+    from harness.journal.workspace import project_of
     from harness.subjects.settings import MEASURED_BY, imported_by
-    from harness.trackers.address import sqlite_uri
-    from harness.workspace import project_of
+    from harness.tracking.address import sqlite_uri
 
     # our own subject needs the packages of the extra `distill`, also where it measures only
     distill = study is None or imported_by(study.subject) == MEASURED_BY

@@ -11,7 +11,7 @@ import typer
 from harness.commands.options import AsJson, StudyWorkspace
 
 if TYPE_CHECKING:
-    from harness.commands.answered import Answered
+    from harness.analysis.open_study import Answered
 
 
 def command(
@@ -30,9 +30,9 @@ def command(
 
     Example: stillhouse export studies/quickstart/study.yaml
     """
-    from harness.commands.answered import answered
+    from harness.analysis.open_study import answered
+    from harness.journal.workspace import RESULTS
     from harness.report.results import write_results
-    from harness.workspace import RESULTS
 
     made = answered(study, workspace)
     if _filled_in(made):
@@ -53,13 +53,13 @@ def command(
 
 def _filled_in(made: Answered) -> bool:
     """Whether values by prompt were made of measurements that had none."""
-    from harness import subjects
-    from harness.printable import printable
+    from harness.journal.workspace import project_of
     from harness.report.results import kept_metrics
     from harness.report.stored_items import fill_in
-    from harness.workspace import project_of
+    from harness.subjects.load import load_subject
+    from harness.text.printable import printable
 
-    subject = subjects.load(made.study.subject, project=project_of(made.study.file))
+    subject = load_subject(made.study.subject, project=project_of(made.study.file))
     metrics = kept_metrics(made.answer, made.plan)
     done = fill_in(made.plan, made.history, made.workspace, subject, metrics, _to_stderr)
     for line in done.left[:3]:

@@ -26,10 +26,10 @@ def command(
     Example: stillhouse logs k1f9c2a7b --follow
     """
     from harness.errors import HarnessError
-    from harness.journal import History
-    from harness.running import claims
-    from harness.running.attempts import LOG
-    from harness.running.standing import only_key, place
+    from harness.journal import claims
+    from harness.journal.attempts import LOG
+    from harness.journal.history import History
+    from harness.running.status import only_key, place
 
     found = place(workspace)
     folder = found.trial(only_key(History.read([found.journal]), key, found))

@@ -11,9 +11,9 @@ import typer
 from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, ProjectWorkspace
 
 if TYPE_CHECKING:
-    from harness.run import RunResult
-    from harness.study import Study
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.running.run import RunResult
+    from harness.study.model import Study
 
 
 def command(
@@ -62,18 +62,18 @@ def command(
 
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
-    from harness import study as studies
-    from harness.commands import compared
-    from harness.commands.answered import answered
-    from harness.commands.runner import tell_runner
+    from harness.analysis.open_study import answered
+    from harness.commands.options import tell_runner
     from harness.errors import HarnessError
-    from harness.run import run
+    from harness.journal.workspace import Workspace
+    from harness.report.pairs import pair_lines, pairs_as_json
     from harness.running import summary
-    from harness.running.outdated import outdated
-    from harness.subjects.stranger_study import labels_of, strangers_of
-    from harness.trackers.ownership import refuse_untracked
-    from harness.trackers.written import MlflowPlace
-    from harness.workspace import Workspace
+    from harness.running.remeasure import outdated
+    from harness.running.run import run
+    from harness.study.from_checkpoints import labels_of, strangers_of
+    from harness.study.load import load_study
+    from harness.tracking.mlflow_place import MlflowPlace
+    from harness.tracking.ownership import refuse_untracked
 
     place = Workspace.find(study, workspace)
     if no_mlflow:
@@ -85,7 +85,7 @@ def command(
     if file.suffix not in (".yaml", ".yml"):
         raise HarnessError(f"--study {file} must be a .yaml file")
     _write(file, strangers, protocol, measured_by, labels_of([baseline] if baseline else ()))
-    loaded = studies.load(file)
+    loaded = load_study(file)
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
@@ -110,10 +110,10 @@ def command(
     found = result.answer  # none where nothing was left to measure
     if found is None and measured:
         found = answered(file, place.root).answer
-    for line in compared.lines(found) if found else ():
+    for line in pair_lines(found) if found else ():
         echo(line)
     if as_json:
-        pairs = compared.as_json(found) if found else []
+        pairs = pairs_as_json(found) if found else []
         report = str(result.report) if result.report else None
         content = {"study": str(file), "exit_code": result.exit_code, "report": report}
         typer.echo(json.dumps(content | {"students": measured, "pairs": pairs}))
@@ -124,16 +124,16 @@ def _write(
     file: Path, strangers: Any, protocol: str, measured_by: str, baseline: dict[str, Any]
 ) -> None:
     """Check every checkpoint, then make the study file or add to it."""
-    from harness import subjects
     from harness.errors import HarnessError
+    from harness.journal.workspace import project_of
+    from harness.study.from_checkpoints import StrangerFile
+    from harness.subjects.checkpoints import examined
+    from harness.subjects.load import load_subject
     from harness.subjects.settings import MEASURED_BY
-    from harness.subjects.stranger_file import StrangerFile
-    from harness.subjects.students import examined
-    from harness.workspace import project_of
 
     known = StrangerFile(file)
     measured_by = measured_by or known.measured_by or MEASURED_BY
-    measuring = subjects.load(measured_by, project=project_of(file.absolute()))
+    measuring = load_subject(measured_by, project=project_of(file.absolute()))
     wrong = examined(measuring, [(s.path, s.settings) for s in strangers])
     if wrong:
         told = "\n  ".join(wrong)
@@ -155,7 +155,7 @@ def _write(
 
 def _measured(study: Study, place: Workspace, result: RunResult) -> list[dict[str, Any]]:
     """Every checkpoint's numbers, with the intervals of this checkpoint alone."""
-    from harness.run import history_of
+    from harness.running.run import history_of
 
     history = history_of(study, place)
     headline = set(result.headline)

@@ -11,10 +11,10 @@ import typer
 from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
-    from harness.journal import History
-    from harness.plan import Plan
-    from harness.study import Study
-    from harness.workspace import Workspace
+    from harness.journal.history import History
+    from harness.journal.workspace import Workspace
+    from harness.planning.plan import Plan
+    from harness.study.model import Study
 
 
 def command(
@@ -50,19 +50,18 @@ def command(
 
     For a cluster: stillhouse plan studies/task-mixture/full-scale.yaml --gpus 64
     """
-    from harness.commands.runner import tell_runner
-    from harness.journal import History
-    from harness.plan import make_plan
-    from harness.planning.plan_text import lines_of
-    from harness.running.collector import paused
-    from harness.study import load
-    from harness.study_file.name import file_of
-    from harness.workspace import Workspace
+    from harness.commands.options import tell_runner
+    from harness.journal.garbage import paused
+    from harness.journal.history import History
+    from harness.journal.workspace import Workspace, file_of
+    from harness.planning.make import make_plan
+    from harness.planning.text import lines_of
+    from harness.study.load import load_study
 
     place = Workspace.find(file_of(study), workspace)
     tell_runner(study)
     with paused():
-        loaded = load(study)
+        loaded = load_study(study)
         history = History.read([place.journal, loaded.file.parent / "results"])
         plan = make_plan(
             loaded,
@@ -76,7 +75,7 @@ def command(
         )
         told = None
         if until_decided:  # brings numpy, which no other plan needs
-            from harness.analyse.expectation import expected
+            from harness.analysis.expectation import expected
 
             told = expected(plan)
         if fit is not None:
@@ -94,15 +93,15 @@ def command(
 def _fitting(
     study: Study, plan: Plan, history: History, text: str, as_json: bool, place: Workspace
 ) -> None:
-    from harness.planning import fitting
+    from harness.planning.fit import Limit, fit_lines, fitting_designs
 
-    limit = fitting.Limit.read(text)
-    fits = fitting.fitting(study, plan, history, limit, place)
+    limit = Limit.read(text)
+    fits = fitting_designs(study, plan, history, limit, place)
     if as_json:
         whole = [made.model_dump(mode="json") for made in fits]
         typer.echo(json.dumps({limit.unit: limit.amount, "designs": whole}, allow_nan=False))
         return
-    typer.echo("\n".join(fitting.lines_of(fits, limit)))
+    typer.echo("\n".join(fit_lines(fits, limit)))
 
 
 def as_object(plan: Plan, workspace: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from harness.commands.options import StudyWorkspace
 
 if TYPE_CHECKING:
-    from harness.analyse.answer import Answer
+    from harness.analysis.model import Answer
 
 
 def command(
@@ -25,7 +25,7 @@ def command(
 
     Example: stillhouse report studies/quickstart/study.yaml
     """
-    from harness.commands.answered import answered
+    from harness.analysis.open_study import answered
     from harness.errors import HarnessError, WorkspaceError
     from harness.report.page import write_report
 
@@ -53,7 +53,7 @@ def command(
 
 
 def _tell(found: Answer) -> None:
-    from harness.analyse.words import narrower
+    from harness.analysis.words import narrower
 
     typer.echo(found.headline)
     for verdict in found.verdicts:

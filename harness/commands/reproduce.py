@@ -67,13 +67,13 @@ def command(
 
     Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """
-    from harness import reproduce
-    from harness.commands.runner import tell_runner
+    from harness.commands.options import tell_runner
     from harness.errors import HarnessError
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.reproduce import entry, judging, levels
 
-    if level not in reproduce.LEVELS:
-        raise HarnessError(f"--level {level!r} must be one of {', '.join(reproduce.LEVELS)}")
+    if level not in levels.LEVELS:
+        raise HarnessError(f"--level {level!r} must be one of {', '.join(levels.LEVELS)}")
     if study is not None and not study.exists():
         raise HarnessError(f"--study {study} does not exist: give a study file or its folder")
     anchor = study / "x" if study is not None and study.is_dir() else study
@@ -84,10 +84,10 @@ def command(
         typer.echo(text, err=as_json)
 
     try:
-        found = reproduce.reproduction(
+        found = entry.reproduction(
             key,
             workspace=place,
-            level=next(known for known in reproduce.LEVELS if known == level),
+            level=next(known for known in levels.LEVELS if known == level),
             study=study,
             source=source,
             contrast=contrast,
@@ -97,8 +97,8 @@ def command(
     except KeyboardInterrupt:
         echo("interrupted; nothing of the record was touched")
         raise typer.Exit(130) from None
-    for line in reproduce.lines(found):
+    for line in judging.lines(found):
         echo(line)
     if as_json:
-        typer.echo(reproduce.to_json(found))
+        typer.echo(judging.to_json(found))
     raise typer.Exit(found.exit_code)

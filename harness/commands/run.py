@@ -13,7 +13,7 @@ import typer
 from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, StudyWorkspace
 
 if TYPE_CHECKING:
-    from harness.run import RunResult
+    from harness.running.run import RunResult
 
 
 def command(
@@ -69,20 +69,20 @@ def command(
 
     Example: stillhouse run studies/quickstart/study.yaml
     """
-    from harness import study as studies
-    from harness.commands.runner import tell_runner
-    from harness.confidential import without_credentials
-    from harness.program import typed
-    from harness.run import run
+    from harness.commands.options import tell_runner
+    from harness.journal.command_line import typed
+    from harness.journal.shards import Shard
+    from harness.journal.workspace import Workspace
     from harness.running import summary
-    from harness.running.shards import Shard
-    from harness.trackers.ownership import refuse_untracked
-    from harness.trackers.written import MlflowPlace
-    from harness.workspace import Workspace
+    from harness.running.run import run
+    from harness.study.load import load_study
+    from harness.text.secrets import without_credentials
+    from harness.tracking.mlflow_place import MlflowPlace
+    from harness.tracking.ownership import refuse_untracked
 
     began = time.time()
     share = Shard.parse(shard) if shard is not None else None
-    loaded = studies.load(study)
+    loaded = load_study(study)
     place = Workspace.find(loaded.file, workspace)
     tracked = None
     if no_mlflow or smoke:

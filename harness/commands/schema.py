@@ -20,7 +20,7 @@ def command(
     (then start a study with `# yaml-language-server: $schema=../../study.schema.json`)
     """
     from harness.errors import HarnessError
-    from harness.study import StudyFile
+    from harness.study.model import StudyFile
 
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

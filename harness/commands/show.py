@@ -11,8 +11,8 @@ import typer
 from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
-    from harness.journal import Attempt, TrialHistory
-    from harness.workspace import Workspace
+    from harness.journal.history import Attempt, TrialHistory
+    from harness.journal.workspace import Workspace
 
 
 def command(
@@ -25,10 +25,10 @@ def command(
     Example: stillhouse show k1f9c2a7b
     """
     from harness.errors import HarnessError
-    from harness.journal import History
-    from harness.program import typed
-    from harness.running.standing import only_key, place
-    from harness.workspace import history_folders
+    from harness.journal.command_line import typed
+    from harness.journal.history import History
+    from harness.journal.workspace import history_folders
+    from harness.running.status import only_key, place
 
     found = place(workspace)
     history = History.read(history_folders(found))
@@ -48,7 +48,7 @@ def command(
 
 
 def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
-    from harness.running.standing import trial_standing
+    from harness.running.status import trial_standing
 
     last = trial.ordered[-1].opened
     standing = trial_standing(last.trial, trial, workspace)

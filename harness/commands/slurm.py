@@ -65,16 +65,16 @@ def command(
     Example: stillhouse slurm studies/quickstart/study.yaml --array 8 --time 12:00:00 --gpus 1
     """
     from harness import installation
-    from harness.batch.slurm_script import Request, script, write
-    from harness.commands.runner import tell_runner
+    from harness.commands.options import tell_runner
     from harness.errors import HarnessError
     from harness.import_path import same
-    from harness.program import executable, path_word, typed
-    from harness.study import load
-    from harness.trackers.ownership import answered
-    from harness.workspace import Workspace
+    from harness.journal.command_line import executable, path_word, typed
+    from harness.journal.workspace import Workspace
+    from harness.slurm import Request, script, write
+    from harness.study.load import load_study
+    from harness.tracking.ownership import answered
 
-    loaded = load(study)
+    loaded = load_study(study)
     starts = installation.installed()
     if starts is not None and not same(str(starts), str(installation.ROOT)):
         raise HarnessError(

@@ -11,9 +11,9 @@ import typer
 from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
-    from harness.journal import History
-    from harness.running.standing import Standing
-    from harness.workspace import Workspace
+    from harness.journal.history import History
+    from harness.journal.workspace import Workspace
+    from harness.running.status import Standing
 
 
 def command(
@@ -27,12 +27,12 @@ def command(
 
     Example: stillhouse status studies/quickstart/study.yaml
     """
-    from harness.commands.runner import tell_runner
-    from harness.journal import History
-    from harness.running.collector import paused
-    from harness.running.standing import place, standing_of
-    from harness.study_file.name import name_in
-    from harness.workspace import history_folders
+    from harness.commands.options import tell_runner
+    from harness.journal.garbage import paused
+    from harness.journal.history import History
+    from harness.journal.workspace import history_folders
+    from harness.running.status import place, standing_of
+    from harness.study.yaml_file import name_in
 
     file = _file(study)
     found = place(workspace, file)
@@ -59,7 +59,7 @@ def command(
 
 
 def _file(study: str | None) -> Path | None:
-    from harness.study_file.name import file_of
+    from harness.journal.workspace import file_of
 
     named = file_of(Path(study)) if study else None
     return named if named is not None and named.is_file() else None
@@ -71,7 +71,7 @@ def _changed(study: str, file: Path, history: History) -> str:
     One that was written before that run is not read: a study and its recipe take a while.
     """
     from harness.errors import HarnessError
-    from harness.study import load
+    from harness.study.load import load_study
 
     latest = history.latest_plan(study)
     if latest is None or not file.is_file():
@@ -81,16 +81,16 @@ def _changed(study: str, file: Path, history: History) -> str:
     if all(f.stat().st_mtime < latest.at for f in read if f.exists()):
         return ""
     try:
-        same = load(file).digest() == latest.digest
+        same = load_study(file).digest() == latest.digest
     except HarnessError:
         return "it cannot be read any more"
     return "" if same else "it is another than at the last run"
 
 
 def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> list[str]:
-    from harness.program import typed
-    from harness.trial import SHORT
-    from harness.words import last_words
+    from harness.journal.command_line import typed
+    from harness.journal.trial import SHORT
+    from harness.text.words import last_words
 
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())

@@ -24,8 +24,8 @@ def command(
 
     Example: stillhouse sync task-mixture --mlflow http://tracking.lab:5000
     """
-    from harness.trackers.replay import sync
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.tracking.sync import sync
 
     place = Workspace.find(given=workspace)
     warnings = sync(place, study=study, uri=mlflow, beside=beside, adopt=adopt, echo=typer.echo)

@@ -17,7 +17,7 @@ def command(
 
     Example: stillhouse ui --port 5000
     """
-    from harness.trackers.server import serve
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.tracking.server import serve
 
     raise typer.Exit(serve(Workspace.find(given=workspace), port, typer.echo))

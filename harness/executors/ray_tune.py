@@ -17,9 +17,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from harness.executors import ray_environment, shared_storage
+from harness.executors import ray_process, shared_storage
 
-ray_environment.prepare()  # before ray is imported: it reads its environment then
+ray_process.prepare()  # before ray is imported: it reads its environment then
 
 import ray  # noqa: E402 - the environment above is read at import
 from ray import cloudpickle, tune  # noqa: E402
@@ -29,12 +29,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 from harness import import_path, installation  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.executors.base import Executor, Job, OnEvent  # noqa: E402
-from harness.executors.hand_out import Broken, HandOut, Stopped  # noqa: E402
-from harness.executors.ray_watch import Watch  # noqa: E402
+from harness.executors.job_queue import Broken, HandOut, Stopped  # noqa: E402
+from harness.executors.ray_process import Watch  # noqa: E402
 from harness.executors.shared_storage import check_shared  # noqa: E402
 from harness.executors.tune_parts import Listener, NewestFirst, Search, worker_of  # noqa: E402
 from harness.executors.worker import thread_environment  # noqa: E402
-from harness.running import collector  # noqa: E402
+from harness.journal import garbage  # noqa: E402
 from harness.subjects.settings import imported_by  # noqa: E402
 
 for module in (import_path, shared_storage):
@@ -71,14 +71,14 @@ class RayExecutor(Executor):
                 return
             self._start(first)
             batch = islice(chain([first], pulled), MAX_TRIALS)
-            room = ray_environment.slots(_resources_of_nodes(), first.cpus, first.gpus)
+            room = ray_process.slots(_resources_of_nodes(), first.cpus, first.gpus)
             slots = min(room, self._parallel or room, MAX_TRIALS)
             self._tune(HandOut(batch, on_event, stop, slots, self._watch))
 
     def room(self, cpus: float, gpus: float) -> int:
         """Trials that fit at once on the cluster; before `run`: it is joined and left to ask."""
         self._join(cpus)
-        fit = ray_environment.slots(_resources_of_nodes(), cpus, gpus)
+        fit = ray_process.slots(_resources_of_nodes(), cpus, gpus)
         ray.shutdown()
         return min(fit, self._parallel or fit)
 
@@ -100,8 +100,8 @@ class RayExecutor(Executor):
             return
         self._join(job.cpus)
         self._watch = Watch(self._address)
-        collector.settle()
-        ray_environment.hush()
+        garbage.settle()
+        ray_process.hush()
         self._rule = installation.rule(imported_by(job.subject), job.project)
         installation.differing(_ask_nodes(import_path.look, self._rule), self._rule)
         if self._address is not None:
@@ -110,12 +110,12 @@ class RayExecutor(Executor):
     def _join(self, cpus: float) -> None:
         threads = thread_environment(cpus)
         if self._address is not None:
-            ray_environment.check_reachable(self._address)
-            options = ray_environment.joining(self._address, threads)
+            ray_process.check_reachable(self._address)
+            options = ray_process.joining(self._address, threads)
         else:
-            options = ray_environment.alone(cpus, self._parallel)
+            options = ray_process.alone(cpus, self._parallel)
         try:
-            with ray_environment.starting(threads), _without_usage_process():
+            with ray_process.starting(threads), _without_usage_process():
                 ray.init(
                     log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -123,7 +123,7 @@ class RayExecutor(Executor):
                     **options,
                 )
         except Exception as error:  # Ray raises bare ones where a process does not come up
-            raise ray_environment.start_error(self._address, error) from error
+            raise ray_process.start_error(self._address, error) from error
 
     def _tune(self, jobs: HandOut) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
@@ -155,8 +155,8 @@ class RayExecutor(Executor):
             self._leave()
         except (Exception, Broken) as error:  # attempts under way are lost, others are not
             self._leave()
-            jobs.lose(ray_environment.breakdown(error, told=isinstance(error, Broken)))
-            if not ray_environment.out_of_memory(str(error)):  # one worker; but Tune gave up
+            jobs.lose(ray_process.breakdown(error, told=isinstance(error, Broken)))
+            if not ray_process.out_of_memory(str(error)):  # one worker; but Tune gave up
                 self._broken += 1
             if self._broken > 1:
                 raise HarnessError(f"Ray broke down twice, last: {error}") from error
@@ -206,7 +206,7 @@ def _ask_nodes(reader: Callable[[Any], Any], given: Any) -> dict[str, Any]:
     for node in (node for node in ray.nodes() if node["Alive"]):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(reader).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-        asked[ray_environment.name_of(node)] = task.remote(given)
+        asked[ray_process.name_of(node)] = task.remote(given)
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
     return {name: _answer(reference) for name, reference in asked.items()}
 
@@ -215,4 +215,4 @@ def _answer(reference: Any) -> Any:
     try:
         return ray.get(reference, timeout=1.0)
     except Exception as error:  # the node is gone, or lacks this program's files
-        return ray_environment.told_by(error)
+        return ray_process.told_by(error)

@@ -18,10 +18,10 @@ from ray.tune.search import Searcher
 
 from harness import import_path
 from harness.contract import Report
-from harness.executors import ray_environment
+from harness.executors import ray_process
 from harness.executors.base import Ended
-from harness.executors.hand_out import HandOut
-from harness.executors.handed_over import hand_over
+from harness.executors.job_file import write_job
+from harness.executors.job_queue import HandOut
 
 FLUSH_SECONDS = 0.5
 """Reports are sent together at most this often: a trip through Tune costs milliseconds."""
@@ -41,7 +41,7 @@ class Search(Searcher):  # type: ignore[misc]
         if job is None:
             return None if self._handed.full else str(Searcher.FINISHED)
         file = job.folder / JOB_FILE
-        hand_over(job, file)
+        write_job(job, file)
         return {"job": str(file), "cpus": job.cpus, "gpus": job.gpus}
 
     def on_trial_complete(self, trial_id: str, *args: Any, **details: Any) -> None:
@@ -89,7 +89,7 @@ class Listener(Callback):  # type: ignore[misc]
 
     def __init__(self, jobs: HandOut) -> None:
         self._handed = jobs
-        self._put_back = ray_environment.signal_handlers()
+        self._put_back = ray_process.signal_handlers()
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Tune has just taken SIGUSR1 for itself."""
@@ -124,7 +124,7 @@ class Listener(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Only a dead actor gets here: the trainable never raises."""
         told = str(trial.get_error() or "")
-        self._handed.died(trial.trial_id, ray_environment.cause_of_death(told))
+        self._handed.died(trial.trial_id, ray_process.cause_of_death(told))
 
 
 def worker_of(rule: Mapping[str, Any]) -> type:

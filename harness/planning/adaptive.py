@@ -7,91 +7,16 @@ planned further: its trials are no part of the plan, so nobody counts them as mi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from harness.errors import HarnessError
-from harness.planning.amendments import day
-from harness.records import Look, Outcome, OutcomeState, Spending
-from harness.trial import Trial
+from harness.journal.records import Look
+from harness.planning.plan import FIRST_LOOK, Adaptive, day
 
 if TYPE_CHECKING:
-    from harness.journal import Frozen, History
-    from harness.study import Study
-
-FIRST_LOOK = 3
-"""Replicates at the first look."""
-
-
-class Adaptive(BaseModel):
-    """How a study runs until it is decided."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    at_most: int = Field(description="Replicates at most.")
-    first: int = Field(FIRST_LOOK, description="Replicates at the first look; then one each.")
-    spending: Spending | None = Field(
-        None, description="Levels of the looks, once the first run froze them."
-    )
-    looks: list[Look] = Field(default_factory=list, description="Taken so far, in order.")
-
-    @property
-    def over(self) -> bool:
-        """Whether no further replicate is planned."""
-        return any(look.over for look in self.looks)
-
-    @property
-    def looked(self) -> int:
-        """Replicates at the last look; 0 before the first."""
-        return self.looks[-1].replicates if self.looks else 0
-
-    @property
-    def due(self) -> int:
-        """Replicates at the next look."""
-        return max(self.first, self.looked + 1)
-
-    def replicates_of(self, arm: str) -> int:
-        """Replicates planned of an arm: all, unless a look ended it."""
-        ended = [k.replicates for k in self.looks if k.over or arm in k.dropped]
-        return min(ended, default=self.at_most)
-
-    def judged_on(self, contrast: str, due: int | None = None) -> int:
-        """Replicates a planned contrast is judged on: those of the look that ended it, if one did.
-
-        Else those of the look that is `due`, or of the last one; 0 before the first.
-        """
-        ended = self.ended().get(contrast)
-        return ended[0] if ended else self.looked if due is None else due
-
-    def ended(self) -> dict[str, tuple[int, OutcomeState]]:
-        """Contrast -> replicates of the look that ended it, and how."""
-        found: dict[str, tuple[int, OutcomeState]] = {}
-        for look in self.looks:
-            for contrast, said in look.outcomes.items():
-                if said.state != "open":
-                    found.setdefault(contrast, (look.replicates, said.state))
-                    if said.state == "decided":  # though given up before: others have left since
-                        found[contrast] = found[contrast][0], "decided"
-        return found
-
-    def how(self, contrast: str) -> str:
-        """What a look made of a contrast: `improves`, `futile`; empty while it is open."""
-        said = [k.outcomes[contrast] for k in self.looks if contrast in k.outcomes]
-        last = [o for o in said if o.state != "open"]
-        return last[-1].told if last else ""
-
-    def last_said(self, contrast: str) -> tuple[int, Outcome] | None:
-        """Replicates of the last look that tells of a contrast, and what it said."""
-        told = [k for k in self.looks if contrast in k.outcomes]
-        return (told[-1].replicates, told[-1].outcomes[contrast]) if told else None
-
-    def planned(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Of all trials at most, those that no look has ended; reruns of replicates that ran."""
-        return [
-            t for t in trials if t.kind == "reference" or t.replicate < self.replicates_of(t.arm)
-        ]
+    from harness.journal.history import History
+    from harness.journal.records import Frozen
+    from harness.study.model import Study
 
 
 def looks_of(history: History, study: str) -> list[Look]:

@@ -13,18 +13,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from harness.journal import Frozen, History, Planned
-from harness.records import Spending
-from harness.trial import canonical
+from harness.journal.history import History
+from harness.journal.records import Frozen, Planned, Spending
+from harness.journal.trial import canonical
+from harness.planning.plan import Amendment, Kind, Path_, day
 
 if TYPE_CHECKING:
-    from harness.plan import Plan, PlannedContrast
-    from harness.study import Contrast, Study
-    from harness.trial import Arm
+    from harness.journal.trial import Arm
+    from harness.planning.plan import Plan, PlannedContrast
+    from harness.study.model import Contrast, Study
 
 UNJUDGED = ("file", "recipe", "name", "budget", "resources")
 """Parts of a study that say where things lie or what may be spent, not what is asked."""
@@ -35,34 +34,7 @@ DECIDING = ("metric", "margin", "expect")
 AUTHORED = ("factors", "set", "base", "where", "design", "resolution", "baseline", "arms")
 """Parts of a study that its arms come from."""
 MOST_SHOWN = 120
-Kind = Literal["added", "removed", "changed"]
-Path_ = tuple[str, ...]
 _ABSENT = object()
-
-
-class Amendment(BaseModel):
-    """One change of a study file after its first run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str = Field(description="What changed, e.g. `contrasts.H12.margin`.")
-    kind: Kind
-    before: str = Field("", description="What it was, as short JSON.")
-    now: str = Field("", description="What it became, as short JSON.")
-    at: float | None = Field(
-        None, description="Unix time of the first run with it; None: no run has it yet."
-    )
-
-    @property
-    def words(self) -> str:
-        """`contrasts.H12.margin: 0.01 -> 0.02 (run 2026-11-24)`."""
-        change = {
-            "added": f"added {self.now}",
-            "removed": f"removed, was {self.before}",
-            "changed": f"{self.before} -> {self.now}",
-        }[self.kind]
-        when = "not run yet" if self.at is None else f"run {day(self.at)}"
-        return f"{self.path}: {change} ({when})"
 
 
 def contrasts_in(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -70,11 +42,6 @@ def contrasts_in(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     listed = content.get("contrasts")
     found = listed if isinstance(listed, list) else []
     return [c for c in found if isinstance(c, Mapping) and isinstance(c.get("id"), str)]
-
-
-def day(at: float) -> str:
-    """A date as people write it, in UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 def frozen_of(history: History, study: str) -> Frozen | None:
@@ -325,7 +292,7 @@ def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
 
     A record of an earlier version lacks the fields of a later one: those had their defaults.
     """
-    from harness.study import Contrast, StudyFile
+    from harness.study.model import Contrast, StudyFile
 
     found = {
         name: content.get(

@@ -14,18 +14,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analyse import power
-from harness.analyse.crossing import crossing
-from harness.journal import Frozen, History, MeasuredAt
-from harness.plan import PlannedContrast
-from harness.planning import pilot
+from harness.journal.history import History
+from harness.journal.records import Frozen, MeasuredAt
+from harness.planning import pilot, power
 from harness.planning.amendments import KnownArms, amended, contrasts_in, frozen_fields
-from harness.planning.asked import asked
-from harness.planning.matching import Matched, bare, undeclared
+from harness.planning.crossing import crossing
 from harness.planning.pilot import Cells, Groups, Pilot, Values
-from harness.planning.planned import Enough, differences_of
+from harness.planning.plan import Enough, PlannedContrast
 from harness.planning.prompt_spread import PromptSpread, digests, valid
-from harness.study import Contrast, Study
+from harness.study.contrasts import (
+    Matched,
+    asked,
+    differences_of,
+    undeclared,
+)
+from harness.study.model import Contrast, Study
 from harness.subjects.settings import StudentsSettings
 
 CHECKPOINTS = "checkpoints measured once each: a claim about these, over the prompts they share"
@@ -370,3 +373,25 @@ def _more(n: int, now: float, alpha: float, spread: power.Spread, beyond: float)
     if (floor := power.floor_of_prompts(n, alpha, spread)) > _HARDLY * now:
         return f"more prompts would not help below {floor:.3g}; {with_seeds}"
     return f"{with_seeds}, {with_prompts}"
+
+
+def bare(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContrast:
+    """The contrast with its arms, before anything is said of what it can detect."""
+    least = matched.estimated
+    return PlannedContrast(
+        id=contrast.id,
+        claim=contrast.claim,
+        metric=contrast.metric,
+        kind=contrast.kind,
+        about=about,
+        expect=contrast.expect,
+        margin=contrast.margin,
+        threshold=contrast.sooner.threshold if contrast.sooner else None,
+        falls=contrast.sooner.falls if contrast.sooner else False,
+        pairs=matched.pairs,
+        parts=matched.parts,
+        unmatched=matched.unmatched,
+        weights=least.weights if least else {},
+        aliases=least.aliases if least else matched.aliases,
+        fitted=len(least.weights) if least else matched.fitted,
+    )

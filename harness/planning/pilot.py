@@ -1,7 +1,7 @@
 """The spread of a contrast's difference between replicates, as the history has it.
 
 Its own cells say it where two replicates have them; else the other arms of the study lend theirs.
-Without numpy, for `plan` reads this; the same numbers as `harness.analyse.inference` gives.
+Without numpy, for `plan` reads this; the same numbers as `harness.analysis.inference` gives.
 """
 
 from __future__ import annotations

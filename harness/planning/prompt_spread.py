@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.analyse import power
+from harness.journal.workspace import RESULTS
+from harness.planning import power
 from harness.planning.pilot import Groups, Values
-from harness.workspace import RESULTS
 
 if TYPE_CHECKING:
-    from harness.study import Study
-    from harness.workspace import Workspace
+    from harness.journal.workspace import Workspace
+    from harness.study.model import Study
 
 FILE = "prompt-spread.json"
 _DIGITS = 9

@@ -13,20 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.code_files import changed, told
 from harness.contract import Fingerprints
-from harness.journal import Attempt, History, Planned, TrialHistory
-from harness.plan import Plan, PlannedTrial, PlanState
-from harness.planning.planned import INCOMPARABLE
-from harness.subjects.identity import (
-    changed_words,
-    identity_of,
-    invocation_of,
-    maker_of_references,
-)
+from harness.journal.code import changed, told
+from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.records import Planned
+from harness.journal.trial import Trial, canonical, is_of_schema_1, key_of
+from harness.journal.workspace import Workspace
+from harness.planning.plan import INCOMPARABLE, Plan, PlannedTrial, PlanState
+from harness.subjects.identity import changed_words, identity_of, invocation_of, maker_of_references
 from harness.subjects.settings import CommandSettings, SubjectSpec, parsed
-from harness.trial import Trial, canonical, is_of_schema_1, key_of
-from harness.workspace import Workspace
 
 
 class Judged(NamedTuple):
@@ -255,7 +250,7 @@ class Recorded:
         )
 
     def _claimed(self, key: str) -> bool:
-        from harness.running import claims  # brings filelock and asyncio; most plans need neither
+        from harness.journal import claims  # brings filelock and asyncio; most plans need neither
 
         return claims.is_claimed(claims.trial_lock(self.workspace, key))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analyse import tables, words
-from harness.analyse.answer import Answer, Verdict
-from harness.analyse.observed import Observed
-from harness.plan import Plan, PlannedContrast
-from harness.report import kind_plots, plots
+from harness.analysis import words
+from harness.analysis.model import Answer, Verdict
+from harness.analysis.observed import Observed
+from harness.planning.plan import Plan, PlannedContrast
+from harness.report import kind_plots, plots, tables
 
 
 @dataclass(frozen=True)

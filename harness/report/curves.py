@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.analyse import tables
-from harness.analyse.answer import Answer
-from harness.analyse.inference import ByPrompt, estimate, one_group
-from harness.analyse.kinds import band
-from harness.analyse.observed import Observed
-from harness.report.axis import Axis, Tick
+from harness.analysis import words
+from harness.analysis.inference import ByPrompt, estimate, one_group
+from harness.analysis.kinds import band
+from harness.analysis.model import Answer
+from harness.analysis.observed import Observed
+from harness.report import tables
+from harness.report.plots import Axis, Tick
 
 MOST_COLOURED = 6
 ONE_CYCLE = "Everything was measured at one cycle, so there is no curve to draw."
@@ -119,7 +120,7 @@ def _chart(
     drawn.sort(key=lambda c: -1 if c.colour is None else MOST_COLOURED - c.colour)
     ticks = [Tick(x.at(s), str(s)) for s in _few(steps)]
     reached = [(2, n) for own, n in found.values() if own]  # a band is over several seeds
-    over = tables.reach(reached) if any(bands.values()) else ""
+    over = words.reach(reached) if any(bands.values()) else ""
     return Chart(metric, tables.with_arrow(answer, metric), ticks, y.ticks(4), drawn, over)
 
 

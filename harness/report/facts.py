@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.analyse import words
-from harness.analyse.agreement import FEWEST_ARMS
-from harness.analyse.answer import Answer
-from harness.analyse.observed import contributing
-from harness.journal import Attempt, History
-from harness.plan import Plan
-from harness.program import NAME, path_word, typed
-from harness.workspace import FOLDER, Workspace, in_project, project_of
+from harness.analysis import words
+from harness.analysis.model import Answer
+from harness.analysis.observed import contributing
+from harness.analysis.tradeoffs import FEWEST_ARMS
+from harness.journal.command_line import NAME, path_word, typed
+from harness.journal.history import Attempt, History
+from harness.journal.workspace import FOLDER, Workspace, in_project, project_of
+from harness.planning.plan import Plan
+from harness.report import tables
+from harness.text.printable import code
+from harness.text.printable import markdown as plain
 
 
 def duration(seconds: float) -> str:
@@ -191,3 +194,46 @@ def method(answer: Answer) -> list[str]:
         f"chosen and share seeds, so it is approximate. Below {FEWEST_ARMS} arms nothing is said. "
         "Each of these intervals stands by itself.",
     ]
+
+
+def markdown(
+    answer: Answer, plan: Plan, history: History, workspace: Workspace | None = None
+) -> str:
+    """Question, verdicts in words, tables, compute, commands and fingerprints.
+
+    `workspace` is named in the commands; see `facts.commands`.
+    """
+    parts = [f"# {plain(answer.question)}", plain(answer.headline)]
+    parts.append(f"Study `{answer.study}`{', ' + plain(answer.scope) if answer.scope else ''}.")
+    declared = [v for v in answer.verdicts if v.declared]
+    if declared:
+        lines = []
+        for v in declared:
+            claim = plain(v.claim or v.metric)
+            # A path from the root of the repository, wherever in it this is pasted.
+            read = f"[what this means](/{words.guide(v.kind)})"
+            lines.append(
+                f"- {words.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)} {read}"
+            )
+            lines += [f"  - {plain(told)}" for told in (words.narrower(v, answer.scope),) if told]
+            if v.spread:
+                lines.append(f"  - standard error: {words.spread(v.spread)}")
+            lines += [f"  - size: {plain(told)}" for told in (words.sizes(v.sizes),) if told]
+            lines += [f"  - {plain(note)}" for note in v.notes]
+        parts += ["## Answer", "\n".join(lines)]
+    if answer.amendments:
+        lines = [f"- {plain(amendment.words)}" for amendment in answer.amendments]
+        parts += ["## Changes of the study file since its first run", "\n".join(lines)]
+    if answer.warnings:
+        parts += ["## Warnings", "\n".join(f"- {plain(w)}" for w in answer.warnings)]
+    printed = [tables.to_markdown(t).rstrip() for t in tables.tables(answer) if t.printed_columns]
+    parts += ["## Results", *printed]
+    parts += [f"No interaction: {plain(told)}." for told in answer.left_out]
+    parts += ["## Compute", plain(compute(answer))]
+    lines = [f"- {plain(what)}: {code(line)}" for what, line in commands(answer, plan, workspace)]
+    parts += ["## Reproduce", "In the folder of the project:", "\n".join(lines)]
+    marks = fingerprints(answer, plan, history)
+    lines = [f"- {plain(name)}: {code(' ; '.join(values))}" for name, values in marks]
+    parts += ["## Fingerprints", "\n".join(lines)]
+    parts += ["## How to read this", "\n".join(f"- {line}" for line in method(answer))]
+    return "\n\n".join(parts) + "\n"

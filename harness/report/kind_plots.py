@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from harness.analyse import words
-from harness.analyse.answer import Answer, ArmRow, Verdict
-from harness.analyse.crossing import crossing
-from harness.analyse.observed import Observed
-from harness.plan import Plan, PlannedContrast
-from harness.report.axis import Axis, Tick
-from harness.report.plots import Group, IntervalPlot, better_words, row_mark
+from harness.analysis import words
+from harness.analysis.model import Answer, ArmRow, Verdict
+from harness.analysis.observed import Observed
+from harness.planning.crossing import crossing
+from harness.planning.plan import Plan, PlannedContrast
+from harness.report.plots import Axis, Group, IntervalPlot, Tick, better_words, row_mark
 
 Places = dict[int, float]
 """Replicate (or cycle) to value."""

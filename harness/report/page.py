@@ -8,25 +8,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analyse import formats, tables, words
-from harness.analyse.answer import Answer, ArmRow, Interaction, Verdict
-from harness.analyse.observed import Observed, PromptReader, observe
+from harness.analysis import words
+from harness.analysis.model import Answer, ArmRow, Interaction, Verdict
+from harness.analysis.observed import Observed, PromptReader, observe
 from harness.errors import NotJudgedError, WorkspaceError
-from harness.journal import History
-from harness.plan import Plan
+from harness.journal.history import History
+from harness.journal.prompt_values import PromptTables
+from harness.journal.workspace import Workspace
 from harness.planning.adaptive import looks_told
-from harness.planning.amendments import day
-from harness.printable import shown
-from harness.prompt_values import PromptTables
-from harness.report import facts, panels, plots
+from harness.planning.plan import Plan, day
+from harness.report import facts, panels, plots, tables
 from harness.report.cards import cards
 from harness.report.curves import curves
-from harness.report.markdown import markdown
+from harness.report.facts import markdown
 from harness.report.results import FOLDER, write_results
-from harness.workspace import Workspace
+from harness.text.printable import shown
 
 if TYPE_CHECKING:
-    from harness.study import Study
+    from harness.study.model import Study
 
 MANY_ARMS = 60
 """Above this many arms only the primary metric is plotted arm by arm; tables hold the others."""
@@ -101,10 +100,10 @@ def report_files(
     """
     found = {}
     for table in tables.tables(answer):
-        found[f"tables/{table.name}.csv"] = formats.to_csv(table)
+        found[f"tables/{table.name}.csv"] = tables.to_csv(table)
         if table.printed_columns:
-            found[f"tables/{table.name}.tex"] = formats.to_latex(table)
-            found[f"tables/{table.name}.md"] = formats.to_markdown(table)
+            found[f"tables/{table.name}.tex"] = tables.to_latex(table)
+            found[f"tables/{table.name}.md"] = tables.to_markdown(table)
     found["report.md"] = markdown(answer, plan, history, None if portable else workspace)
     found["report.html"] = render(
         answer, plan, study, history, workspace, portable=portable, by_prompt=by_prompt

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.analyse.answer import Answer, ArmRow
-from harness.analyse.observed import contributing
+from harness.analysis.model import Answer, ArmRow
+from harness.analysis.observed import contributing
 from harness.contract import Artifact
-from harness.journal import History
-from harness.picture import shown
-from harness.plan import Plan
-from harness.running.attempts import read_reports
-from harness.workspace import Workspace
+from harness.journal.attempts import read_reports
+from harness.journal.history import History
+from harness.journal.pictures import shown
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Plan
 
 MOST_ITEMS = 8
 MOST_ROWS = 24

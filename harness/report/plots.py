@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from harness.analyse import tables, words
-from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
-from harness.report.axis import Axis, Tick
+from harness.analysis import words
+from harness.analysis.model import Answer, ArmRow, Cell, Verdict
+from harness.analysis.words import number
+from harness.report import tables
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
         title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
         groups.append(Group(title, marks))
     ticks = axis.ticks() if known else []
-    over = tables.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
+    over = words.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
     zero = axis.at(0.0) if known else None
     return IntervalPlot(metric, better_words(answer, metric), groups, ticks, zero, over)
 
@@ -289,3 +291,66 @@ def _near(value: float | None, others: Sequence[float], spans: float = 1.0) -> b
 def _worse(answer: Answer, metric: str, one: float, two: float) -> float:
     higher = answer.metrics[metric].get("higher_is_better")
     return min(one, two) if higher else max(one, two)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A labelled position on an axis."""
+
+    at: str
+    label: str
+    anchor: str = "middle"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale from data to percent of the plot's width (or, upside down, of its height)."""
+
+    lo: float
+    hi: float
+    flip: bool = False
+
+    @classmethod
+    def over(cls, values: Iterable[float | None], pad: float = 0.05, flip: bool = False) -> Axis:
+        """Axis that covers all finite values with some room on both sides."""
+        known = [v for v in values if v is not None and math.isfinite(v)]
+        lo, hi = min(known, default=0.0), max(known, default=1.0)
+        room = (hi - lo) * pad or abs(hi) * 0.1 or 0.5
+        return cls(lo - room, hi + room, flip)
+
+    def share(self, value: float) -> float:
+        """Position in [0, 1], clipped."""
+        place = min(1.0, max(0.0, (value - self.lo) / (self.hi - self.lo)))
+        return 1.0 - place if self.flip else place
+
+    def at(self, value: float) -> str:
+        """Position as an SVG percentage."""
+        return percent(self.share(value))
+
+    def width(self, lo: float, hi: float) -> str:
+        """Distance between two values as an SVG percentage."""
+        return percent(abs(self.share(hi) - self.share(lo)))
+
+    def holds(self, value: float) -> bool:
+        """Whether a value lies on the axis."""
+        return self.lo <= value <= self.hi
+
+    def ticks(self, most: int = 5) -> list[Tick]:
+        """Round numbers inside the axis: steps of 1, 2 or 5 times a power of ten."""
+        span = self.hi - self.lo
+        power = 10.0 ** math.floor(math.log10(span / most))
+        step = next(m * power for m in (1, 2, 5, 10) if span / (m * power) <= most)
+        places = max(0, -math.floor(math.log10(step) + 1e-9))
+        first = math.ceil(self.lo / step - 1e-9)
+        last = math.floor(self.hi / step + 1e-9)
+        return [self._tick(k * step, places) for k in range(first, last + 1)]
+
+    def _tick(self, value: float, places: int) -> Tick:
+        share = self.share(value)
+        anchor = "start" if share < 0.03 else "end" if share > 0.97 else "middle"
+        return Tick(percent(share), number(value, places), anchor)
+
+
+def percent(share: float) -> str:
+    """`0.1234567` as `12.346%`."""
+    return f"{100 * share:.3f}%"

@@ -12,25 +12,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from harness.analyse import formats, tables
-from harness.analyse.answer import Answer
+from harness.analysis.model import Answer
 from harness.contract import Artifact
 from harness.errors import NotJudgedError
-from harness.journal import (
-    Attempt,
-    Closed,
-    History,
-    MeasuredAt,
-    Opened,
-    Planned,
-    Record,
-    TrialHistory,
-)
-from harness.plan import Plan
+from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.lines import lines_of
+from harness.journal.prompt_values import PACKED, PromptTables, packed_text
+from harness.journal.records import Closed, MeasuredAt, Opened, Planned, Record
 from harness.planning import prompt_spread
 from harness.planning.amendments import frozen_in
-from harness.prompt_values import PACKED, PromptTables, packed_text
-from harness.record_lines import lines_of
+from harness.planning.plan import Plan
+from harness.report import tables
 
 FOLDER = "results"
 JOURNAL = "journal.jsonl"
@@ -124,7 +116,7 @@ def result_files(
     if answer.prompt_spreads:
         found[prompt_spread.FILE] = prompt_spread.to_text(answer.prompt_spreads)
     for table in tables.tables(answer) if with_tables else ():
-        found[f"{table.name}.csv"] = formats.to_csv(table)
+        found[f"{table.name}.csv"] = tables.to_csv(table)
     return found
 
 

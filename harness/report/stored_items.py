@@ -16,10 +16,10 @@ from typing import Any
 
 from harness.contract import Subject
 from harness.errors import WorkspaceError
-from harness.item_table import KINDS, TableError, read_table
-from harness.journal import Attempt, History, MeasuredAt
-from harness.plan import Plan
-from harness.prompt_values import (
+from harness.journal import attempts
+from harness.journal.history import Attempt, History
+from harness.journal.item_table import KINDS, TableError, read_table
+from harness.journal.prompt_values import (
     PACKED,
     PromptTables,
     Unusable,
@@ -29,10 +29,11 @@ from harness.prompt_values import (
     rows_of,
     values_of,
 )
+from harness.journal.records import MeasuredAt
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Plan
 from harness.report.results import counting
-from harness.running import attempts
-from harness.words import said_by
-from harness.workspace import Workspace
+from harness.text.words import said_by
 
 
 @dataclass

@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from harness.contract import Report
+from harness.contract import Fingerprints, Measurement, Report
 from harness.errors import WorkspaceError
-from harness.executors import trial_log
-from harness.executors.base import DEADLINE, Ended, Event, Executor, Job
-from harness.journal import Closed, History, Journal, Opened, Record, TrialHistory
-from harness.plan import PlannedTrial
+from harness.executors import worker
+from harness.executors.base import DEADLINE, Deadline, Ended, Event, Executor, Job
+from harness.journal import attempts, claims, environment
+from harness.journal.claims import Claim
+from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.records import OVER, Closed, Opened, Record
+from harness.journal.trial import Trial
+from harness.journal.workspace import Workspace
+from harness.journal.writer import Journal
+from harness.planning.plan import PlannedTrial
 from harness.planning.reuse import Recorded
-from harness.records import OVER
-from harness.running import attempts, claims, closing, opening
-from harness.running.claims import Claim
 from harness.running.display import Display
-from harness.running.opening import Settings
-from harness.subjects.settings import CommandSettings
-from harness.trackers.base import Tracker
-from harness.trial import Trial
-from harness.workspace import Workspace
+from harness.subjects.settings import CommandSettings, SubjectSpec
+from harness.tracking.tracker import Tracker
 
 RETRIES = 1
 """Further attempts, within one run, of a trial whose worker died or ran out of GPU memory."""
@@ -160,7 +161,7 @@ class Driver:
             try:
                 self._close_interrupted(past)
                 with self._writing():
-                    made = opening.prepare(planned, past, self.settings, self.workspace, gpus)
+                    made = prepare_job(planned, past, self.settings, self.workspace, gpus)
             except WorkspaceError:
                 claim.release()
                 raise
@@ -186,11 +187,11 @@ class Driver:
     def _close(self, running: _Running, ended: Ended, at: float) -> None:
         job = running.job
         lines = attempts.read_reports(job.folder)
-        closed = closing.record(running.opened, job, ended, at, running.began, lines)
+        closed = closing_record(running.opened, job, ended, at, running.began, lines)
         self._record(closed)
         if closed.state == "killed":  # the worker could not write it, nor tell all it had written
             self._note_end(closed)
-            for line in closing.untold(lines, running.told):
+            for line in unheard_reports(lines, running.told):
                 self._tracker.report(job.key, job.attempt, line.report, job.folder, line.at)
         del self._running[job.key]
         if closed.state in OVER:
@@ -227,7 +228,7 @@ class Driver:
 
     def _note_end(self, closed: Closed) -> None:
         log = self.workspace.trial(closed.key) / attempts.LOG
-        trial_log.note_end(log, closed.state, closed.reason, closed.seconds)
+        worker.note_end(log, closed.state, closed.reason, closed.seconds)
 
     def _again(self, job: Job, ended: Ended) -> bool:
         """True where another attempt is worth it: dead worker, or out of memory beside others."""
@@ -258,7 +259,7 @@ class Driver:
         """Under the trial's claim no other driver lives: attempts left open were interrupted."""
         for attempt in past.ordered if past else ():
             if attempt.closed is None:
-                closed = closing.interrupted(self.workspace, attempt)
+                closed = interrupted_record(self.workspace, attempt)
                 self._record(closed)
                 self._note_end(closed)
                 folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
@@ -318,3 +319,192 @@ class Driver:
             attempts.remove_unstarted(running.job.folder)
         del self._running[running.job.key]
         running.claim.release()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for every attempt of a run."""
+
+    study: str
+    subject: SubjectSpec
+    measurement: Measurement
+    fingerprints: Fingerprints
+    measures: bool = False
+    """Whether the subject can measure a kept student."""
+    gpus: float = 0.0
+    cpus: float = 1.0
+    project: Path | None = None
+    deadline: Deadline = field(default_factory=Deadline)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An attempt whose folder exists and that has not begun."""
+
+    job: Job
+    opened: Opened
+    carried: int
+    """Step of the checkpoint it continues from; 0 for a fresh start."""
+
+
+def prepare_job(
+    planned: PlannedTrial,
+    past: TrialHistory | None,
+    settings: Settings,
+    workspace: Workspace,
+    gpus: float,
+) -> Prepared:
+    """Make the attempt folder, copy what it continues from, and describe the job.
+
+    Args:
+        planned: the trial as it stands.
+        past: all that is recorded of it, by whichever study.
+        settings: what is the same for every attempt.
+        workspace: where it goes.
+        gpus: that it takes.
+
+    Raises:
+        OSError: if the workspace cannot be written.
+    """
+    trial, fingerprints = planned.trial, planned.fingerprints or settings.fingerprints
+    number = attempts.next_number(workspace, past, trial.key)
+    nonce, folder = attempts.make_folder(workspace, trial, number)
+    seen = past.read_by(settings.study, planned.code or fingerprints.code) if past else None
+    measured, student = _kept_student(planned, seen, workspace)
+    mode: Literal["train", "measure", "reference"] = "train"
+    if trial.kind == "reference":
+        mode = "reference"
+    elif student is not None:
+        mode = "measure"
+    previous = None
+    copies: list[attempts.Checkpoint] = []
+    if mode == "train":
+        previous = attempts.resumable(seen, fingerprints.code, fingerprints.protocol)
+    if previous is not None:
+        try:
+            (folder / attempts.PREPARED).touch()
+            copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
+        except OSError:  # half a copy only takes space
+            attempts.remove_unstarted(folder)
+            raise
+    job = Job(
+        key=trial.key,
+        short=trial.short,
+        attempt=number,
+        nonce=nonce,
+        mode=mode,
+        subject=settings.subject,
+        recipe=trial.recipe,
+        replicate=trial.replicate,
+        folder=folder,
+        log=workspace.trial(trial.key) / attempts.LOG,
+        cache=workspace.cache,
+        measurement=settings.measurement,
+        resume_from=copies[0].path if copies else None,
+        fallbacks=[c.path for c in copies[1:]],
+        student=student,
+        gpus=gpus,
+        cpus=settings.cpus,
+        deadline=settings.deadline.planned,
+        notice=settings.deadline.file,
+        code=fingerprints.code,
+        project=settings.project,
+    )
+    opened = Opened(
+        at=time.time(),
+        key=trial.key,
+        attempt=number,
+        nonce=nonce,
+        study=settings.study,
+        mode="measure" if mode == "measure" else "train",
+        trial=trial,
+        protocol=fingerprints.protocol,
+        protocol_name=settings.measurement.protocol,
+        code=fingerprints.code,
+        code_files=fingerprints.code_files,
+        data_files=fingerprints.data_files,
+        invocation=fingerprints.invocation,
+        student_of=measured,
+        environment=environment.versions(),
+        device=environment.device_model(gpus > 0),
+        gpus=gpus,
+        host=environment.host(),
+        workspace=workspace.id,
+        resumed_from=previous.opened.attempt if previous is not None and copies else None,
+    )
+    return Prepared(job, opened, copies[0].step if copies else 0)
+
+
+def _kept_student(
+    planned: PlannedTrial, past: TrialHistory | None, workspace: Workspace
+) -> tuple[str, Path | None]:
+    """Nonce and kept student of a trial that only needs measuring, if it is still there."""
+    done = past.complete if past else None
+    if planned.state != "measure" or done is None or done.closed is None:
+        return "", None
+    folder = attempts.folder_of(workspace, done)
+    kept = [folder / a.path for a in done.closed.artifacts if a.kind == "student"]
+    return (done.opened.nonce, kept[-1]) if kept and kept[-1].exists() else ("", None)
+
+
+def closing_record(
+    opened: Opened, job: Job, ended: Ended, at: float, began: float, lines: list[attempts.Line]
+) -> Closed:
+    """The closing record of an attempt that ended under this driver.
+
+    Args:
+        opened: its opening.
+        job: what was executed.
+        ended: how it ended.
+        at: when, Unix time; not before it began, though a clock was set back.
+        began: `time.monotonic()` of its start, for a worker that could not say how long it took.
+        lines: what it reported.
+    """
+    info: dict[str, str] = {}
+    for line in lines:
+        info.update(line.report.info)
+    if ended.device:
+        info.setdefault("device", ended.device)
+    return Closed(
+        at=max(at, opened.at),
+        key=job.key,
+        attempt=job.attempt,
+        nonce=job.nonce,
+        state=ended.state,
+        reason=ended.reason,
+        seconds=ended.seconds or time.monotonic() - began,
+        gpus=job.gpus,
+        step=max((line.report.step for line in lines), default=0),
+        measurements=attempts.measurements(lines),
+        artifacts=attempts.kept_artifacts(lines),
+        info=info,
+    )
+
+
+def unheard_reports(lines: list[attempts.Line], last: float) -> list[attempts.Line]:
+    """Reports on disk after the one made at Unix time `last`; all where that is not among them.
+
+    Reports travel in bundles: the last bundle of a worker that dies never arrives.
+    """
+    arrived = [number for number, line in enumerate(lines) if line.at == last]
+    return lines[arrived[-1] + 1 :] if arrived else lines
+
+
+def interrupted_record(workspace: Workspace, attempt: Attempt) -> Closed:
+    """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
+    opened = attempt.opened
+    lines = attempts.read_reports(attempts.folder_of(workspace, attempt))
+    last = attempts.last_told(opened.at, lines)
+    return Closed(
+        at=last,
+        key=opened.key,
+        attempt=opened.attempt,
+        nonce=opened.nonce,
+        state="killed",
+        reason="interrupted: its driver ended without closing it",
+        seconds=last - opened.at,
+        gpus=opened.gpus,
+        step=max((line.report.step for line in lines), default=0),
+        measurements=attempts.measurements(lines),
+        artifacts=attempts.kept_artifacts(lines),
+    )

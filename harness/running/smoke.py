@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from harness.contract import Report
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.executors.worker import SMOKE_OVER
-from harness.plan import Plan, PlannedTrial
-from harness.records import OVER
+from harness.journal.records import OVER
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Plan, PlannedTrial
+from harness.running.driver import Settings
 from harness.running.interrupts import Interrupts
-from harness.running.opening import Settings
-from harness.workspace import Workspace
 
 STEPS = 3
 

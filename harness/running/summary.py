@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analyse.answer import Answer, ArmRow, Cell
-from harness.analyse.words import narrower
-from harness.confidential import without_credentials
-from harness.program import typed, typed_reproduce
-from harness.run import RunResult
-from harness.trackers.address import sqlite_uri, tracking_uri
-from harness.trackers.ownership import experiment_of
-from harness.trial import SHORT
-from harness.workspace import Workspace
+from harness.analysis.model import Answer, ArmRow, Cell
+from harness.analysis.words import narrower
+from harness.journal.command_line import typed, typed_reproduce
+from harness.journal.trial import SHORT
+from harness.journal.workspace import Workspace
+from harness.running.run import RunResult
+from harness.text.secrets import without_credentials
+from harness.tracking.address import sqlite_uri, tracking_uri
+from harness.tracking.ownership import experiment_of
 
 CAUTIONS = 4
 """What may make the comparisons unfair, shown before the rest is only counted."""

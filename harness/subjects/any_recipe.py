@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from harness.errors import HarnessError
-from harness.study_file.limited import UnreadableError, limited_text
+from harness.text.bounded_file import UnreadableError, limited_text
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

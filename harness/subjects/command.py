@@ -1,4 +1,4 @@
-"""A command as a subject: someone else's trainer, its recipe any mapping, its student measured."""
+"""What subjects have in common whose students another subject measures."""
 
 from __future__ import annotations
 
@@ -8,16 +8,78 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from harness.confidential import public
 from harness.contract import Artifact, Context, Fingerprints, MetricSpec, Outcome, Report, Subject
 from harness.errors import SubjectError
-from harness.item_table import KINDS
+from harness.journal.item_table import KINDS
 from harness.subjects.any_recipe import AnyRecipe, by_example, by_schema
 from harness.subjects.digests import digest_of, file_digests
 from harness.subjects.identity import invocation_of
-from harness.subjects.measured_elsewhere import MeasuredElsewhere
 from harness.subjects.settings import CommandSettings
 from harness.subjects.trainer import Trainer, TrainerError
+from harness.text.secrets import public
+
+
+class MeasuredElsewhere:
+    """Protocols and reference rows are those of the measuring subject."""
+
+    measuring: Any
+    metrics: Mapping[str, MetricSpec]
+    protocols: tuple[str, ...]
+    default_protocol: str
+
+    def take(self, measuring: Subject) -> None:
+        """Measure by that subject."""
+        self.measuring = measuring
+        self.metrics = measuring.metrics
+        self.protocols = tuple(getattr(measuring, "protocols", ()))
+        first = next(iter(self.protocols), "default")
+        self.default_protocol = getattr(measuring, "default_protocol", "") or first
+
+    def references(
+        self, recipe: Mapping[str, Any], protocol: str
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Reference rows beside the measuring subject's own default recipe; none if it has none."""
+        offered = getattr(self.measuring, "references", None)
+        usual = self._usual_recipe()
+        if offered is None or usual is None or not hasattr(self.measuring, "reference"):
+            return {}
+        rows: Mapping[str, Mapping[str, Any]] = offered(usual, protocol)
+        return rows
+
+    def reference(self, settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
+        """One reference row."""
+        return iter(self.measuring.reference(settings, context))
+
+    def reference_fingerprints(self, settings: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """Digests of a reference row: the measuring subject makes it, for every trainer alike."""
+        found: Fingerprints = self.measuring.fingerprints(settings, protocol)
+        return found
+
+    def measuring_fingerprints(self, protocol: str, *, earlier: bool = False) -> Fingerprints:
+        """Digests of measuring alone: those of a reference row, which nothing is trained for.
+
+        Without reference rows, those of the measuring subject's own default recipe.
+
+        Args:
+            protocol: name or path.
+            earlier: as the previous version made them, where the subject knows how.
+        """
+        settings = next(iter(self.references({}, protocol).values()), None)
+        if settings is None:
+            settings = self._usual_recipe() or {}
+        prints = self.measuring.fingerprints
+        if earlier:
+            prints = getattr(self.measuring, "earlier_fingerprints", prints)
+        found: Fingerprints = prints(settings, protocol)
+        return found
+
+    def _usual_recipe(self) -> dict[str, Any] | None:
+        try:
+            recipe: dict[str, Any] = self.measuring.Recipe().model_dump(mode="json")
+        except ValueError:
+            return None
+        return recipe
+
 
 MOST_LISTED = 200
 """Data files whose digests a record lists, to say which one changed."""

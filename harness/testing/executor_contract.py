@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.contract import Measurement, Report
 from harness.executors.base import Ended, Event, Executor, Job
-from harness.running import attempts
+from harness.journal import attempts
 from harness.testing import keeper, stub
 
 SUBJECTS = {stub.__name__: stub.Recipe, keeper.__name__: keeper.Recipe}

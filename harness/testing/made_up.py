@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import Fingerprints
-from harness.journal import History, Planned, Record
-from harness.plan import Cost, Plan, PlannedContrast, PlannedTrial
-from harness.record_lines import lines_of
-from harness.study import Study
+from harness.journal.history import History
+from harness.journal.lines import lines_of
+from harness.journal.records import Planned, Record
+from harness.journal.trial import Arm, Trial, key_of
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
+from harness.study.model import Study
 from harness.subjects.identity import identity_of
 from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
-from harness.trial import Arm, Trial, key_of
-from harness.workspace import Workspace
 
 __all__ = ["BASELINE", "FACTORS", "METRICS", "MadeUp", "Options", "make_up"]
 

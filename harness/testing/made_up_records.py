@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from harness.contract import Artifact, Estimate, MetricSpec, Outcome, Report
-from harness.journal import Closed, MeasuredAt, Opened, Record
-from harness.plan import Plan
-from harness.running.attempts import append_report, write_trial_json
+from harness.journal.attempts import append_report, write_trial_json
+from harness.journal.records import Closed, MeasuredAt, Opened, Record
+from harness.journal.trial import Trial
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Plan
 from harness.testing.made_up_pictures import ITEMS, picture
-from harness.trial import Trial
-from harness.workspace import Workspace
 
 START = 1_760_000_000.0
 STEPS = (50, 100, 200)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.trackers import server
+from harness.tracking import server
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0

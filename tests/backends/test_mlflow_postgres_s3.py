@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness.trackers.ownership import EPOCH
-from harness.trackers.rows import TAG
-from harness.trackers.views import PREFIX
+from harness.tracking.ownership import EPOCH
+from harness.tracking.pages import PREFIX
+from harness.tracking.rows import TAG
 from tests.backends import servers
 from tests.backends.project import Project
 

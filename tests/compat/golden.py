@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.study import load
-from harness.subjects import load as subject_of
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.study.load import load_study
+from harness.subjects.load import load_subject as subject_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = Path(__file__).with_name("golden.json")
@@ -23,12 +23,12 @@ STUDIES = ("quickstart", "task-mixture", "objective-composition")
 
 def golden() -> dict[str, Any]:
     """Study -> digest, keys of its first trials, fingerprints of data and protocol."""
-    from harness.journal import History
-    from harness.plan import make_plan
+    from harness.journal.history import History
+    from harness.planning.make import make_plan
 
     found: dict[str, Any] = {}
     for name in STUDIES:
-        study = load(ROOT / "studies" / name / "study.yaml")
+        study = load_study(ROOT / "studies" / name / "study.yaml")
         subject = subject_of(study.subject, project=ROOT)
         plan = make_plan(study, History(), workspace=Workspace(ROOT / "none"), subject=subject)
         kinds = {t.trial.kind: t.trial for t in reversed(plan.trials)}

@@ -15,9 +15,9 @@ from pathlib import Path
 from unittest import mock
 
 from harness.commands import export
-from harness.run import run_study
-from harness.study import load
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.running.run import run_study
+from harness.study.load import load_study
 from tests.harness.run_place import Dying
 
 RECORDS = Path(__file__).parent / "records"
@@ -65,7 +65,7 @@ def made(folder: Path) -> None:
         file = folder / name
         file.write_text(text)
         options = {"executor": "inline", "tracker": None, "echo": print, **options}
-        assert run_study(load(file), workspace=workspace, **options) == 0
+        assert run_study(load_study(file), workspace=workspace, **options) == 0
 
     with mock.patch.dict(os.environ, {"STUB_CODE": "older"}):
         run("study.yaml", FIRST)
@@ -79,7 +79,7 @@ def anonymous() -> Iterator[None]:
     """No name of this machine in what is recorded."""
     with (
         mock.patch("socket.gethostname", return_value="node-1"),
-        mock.patch("harness.running.environment.device_model", return_value="a processor"),
+        mock.patch("harness.journal.environment.device_model", return_value="a processor"),
     ):
         yield
 

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli
-from harness.commands.answered import answered
-from harness.journal import History
+from harness.analysis.open_study import answered
+from harness.journal.history import History
+from harness.journal.trial import canonical, identity, key_of
 from harness.planning.amendments import frozen_of
-from harness.trial import canonical, identity, key_of
 from tests.compat.record import RECORDS, WORKSPACE
 
 VERSIONS = sorted(f.parent.name for f in RECORDS.glob("*/study.yaml"))

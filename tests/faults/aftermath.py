@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.journal import Attempt, History, TrialHistory
-from harness.running import attempts, claims
-from harness.running.attempts import Line
-from harness.running.standing import standing_of
-from harness.trackers.rows import TAG
-from harness.trial import key_of
-from harness.workspace import Workspace
+from harness.journal import attempts, claims
+from harness.journal.attempts import Line
+from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.trial import key_of
+from harness.journal.workspace import Workspace
+from harness.running.status import standing_of
+from harness.tracking.rows import TAG
 
 ENDINGS = ("done", "diverged")
 

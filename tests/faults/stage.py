@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-from harness.journal import TrialHistory
-from harness.running import attempts
+from harness.journal import attempts
+from harness.journal.history import TrialHistory
 from harness.testing.trainer import FAULTS
 from tests.study_processes import StudyProcesses
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.running import claims
-from harness.workspace import Workspace
+from harness.journal import claims
+from harness.journal.workspace import Workspace
 from tests.faults.aftermath import Undisturbed, assert_clean, problems
 from tests.faults.stage import Stage
 
@@ -135,7 +135,7 @@ def test_a_claim_that_is_still_held_is_found(doctored: Workspace, attempt: Path,
 @pytest.fixture(scope="module")
 def recorded(whole: Stage, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A copy with a database of its own, as the artifacts' address is part of one."""
-    from harness.trackers.replay import sync
+    from harness.tracking.sync import sync
 
     made = Workspace(tmp_path_factory.mktemp("recorded") / "w")
     shutil.copytree(whole.workspace.root, made.root)
@@ -195,7 +195,7 @@ def test_what_mlflow_has_wrong_is_found(
 
 @pytest.mark.slow
 def test_a_point_that_mlflow_lacks_is_found(doctored: Workspace, expected: Undisturbed) -> None:
-    from harness.trackers.replay import sync
+    from harness.tracking.sync import sync
 
     for file in doctored.root.glob("trials/*/attempts/*/reports.jsonl"):
         rewrite(file, lambda line: None if line["report"]["step"] == 4 else line)

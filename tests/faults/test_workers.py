@@ -8,7 +8,7 @@ import signal
 import psutil
 import pytest
 
-from harness.testing.trainer import OutOfMemoryError
+from harness.testing.keeper import OutOfMemoryError
 from tests.faults.aftermath import Undisturbed, assert_clean
 from tests.faults.stage import Stage, family
 

@@ -10,14 +10,15 @@ from statistics import fmean
 
 import pytest
 
-from harness.analyse import cases
-from harness.analyse.answer import Answer
-from harness.analyse.answers import answer
-from harness.journal import History
-from harness.plan import PlannedContrast
-from harness.planning.planned import ContrastPart
-from harness.prompt_values import PromptValues
-from harness.testing.made_up import FACTORS, METRICS, MadeUp
+from harness.analysis import cases
+from harness.analysis.answer import answer
+from harness.analysis.model import Answer
+from harness.journal.history import History
+from harness.journal.prompt_values import PromptValues
+from harness.planning.plan import PlannedContrast
+from harness.study.contrasts import ContrastPart
+from harness.testing.made_up import FACTORS, MadeUp
+from harness.testing.made_up_records import METRICS
 
 SIDES = {
     "rise": ("edit_share", ""),

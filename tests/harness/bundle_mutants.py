@@ -8,7 +8,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from harness.bundling.prompt_rows import PROMPTS
+from harness.bundle.verify.prompt_rows import PROMPTS
 
 from .bundles import checksums, zipped
 

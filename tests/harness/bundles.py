@@ -6,8 +6,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import bundle
-from harness.commands.answered import Answered, answered
+from harness.analysis.open_study import Answered, answered
+from harness.bundle.write import write_bundle
 
 from .run_place import Place
 
@@ -37,7 +37,7 @@ def studied(folder: Path, text: str = STUDY, recipe: str = "{cycles: 2}") -> Ans
 
 def small(made: Answered, file: Path, **options) -> Path:
     """Its bundle without Stillhouse's own source, which would only take time."""
-    bundle.write(made, file, **options)
+    write_bundle(made, file, **options)
     drop = {n: None for n in contents(file) if n.startswith("stillhouse/")}
     return rewritten(file, file, drop)
 

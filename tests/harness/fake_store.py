@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.trackers import background
-from harness.trackers.live import LiveTracker
-from harness.trackers.rows import DataSet, Known, Point, RunWrite, Status
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.tracking import writer
+from harness.tracking.mlflow_tracker import LiveTracker
+from harness.tracking.rows import DataSet, Known, Point, RunWrite, Status
 from tests.harness.mlflow_records import Recorder, plan_of
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writing thread waits for next to nothing."""
-    monkeypatch.setattr(background, "LINGER_SECONDS", 0.02)
-    monkeypatch.setattr(background, "FIRST_DELAY", 0.02)
-    monkeypatch.setattr(background, "LONGEST_DELAY", 0.02)
-    monkeypatch.setattr(background, "ABSENT_GRACE", 0.3)
+    monkeypatch.setattr(writer, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(writer, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(writer, "LONGEST_DELAY", 0.02)
+    monkeypatch.setattr(writer, "ABSENT_GRACE", 0.3)
 
 
 @dataclass

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness.analyse.answer import Answer, ArmRow, Cell, Verdict
+from harness.analysis.model import Answer, ArmRow, Cell, Verdict
 from harness.contract import Artifact, Fingerprints, Outcome, Report
-from harness.journal import Closed, History, Journal, MeasuredAt, Opened, Planned, Record
-from harness.plan import Cost, Plan, PlannedContrast, PlannedTrial
-from harness.trackers.base import Tracker
-from harness.trial import Arm, Trial, key_of
-from harness.workspace import Workspace
+from harness.journal.history import History
+from harness.journal.records import Closed, MeasuredAt, Opened, Planned, Record
+from harness.journal.trial import Arm, Trial, key_of
+from harness.journal.workspace import Workspace
+from harness.journal.writer import Journal
+from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
+from harness.tracking.tracker import Tracker
 
 T0 = 1_790_000_000.0
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from harness import study as studies
-from harness.journal import History, TrialHistory
-from harness.reproduce import Reproduction, reproduction
-from harness.run import run_study
-from harness.workspace import Workspace
+from harness.journal.history import History, TrialHistory
+from harness.journal.workspace import Workspace
+from harness.reproduce.entry import reproduction
+from harness.reproduce.judging import Reproduction
+from harness.running.run import run_study
+from harness.study.load import load_study
 
 STUDY = """
 name: again
@@ -63,7 +64,7 @@ class Lab:
         self._run(file)
 
     def _run(self, file: Path, **options: Any) -> None:
-        loaded = studies.load(file)
+        loaded = load_study(file)
         code = run_study(
             loaded,
             workspace=self.workspace,

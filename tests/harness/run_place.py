@@ -3,16 +3,17 @@
 import time
 from pathlib import Path
 
-from harness import run
-from harness.analyse.answer import Answer
+from harness.analysis.model import Answer
 from harness.executors.base import Ended
 from harness.executors.inline import InlineExecutor
 from harness.executors.worker import execute
-from harness.journal import History, TrialHistory
-from harness.run import RunResult
-from harness.study import Study, load
-from harness.trackers.base import NullTracker
-from harness.workspace import Workspace
+from harness.journal.history import History, TrialHistory
+from harness.journal.workspace import Workspace
+from harness.running import run
+from harness.running.run import RunResult
+from harness.study.load import load_study
+from harness.study.model import Study
+from harness.tracking.tracker import NullTracker
 
 STUB = """\
 name: demo
@@ -51,7 +52,7 @@ class Place:
     def study(self, text: str = STUB, recipe: str = "{}", protocol: str = "p") -> Study:
         file = self.folder / "study.yaml"
         file.write_text(text.format(recipe=recipe, protocol=protocol))
-        return load(file)
+        return load_study(file)
 
     def run(self, made: Study, **options) -> RunResult:
         self.said = []

@@ -9,11 +9,14 @@ import pytest
 
 from harness.contract import Artifact
 from harness.errors import StudyError
-from harness.journal import Closed, History, MeasuredAt, Opened, Planned
-from harness.plan import Plan, make_plan
-from harness.study import Study, load
-from harness.trial import Trial
-from harness.workspace import Workspace
+from harness.journal.history import History
+from harness.journal.records import Closed, MeasuredAt, Opened, Planned
+from harness.journal.trial import Trial
+from harness.journal.workspace import Workspace
+from harness.planning.make import make_plan
+from harness.planning.plan import Plan
+from harness.study.load import load_study
+from harness.study.model import Study
 
 HEAD = """\
 name: demo
@@ -46,7 +49,7 @@ def mistakes(file: Path) -> StudyError:
     """The error of a study file; reading it must write nothing."""
     before = sorted(file.parent.rglob("*"))
     with pytest.raises(StudyError) as error:
-        load(file)
+        load_study(file)
     assert sorted(p for p in file.parent.rglob("*") if "__pycache__" not in str(p)) == before
     assert error.value.exit_code == 2
     return error.value
@@ -54,7 +57,7 @@ def mistakes(file: Path) -> StudyError:
 
 def study(folder: Path, body: str = BODY) -> Study:
     """A loaded study."""
-    return load(write(folder, body))
+    return load_study(write(folder, body))
 
 
 def plan(made: Study, history: History | None = None, **options: object) -> Plan:

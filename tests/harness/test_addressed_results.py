@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.journal import History, Journal
-from harness.plan import Plan, make_plan
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
+from harness.journal.writer import Journal
+from harness.planning.make import make_plan
+from harness.planning.plan import Plan
 from harness.planning.reuse import as_answered
-from harness.run import history_of, run
-from harness.running import announcing
-from harness.running.refusals import StaleError
-from harness.study import Study, load
+from harness.running import plan_record
+from harness.running.run import StaleError, history_of, run
+from harness.study.load import load_study
+from harness.study.model import Study
 from harness.subjects.identity import changed_words, identity_of, program_of
 from harness.subjects.settings import CommandSettings
-from harness.workspace import Workspace
 
 TRAINER = """\
 import sys, json
@@ -103,7 +105,7 @@ def module(tmp_path: Path, monkeypatch):
         for name in names:
             text = OF_MODULE.format(name=name, module="slope_of_mine")
             (folder / f"{name}.yaml").write_text(text)
-        return [load(folder / f"{name}.yaml") for name in names]
+        return [load_study(folder / f"{name}.yaml") for name in names]
 
     yield write
     sys.modules.pop("slope_of_mine", None)
@@ -132,7 +134,7 @@ def command(
     words = f"python {file} {{attempt}} {{seed.init}} {{recipe.x}} {options}"
     study = folder / f"{name}.yaml"
     study.write_text(COMMAND.format(name=name, command=words, code=code or file, data=data))
-    return load(study)
+    return load_study(study)
 
 
 def planned(study: Study, workspace: Workspace) -> Plan:
@@ -157,7 +159,7 @@ def go(study: Study, workspace: Workspace, **options) -> None:
 
 def difference(study: Study, workspace: Workspace) -> float:
     """Of the contrast x, by what the study reads now."""
-    from harness.analyse.answers import answer
+    from harness.analysis.answer import answer
 
     history = history_of(study, workspace)
     plan = make_plan(study, history, workspace=workspace)
@@ -200,7 +202,7 @@ def test_two_modules_whose_fingerprints_were_written_by_hand(tmp_path, workspace
     for name, times in (("hand_one", 2.0), ("hand_two", 200.0)):
         (folder / f"{name}.py").write_text(MODULE.format(imports="", times=times))
         (folder / f"{name}.yaml").write_text(OF_MODULE.format(name=name, module=name))
-        made.append(load(folder / f"{name}.yaml"))
+        made.append(load_study(folder / f"{name}.yaml"))
     go(made[0], workspace)
     assert states(made[1], workspace) == {"new": 6}
     go(made[1], workspace)
@@ -210,7 +212,7 @@ def test_two_modules_whose_fingerprints_were_written_by_hand(tmp_path, workspace
 def test_an_edit_of_what_a_module_imports_is_seen_whatever_its_author_declares(
     tmp_path, workspace, monkeypatch
 ):
-    from harness import subjects
+    from harness.subjects.load import load_subject
 
     folder = tmp_path / "p"
     (folder / "inner").mkdir(parents=True)
@@ -223,9 +225,9 @@ def test_an_edit_of_what_a_module_imports_is_seen_whatever_its_author_declares(
     )
     (folder / "s.yaml").write_text(OF_MODULE.format(name="s", module="mine_too"))
     monkeypatch.syspath_prepend(str(folder))
-    study = load(folder / "s.yaml")
+    study = load_study(folder / "s.yaml")
     go(study, workspace)
-    files = subjects.load("mine_too", project=folder).fingerprints({}, "p").code_files
+    files = load_subject("mine_too", project=folder).fingerprints({}, "p").code_files
     assert list(files) == ["inner/__init__.py", "inner/numbers_of_mine.py", "mine_too.py"]
     (folder / "nothing_imports_me.py").write_text("ONE = 2\n")
     assert states(study, workspace) == {"reuse": 6}
@@ -308,7 +310,7 @@ def test_results_that_are_read_again_are_stale_again(module, workspace):
     module(3)
     history = history_of(study, workspace)
     plan = make_plan(study, history, workspace=workspace)
-    announcing.supersede("one", plan.trials, Journal(workspace.journal), history)
+    plan_record.supersede("one", plan.trials, Journal(workspace.journal), history)
     module(1)
     go(study, workspace)
     module(7)
@@ -323,7 +325,7 @@ def test_an_interrupted_rerun_goes_on(module, workspace):
     history = history_of(study, workspace)
     plan = make_plan(study, history, workspace=workspace)
     journal = Journal(workspace.journal)
-    assert announcing.supersede("one", plan.trials[:2], journal, history) == 2
+    assert plan_record.supersede("one", plan.trials[:2], journal, history) == 2
     assert states(study, workspace) == {"new": 2, "stale": 4}
 
 
@@ -475,7 +477,7 @@ def test_changed_words():
 
 
 def test_time_spent_counts_what_was_superseded_and_not_what_others_ran(module, workspace):
-    from harness.analyse.observed import spent
+    from harness.analysis.observed import spent
 
     one, two = module(1, "one", "two")
     go(one, workspace)
@@ -495,7 +497,7 @@ def test_time_spent_counts_what_was_superseded_and_not_what_others_ran(module, w
 
 
 def test_the_study_that_is_named_is_reproduced_where_two_lie_in_one_folder(module, workspace):
-    from harness.reproducing import recorded
+    from harness.reproduce import recorded
 
     one, two = module(1, "one", "two")
     go(one, workspace)

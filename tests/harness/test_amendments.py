@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse.answer import Answer, Verdict
-from harness.analyse.answers import answer
-from harness.analyse.discovery import benjamini_hochberg
-from harness.plan import Plan, make_plan
-from harness.planning.plan_text import lines_of
+from harness.analysis.answer import answer
+from harness.analysis.explore import benjamini_hochberg
+from harness.analysis.model import Answer, Verdict
+from harness.planning.make import make_plan
+from harness.planning.plan import Plan
+from harness.planning.text import lines_of
 from harness.report.page import write_report
 from harness.report.results import write_results
-from harness.run import history_of
-from harness.study import Study
+from harness.running.run import history_of
+from harness.study.model import Study
 from harness.testing import stub
 from tests.harness.run_place import Place
 

@@ -7,14 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from harness.analyse import tables
-from harness.analyse.agreement import agreements, bonett_wright, rank_correlation
-from harness.analyse.answer import Agreement, Answer
-from harness.analyse.answers import answer
+from harness.analysis.answer import answer
+from harness.analysis.model import Agreement, Answer
+from harness.analysis.tradeoffs import agreements, bonett_wright, rank_correlation
 from harness.contract import MetricSpec
-from harness.report.markdown import markdown
+from harness.report import tables
+from harness.report.facts import markdown
 from harness.report.page import render
-from harness.testing.made_up import METRICS, Options, make_up
+from harness.testing.made_up import make_up
+from harness.testing.made_up_records import METRICS, Options
 
 SPECS = {
     "distance": MetricSpec(higher_is_better=False, follows="truth"),

@@ -10,12 +10,14 @@ import sys
 
 import pytest
 
-from harness.analyse import formats, tables
-from harness.analyse.answer import Answer
-from harness.analyse.answers import answer
-from harness.journal import Closed, History, MeasuredAt, Opened
-from harness.printable import latex
-from harness.testing.made_up import METRICS, MadeUp, Options, make_up
+from harness.analysis.answer import answer
+from harness.analysis.model import Answer
+from harness.journal.history import History
+from harness.journal.records import Closed, MeasuredAt, Opened
+from harness.report import tables
+from harness.testing.made_up import MadeUp, make_up
+from harness.testing.made_up_records import METRICS, Options
+from harness.text.printable import latex
 
 BASE, LITTLE, NONE, MUCH = (f"portrait-e{share}-g2" for share in ("0.5", "0.1", "0", "0.7"))
 
@@ -207,23 +209,23 @@ def test_tables_show_every_arm_with_keys_and_only_complete_winners(tmp_path):
     _, found = made(tmp_path / "b", faults={(LITTLE, 2): "diverged"})
     assert tables.best_arms(found, "edit/fidelity") == set()
     arms, trials = tables.arm_table(found), tables.trial_table(found)
-    content = list(csv.DictReader(io.StringIO(formats.to_csv(arms))))
+    content = list(csv.DictReader(io.StringIO(tables.to_csv(arms))))
     assert len(content) == 14
     little = next(r for r in content if r["arm"] == LITTLE)
     assert little["states"] == "diverged:1 done:5"
     assert little["keys"].split() == list(row(found, LITTLE).keys.values())
     assert float(little["edit/fidelity"]) == row(found, LITTLE).cells["edit/fidelity"].mean
-    rows = list(csv.DictReader(io.StringIO(formats.to_csv(trials))))
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(trials))))
     assert len(rows) == 64
     assert {r["state"] for r in rows} == {"done", "diverged"}
-    markdown = formats.to_markdown(arms)
+    markdown = tables.to_markdown(arms)
     assert "5/6 (1 diverged)" in markdown
     assert row(found, BASE).keys[0][:8] in markdown
 
 
 def test_latex_escapes_and_keeps_all_keys_in_comments(tmp_path):
     _, found = made(tmp_path, replicates=2)
-    text = formats.to_latex(tables.verdict_table(found))
+    text = tables.to_latex(tables.verdict_table(found))
     assert r"edit\_share=0.5" in text
     assert all(key in text for key in verdict(found, "H12").keys)
     assert latex("50 % & {a_b} <x> ~") == (
@@ -235,7 +237,7 @@ def test_latex_escapes_and_keeps_all_keys_in_comments(tmp_path):
 def test_analysing_imports_no_heavy_statistics_until_asked():
     """`run` and `status` import these modules; scipy.stats, statsmodels and pandas take seconds."""
     code = (
-        "import sys, harness.analyse.answers, harness.report.page, harness.reproduce\n"
+        "import sys, harness.analysis.answer, harness.report.page, harness.reproduce.entry\n"
         "heavy = {'scipy.stats', 'statsmodels', 'pandas', 'matplotlib', 'torch', 'ray', 'mlflow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

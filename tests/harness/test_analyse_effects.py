@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from harness.analyse.effects import interactions, level_contrasts, main_effects
-from harness.analyse.inference import one_group, over_seeds
-from harness.analyse.pareto import front, pareto, pick_metrics
+from harness.analysis.effects import interactions, level_contrasts, main_effects
+from harness.analysis.inference import one_group, over_seeds
+from harness.analysis.tradeoffs import front, pareto, pick_metrics
 from harness.contract import MetricSpec
-from harness.plan import weights_of
-from harness.trial import Arm
+from harness.journal.trial import Arm
+from harness.study.contrasts import weights_of
 
 FACTORS = {"f": ["0", "1", "2"], "g": ["x", "y"]}
 

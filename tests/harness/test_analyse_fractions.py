@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from harness.analyse.fractions import interactions, level_contrasts, main_effects
-from harness.analyse.inference import one_group, over_seeds
-from harness.plan import Confounded
-from harness.planning.fraction import Fraction, smallest_fraction
-from harness.trial import Arm
+from harness.analysis.effects import (
+    fitted_interactions,
+    fitted_level_contrasts,
+    fitted_main_effects,
+)
+from harness.analysis.inference import one_group, over_seeds
+from harness.journal.trial import Arm
+from harness.planning.plan import Confounded
+from harness.study.fractions import FractionalDesign, smallest_fraction
 from tests.harness.run_place import Place
 
 NAMES = "abcd"
@@ -36,7 +40,7 @@ contrasts: [{{id: H, a: {{part.x: 1.0}}, b: {{part.x: 0.0}}, expect: higher}}]
 """
 
 
-def arms_of(fraction: Fraction, baseline: tuple[int, ...] | None = None) -> list[Arm]:
+def arms_of(fraction: FractionalDesign, baseline: tuple[int, ...] | None = None) -> list[Arm]:
     return [
         Arm(
             name=str(number),
@@ -48,7 +52,7 @@ def arms_of(fraction: Fraction, baseline: tuple[int, ...] | None = None) -> list
     ]
 
 
-def table(fraction: Fraction) -> Confounded:
+def table(fraction: FractionalDesign) -> Confounded:
     return Confounded(
         resolution=fraction.resolution, arms=fraction.runs, combinations=16,
         generators=fraction.generators(NAMES), aliases=fraction.aliases(NAMES),
@@ -74,7 +78,7 @@ def test_interactions_and_their_aliases_under_any_baseline(start: tuple[int, ...
         i, j = (NAMES.index(n) for n in product.lstrip("-").split("*"))
         return 4 * truth[i, j] * start[i] * start[j] * (-1 if product.startswith("-") else 1)
 
-    found = interactions(arms, FACTORS, table(fraction))
+    found = fitted_interactions(arms, FACTORS, table(fraction))
     assert len(found) == 3
     for item in found:
         expected = moved("*".join(item.factors)) + sum(map(moved, item.aliases))
@@ -89,15 +93,17 @@ def test_main_effects_are_half_the_difference_of_levels_and_carry_aliases():
     values = {arm.name: {0: float(v)} for arm, v in zip(arms, y, strict=True)}
     found = {
         (f, v): over_seeds(values, one_group(w)).difference
-        for f, v, w, _ in main_effects(arms, FACTORS)
+        for f, v, w, _ in fitted_main_effects(arms, FACTORS)
     }
     assert found["a", "high"] == pytest.approx(2.0)
     assert found["a", "low"] == pytest.approx(-2.0)
     assert found["d", "high"] == pytest.approx(-0.5)
     assert list(found) == [(n, v) for n in NAMES for v in ("low", "high")]
     fewer = arms[1:]
-    assert any(aliases for *_, aliases in main_effects(fewer, FACTORS)), "no longer orthogonal"
-    assert interactions(fewer, FACTORS, table(fraction)) == []
+    assert any(aliases for *_, aliases in fitted_main_effects(fewer, FACTORS)), (
+        "no longer orthogonal"
+    )
+    assert fitted_interactions(fewer, FACTORS, table(fraction)) == []
 
 
 def test_level_contrasts_are_those_of_statsmodels_without_some_arms():
@@ -105,7 +111,7 @@ def test_level_contrasts_are_those_of_statsmodels_without_some_arms():
     y = np.random.default_rng(3).normal(size=len(arms))
     fit = sm.OLS(y, sm.add_constant(columns(arms).astype(float))).fit()
     values = {arm.name: {0: float(v)} for arm, v in zip(arms, y, strict=True)}
-    for item, slope in zip(level_contrasts(arms, FACTORS), fit.params[1:], strict=True):
+    for item, slope in zip(fitted_level_contrasts(arms, FACTORS), fit.params[1:], strict=True):
         assert over_seeds(values, one_group(item.cells())).difference == pytest.approx(2 * slope)
 
 

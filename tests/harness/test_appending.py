@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorkspaceError
-from harness.executors.trial_log import LogStream
-from harness.journal import History, Journal, Planned, Superseded
-from harness.running.appending import append_line
+from harness.executors.worker import LogStream
+from harness.journal.history import History
+from harness.journal.records import Planned, Superseded
+from harness.journal.writer import Journal, append_line
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def test_a_plan_made_after_the_clock_was_set_back_is_the_latest(
 ) -> None:
     history = History()
     for day, digest in ((3, "old"), (1, "new")):
-        monkeypatch.setattr("harness.journal.time.time", lambda day=day: day * 86400.0)
+        monkeypatch.setattr("harness.journal.history.time.time", lambda day=day: day * 86400.0)
         at = history.now("demo")
         history.add(Planned(at=at, study="demo", digest=digest, study_json={}, trials=[]))
     latest = history.latest_plan("demo")

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Artifact, Estimate, Outcome, Report
-from harness.journal import Attempt as Recorded
-from harness.journal import Closed, Opened, TrialHistory
-from harness.running import attempts
+from harness.journal import attempts
+from harness.journal.history import Attempt as Recorded
+from harness.journal.history import TrialHistory
+from harness.journal.records import Closed, Opened
+from harness.journal.trial import Trial, key_of
+from harness.journal.workspace import Workspace
 from harness.testing import stub
-from harness.trial import Trial, key_of
-from harness.workspace import Workspace
 
 RECIPE = stub.Recipe().model_dump()
 
@@ -71,7 +72,7 @@ def test_folder_is_new_and_identity_is_kept(tmp_path: Path, trial: Trial):
 def test_the_same_folder_twice_is_refused(
     tmp_path: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("harness.running.attempts.secrets.token_hex", lambda n: "same")
+    monkeypatch.setattr("harness.journal.attempts.secrets.token_hex", lambda n: "same")
     attempts.make_folder(Workspace(tmp_path), trial, 1)
     with pytest.raises(FileExistsError):
         attempts.make_folder(Workspace(tmp_path), trial, 1)

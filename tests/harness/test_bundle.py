@@ -11,12 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness import bundle
-from harness.bundling.archive import Archive
+from harness.bundle.read import STUDENTS, unpacked_bundle, verify_bundle
+from harness.bundle.write import write_bundle
 from harness.commands import bundle as command
 from harness.commands import plan
 from harness.errors import BundleError, HarnessError, NotJudgedError
-from harness.journal import History
+from harness.journal.history import History
+from harness.text.archive import Archive
 
 from .bundles import contents, rewritten, studied
 from .run_place import Place
@@ -35,13 +36,13 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def file(made, tmp_path_factory) -> Path:
-    return bundle.write(made, tmp_path_factory.mktemp("b") / "demo.zip").file
+    return write_bundle(made, tmp_path_factory.mktemp("b") / "demo.zip").file
 
 
 def test_the_same_records_give_the_same_bytes(made, file: Path, tmp_path: Path, monkeypatch):
     os.utime(made.study.file, (1_000_000_000, 1_000_000_000))
     monkeypatch.chdir(tmp_path)
-    again = bundle.write(made, tmp_path / "other-name.zip")
+    again = write_bundle(made, tmp_path / "other-name.zip")
     assert again.file.read_bytes() == file.read_bytes()
     assert {info.date_time for info in zipfile.ZipFile(file).infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -74,7 +75,7 @@ def test_it_holds_what_a_reviewer_needs(made, file: Path):
     assert len(items) == 24
     assert not any("student" in n for n in held if n.startswith("trials/"))
     assert held["code/study.yaml"] == made.study.file.read_bytes()
-    assert "stillhouse/harness/bundle.py" in held
+    assert "stillhouse/harness/bundle/read.py" in held
     page = held["ARTIFACT.md"].decode()
     for verdict in made.answer.verdicts:
         assert not verdict.planned or verdict.words in page
@@ -83,8 +84,8 @@ def test_it_holds_what_a_reviewer_needs(made, file: Path):
 
 
 def test_unpacked_it_looks_like_results_and_a_project(made, file: Path, tmp_path: Path):
-    folder = bundle.unpacked(file, tmp_path / "cache")
-    assert bundle.unpacked(file, tmp_path / "cache") == folder
+    folder = unpacked_bundle(file, tmp_path / "cache")
+    assert unpacked_bundle(file, tmp_path / "cache") == folder
     history = History.read([folder / "results"])
     assert not history.warnings
     assert set(history.trials) == {t.trial.key for t in made.plan.trials}
@@ -100,7 +101,7 @@ def test_unpacked_it_looks_like_results_and_a_project(made, file: Path, tmp_path
 
 
 def test_source_is_what_git_tracks_and_what_was_not_added_yet(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("harness.bundling.source.PACKAGES", ("lab",))
+    monkeypatch.setattr("harness.bundle.contents.PACKAGES", ("lab",))
     made = studied(tmp_path / "p")
     project = tmp_path / "p"
     (project / "lab" / "kept").mkdir(parents=True)
@@ -111,22 +112,22 @@ def test_source_is_what_git_tracks_and_what_was_not_added_yet(tmp_path: Path, mo
     for name in ("lab/new.py", "lab/notes.txt", "lab/ignored.py"):
         (project / name).touch()
     (project / "lab" / "link.py").symlink_to("/etc/passwd")
-    held = contents(bundle.write(made, tmp_path / "x.zip").file)
+    held = contents(write_bundle(made, tmp_path / "x.zip").file)
     code = {n for n in held if n.startswith("code/") and "/results/" not in n}
     lab = {"code/lab/a.py", "code/lab/kept/data.bin", "code/lab/new.py"}
     assert code == {"code/study.yaml", "code/pyproject.toml", *lab}
 
 
 def test_students_go_along_when_asked_for(made, tmp_path: Path):
-    file = bundle.write(made, tmp_path / "s.zip", kinds=bundle.STUDENTS).file
-    folder = bundle.unpacked(file, tmp_path)
+    file = write_bundle(made, tmp_path / "s.zip", kinds=STUDENTS).file
+    folder = unpacked_bundle(file, tmp_path)
     assert len(list(folder.glob("trials/*/attempts/*/student/weights.json"))) == 24
 
 
 def test_failures_and_missing_replicates_are_verified_too(tmp_path: Path):
     hurt = studied(tmp_path / "p", recipe="{cycles: 2, fault: raise, fault_replicate: 1}")
     assert any(row.states.get("failed") for row in hurt.answer.arms)
-    assert bundle.verify(bundle.write(hurt, tmp_path / "x.zip").file)
+    assert verify_bundle(write_bundle(hurt, tmp_path / "x.zip").file)
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path):

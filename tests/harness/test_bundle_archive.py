@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.bundling import archive
-from harness.bundling.archive import Archive, Bad, parsed
+from harness.bundle.read import extract_bundle
 from harness.errors import BundleError
+from harness.text import archive
+from harness.text.archive import Archive, Bad, parsed
 
 from .bundles import zipped
 
@@ -48,7 +48,7 @@ def refused(content: bytes, folder: Path) -> str:
     file = folder / "x.zip"
     file.write_bytes(content)
     with pytest.raises(BundleError) as found:
-        bundle.extract(file, folder / "into" / "x")
+        extract_bundle(file, folder / "into" / "x")
     assert sorted(p.name for p in folder.rglob("*")) in (["into", "x.zip"], ["x.zip"])
     return str(found.value)
 
@@ -160,4 +160,4 @@ def test_a_strangers_words_cannot_steer_a_terminal():
 def test_what_is_there_is_never_written_over(tmp_path: Path):
     (tmp_path / "x").mkdir()
     with pytest.raises(BundleError, match="there already"):
-        bundle.extract(tmp_path / "none.zip", tmp_path / "x")
+        extract_bundle(tmp_path / "none.zip", tmp_path / "x")

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import bundle
-from harness.bundling import blinding, scan
-from harness.bundling.blinding import Identity, identity_of
-from harness.commands.answered import answered
+from harness.analysis.open_study import answered
+from harness.bundle.blind import Identity, identity_of, leftovers, refuse_traces, scrubbed
+from harness.bundle.read import verify_bundle
+from harness.bundle.write import write_bundle
 from harness.errors import BundleError
 
 from .bundles import STUDY, contents, studied
@@ -86,35 +86,35 @@ def test_a_planted_word_is_found_wherever_it_hides(kind: str, word: str):
         word = "ÇELIK"  # İ has no one upper case
     who = Identity((word,))
     members = {"trials/x/file.bin": PLANTED[kind](word), "other": PLANTED[kind]("nobody here")}
-    found = scan.leftovers(members, who)
+    found = leftovers(members, who)
     assert found
     assert all(line.startswith("trials/x/file.bin") and ", byte " in line for line in found)
     with pytest.raises(BundleError, match=r"trials/x/file\.bin.*byte \d+") as refused:
-        scan.refuse(members, who)
+        refuse_traces(members, who)
     assert refused.value.member.startswith("trials/x/file.bin")
 
 
 def test_offsets_and_member_names_are_told():
     who = Identity((WORD,))
-    found = scan.leftovers({f"code/{WORD}.py": b"12345" + WORD.encode()}, who)
+    found = leftovers({f"code/{WORD}.py": b"12345" + WORD.encode()}, who)
     assert any("its name" in line for line in found)
     assert any("byte 5: 'Quillfeather'" in line for line in found)
 
 
 def test_what_cannot_be_looked_into_is_no_proof():
     for content in (b"%PDF-1.7 ...", b"\x28\xb5\x2f\xfdxxxx", b"\x1f\x8bbroken", b"PAR1broken"):
-        assert "cannot be looked into" in scan.leftovers({"x": content}, Identity(()))[0]
+        assert "cannot be looked into" in leftovers({"x": content}, Identity(()))[0]
 
 
 def test_short_words_count_as_words_only():
     who = Identity(("anna",))
-    assert scan.leftovers({"x": b"hosanna annapurna"}, who) == []
-    assert len(scan.leftovers({"x": b"anna, /data/anna/x anna_2"}, who)) == 3
+    assert leftovers({"x": b"hosanna annapurna"}, who) == []
+    assert len(leftovers({"x": b"anna, /data/anna/x anna_2"}, who)) == 3
 
 
 def test_anybodys_home_is_found_in_records_but_not_in_source():
     members = {"results/x": b"open /home/someone/x", "code/x": b"open /home/someone/x"}
-    assert [m.split(",")[0] for m in scan.leftovers(members, Identity(()))] == ["results/x"]
+    assert [m.split(",")[0] for m in leftovers(members, Identity(()))] == ["results/x"]
 
 
 def _repository(project: Path) -> None:
@@ -126,7 +126,7 @@ def _repository(project: Path) -> None:
 
 
 def _studied(tmp_path: Path, monkeypatch, recipe: str = "{cycles: 2}"):
-    monkeypatch.setattr("harness.bundling.source.PACKAGES", ("harness",))  # weights take time
+    monkeypatch.setattr("harness.bundle.contents.PACKAGES", ("harness",))  # weights take time
     home = tmp_path / "homes" / "quillfeather"
     project = home / "project"
     project.mkdir(parents=True)
@@ -149,7 +149,7 @@ def _studied(tmp_path: Path, monkeypatch, recipe: str = "{cycles: 2}"):
 
 def test_nothing_of_the_maker_is_left(tmp_path: Path, monkeypatch):
     made = _studied(tmp_path, monkeypatch)
-    open_ = bundle.write(made, tmp_path / "open.zip")
+    open_ = write_bundle(made, tmp_path / "open.zip")
     plain = b"".join(contents(open_.file).values()).lower()
     assert b"quillfeather" in plain
     assert b"bluewhale" in plain
@@ -157,7 +157,7 @@ def test_nothing_of_the_maker_is_left(tmp_path: Path, monkeypatch):
     who = identity_of(made)
     assert {"quillfeather", "bluewhale", "Ada Quillfeather", "ada.q@lab.example"} <= set(who.words)
     assert {"http://mlflow.quillhouse.example:5000", "mlflow.quillhouse.example"} <= set(who.words)
-    done = bundle.write(made, tmp_path / "blind.zip", blind=who)
+    done = write_bundle(made, tmp_path / "blind.zip", blind=who)
     workspace = made.workspace.id.encode()
     held = contents(done.file)
     everything = b"".join(held.values()).lower() + done.file.read_bytes().lower()
@@ -165,8 +165,8 @@ def test_nothing_of_the_maker_is_left(tmp_path: Path, monkeypatch):
         assert word not in everything
     assert b"anonymous" in held["code/LICENSE"]
     assert "Ada Quillfeather" in done.searched
-    assert bundle.verify(done.file)
-    again = bundle.write(made, tmp_path / "again.zip", blind=who)
+    assert verify_bundle(done.file)
+    again = write_bundle(made, tmp_path / "again.zip", blind=who)
     assert again.file.read_bytes() == done.file.read_bytes()
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_taken_out_stops_it(tmp_path: Path, monkeypatch):
     made = _studied(tmp_path, monkeypatch, "{cycles: 2, fault: quillfeather}")
     target = tmp_path / "blind.zip"
     with pytest.raises(BundleError, match=r"recipes/\w+\.json, byte \d+: 'quillf") as found:
-        bundle.write(made, target, blind=identity_of(made))
+        write_bundle(made, target, blind=identity_of(made))
     assert "nothing was written" in str(found.value)
     assert not list(tmp_path.glob("*blind.zip*"))
     skipped = identity_of(made, skip=["quillfeather"])
@@ -185,9 +185,9 @@ def test_what_cannot_be_taken_out_stops_it(tmp_path: Path, monkeypatch):
 def test_source_that_the_digest_names_is_never_changed():
     who = Identity((WORD,), as_it_ran=frozenset({"code/a.py"}))
     members = {"code/a.py": WORD.encode(), "code/b.py": WORD.encode()}
-    found = blinding.scrubbed(members, who)
+    found = scrubbed(members, who)
     assert found == {"code/a.py": WORD.encode(), "code/b.py": b"anonymous"}
-    assert len(scan.leftovers(found, who)) == 1
+    assert len(leftovers(found, who)) == 1
 
 
 def test_common_names_are_said_not_to_be_searched_for(tmp_path: Path, monkeypatch):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.bundling.prompt_rows import PROMPTS
-from harness.bundling.recomputed import ANSWER
+from harness.bundle.read import extract_bundle, verify_bundle
+from harness.bundle.verify.prompt_rows import PROMPTS
+from harness.bundle.verify.recomputed import ANSWER
 from harness.errors import BundleError
-from harness.journal import History
-from harness.trial import key_of
+from harness.journal.history import History
+from harness.journal.trial import key_of
 
 from .bundle_mutants import MUTATIONS, changed_prompts
 from .bundles import contents, small, studied
@@ -77,7 +77,7 @@ def fuzz(members: dict[str, bytes], numbers: range, folder: Path) -> Counter[str
 def _read(file: Path, folder: Path, number: int) -> BundleError | None:
     signal.alarm(HANG_SECONDS)
     try:
-        bundle.extract(file, folder)
+        extract_bundle(file, folder)
     except BundleError as error:
         return error
     except Exception as error:
@@ -109,7 +109,7 @@ def test_whatever_is_changed_in_values_by_prompt_is_found(members, tmp_path: Pat
         file = tmp_path / f"mutant-{number}.zip"
         file.write_bytes(changed_prompts(members, random.Random(number)))
         with pytest.raises(BundleError) as found:
-            bundle.verify(file)
+            verify_bundle(file)
         file.unlink()
         assert found.value.member in (PROMPTS, ANSWER), (number, found.value)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.bundling import recomputed
-from harness.bundling.archive import Bad
+from harness.bundle.read import verify_bundle
+from harness.bundle.verify import recomputed
 from harness.errors import BundleError
+from harness.text.archive import Bad
 
 from .bundles import STUDY, contents, rewritten, small, studied
 
@@ -47,7 +47,7 @@ def test_degrees_of_freedom_are_counted_not_believed(df, file: Path, tmp_path: P
     verdict["method"] = f"paired t, {df} df"
     changed = rewritten(file, tmp_path / "x.zip", {ANSWER: json.dumps(answer).encode()})
     with pytest.raises(BundleError) as found:
-        bundle.verify(changed)
+        verify_bundle(changed)
     assert ANSWER in found.value.member
 
 
@@ -76,7 +76,7 @@ def test_a_manifest_that_asks_for_more_work_than_there_are_values_is_refused(
         ANSWER: json.dumps(answer).encode(),
     }
     with pytest.raises(BundleError):
-        bundle.verify(rewritten(file, tmp_path / "x.zip", changes))
+        verify_bundle(rewritten(file, tmp_path / "x.zip", changes))
 
 
 def test_long_numbers_in_text_are_refused():

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness import bundle
-from harness.analyse.spending import calibrated
-from harness.bundling.looks import Looks
-from harness.commands.answered import Answered, answered
+from harness.analysis.open_study import Answered, answered
+from harness.analysis.spending import calibrated
+from harness.bundle.read import verify_bundle
+from harness.bundle.verify.looks import Looks
 from harness.errors import BundleError
-from harness.study import load
+from harness.study.load import load_study
 
 from .bundles import contents, rewritten, small
 from .run_place import Place
@@ -64,7 +64,7 @@ contrasts:
 def noisy(place: Place, *, salt: int = 15, fault: str = "false") -> Answered:
     file = place.folder / "study.yaml"
     file.write_text(NOISY.format(salt=salt, fault=fault))
-    place.run(load(file), until_decided=True)
+    place.run(load_study(file), until_decided=True)
     return answered(file, place.workspace.root)
 
 
@@ -265,7 +265,7 @@ def test_what_was_changed_is_found(case: str, which: str, request, tmp_path: Pat
     changes = CASES[case](contents(bundled))
     copied = rewritten(bundled, tmp_path / "x.zip", changes)
     with pytest.raises(BundleError) as found:
-        bundle.verify(copied)
+        verify_bundle(copied)
     assert found.value.member in (JOURNAL, ANSWER), found.value
 
 
@@ -274,13 +274,13 @@ def test_levels_added_to_the_journal_of_another_study_skip_nothing(tmp_path: Pat
     place = Place(tmp_path / "p")
     path = place.folder / "study.yaml"
     path.write_text(NOISY.format(salt=1, fault="false"))
-    place.run(load(path))
+    place.run(load_study(path))
     bundled = small(answered(path, place.workspace.root), tmp_path / "b.zip")
-    assert bundle.verify(bundled)
+    assert verify_bundle(bundled)
     spending = json.loads(calibrated(8, 0.05, 2, cells=60).model_dump_json())
     added = _in_plans(lambda r: r["frozen"].update(spending=spending))(contents(bundled))
     with pytest.raises(BundleError) as found:
-        bundle.verify(rewritten(bundled, tmp_path / "x.zip", added))
+        verify_bundle(rewritten(bundled, tmp_path / "x.zip", added))
     assert found.value.member in (JOURNAL, ANSWER)
 
 
@@ -288,29 +288,29 @@ def test_a_study_before_its_first_look_is_verified(tmp_path: Path):
     made = noisy(Place(tmp_path / "p"), fault="true")
     assert made.answer.headline.startswith("Interim, no look yet")
     bundled = small(made, tmp_path / "b.zip")
-    told = bundle.verify(bundled)
+    told = verify_bundle(bundled)
     assert any(line.startswith("looks      0 say") for line in told)
     for change in (_verdict(verdict="improves"), _less("level", 1e-4), _less("n_planned", 1)):
         with pytest.raises(BundleError):
-            bundle.verify(rewritten(bundled, tmp_path / "x.zip", change(contents(bundled))))
+            verify_bundle(rewritten(bundled, tmp_path / "x.zip", change(contents(bundled))))
 
 
 def test_a_look_that_decided_by_other_numbers_is_told_or_refused(tmp_path: Path, monkeypatch):
     """A trial that failed before the look was run again after it."""
     place = Place(tmp_path / "p")
     monkeypatch.setenv("NOISY_FAILS", "5.0 1")
-    bundle.verify(small(noisy(place), tmp_path / "failed.zip"))
+    verify_bundle(small(noisy(place), tmp_path / "failed.zip"))
     monkeypatch.delenv("NOISY_FAILS")
     made = noisy(place)
     by_id = {v.id: v for v in made.answer.verdicts if v.planned}
     assert by_id["far"].verdict == "undecided"
     bundled = small(made, tmp_path / "b.zip")
-    assert bundle.verify(bundled)
+    assert verify_bundle(bundled)
     silent = _in_answer(lambda a: a["verdicts"][0].update(notes=[]))
     cases = [silent, _verdict(verdict="improves"), _times("futile", "p", 1.001)]
     for change in cases:
         with pytest.raises(BundleError):
-            bundle.verify(rewritten(bundled, tmp_path / "x.zip", change(contents(bundled))))
+            verify_bundle(rewritten(bundled, tmp_path / "x.zip", change(contents(bundled))))
 
 
 def test_a_contrast_taken_out_after_a_look_leaves_the_rest_verified(tmp_path: Path):
@@ -318,15 +318,15 @@ def test_a_contrast_taken_out_after_a_look_leaves_the_rest_verified(tmp_path: Pa
     made = noisy(place, salt=1)
     text = made.study.file.read_text()
     made.study.file.write_text("".join(t for t in text.splitlines(True) if "id: near" not in t))
-    place.run(load(made.study.file))
+    place.run(load_study(made.study.file))
     again = answered(made.study.file, place.workspace.root)
     assert [v.id for v in again.answer.verdicts if v.planned] == ["far"]
     bundled = small(again, tmp_path / "b.zip")
-    assert bundle.verify(bundled)
+    assert verify_bundle(bundled)
     changed = _times("decided", "p", 1.001)(contents(bundled))
     copied = rewritten(bundled, tmp_path / "x.zip", changed)
     with pytest.raises(BundleError):
-        bundle.verify(copied)
+        verify_bundle(copied)
 
 
 @pytest.mark.parametrize(("at_most", "family"), [(3, 1), (7, 3), (12, 8)])
@@ -346,8 +346,8 @@ def test_what_has_no_interval_yet_is_verified(options: dict[str, Any], tmp_path:
     place = Place(tmp_path / "p")
     made = place.study(KINDS.replace("replicates: 7", "replicates: 1"), "{steps: 3}")
     if options:
-        monkeypatch.setattr("harness.running.looking._too_few", lambda *_: "not now")
+        monkeypatch.setattr("harness.running.looks._too_few", lambda *_: "not now")
     place.run(made, **options)
     found = answered(made.file, place.workspace.root)
     assert all(v.verdict == "undecided" for v in found.answer.verdicts if v.planned)
-    assert bundle.verify(small(found, tmp_path / "b.zip"))
+    assert verify_bundle(small(found, tmp_path / "b.zip"))

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness import bundle
-from harness.bundling.prompt_rows import PROMPTS
+from harness.bundle.read import verify_bundle
+from harness.bundle.verify.prompt_rows import PROMPTS
 from harness.errors import BundleError
 
 from .bundles import contents, rewritten, small, studied
@@ -107,7 +107,7 @@ def passing(file: Path, folder: Path, member: str, content: Any, paths) -> list[
     for path in paths:
         copied = {member: json.dumps(changed(content, path)).encode()}
         try:
-            bundle.verify(rewritten(file, folder / "x.zip", copied))
+            verify_bundle(rewritten(file, folder / "x.zip", copied))
             found.append(path)
         except BundleError:
             pass
@@ -208,7 +208,7 @@ def test_values_by_prompt_are_worked_out(file, held, tmp_path, seed: int):
     assert way != lines[number]
     made = [*lines[:number], *([way] if way else []), *lines[number + 1 :]]
     with pytest.raises(BundleError) as found:
-        bundle.verify(rewritten(file, tmp_path / "x.zip", _packed(made)))
+        verify_bundle(rewritten(file, tmp_path / "x.zip", _packed(made)))
     assert found.value.member in (PROMPTS, ANSWER), found.value
 
 
@@ -227,5 +227,5 @@ def test_values_by_prompt_are_worked_out(file, held, tmp_path, seed: int):
 )
 def test_damaged_values_by_prompt_are_refused(file, held, tmp_path, spoil):
     with pytest.raises(BundleError) as found:
-        bundle.verify(rewritten(file, tmp_path / "x.zip", {PROMPTS: spoil(held[PROMPTS])}))
+        verify_bundle(rewritten(file, tmp_path / "x.zip", {PROMPTS: spoil(held[PROMPTS])}))
     assert found.value.member in (PROMPTS, ANSWER)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.bundling.recomputed import ANSWER
-from harness.commands.answered import answered
+from harness.analysis.open_study import answered
+from harness.bundle.read import verify_bundle
+from harness.bundle.verify.recomputed import ANSWER
 from harness.errors import BundleError
 from harness.report.page import write_report
-from harness.study import load
+from harness.study.load import load_study
 
 from .bundles import STUDY, contents, rewritten, small
 from .run_place import Place
@@ -29,7 +29,7 @@ def raised(folder: Path, first: int, later: int):
 def test_honest_studies_with_other_replicates_are_bundled(first: int, later: int, tmp_path: Path):
     made = raised(tmp_path / "p", first, later)
     file = small(made, tmp_path / "b.zip")
-    assert any(line.startswith("verdicts") for line in bundle.verify(file))
+    assert any(line.startswith("verdicts") for line in verify_bundle(file))
     page = contents(file)["ARTIFACT.md"].decode()
     assert all(v.words in page for v in made.answer.verdicts if v.declared)
 
@@ -43,11 +43,11 @@ def test_what_replicates_added_later_say_is_checked_too(of_all: bool, tmp_path: 
     verdict["n_planned"] = 7
     changed = rewritten(file, tmp_path / "x.zip", {ANSWER: json.dumps(answer).encode()})
     with pytest.raises(BundleError, match="judged on 7 replicates"):
-        bundle.verify(changed)
+        verify_bundle(changed)
     verdict["n_planned"], verdict["difference"] = 8 if of_all else 6, 0.7
     changed = rewritten(file, tmp_path / "x.zip", {ANSWER: json.dumps(answer).encode()})
     with pytest.raises(BundleError, match="difference"):
-        bundle.verify(changed)
+        verify_bundle(changed)
 
 
 @pytest.mark.parametrize("way", ["link", "dots"])
@@ -60,7 +60,7 @@ def test_report_and_bundle_through_links_and_dots(way: str, tmp_path: Path):
     else:
         (tmp_path / "beside").mkdir()
         file = tmp_path / "beside" / os.pardir / "p" / "study.yaml"
-    place.run(load(file))
+    place.run(load_study(file))
     record = place.history().latest_plan("demo")
     assert record is not None
     assert record.study_file == "study.yaml"
@@ -78,7 +78,7 @@ def test_a_bundle_holds_no_earlier_bundle_that_lies_beside_the_study(tmp_path: P
     folder.mkdir()
     file = folder / "study.yaml"
     file.write_text(place.study(STUDY, "{}").file.read_text())
-    place.run(load(file))
+    place.run(load_study(file))
     made = answered(file, place.workspace.root)
     first = small(made, folder / "demo-bundle.zip").read_bytes()
     assert small(made, tmp_path / "again.zip").read_bytes() == first

@@ -10,17 +10,17 @@ from collections import Counter
 import pytest
 from scipy.special import stdtr, stdtrit
 
-from harness import bundle
-from harness.analyse import inference, kinds
-from harness.analyse import step_down as stepping
-from harness.analyse.crossing import crossing
-from harness.analyse.discovery import benjamini_hochberg, error_rates
-from harness.analyse.veto import winner_filled
-from harness.bundling import readings
-from harness.bundling.archive import Bad
-from harness.bundling.estimates import Table, Work, estimated
-from harness.bundling.student import log_tail, quantile
-from harness.prompt_values import PromptValues
+from harness.analysis import inference, kinds
+from harness.analysis import step_down as stepping
+from harness.analysis.cases import winner_filled
+from harness.analysis.explore import benjamini_hochberg, error_rates
+from harness.bundle.verify import readings
+from harness.bundle.verify.estimates import Table, Work, estimated
+from harness.bundle.verify.student import log_tail, quantile
+from harness.bundle.write import verifier_source
+from harness.journal.prompt_values import PromptValues
+from harness.planning.crossing import crossing
+from harness.text.archive import Bad
 
 DEGREES = (0.01, 0.3, 1, 1.37, 2.5, 5, 11.7, 49, 190.3, 1e4)
 RATES = (0.05, 0.01, 0.05 / 7)
@@ -319,7 +319,7 @@ def test_work_is_bounded_and_refused_beyond():
 def test_no_name_stands_twice_in_the_verifier():
     """Its modules become one file: a second function of a name would replace the first."""
     names: Counter[str] = Counter()
-    for node in ast.parse(bundle.verifier_source()).body:
+    for node in ast.parse(verifier_source()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names[node.name] += 1
         elif isinstance(node, ast.Assign):

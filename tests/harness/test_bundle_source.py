@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.bundling.blinding import Identity
-from harness.commands.answered import Answered, answered
+from harness.analysis.open_study import Answered, answered
+from harness.bundle.blind import Identity
+from harness.bundle.read import verify_bundle
+from harness.bundle.write import write_bundle
 from harness.errors import BundleError
 
 from .bundles import contents
@@ -56,9 +57,9 @@ def _theirs(project: Path, trainer: Path, cwd: str) -> Answered:
     (project / "studies" / "a").mkdir(parents=True)
     file = project / "studies" / "a" / "study.yaml"
     file.write_text(THEIRS.format(cwd=cwd))
-    from harness.study import load
+    from harness.study.load import load_study
 
-    assert place.run(load(file)).exit_code == 0
+    assert place.run(load_study(file)).exit_code == 0
     return answered(file, place.workspace.root)
 
 
@@ -68,21 +69,21 @@ def test_a_trainers_code_goes_along_from_its_own_folder(where: str, tmp_path: Pa
     trainer = tmp_path / "p" / "lab" / "t" if inside else tmp_path / "their-trainer"
     cwd = "../../lab/t" if inside else "../../../their-trainer"
     made = _theirs(tmp_path / "p", trainer, cwd)
-    file = bundle.write(made, tmp_path / "x.zip").file
+    file = write_bundle(made, tmp_path / "x.zip").file
     held = contents(file)
     home = "code/lab/t" if inside else "trainer"
     assert held[f"{home}/trainer.py"] == TRAINER.encode()
     assert f"{home}/parts/loss.py" in held
     assert not any(name.endswith("data.bin") for name in held)
     assert ("`trainer/`" in held["ARTIFACT.md"].decode()) is not inside
-    assert "2 of 2 source files are those that the trials ran with" in bundle.verify(file)[-1]
+    assert "2 of 2 source files are those that the trials ran with" in verify_bundle(file)[-1]
     who = Identity(("Quillfeather",), as_it_ran=_as_it_ran(made))
     with pytest.raises(BundleError, match=r"parts/loss\.py"):
-        bundle.write(made, tmp_path / "blind.zip", blind=who)
+        write_bundle(made, tmp_path / "blind.zip", blind=who)
 
 
 def _as_it_ran(made: Answered) -> frozenset[str]:
-    from harness.bundling.blinding import identity_of
+    from harness.bundle.blind import identity_of
 
     return identity_of(made).as_it_ran
 
@@ -94,7 +95,7 @@ def test_a_journal_cannot_have_other_files_put_in(tmp_path: Path):
         for attempt in record.ordered:
             attempt.opened.code_files["/etc/hostname"] = "0" * 16
             attempt.opened.code_files["data.bin"] = "0" * 16
-    held = contents(bundle.write(made, tmp_path / "x.zip").file)
+    held = contents(write_bundle(made, tmp_path / "x.zip").file)
     assert not any(name.endswith(("hostname", "data.bin")) for name in held)
 
 
@@ -107,11 +108,11 @@ def test_digests_that_are_not_of_bytes_are_compared_when_it_is_bundled(tmp_path:
     made = place.study(OURS.replace("{package}", package))
     assert place.run(made).exit_code == 0
     found = answered(made.file, place.workspace.root)
-    told = bundle.verify(bundle.write(found, tmp_path / "x.zip").file)[-1]
+    told = verify_bundle(write_bundle(found, tmp_path / "x.zip").file)[-1]
     assert "1 of 1 source files are those that the trials ran with" in told
     assert "0 by their bytes, 1 by the subject's digests" in told
     for record in found.history.trials.values():
         for attempt in record.ordered:
             attempt.opened.code_files[f"{package}/subject.py#part"] = "another"
-    told = bundle.verify(bundle.write(found, tmp_path / "y.zip").file)[-1]
+    told = verify_bundle(write_bundle(found, tmp_path / "y.zip").file)[-1]
     assert told == "code       0 of 1 source files are those that the trials ran with"

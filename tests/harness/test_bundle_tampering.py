@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.commands.answered import answered
+from harness.analysis.open_study import answered
+from harness.bundle.read import unpacked_bundle, verify_bundle
+from harness.bundle.write import write_bundle
 from harness.errors import BundleError
 
 from .bundles import contents, rewritten, small, studied
@@ -28,11 +29,11 @@ def file(tmp_path_factory) -> Path:
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch):
     """The bundle of a study whose records are in git, without source."""
-    monkeypatch.setattr("harness.bundling.source.source", lambda made: {})
+    monkeypatch.setattr("harness.bundle.contents.source", lambda made: {})
 
     def made(name: str) -> Path:
         found = answered(STUDIES / name / "study.yaml", tmp_path / "w")
-        return bundle.write(found, tmp_path / f"{name}.zip").file
+        return write_bundle(found, tmp_path / f"{name}.zip").file
 
     return made
 
@@ -150,15 +151,15 @@ def test_what_was_changed_is_named(case: str, file: Path, tmp_path: Path):
     change, member = CASES[case]
     changed = rewritten(file, tmp_path / "x.zip", change(contents(file)))
     with pytest.raises(BundleError) as found:
-        bundle.verify(changed)
+        verify_bundle(changed)
     assert found.value.member.startswith(member), found.value
     with pytest.raises(BundleError):
-        bundle.unpacked(changed, tmp_path / "cache")
+        unpacked_bundle(changed, tmp_path / "cache")
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p != changed]
 
 
 def test_what_was_not_changed_is_verified(file: Path, tmp_path: Path):
-    assert bundle.verify(rewritten(file, tmp_path / "x.zip", {}))
+    assert verify_bundle(rewritten(file, tmp_path / "x.zip", {}))
 
 
 def test_a_wrong_line_is_named(file: Path, tmp_path: Path):
@@ -167,14 +168,14 @@ def test_a_wrong_line_is_named(file: Path, tmp_path: Path):
     number = next(i for i, line in enumerate(lines) if b'"attempt":1' in line)
     lines[number] = lines[number].replace(b'"attempt":1', b'"attempt":"first"')
     with pytest.raises(BundleError) as found:
-        bundle.verify(rewritten(file, tmp_path / "x.zip", {JOURNAL: b"\n".join(lines)}))
+        verify_bundle(rewritten(file, tmp_path / "x.zip", {JOURNAL: b"\n".join(lines)}))
     assert (found.value.member, found.value.line) == (JOURNAL, number + 1)
 
 
 def test_checksums_find_every_changed_byte_of_what_is_not_recomputed(file: Path, tmp_path: Path):
     changes = {"report/report.html": b"<html></html>"}
     with pytest.raises(BundleError, match=r"report\.html.*bytes"):
-        bundle.verify(rewritten(file, tmp_path / "x.zip", changes, sums=False))
+        verify_bundle(rewritten(file, tmp_path / "x.zip", changes, sums=False))
 
 
 @pytest.mark.parametrize("study", ["data-composition", "objective-composition"])
@@ -190,7 +191,7 @@ def test_intervals_and_p_of_shipped_studies_are_recomputed(study, shipped, tmp_p
         verdict[field] += 1e-5
         text = json.dumps(changed).encode()
         with pytest.raises(BundleError, match=rf"{verdict['id']}: {field} is"):
-            bundle.verify(rewritten(file, tmp_path / "x.zip", {ANSWER: text}))
+            verify_bundle(rewritten(file, tmp_path / "x.zip", {ANSWER: text}))
 
 
 def test_a_bundle_by_earlier_rules_is_checked_up_to_its_verdicts(file, tmp_path):
@@ -203,10 +204,10 @@ def test_a_bundle_by_earlier_rules_is_checked_up_to_its_verdicts(file, tmp_path)
         "bundle.json": json.dumps(manifest).encode(),
         ANSWER: json.dumps(answer).encode(),
     }
-    told = bundle.verify(rewritten(file, tmp_path / "x.zip", earlier))
+    told = verify_bundle(rewritten(file, tmp_path / "x.zip", earlier))
     assert any("earlier rules" in line and "verify.py" in line for line in told)
     _all_values(answer)
     earlier[ANSWER] = json.dumps(answer).encode()
     copied = rewritten(file, tmp_path / "y.zip", earlier)
     with pytest.raises(BundleError, match="not the journal's"):
-        bundle.verify(copied)
+        verify_bundle(copied)

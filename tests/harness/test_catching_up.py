@@ -14,12 +14,12 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from harness.run import RunResult
-from harness.trackers import written
-from harness.trackers.mlflow_runs import MlflowStore
-from harness.trackers.replay import sync
-from harness.trackers.rows import TAG
-from harness.trackers.written import MlflowPlace
+from harness.running.run import RunResult
+from harness.tracking import mlflow_place, rows
+from harness.tracking.mlflow_client import MlflowStore
+from harness.tracking.mlflow_place import MlflowPlace
+from harness.tracking.rows import TAG
+from harness.tracking.sync import sync
 from tests.harness.run_place import Place
 
 ALL = "nothing to run: all 4 trials are there"
@@ -98,8 +98,8 @@ def test_a_kill_after_the_report_was_written(place: Place, monkeypatch, killed_a
     real = getattr(MlflowStore, killed_at)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowStore, killed_at, dies)
-        patch.setattr("harness.trackers.background.CLOSING_GRACE", 0.2)
-        patch.setattr("harness.trackers.background.ABSENT_GRACE", 0.2)
+        patch.setattr("harness.tracking.writer.CLOSING_GRACE", 0.2)
+        patch.setattr("harness.tracking.writer.ABSENT_GRACE", 0.2)
         assert _run(place).warnings, "it says so"
     assert calls
     result = _run(place)
@@ -154,7 +154,7 @@ def test_without_a_way_to_the_server_one_line_names_the_command(place: Place) ->
 
 def test_a_server_that_trickles_is_not_waited_for(place: Place, monkeypatch) -> None:
     """It sends a byte now and then, for ever: no single read takes long."""
-    monkeypatch.setattr(written, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(mlflow_place, "LOOK_SECONDS", 0.5)
     _run(place, tracked=False)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -200,11 +200,11 @@ def test_what_sync_could_not_write_is_no_word_that_all_is_there(place: Place, mo
     _run(place, tracked=False)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowStore, "put", lambda *_: (_ for _ in ()).throw(OSError("full")))
-        patch.setattr("harness.trackers.background.CLOSING_GRACE", 0.2)
+        patch.setattr("harness.tracking.writer.CLOSING_GRACE", 0.2)
         assert sync(place.workspace, study="demo", echo=print)
     with sqlite3.connect(place.workspace.database) as connection:
         assert not connection.execute(
-            "select * from experiment_tags where key = ?", (written.WRITTEN,)
+            "select * from experiment_tags where key = ?", (rows.WRITTEN,)
         ).fetchall()
     assert _run(place).warnings == []
     assert _states(place) == WHOLE
@@ -228,7 +228,7 @@ def test_the_look_sends_no_credentials_of_another_server(monkeypatch: pytest.Mon
         here = f"http://127.0.0.1:{server.server_port}"
         for named in ("http://127.0.0.1:1", here):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
-            assert written._on_server(here, "demo") == written.Seen("", False, {})
+            assert mlflow_place._on_server(here, "demo") == mlflow_place.Seen("", False, {})
     finally:
         server.shutdown()
     assert seen == [None, "Bearer of-another"]

@@ -15,16 +15,17 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from harness import bundle, cli
-from harness.analyse import words
-from harness.analyse.answer import Answer, Verdict
-from harness.analyse.inference import SAME_PROMPTS, ByPrompt, estimate, one_group
-from harness.analyse.tables import arm_table, verdict_table
-from harness.commands.answered import answered
+from harness import cli
+from harness.analysis import words
+from harness.analysis.inference import SAME_PROMPTS, ByPrompt, estimate, one_group
+from harness.analysis.model import Answer, Verdict
+from harness.analysis.open_study import answered
+from harness.bundle.read import verify_bundle
 from harness.errors import BundleError
-from harness.prompt_values import PromptValues
-from harness.report.markdown import markdown
-from harness.trackers.projection import Projection
+from harness.journal.prompt_values import PromptValues
+from harness.report.facts import markdown
+from harness.report.tables import arm_table, verdict_table
+from harness.tracking.projection import Projection
 
 from .bundles import contents, rewritten, small
 from .run_place import Place
@@ -255,7 +256,7 @@ def test_the_verifier_works_it_out_and_finds_what_was_changed(place: Place, tmp_
         at[path[-1]] = value
         changed = {"results/answer.json": json.dumps(answer).encode()}
         with pytest.raises(BundleError):
-            bundle.verify(rewritten(file, tmp_path / "y.zip", changed))
+            verify_bundle(rewritten(file, tmp_path / "y.zip", changed))
 
 
 def test_measure_prints_sentences_a_table_and_json(tmp_path: Path, monkeypatch):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ClaimedError
-from harness.running import claims
-from harness.running.shards import claim_run
-from harness.workspace import Workspace
+from harness.journal import claims
+from harness.journal.shards import claim_run
+from harness.journal.workspace import Workspace
 
 HOLD = """
 import sys, time

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.analyse.guard import changes_since, confounds
-from harness.code_files import changed, conflict, differing, told
+from harness.analysis.guard import changes_since, confounds
 from harness.contract import Fingerprints
-from harness.plan import make_plan
+from harness.journal.code import changed, conflict, differing, told
+from harness.planning.make import make_plan
 from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import bundle
-from harness.commands.answered import answered
+from harness.analysis.open_study import answered
+from harness.bundle.read import extract_bundle
+from harness.bundle.write import write_bundle
 from harness.executors.inline import InlineExecutor
-from harness.journal import History
-from harness.prompt_values import PACKED, PromptTables
+from harness.journal.history import History
+from harness.journal.prompt_values import PACKED, PromptTables
+from harness.journal.workspace import Workspace
 from harness.report.results import write_results
-from harness.run import run
-from harness.study import load
-from harness.workspace import Workspace
+from harness.running.run import run
+from harness.study.load import load_study
 from tests.harness.study_files import mistakes
 from tests.harness.test_command_study import STUDY
 from tests.harness.trainers import COMMAND, settings
@@ -74,7 +75,7 @@ def study(folder: Path, subject: dict[str, Any] | None = None, **changes: Any) -
 
 def ran(file: Path) -> tuple[Workspace, History]:
     place = Workspace(file.parent / "w")
-    made = load(file)
+    made = load_study(file)
     done = run(made, workspace=place, executor=InlineExecutor(), echo=lambda _: None)
     assert done.exit_code == 0
     return place, History.read([place.journal])
@@ -85,8 +86,8 @@ def test_tables_of_each_step_from_workspace_results_and_bundle(tmp_path: Path) -
     place, history = ran(file)
     made = answered(file, place.root)
     write_results(made.answer, made.plan, made.history, tmp_path / "results")
-    bundle.write(made, tmp_path / "b.zip")
-    bundle.extract(tmp_path / "b.zip", tmp_path / "out")
+    write_bundle(made, tmp_path / "b.zip")
+    extract_bundle(tmp_path / "b.zip", tmp_path / "out")
     protocol = next(iter(history.trials.values())).complete.opened.protocol
     places = {
         "workspace": history,

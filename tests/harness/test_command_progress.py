@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.subjects.placeholders import PlaceholderError, filled, placeholders
-from harness.subjects.progress import LONGEST_LINE, ProgressFile
+from harness.subjects.settings import PlaceholderError, filled, placeholders
+from harness.subjects.trainer import LONGEST_LINE, ProgressFile
 
 
 def _append(path: Path, text: str | bytes) -> None:

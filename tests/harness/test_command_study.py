@@ -14,13 +14,15 @@ from ruamel.yaml import YAML
 from harness.contract import Artifact, Report
 from harness.executors.base import Executor
 from harness.executors.inline import InlineExecutor
-from harness.plan import make_plan
-from harness.reproduce import Level, reproduction
-from harness.run import history_of, run
-from harness.running import attempts
-from harness.study import Study, load
+from harness.journal import attempts
+from harness.journal.workspace import Workspace
+from harness.planning.make import make_plan
+from harness.reproduce.entry import reproduction
+from harness.reproduce.levels import Level
+from harness.running.run import history_of, run
+from harness.study.load import load_study
+from harness.study.model import Study
 from harness.subjects.settings import CommandSettings
-from harness.workspace import Workspace
 from tests.harness.study_files import mistakes
 from tests.harness.trainers import COMMAND, OWN, TRAINER
 
@@ -67,7 +69,7 @@ def _run(study: Study, executor: Executor | None = None) -> int:
 
 
 def test_a_value_of_a_study_file_becomes_a_subject(tmp_path: Path) -> None:
-    made = load(_write(tmp_path))
+    made = load_study(_write(tmp_path))
     assert isinstance(made.subject, CommandSettings)
     assert made.subject.cwd == "studies/theirs", "relative to the project, wherever it lies"
     assert made.primary == "score"
@@ -112,7 +114,7 @@ def test_mistakes_have_a_place_and_a_remedy(
 def test_any_key_and_type_of_yaml_is_a_recipe(tmp_path: Path) -> None:
     odd = {"_target_": "a.B", "model_config": 1, "copy": [1, 2], "x-y": {"1": "on "}, "lr": 1e-4}
     file = _write(tmp_path, recipe={**STUDY["recipe"], **odd})
-    study = load(file)
+    study = load_study(file)
     plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
     assert plan.arms[0].recipe == {**STUDY["recipe"], **odd, "train": {"steps": 2}}
     assert type(plan.arms[0].recipe["train"]["steps"]) is int
@@ -120,7 +122,7 @@ def test_any_key_and_type_of_yaml_is_a_recipe(tmp_path: Path) -> None:
 
 def test_what_is_null_in_the_base_may_become_anything(tmp_path: Path) -> None:
     levels = [None, "adam", {"name": "sgd", "momentum": 0.9}]
-    study = load(_write(tmp_path, factors={"optimiser": levels}, contrasts=[]))
+    study = load_study(_write(tmp_path, factors={"optimiser": levels}, contrasts=[]))
     plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
     assert [arm.recipe["optimiser"] for arm in plan.arms] == levels
 
@@ -143,7 +145,7 @@ def test_a_json_schema_says_what_may_be_set(tmp_path: Path) -> None:
     file = _write(tmp_path, {"recipe_schema": "recipe.schema.json"}, factors={
         "train.steps": [2, 4], "train.warm_up": [0, None]})  # fmt: skip
     (file.parent / "recipe.schema.json").write_text(json.dumps(schema))
-    study = load(file)
+    study = load_study(file)
     plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
     assert plan.arms[0].recipe["train"] == {"steps": 2, "warm_up": 0, "clip": 1.0}
     wrong = {"train.steps": [2, 11], "train.warm_up": [0, "x"], "train.other": [1]}
@@ -155,7 +157,7 @@ def test_a_json_schema_says_what_may_be_set(tmp_path: Path) -> None:
 
 
 def test_it_runs_answers_and_reproduces(tmp_path: Path) -> None:
-    study = load(_write(tmp_path))
+    study = load_study(_write(tmp_path))
     assert _run(study) == 0
     history = history_of(study, _place(study))
     plan = make_plan(study, history, workspace=_place(study))
@@ -172,7 +174,7 @@ def test_it_runs_answers_and_reproduces(tmp_path: Path) -> None:
 
 
 def test_a_trainer_of_other_code_is_stale(tmp_path: Path) -> None:
-    study = load(_write(tmp_path))
+    study = load_study(_write(tmp_path))
     assert _run(study) == 0
     (study.file.parent / "trainer.py").write_text(TRAINER + "\n# better\n")
     plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
@@ -181,7 +183,7 @@ def test_a_trainer_of_other_code_is_stale(tmp_path: Path) -> None:
 
 def test_failures_and_divergence_are_of_their_trial_only(tmp_path: Path) -> None:
     modes = ["", "breaks", "nan"]
-    study = load(_write(tmp_path, factors={"mode": modes}, contrasts=[], replicates=1))
+    study = load_study(_write(tmp_path, factors={"mode": modes}, contrasts=[], replicates=1))
     assert _run(study) == 1
     history = history_of(study, _place(study))
     states = {t.latest.opened.trial.arm: t.state for t in history.trials.values() if t.latest}
@@ -210,7 +212,7 @@ def test_what_a_trainer_wrote_goes_only_where_the_study_says_so(
     recipe = {"mode": "slow", "train": {"steps": 4}}  # slow: each checkpoint is seen
     file = _write(tmp_path, subject=keep, recipe=recipe, factors={"mode": ["slow"]},
                   contrasts=[], replicates=1)  # fmt: skip
-    study = load(file)
+    study = load_study(file)
     assert _run(study) == 0
     (attempt,) = {p.parent for p in _place(study).root.glob("trials/*/attempts/*/checkpoint-*")}
     assert sorted(int(p.name.partition("-")[2]) for p in attempt.glob("checkpoint-*")) == left
@@ -236,9 +238,9 @@ def test_keep_thins_what_earlier_attempts_left_too(tmp_path: Path) -> None:
 def test_keep_needs_checkpoints_and_is_no_other_study_where_it_is_not_said(tmp_path: Path) -> None:
     found = mistakes(_write(tmp_path, subject={"checkpoint": "", "resume": "", "keep": 1}))
     assert "`keep` counts checkpoints" in str(found)
-    made = load(_write(tmp_path))
+    made = load_study(_write(tmp_path))
     assert "keep" not in made.model_dump(mode="json")["subject"]
-    assert load(_write(tmp_path, subject={"keep": 2})).digest() != made.digest()
+    assert load_study(_write(tmp_path, subject={"keep": 2})).digest() != made.digest()
 
 
 INTERRUPT = """
@@ -258,7 +260,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path: Path) -> None:
     """Interrupted after two steps of four, told to stop, continued from what it saved then."""
     recipe = {"mode": "polite", "train": {"steps": 4}}
     file = _write(tmp_path, recipe=recipe, factors={"mode": ["polite"]}, contrasts=[], replicates=1)
-    study = load(file)
+    study = load_study(file)
     root = Path(__file__).parent.parent.parent
     script = tmp_path / "interrupt.py"
     script.write_text(INTERRUPT)
@@ -274,7 +276,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path: Path) -> None:
     (record,) = history_of(study, _place(study)).trials.values()
     assert [a.closed.state for a in record.ordered if a.closed] == ["killed", "done"]
     assert record.ordered[-1].opened.resumed_from == 1
-    whole = load(_write(tmp_path / "whole", recipe={**recipe, "mode": ""},
+    whole = load_study(_write(tmp_path / "whole", recipe={**recipe, "mode": ""},
                         factors={"mode": [""]}, contrasts=[], replicates=1))  # fmt: skip
     assert _run(whole) == 0
     (other,) = history_of(whole, _place(whole)).trials.values()
@@ -291,7 +293,7 @@ def test_ray_runs_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
     from harness.executors.ray_tune import RayExecutor
 
-    study = load(_write(tmp_path))
+    study = load_study(_write(tmp_path))
     executor = RayExecutor(tmp_path / "ray" / "one", parallel=2)
     try:
         assert _run(study, executor) == 0
@@ -321,7 +323,7 @@ def test_trainers_share_the_reference_rows_of_who_measures(tmp_path: Path) -> No
     rows: list[dict[str, tuple[str, str]]] = []
     for number, subject in enumerate(subjects):
         changes = {"name": f"s{number}", "recipe": recipe, "protocol": "p"}
-        study = load(_write(tmp_path / f"p{number}", subject, **changes))
+        study = load_study(_write(tmp_path / f"p{number}", subject, **changes))
         plan = make_plan(study, history_of(study, place), workspace=place)
         made = [t for t in plan.trials if t.trial.kind == "reference"]
         rows.append({t.trial.arm: (t.trial.key, t.trial.subject) for t in made})

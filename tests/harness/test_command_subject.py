@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness import subjects
 from harness.contract import Context, CorruptCheckpoint, Measurement, Report
 from harness.errors import SubjectError
-from harness.running import attempts
-from harness.subjects.command import CommandSubject, TrainerError
-from harness.subjects.trainer import OutOfMemoryError
+from harness.journal import attempts
+from harness.subjects.command import CommandSubject
+from harness.subjects.load import load_subject
+from harness.subjects.trainer import OutOfMemoryError, TrainerError
 from harness.testing.subject_contract import SubjectContract
 from tests.harness import trainers
 from tests.harness.trainers import RECIPE, command, context, recipe
@@ -43,7 +43,7 @@ class TestATrainerWhoseStudentIsMeasured(SubjectContract):
         (folder / "trainer.py").write_text(trainers.TRAINER)
         measured = {"student": "{attempt}/student", "metrics": {}}
         own = trainers.settings(**measured, measured_by="harness.testing.stub_measured")
-        return subjects.load(own, project=folder)
+        return load_subject(own, project=folder)
 
     @pytest.fixture
     def recipe(self) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_a_student_that_was_not_left(tmp_path: Path) -> None:
     (tmp_path / "trainer.py").write_text(trainers.TRAINER)
     measured = {"student": "{attempt}/student", "metrics": {}}
     own = trainers.settings(**measured, measured_by="harness.testing.stub_measured")
-    subject = subjects.load(own, project=tmp_path)
+    subject = load_subject(own, project=tmp_path)
     with pytest.raises(TrainerError, match=r"left no student at .*/a/student"):
         list(subject.run(recipe("homeless"), context(tmp_path / "a")))
 
@@ -183,7 +183,7 @@ def test_a_student_that_was_not_left(tmp_path: Path) -> None:
 def test_measured_by_something_that_cannot_measure(tmp_path: Path) -> None:
     own = trainers.settings(student="{attempt}/student", measured_by="harness.testing.stub")
     with pytest.raises(SubjectError, match="has no `measure`"):
-        subjects.load(own, project=tmp_path)
+        load_subject(own, project=tmp_path)
 
 
 def test_digests_tell_trainers_apart_and_notice_changes(tmp_path: Path) -> None:

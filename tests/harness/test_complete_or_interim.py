@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse.answers import answer
-from harness.journal import History
-from harness.plan import Plan
+from harness.analysis.answer import answer
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Plan
 from harness.report.page import write_report
-from harness.running.outlook import Outlook
-from harness.study import Study
+from harness.running.display import Outlook
+from harness.study.model import Study
 from harness.testing import stub
-from harness.trackers.interim import Interim
-from harness.trackers.notes import note
-from harness.trackers.projection import Projection
-from harness.trackers.rows import TAG
-from harness.workspace import Workspace
+from harness.tracking.mlflow_tracker import Interim
+from harness.tracking.pages import note
+from harness.tracking.projection import Projection
+from harness.tracking.rows import TAG
 from tests.harness.study_files import add_run, plan, study
 
 BODY = """\

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StudyError
-from harness.plan import Plan
-from harness.planning.cells import quadratic_weights, slope_weights
-from harness.planning.plan_text import lines_of
-from harness.planning.planned import PlannedContrast
+from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.text import lines_of
+from harness.study.contrasts import quadratic_weights, slope_weights
 from tests.harness.study_files import plan, study
 
 X, LOOK = (

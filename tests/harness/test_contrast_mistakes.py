@@ -8,7 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from harness.study import StudyFile, load
+from harness.study.load import load_study
+from harness.study.model import StudyFile
 from tests.harness.study_files import HEAD, mistakes, write
 
 TOP = """\
@@ -153,10 +154,10 @@ GOOD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_what_is_right_loads_and_suits_the_schema(tmp_path: Path, text: str):
-    from harness.study_file.document import read
+    from harness.study.yaml_file import read
 
     file = write(tmp_path, TOP + f"  - {{id: H, {text}}}\n")
-    made = load(file)
+    made = load_study(file)
     again = type(made).model_validate_json(made.model_dump_json())
     assert again.contrasts == made.contrasts
     assert again.digest() == made.digest()
@@ -165,7 +166,7 @@ def test_what_is_right_loads_and_suits_the_schema(tmp_path: Path, text: str):
 
 @pytest.mark.parametrize("text", ["trend: part.x, best: look", "claim: nothing", "a: {part.x: 0}"])
 def test_the_schema_wants_one_kind(tmp_path: Path, text: str):
-    from harness.study_file.document import read
+    from harness.study.yaml_file import read
 
     file = write(tmp_path, TOP + f"  - {{id: H, {text}}}\n")
     with pytest.raises(jsonschema.ValidationError):
@@ -174,7 +175,7 @@ def test_the_schema_wants_one_kind(tmp_path: Path, text: str):
 
 def test_a_study_without_kinds_has_the_digest_it_had(tmp_path: Path):
     body = TOP.replace(", ordered: true", "") + "  - {id: H, a: {part.x: 0}, b: {part.x: 1}}\n"
-    made = load(write(tmp_path, body))
+    made = load_study(write(tmp_path, body))
     content = made.model_dump(mode="json")
     assert list(content["contrasts"][0]) == [
         "id", "claim", "a", "b", "at", "metric", "expect", "margin",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Context, Measurement
-from harness.executors import deadline as deadlines
-from harness.executors.deadline import Deadline, watch
+from harness.executors import base as deadlines
+from harness.executors.base import Deadline, watch
 
 
 def context(planned: float | None = None) -> Context:

@@ -13,7 +13,7 @@ from harness import cli
 from harness.errors import HarnessError
 from harness.subjects import digests
 from harness.subjects.digests import WORTH_KEEPING, file_digests
-from harness.trackers.live import read_reports
+from harness.tracking.mlflow_tracker import read_reports
 
 STUDY = """\
 name: declared

@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness import subjects
 from harness.contract import Subject
-from harness.design import arms, combinations, layout, mixtures
-from harness.study import load
-from harness.study_file.levels import label_of
-from harness.study_file.resolve import RecipeError, Resolver
+from harness.journal.trial import label_of
+from harness.study.arms import arms, combinations, layout, mixtures
+from harness.study.load import load_study
+from harness.study.recipes import RecipeError, Resolver
+from harness.subjects.load import load_subject
 from harness.testing import stub
 from tests.harness.study_files import study, write
 
-STUB = subjects.load("harness.testing.stub")
+STUB = load_subject("harness.testing.stub")
 TWO = """\
 recipe: {part: {x: 0.5, y: 1}, mixture: {a: 3, b: 1}}
 factors:
@@ -90,7 +90,7 @@ def test_identical_recipes_are_one_arm(tmp_path: Path) -> None:
           mixture: ["1:0", "2:0"]
         """
     file = write(tmp_path, body.replace('"1:0", "2:0"', "{a: 1}, {a: 2}"))
-    made = layout(load(file), STUB)
+    made = layout(load_study(file), STUB)
     assert [arm.levels["look"] for arm in made.arms] == ["plain", "other"]
     assert len(made.cells) == 6
     assert {len(found) for found in made.shared.values()} == {4, 2}

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import subjects
-from harness.analyse.inference import one_group, over_seeds
-from harness.design import baseline_of, combinations, layout
-from harness.planning.enumeration import most_combinations
-from harness.planning.plan_text import lines_of
-from harness.study import DESIGNS
+from harness.analysis.inference import one_group, over_seeds
+from harness.planning.text import lines_of
+from harness.study.arms import baseline_of, combinations, layout, most_combinations
+from harness.study.model import DESIGNS
+from harness.subjects.load import load_subject
 from tests.harness.study_files import mistakes, plan, study, write
 
-STUB = subjects.load("harness.testing.stub")
+STUB = load_subject("harness.testing.stub")
 FOUR = """\
 recipe: {}
 factors:

@@ -4,11 +4,11 @@ import pytest
 
 from harness.contract import Fingerprints, Measurement, Report
 from harness.executors.base import Job
-from harness.journal import Closed, History, MeasuredAt
-from harness.plan import Cost, Plan
+from harness.journal.history import History
+from harness.journal.records import Closed, MeasuredAt
+from harness.planning.plan import Cost, Plan
 from harness.running import display
-from harness.running.display import Display, LiveDisplay
-from harness.running.outlook import Outlook
+from harness.running.display import Display, LiveDisplay, Outlook
 from harness.testing import stub
 from tests.harness.study_files import add_run, study
 from tests.harness.study_files import plan as study_plan

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from harness.checkup import machine, shadows, storage
-from harness.checkup.finding import ProbeError, ok, probe
 from harness.commands.doctor import _findings
-from harness.study import Resources
-from harness.workspace import Workspace
+from harness.doctor import machine, shadows, storage
+from harness.doctor.finding import ProbeError, ok, probe
+from harness.journal.workspace import Workspace
+from harness.study.model import Resources
 from tests.harness.trainers import settings
 
 ROOT = Path(__file__).parents[2]

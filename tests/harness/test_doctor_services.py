@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkup import services
-from harness.workspace import Workspace
+from harness.doctor import services
+from harness.journal.workspace import Workspace
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from importlib import metadata
 
-from harness.running import environment
+from harness.journal import environment
 
 
 def test_versions_are_those_installed():

@@ -78,26 +78,26 @@ class TestRay(ExecutorContract, StopContract):
 
 
 def test_an_absent_cluster_is_told_at_once():
-    from harness.executors import ray_environment
+    from harness.executors import ray_process
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, never listening
         port = taken.getsockname()[1]
         with pytest.raises(HarnessError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
-            ray_environment.check_reachable(f"127.0.0.1:{port}")
-    ray_environment.check_reachable("auto")
+            ray_process.check_reachable(f"127.0.0.1:{port}")
+    ray_process.check_reachable("auto")
 
 
 def test_starting_ray_leaves_environment_and_handlers_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    from harness.executors import ray_environment
+    from harness.executors import ray_process
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     handler = signal.getsignal(signal.SIGTERM)
     wanted = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with ray_environment.starting(wanted):
+    with ray_process.starting(wanted):
         assert {name: os.environ[name] for name in wanted} == wanted
         signal.signal(signal.SIGTERM, lambda number, frame: None)
     assert os.environ["OMP_NUM_THREADS"] == "7"

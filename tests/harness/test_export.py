@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.commands import export, plan, report, reproduce, run, status
 from harness.errors import NotJudgedError
-from harness.journal import History
+from harness.journal.history import History
 
 STUDY = """\
 name: demo

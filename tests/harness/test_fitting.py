@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse import power
 from harness.commands import plan as plan_command
 from harness.errors import HarnessError
-from harness.journal import History, Planned
-from harness.planning.fitting import Fit, Limit, fitting, lines_of
-from harness.study import Study
+from harness.journal.history import History
+from harness.journal.records import Planned
+from harness.planning import power
+from harness.planning.fit import Fit, Limit, fit_lines, fitting_designs
+from harness.study.model import Study
 from tests.harness.run_place import Place
 from tests.harness.study_files import add_run, plan, study
 
@@ -37,7 +38,7 @@ def measured(made: Study, replicates: int = 1) -> History:
 
 def fits(made: Study, text: str, history: History | None = None) -> dict[tuple[str, str], Fit]:
     known = measured(made) if history is None else history
-    found = fitting(made, plan(made, known, parallel=2), known, Limit.read(text))
+    found = fitting_designs(made, plan(made, known, parallel=2), known, Limit.read(text))
     names = [f.design + (str(f.resolution) if f.resolution else "") for f in found]
     return {(n, f.levels): f for n, f in zip(names, found, strict=True)}
 
@@ -121,7 +122,7 @@ def test_designs_are_compared_in_one_unit(tmp_path: Path):
     found = fits(made, "hours=20", history)
     units = {c.detectable_in for f in found.values() for c in f.contrasts if c.arm_weights()}
     assert units == {"units"}
-    text = lines_of(list(found.values()), Limit.read("hours=20"))
+    text = fit_lines(list(found.values()), Limit.read("hours=20"))
     assert not any("SD" in line for line in text)
     nothing = fits(made, "hours=20", measured(made))
     told = [c for f in nothing.values() for c in f.contrasts if c.arm_weights()]
@@ -146,7 +147,9 @@ def test_the_family_is_that_of_the_first_run(tmp_path: Path):
     planned = plan(fewer, history).contrasts[0]
     (own,) = [
         f
-        for f in fitting(fewer, plan(fewer, history, parallel=2), history, Limit.read("hours=5"))
+        for f in fitting_designs(
+            fewer, plan(fewer, history, parallel=2), history, Limit.read("hours=5")
+        )
         if f.own
     ]
     assert planned.family == own.contrasts[0].family == 2
@@ -171,7 +174,7 @@ def test_a_margin_that_a_design_may_miss_is_said(tmp_path: Path):
     found = fits(made, "hours=5", history)
     for fit in found.values():
         contrast = fit.contrasts[0]
-        text = "\n".join(lines_of([fit], Limit.read("hours=5")))
+        text = "\n".join(fit_lines([fit], Limit.read("hours=5")))
         said = "its margin 0.01 may go undecided" in text
         assert said == (fit.fits and (contrast.detectable or 0) > 0.01)
     assert any((f.contrasts[0].detectable or 0) > 0.01 for f in found.values() if f.fits)
@@ -182,7 +185,7 @@ def test_a_design_that_does_not_answer_says_so(tmp_path: Path):
     found = fits(made, "hours=5")
     assert found["one_factor", "all"].contrasts[0].pairs
     assert not found["one_factor", "all"].contrasts[1].arm_weights()
-    text = "\n".join(lines_of(list(found.values()), Limit.read("hours=5")))
+    text = "\n".join(fit_lines(list(found.values()), Limit.read("hours=5")))
     assert "C          not answered by this design" in text
     assert "full [as in the file]: 24 arms x 5, 96 trials to run, 4.8 h" in text
 
@@ -190,9 +193,9 @@ def test_a_design_that_does_not_answer_says_so(tmp_path: Path):
 def test_that_replicates_end_where_no_more_are_looked_at_is_said(tmp_path: Path):
     made = study(tmp_path, BODY)
     limit = Limit.read("hours=1000")
-    text = "\n".join(lines_of(list(fits(made, "hours=1000").values()), limit))
+    text = "\n".join(fit_lines(list(fits(made, "hours=1000").values()), limit))
     assert "full [as in the file]: 24 arms x 100 (no more are looked at), 2376 trials" in text
-    assert "looked at" not in "\n".join(lines_of(list(fits(made, "hours=5").values()), limit))
+    assert "looked at" not in "\n".join(fit_lines(list(fits(made, "hours=5").values()), limit))
 
 
 def test_what_does_not_fit_is_listed_with_its_price(tmp_path: Path):
@@ -201,9 +204,9 @@ def test_what_does_not_fit_is_listed_with_its_price(tmp_path: Path):
     assert not found["full", "all"].fits
     assert (found["full", "all"].replicates, found["full", "all"].trials) == (2, 24)
     assert found["one_factor", "all"].fits
-    text = lines_of(list(found.values()), Limit.read("hours=0.5"))
+    text = fit_lines(list(found.values()), Limit.read("hours=0.5"))
     assert text.index("do not fit:") < next(i for i, x in enumerate(text) if "full [as" in x)
-    nothing = lines_of(list(fits(made, "hours=0.01").values()), Limit.read("hours=0.01"))
+    nothing = fit_lines(list(fits(made, "hours=0.01").values()), Limit.read("hours=0.01"))
     assert nothing[0] == "no design fits 0.01 h, not even with 2 replicates:"
 
 
@@ -211,7 +214,7 @@ def test_gpu_hours_count_gpus_not_parallel_trials(tmp_path: Path):
     made = study(tmp_path, BODY + "resources: {gpus: 0.5}\n")
     known = measured(made)
     planned = plan(made, known, parallel=2, check_devices=False)
-    found = fitting(made, planned, known, Limit.read("gpu_hours=5"))
+    found = fitting_designs(made, planned, known, Limit.read("gpu_hours=5"))
     full = next(f for f in found if f.own)
     assert (full.trials, full.gpu_hours) == (96, pytest.approx(4.8)), "0.05 GPU-h a trial"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyDOE3
 import pytest
 
-from harness.planning.fraction import Fraction, NoFractionError, smallest_fraction
+from harness.study.fractions import FractionalDesign, NoFractionError, smallest_fraction
 
 NAMES = "ABCDEFGHJKLMNOP"
 
@@ -135,7 +135,7 @@ def test_no_smaller_fraction_has_the_resolution():
         for smaller in range(2, base):
             units = [1 << i for i in range(smaller)]
             rest = itertools.combinations(range(1, 1 << smaller), factors - smaller)
-            made = (Fraction((*units, *c), (1,) * factors, smaller) for c in rest)
+            made = (FractionalDesign((*units, *c), (1,) * factors, smaller) for c in rest)
             assert not any(
                 f.resolution >= resolution for f in made if len(set(f.columns)) == factors
             )

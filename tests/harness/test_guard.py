@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from pydantic import model_validator
 
-from harness import subjects
-from harness.analyse.answer import Answer, Verdict
-from harness.analyse.answers import answer
+from harness.analysis.answer import answer
+from harness.analysis.model import Answer, Verdict
 from harness.contract import Fingerprints
 from harness.errors import StudyError
-from harness.journal import History
-from harness.plan import make_plan
-from harness.planning.plan_text import lines_of
+from harness.journal.history import History
+from harness.planning.make import make_plan
+from harness.planning.text import lines_of
 from harness.report.results import result_files
-from harness.study import Study, load
+from harness.study.load import load_study
+from harness.study.model import Study
+from harness.subjects import load
 from harness.testing import stub, stub_measured
 from tests.harness.run_place import Place
 
@@ -141,7 +142,7 @@ def test_a_recipe_field_that_follows_the_factor(place: Place, monkeypatch: pytes
 
     names = {k: getattr(stub, k) for k in dir(stub) if not k.startswith("__")}
     derived = SimpleNamespace(**{**names, "Recipe": Derived})
-    monkeypatch.setattr(subjects, "load", lambda name, project=None: derived)
+    monkeypatch.setattr(load, "load_subject", lambda name, project=None: derived)
     made = place.study(BODY)
     place.run(made)
     planned = make_plan(made, place.history(), workspace=place.workspace)
@@ -200,7 +201,7 @@ def test_two_studies_share_their_trials_by_key(place: Place):
     folder = place.folder / "second"
     folder.mkdir()
     (folder / "study.yaml").write_text(more.format(protocol="p"))
-    second = load(folder)
+    second = load_study(folder)
     planned = make_plan(second, place.history(), workspace=place.workspace)
     by_arm = {(t.trial.arm, t.state) for t in planned.trials if t.trial.kind == "trial"}
     assert by_arm == {("x0", "reuse"), ("x1", "reuse"), ("x2", "new")}
@@ -226,7 +227,7 @@ def test_two_protocols_in_one_workspace_each_keep_their_reference_rows(place: Pl
     (place.folder / "second").mkdir()
     text = BODY.replace("name: demo", "name: other").format(protocol="noisy")
     (place.folder / "second" / "study.yaml").write_text(text)
-    second = load(place.folder / "second")
+    second = load_study(place.folder / "second")
     place.run(second)
     for made in (first, second):
         planned = make_plan(made, place.history(), workspace=place.workspace)

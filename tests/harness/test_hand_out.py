@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.executors.base import Ended
-from harness.executors.hand_out import HandOut
+from harness.executors.job_queue import HandOut
 
 
 def test_a_job_whose_worker_was_starting_up_is_told_when_the_scheduler_breaks() -> None:

@@ -13,15 +13,14 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import HarnessError
-from harness.identifiers import ForeignError, identifier, inside
-from harness.reproducing import places
-from harness.trackers import remote
-from harness.trackers.background import Background
-from harness.trackers.kept_records import fetch
-from harness.trackers.rows import Known, RunWrite
-from harness.trackers.store import RefusedError
-from harness.trial import Trial, key_of
-from harness.workspace import Workspace
+from harness.journal.trial import Trial, key_of
+from harness.journal.workspace import Workspace
+from harness.reproduce.places import places_given
+from harness.text.identifiers import ForeignError, identifier, inside
+from harness.tracking import remote
+from harness.tracking.kept_records import fetch
+from harness.tracking.rows import Known, RefusedError, RunWrite
+from harness.tracking.writer import Background
 from tests.harness import hostile_server as bad
 from tests.harness.hostile_server import Hostile
 from tests.harness.reproduce_lab import Lab
@@ -152,7 +151,7 @@ def test_what_arrives_during_a_command_widens_no_trust(
         (folder / "study.yaml").write_text("name: planted\nsubject: planted_module\n")
         return real(uri, workspace)
 
-    monkeypatch.setattr("harness.trackers.kept_records.fetch", planting)
+    monkeypatch.setattr("harness.tracking.kept_records.fetch", planting)
     found = ran.again("train", key, workspace=mine, source=server.address)
     assert (found.decision, found.exit_code) == ("not judged", 3)
     assert "none of your studies names" in found.reason
@@ -285,7 +284,7 @@ def test_nonsense_is_told_in_a_line(answer: bytes, server: Hostile, mine: Worksp
 def test_an_artifact_address_of_this_machine_is_neither_read_nor_written(
     address: str, ran: Lab, server: Hostile, mine: Workspace, tmp_path: Path
 ) -> None:
-    from harness.trackers.mlflow_runs import MlflowStore
+    from harness.tracking.mlflow_client import MlflowStore
 
     theirs = tmp_path / "private"
     (theirs / "results").mkdir(parents=True)
@@ -371,12 +370,12 @@ def test_the_reader_of_places_asks_for_trust_first(mine: Workspace, tmp_path: Pa
     folder = tmp_path / "unpacked" / "results"
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").touch()
-    assert places.given(str(folder), mine).trusted == {"my_lab.own"}
+    assert places_given(str(folder), mine).trusted == {"my_lab.own"}
 
 
 @pytest.mark.parametrize("token", [lambda n: "same", str])
 def test_pages_end_where_a_server_is_written_to(token, mine: Workspace, monkeypatch) -> None:
-    from harness.trackers import mlflow_runs
+    from harness.tracking import mlflow_client
 
     class Page(list[object]):
         token = ""
@@ -390,8 +389,8 @@ def test_pages_end_where_a_server_is_written_to(token, mine: Workspace, monkeypa
             page.token = token(self.count)
             return page
 
-    monkeypatch.setattr(mlflow_runs, "MOST_PAGES", 50)
-    store = mlflow_runs.MlflowStore(mine, "http://127.0.0.1:9")
+    monkeypatch.setattr(mlflow_client, "MOST_PAGES", 50)
+    store = mlflow_client.MlflowStore(mine, "http://127.0.0.1:9")
     store._client = Client()
     with pytest.raises(RefusedError, match="no end"):
         list(store._search(""))
@@ -418,7 +417,7 @@ def test_a_place_for_files_that_is_refused_is_told_once(mine: Workspace) -> None
 
 @pytest.mark.parametrize("how", [bad.trickle, bad.trickling_head, bad.flood, "redirect"])
 def test_doctor_waits_for_no_trickle(how, server: Hostile, mine: Workspace, monkeypatch) -> None:
-    from harness.checkup import services
+    from harness.doctor import services
 
     monkeypatch.setattr(remote, "REQUEST_SECONDS", 0.6)
     monkeypatch.setattr(remote, "MOST_ANSWER_BYTES", 2**22)
@@ -437,7 +436,7 @@ def test_a_database_of_somebody_else_is_no_better(
     """Its rows name runs and folders, too."""
     import sqlite3
 
-    from harness.trackers.mlflow_runs import MlflowStore
+    from harness.tracking.mlflow_client import MlflowStore
 
     file = tmp_path / "theirs.db"
     theirs = Workspace(tmp_path / "theirs")

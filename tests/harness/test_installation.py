@@ -16,7 +16,7 @@ import pytest
 from harness import import_path, installation
 from harness.errors import HarnessError, SubjectError
 from harness.executors.base import Ended
-from harness.journal import History
+from harness.journal.history import History
 
 ROOT = Path(__file__).parents[2]
 HEAD = """\
@@ -443,7 +443,7 @@ def test_nodes_with_another_version_are_refused_by_name():
 @pytest.mark.slow
 def test_a_node_that_joins_later_fails_its_trial_before_it_begins(monkeypatch):
     """All were asked before the first trial; who came since says it in the trial's own record."""
-    from harness.executors.ray_tune import worker_of
+    from harness.executors.tune_parts import worker_of
 
     monkeypatch.setattr(sys, "path", [*sys.path])
     made = object.__new__(worker_of(rule(real="/opt/started")))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Artifact, MetricSpec, Report
-from harness.item_table import (
+from harness.journal.item_table import (
     LONGEST_NAME,
     MOST_BYTES,
     MOST_COLUMNS,
@@ -16,7 +16,7 @@ from harness.item_table import (
     TableError,
     read_table,
 )
-from harness.prompt_values import complaints, values_of
+from harness.journal.prompt_values import complaints, values_of
 
 PLAIN = "item,prompt,m\na,p,1\nb,q,2.5\n"
 

@@ -5,18 +5,11 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Artifact
-from harness.journal import (
-    Closed,
-    History,
-    Journal,
-    MeasuredAt,
-    Opened,
-    Planned,
-    Superseded,
-    TrialHistory,
-)
+from harness.journal.history import History, TrialHistory
+from harness.journal.records import Closed, MeasuredAt, Opened, Planned, Superseded
+from harness.journal.trial import Trial, key_of
+from harness.journal.writer import Journal
 from harness.testing import stub
-from harness.trial import Trial, key_of
 
 RECIPE = stub.Recipe().model_dump()
 KEY = key_of(RECIPE, 0, "d", subject="s")

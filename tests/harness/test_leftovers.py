@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.running import environment, leftovers
+from harness.journal import environment, temporary_folders
 from tests.harness.run_place import Place
 
 
@@ -37,7 +37,7 @@ def test_folders_of_dead_processes_go_with_the_next_run(
 
 
 def test_what_this_process_makes_is_known_as_its_own(tmp_path: Path) -> None:
-    made = tempfile.mkdtemp(prefix=leftovers.prefix("upload"), dir=tmp_path)
-    named = leftovers._NAMED.fullmatch(Path(made).name)
+    made = tempfile.mkdtemp(prefix=temporary_folders.folder_prefix("upload"), dir=tmp_path)
+    named = temporary_folders._NAMED.fullmatch(Path(made).name)
     assert named is not None
     assert (named["host"], int(named["pid"])) == (environment.host(), os.getpid())

@@ -2,11 +2,11 @@
 
 import pytest
 
-from harness.analyse.inference import Estimated, Prompts, Seeds
-from harness.analyse.kinds import Best, Collapse, Linear
-from harness.analyse.looks import AtLook, decide, needed, outcomes, prompt_bound
-from harness.analyse.spending import calibrated
-from harness.records import Spending
+from harness.analysis.inference import Estimated, Prompts, Seeds
+from harness.analysis.kinds import Best, Collapse, Linear
+from harness.analysis.looks import AtLook, decide, needed, outcomes, prompt_bound
+from harness.analysis.spending import calibrated
+from harness.journal.records import Spending
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli
-from harness.commands.answered import answered
+from harness.analysis.open_study import answered
 from harness.errors import HarnessError
-from harness.study import load
+from harness.study.from_checkpoints import Stranger, labels_of, numbered, strangers_of
+from harness.study.load import load_study
 from harness.subjects.settings import StudentsSettings
-from harness.subjects.stranger_study import Stranger, labels_of, numbered, strangers_of
 
 
 def _student(folder: Path, score: float) -> Path:
@@ -115,7 +115,7 @@ def test_the_next_call_measures_by_what_the_file_names(project: Path) -> None:
     file = _json("a-0/student", "--label", "arm=a")["study"]
     again = _json("a-1/student", "--label", "arm=a", by="")
     assert [s["metrics"]["score"] for s in again["students"]] == [1.0, 1.1]
-    subject = load(Path(file)).subject
+    subject = load_study(Path(file)).subject
     assert isinstance(subject, StudentsSettings)
     assert subject.measured_by == "harness.testing.stub_measured"
 
@@ -128,7 +128,7 @@ def test_edits_of_the_study_file_stay(project: Path) -> None:
     file.write_text(text)
     _json("b-0/student", "--label", "arm=b", "--study", "mine.yaml")
     assert "# my own note" in file.read_text()
-    assert load(file).question == "Why?"
+    assert load_study(file).question == "Why?"
 
 
 def test_a_manifest_lists_many(project: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.study_file.mixture import MixtureError, normalise, with_components, without_zeros
-from harness.trial import canonical
+from harness.journal.trial import canonical
+from harness.study.mixture import MixtureError, normalise, with_components, without_zeros
 from tests.harness.quick import QUICK
 
 weight = st.one_of(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.trackers.background import RefusedError
-from harness.trackers.rows import STUDY
+from harness.tracking.rows import STUDY, RefusedError
 from tests.harness.fake_store import FakeStore, impatient, recorder_of
 from tests.harness.mlflow_records import answer_of
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Report
-from harness.trackers import interim
-from harness.trackers.live import LiveTracker
-from harness.trackers.rows import STUDY, TAG, Known, Point, RunWrite, fresh_points, remember
+from harness.tracking import mlflow_tracker
+from harness.tracking.mlflow_tracker import LiveTracker
+from harness.tracking.rows import STUDY, TAG, Known, Point, RunWrite, fresh_points, remember
 from tests.harness.fake_store import FakeStore, impatient, recorder_of
 from tests.harness.mlflow_records import answer_of, plan_of
 
@@ -137,7 +137,7 @@ def test_trials_that_another_driver_finished_meanwhile_are_there_with_the_answer
 def test_arms_show_interim_means_while_the_study_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interim, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(mlflow_tracker, "EVERY_SECONDS", 0.0)
     store = FakeStore()
     tracker, recorder = recorder_of(tmp_path, store)
     x0_first = recorder.plan.trials[1].trial

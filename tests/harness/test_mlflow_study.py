@@ -8,13 +8,13 @@ from typing import Any
 import mlflow
 import pytest
 
-from harness.run import run_study
-from harness.study import load
-from harness.trackers.mlflow_runs import MlflowTracker
-from harness.trackers.ownership import EPOCH
-from harness.trackers.replay import sync
-from harness.trackers.rows import TAG
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.running.run import run_study
+from harness.study.load import load_study
+from harness.tracking.mlflow_tracker import MlflowTracker
+from harness.tracking.ownership import EPOCH
+from harness.tracking.rows import TAG
+from harness.tracking.sync import sync
 
 STUDY = """\
 name: stubborn
@@ -64,7 +64,7 @@ def test_a_study_of_the_stub_and_its_replay_are_the_same(
     tracker = MlflowTracker(workspace)
     lines: list[str] = []
     run_study(
-        load(file), workspace=workspace, executor="inline", tracker=tracker, echo=lines.append
+        load_study(file), workspace=workspace, executor="inline", tracker=tracker, echo=lines.append
     )
     live, tags = _content(tracker.uri)
     kinds = [name.split()[0] for name in live]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.trackers.views import PREFIX, VIEWS, changed_by_user, link, saved_views
+from harness.tracking.pages import PREFIX, VIEWS, changed_by_user, link, saved_views
 from tests.harness.mlflow_records import plan_of
 
 HEADLINE = ["score", "cost"]

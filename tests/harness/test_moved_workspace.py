@@ -10,16 +10,16 @@ from typing import Any
 import mlflow
 import pytest
 
-from harness.run import RunResult
-from harness.trackers import database, server
-from harness.trackers.address import sqlite_uri
-from harness.trackers.kept_records import fetch
-from harness.trackers.mlflow_runs import MlflowStore
-from harness.trackers.ownership import Ownership
-from harness.trackers.replay import sync
-from harness.trackers.rows import TAG, RunWrite
-from harness.trackers.written import MlflowPlace
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.running.run import RunResult
+from harness.tracking import mlflow_client, server
+from harness.tracking.address import sqlite_uri
+from harness.tracking.kept_records import fetch
+from harness.tracking.mlflow_client import MlflowStore
+from harness.tracking.mlflow_place import MlflowPlace
+from harness.tracking.ownership import Ownership
+from harness.tracking.rows import TAG, RunWrite
+from harness.tracking.sync import sync
 from tests.harness.run_place import KEEPER, Place
 
 NAMES = ["plain", "100% a#b ü?"]
@@ -61,7 +61,7 @@ def reports(uri: str, to: Path) -> dict[str, str]:
 def forget_the_mark(place: Place) -> None:
     """As an earlier version had left the database."""
     with sqlite3.connect(place.workspace.database) as rows:
-        rows.execute("DELETE FROM experiment_tags WHERE key = ?", (database.ROOT,))
+        rows.execute("DELETE FROM experiment_tags WHERE key = ?", (mlflow_client.ARTIFACTS_TAG,))
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["marked", "earlier"])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import study, subjects
 from harness.errors import SubjectError
 from harness.running import summary
+from harness.study.load import load_study
+from harness.subjects.load import load_subject
 from tests.harness.run_place import Place
 
 SUBJECT = """
@@ -88,7 +89,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def _study(place: Place, how: str):
     file = place.folder / "study.yaml"
     file.write_text(STUDY.format(how=how))
-    return study.load(file)
+    return load_study(file)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_metrics_are_named_by_text(place: Place) -> None:
     text = SUBJECT.replace('{"score":', "{3:")
     (place.folder / "odd_subject.py").write_text(text)
     with pytest.raises(SubjectError, match=r"names in `metrics` must be text: 3"):
-        subjects.load("odd_subject", project=place.folder)
+        load_subject("odd_subject", project=place.folder)
 
 
 def test_a_deleted_current_folder_is_no_traceback(place: Place, tmp_path: Path) -> None:

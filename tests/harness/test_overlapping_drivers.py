@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import run, study
+from harness.running import run
+from harness.study.load import load_study
 from tests.harness.run_place import STUB, Place
 
 OTHER = STUB.replace("name: demo", "name: other")
@@ -19,7 +20,7 @@ def test_what_another_driver_closes_during_a_slow_read_is_not_run_again(
     mine = place.study()
     other_file = place.folder / "other.yaml"
     other_file.write_text(OTHER.format(recipe="{}", protocol="p"))
-    other = study.load(other_file)
+    other = load_study(other_file)
     read, calls = run.history_of, []
 
     def slowly(*given):
@@ -51,7 +52,7 @@ def test_reading_does_not_miss_what_is_appended_before_sizes_are_noted(
         calls.append(given)
         if len(calls) in (3, 4):
             other_file.write_text(text.replace("replicates: 2", f"replicates: {len(calls) - 2}"))
-            place.run(study.load(other_file))
+            place.run(load_study(other_file))
         return history
 
     monkeypatch.setattr(run, "history_of", slowly)

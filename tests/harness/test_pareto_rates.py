@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analyse.pareto import pareto
+from harness.analysis.tradeoffs import pareto
 
 
 def called(replicates: int, studies: int) -> float:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.picture import shown
+from harness.journal.pictures import shown
 from harness.report.panels import _embed
-from harness.trackers.pictures import items_table
+from harness.tracking.pages import items_table
 
 
 def _png(image: Image.Image, **more: object) -> bytes:

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from harness import subjects
 from harness.contract import Artifact, Fingerprints
-from harness.journal import History, Superseded
-from harness.plan import Plan, _joined
-from harness.planning.plan_text import lines_of
-from harness.running import claims
-from harness.study import Study
+from harness.journal import claims
+from harness.journal.history import History
+from harness.journal.records import Superseded
+from harness.journal.trial import key_of
+from harness.journal.workspace import Workspace
+from harness.planning.make import _joined
+from harness.planning.plan import Plan
+from harness.planning.text import lines_of
+from harness.study.model import Study
+from harness.subjects import load
 from harness.testing import stub
-from harness.trial import key_of
-from harness.workspace import Workspace
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 
 
@@ -30,7 +32,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(**names: Any) -> None:
         subject = SimpleNamespace(**{k: getattr(stub, k) for k in dir(stub)} | names)
-        monkeypatch.setattr(subjects, "load", lambda name, project=None: subject)
+        monkeypatch.setattr(load, "load_subject", lambda name, project=None: subject)
 
     return put
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse import power
-from harness.journal import History
-from harness.plan import Plan
-from harness.planning.plan_text import lines_of
-from harness.study import Study
+from harness.journal.history import History
+from harness.planning import power
+from harness.planning.plan import Plan
+from harness.planning.text import lines_of
+from harness.study.model import Study
 from tests.harness.study_files import BODY, add_run, plan, study
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from harness.contract import Report
 from harness.errors import HarnessError
-from harness.journal import History
+from harness.journal.attempts import append_report
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
 from harness.planning import cost
-from harness.planning.plan_text import duration, lines_of
-from harness.running.attempts import append_report
-from harness.study import Study, load
+from harness.planning.text import duration, lines_of
+from harness.study.load import load_study
+from harness.study.model import Study
 from harness.subjects.settings import StudentSettings, StudentsSettings, alike
-from harness.workspace import Workspace
 from tests.harness.study_files import BODY, HEAD, add_planned, add_run, plan, study, write
 
 THEIRS = {"command": "train.py x={recipe.part.x}", "code": ["train.py"], "cwd": ".",
@@ -168,7 +169,7 @@ def test_trials_of_the_same_trainer_in_other_studies_count(
 ) -> None:
     (tmp_path / "train.py").touch()
     head = HEAD.replace("subject: harness.testing.stub", f"subject: {json.dumps(THEIRS)}")
-    made = load(write(tmp_path, BODY.replace("recipe: {", "recipe: {colour: red, "), head))
+    made = load_study(write(tmp_path, BODY.replace("recipe: {", "recipe: {colour: red, "), head))
     history = History()
     for item in plan(made).trials[:3]:
         add_run(history, item.trial.model_copy(update={"key": item.trial.key[::-1]}), seconds=30.0,

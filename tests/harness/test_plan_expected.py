@@ -8,13 +8,12 @@ import pytest
 
 from harness.contract import Expected
 from harness.errors import HarnessError
-from harness.journal import History
-from harness.planning import expected
-from harness.planning.plan_text import lines_of
-from harness.run import run
-from harness.running.refusals import refuse_missing
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
+from harness.planning import cost
+from harness.planning.text import lines_of
+from harness.running.run import refuse_missing, run
 from harness.testing import stub
-from harness.workspace import Workspace
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 
 GPU = BODY + "resources: {gpus: 2}\nmeasure_at: [1, 3]\n"
@@ -82,7 +81,7 @@ def test_a_cluster_too_small_for_one_trial_is_an_error(tmp_path: Path):
     ("memory", "told"), [(75.9, "one of 80 GB"), (76.1, "one of 141 GB"), (300, "fits none")]
 )
 def test_memory_leaves_some_room(memory, told):
-    assert told in expected.fitting(memory)
+    assert told in cost.fitting(memory)
 
 
 def test_what_is_missing_is_planned_around_and_stops_a_run(tmp_path: Path, monkeypatch):

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse import power
-from harness.journal import Closed, History, MeasuredAt, Opened
-from harness.plan import Plan, PlannedContrast
-from harness.planning.plan_text import lines_of
-from harness.study import Study
-from harness.trial import Trial
+from harness.journal.history import History
+from harness.journal.records import Closed, MeasuredAt, Opened
+from harness.journal.trial import Trial
+from harness.planning import power
+from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.text import lines_of
+from harness.study.model import Study
 from tests.harness.study_files import plan, study
 
 BODY = """\

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse import power
-from harness.analyse.inference import ByPrompt, estimate, one_group
-from harness.journal import History
-from harness.plan import Plan, make_plan
-from harness.planning import prompt_spread
-from harness.planning.fitting import Limit, fitting
-from harness.planning.plan_text import lines_of
+from harness.analysis.inference import ByPrompt, estimate, one_group
+from harness.journal.history import History
+from harness.journal.prompt_values import PromptTables
+from harness.journal.workspace import Workspace
+from harness.planning import power, prompt_spread
+from harness.planning.fit import Limit, fitting_designs
+from harness.planning.make import make_plan
+from harness.planning.plan import Plan
 from harness.planning.prompt_spread import PromptSpread, digests, valid
-from harness.prompt_values import PromptTables
-from harness.study import Study, load
-from harness.workspace import Workspace
+from harness.planning.text import lines_of
+from harness.study.load import load_study
+from harness.study.model import Study
 from tests.harness.run_place import Place
 
 STUDY = """\
@@ -225,7 +226,7 @@ def test_every_design_of_a_fit_is_told_over_the_same_prompts(tmp_path: Path) -> 
     made: Study = place.study(text)
     assert place.run(made).exit_code == 0
     plan = make_plan(made, place.history(), workspace=place.workspace)
-    found = fitting(made, plan, place.history(), Limit.read("hours=1"))
+    found = fitting_designs(made, plan, place.history(), Limit.read("hours=1"))
     assert {f.design for f in found} >= {"full", "one_factor"}
     for fit in found:
         assert [c.prompts for c in fit.contrasts if c.arm_weights()] == [24]
@@ -237,7 +238,7 @@ def test_planning_over_prompts_imports_nothing_heavy(place: Place) -> None:
         "command(Path(sys.argv[1]), workspace=Path(sys.argv[2]), as_json=True)\n"
         "print([m for m in ('numpy', 'scipy', 'pandas', 'torch', 'ray') if m in sys.modules])\n"
     )
-    file = load(place.study(STUDY).file).file
+    file = load_study(place.study(STUDY).file).file
     done = subprocess.run(
         [sys.executable, "-c", code, str(file), str(place.workspace.root)],
         capture_output=True, text=True, check=True,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analyse.power import (
+from harness.planning.power import (
     MAX_REPLICATES,
     Prompts,
     Spread,
@@ -202,8 +202,8 @@ def test_power_over_both_agrees_with_simulated_studies(
     """The two-way layout drawn at random and judged by P2 finds what it should in 80 %."""
     import numpy as np
 
-    from harness.analyse.inference import ByPrompt, estimate, one_group
-    from harness.prompt_values import PromptValues
+    from harness.analysis.inference import ByPrompt, estimate, one_group
+    from harness.journal.prompt_values import PromptValues
 
     alpha, both, seeds = 0.05 / 4, 0.6, 0.15
     shared = both**2 / prompts

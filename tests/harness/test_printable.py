@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.printable import code, csv_cell, latex, markdown, printable, shown
-from harness.terminal import Terminal
+from harness.text.printable import code, csv_cell, latex, markdown, printable, shown
+from harness.text.terminal import Terminal
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\u2066\r\x08"
 MARKUP = "<img src=x onerror=alert(1)> [here](http://evil.example) ![p](http://evil.example/p.png)"

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.bundling import blinding
-from harness.bundling.blinding import identity_of
-from harness.commands.answered import answered
+from harness.analysis.open_study import answered
+from harness.bundle.blind import identity_of, scrubbed
+from harness.bundle.read import extract_bundle, verify_bundle
+from harness.bundle.write import write_bundle
 from harness.errors import BundleError
-from harness.item_table import ItemTable, read_table
-from harness.journal import Closed, History
-from harness.prompt_values import PACKED, PromptTables, Unusable, checked, values_of
+from harness.journal.history import History
+from harness.journal.item_table import ItemTable, read_table
+from harness.journal.prompt_values import PACKED, PromptTables, Unusable, checked, values_of
+from harness.journal.records import Closed
+from harness.journal.workspace import Workspace
 from harness.report.results import packed, write_results
-from harness.reproduce import reproduction
-from harness.workspace import Workspace
+from harness.reproduce.entry import reproduction
 
 from . import bundles
 from .run_place import Place
@@ -167,8 +168,8 @@ def test_a_bundle_carries_them_and_what_is_unpacked_is_read(tmp_path):
     place = run(tmp_path / "p")
     made = answered(place.folder / "study.yaml", place.workspace.root)
     file = tmp_path / "b.zip"
-    bundle.write(made, file)
-    bundle.extract(file, tmp_path / "out")
+    write_bundle(made, file)
+    extract_bundle(file, tmp_path / "out")
     names = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.csv")]
     assert sum("items-1.csv" in n for n in names) == 6
     assert sum("prompts-1.csv" in n for n in names) == 6
@@ -183,7 +184,7 @@ def test_reproduce_works_from_results_and_from_a_bundle(tmp_path):
     place = run(tmp_path / "p")
     made = answered(place.folder / "study.yaml", place.workspace.root)
     file = tmp_path / "b.zip"
-    bundle.write(made, file)
+    write_bundle(made, file)
     exported(place, tmp_path / "p" / "results")
     key = next(iter(place.history().trials))
     for source in (str(tmp_path / "p" / "results"), str(file)):
@@ -376,21 +377,21 @@ def test_a_bundle_with_other_values_by_prompt_is_refused(bundled, tmp_path, chan
         bundled, tmp_path / "b.zip", {f"results/{PACKED}": repacked(raw, change)}
     )
     with pytest.raises(BundleError, match=why):
-        bundle.verify(told)
+        verify_bundle(told)
 
 
 @pytest.mark.parametrize("raw", [b"no gzip", gzip.compress(b"a" * 100)[:-4]])
 def test_a_bundle_whose_values_cannot_be_unpacked_is_refused(bundled, tmp_path, raw):
     told = bundles.rewritten(bundled, tmp_path / "b.zip", {f"results/{PACKED}": raw})
     with pytest.raises(BundleError, match=r"cannot be unpacked|cut off"):
-        bundle.verify(told)
+        verify_bundle(told)
 
 
 def test_a_blind_bundle_takes_words_out_of_packed_prompts(tmp_path):
     place = run(tmp_path / "p")
     made = answered(place.folder / "study.yaml", place.workspace.root)
     who = identity_of(made, ["hills"])
-    found = blinding.scrubbed(
+    found = scrubbed(
         {f"results/{PACKED}": packed(made.answer, made.plan, made.history)[PACKED]}, who
     )
     text = gzip.decompress(found[f"results/{PACKED}"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.reproducing import recorded
-from harness.study_file.protocol_file import protocol_here
+from harness.reproduce import recorded
+from harness.study.protocol_file import protocol_here
 from tests.harness.reproduce_lab import Lab
 
 STUDY = "studies/again/study.yaml"

@@ -7,20 +7,20 @@ import time
 import psutil
 import pytest
 
-from harness.executors import ray_watch
-from harness.executors.hand_out import Broken, HandOut, Stopped
-from harness.executors.ray_environment import cause_of_death
+from harness.executors import ray_process
+from harness.executors.job_queue import Broken, HandOut, Stopped
+from harness.executors.ray_process import cause_of_death
 
 
 def test_a_process_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_watch, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(ray_process, "LOOK_SECONDS", 0.02)
     ended: list[str] = []
-    monkeypatch.setattr(ray_watch, "_end", ended.append)
+    monkeypatch.setattr(ray_process, "_end", ended.append)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setattr(
-        ray_watch, "_own_processes", lambda: {"raylet": psutil.Process(process.pid)}
+        ray_process, "_own_processes", lambda: {"raylet": psutil.Process(process.pid)}
     )
-    watch = ray_watch.Watch(None)
+    watch = ray_process.Watch(None)
     jobs = HandOut([], lambda job, event, at: None, lambda: False, 1, watch)
     jobs.check()
     assert watch.broken == ""
@@ -37,15 +37,15 @@ def test_a_process_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_control_store_the_process_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_watch, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(ray_watch, "HANG_SECONDS", 0.1)
+    monkeypatch.setattr(ray_process, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(ray_process, "HANG_SECONDS", 0.1)
     ended: list[str] = []
-    monkeypatch.setattr(ray_watch, "_end", ended.append)
+    monkeypatch.setattr(ray_process, "_end", ended.append)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     there = psutil.Process(gone.pid)
     gone.wait()
-    monkeypatch.setattr(ray_watch, "_own_processes", lambda: {"gcs_server": there})
-    watch = ray_watch.Watch(None)
+    monkeypatch.setattr(ray_process, "_own_processes", lambda: {"gcs_server": there})
+    watch = ray_process.Watch(None)
     until = time.monotonic() + 30
     while not ended:
         assert time.monotonic() < until

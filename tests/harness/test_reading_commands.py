@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from harness.commands import logs, plan, report, run, show, status
 from harness.errors import HarnessError
-from harness.run import RunResult
+from harness.journal.shards import Shard
 from harness.running import summary
-from harness.running.shards import Shard
+from harness.running.run import RunResult
 from tests.harness.run_place import STUB, Place
 
 STUDY = """\

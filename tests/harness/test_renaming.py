@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse.answers import answer
-from harness.plan import Plan, make_plan
-from harness.run import history_of
+from harness.analysis.answer import answer
+from harness.planning.make import make_plan
+from harness.planning.plan import Plan
+from harness.running.run import history_of
 from harness.testing import stub
 from tests.harness.run_place import Place
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse.answers import answer
+from harness.analysis.answer import answer
 from harness.report import facts, panels
 from harness.report.page import render, write_report
-from harness.testing.made_up import METRICS, MadeUp, Options, make_up
+from harness.testing.made_up import MadeUp, make_up
+from harness.testing.made_up_records import METRICS, Options
 
 FAULTS = {
     ("portrait-e0.1-g2", 2): "diverged",

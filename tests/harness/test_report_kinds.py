@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse import formats, tables, words
-from harness.analyse.answer import Answer, Part, Spread, Verdict
-from harness.analyse.answers import answer
-from harness.analyse.observed import observe
-from harness.report import kind_plots, plots
+from harness.analysis import words
+from harness.analysis.answer import answer
+from harness.analysis.model import Answer, Part, Spread, Verdict
+from harness.analysis.observed import observe
+from harness.report import kind_plots, plots, tables
 from harness.report.cards import cards
-from harness.report.markdown import markdown
+from harness.report.facts import markdown
 from harness.report.page import render
-from harness.testing.made_up import FACTORS, METRICS, MadeUp, Options, make_up
-from harness.trackers.notes import note
-from harness.trackers.projection import Projection
+from harness.testing.made_up import FACTORS, MadeUp, make_up
+from harness.testing.made_up_records import METRICS, Options
+from harness.tracking.pages import note
+from harness.tracking.projection import Projection
 from tests.harness.asked import PROMPTS, Reader, every_kind
 from tests.harness.test_report import Page
 
@@ -256,7 +257,7 @@ def test_a_fitted_line_goes_through_scores_and_level_means(asked):
 
 def test_the_table_of_verdicts_has_what_each_claim_reaches_over(asked):
     _, found = asked
-    rows = list(csv.DictReader(io.StringIO(formats.to_csv(tables.verdict_table(found)))))
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(tables.verdict_table(found)))))
     by_id = {row["id"]: row for row in rows}
     h3, v = by_id["H3"], verdict(found, "H3")
     assert (h3["kind"], h3["n"], h3["prompts"]) == ("difference", "4", str(2 * PROMPTS))
@@ -269,7 +270,7 @@ def test_the_table_of_verdicts_has_what_each_claim_reaches_over(asked):
     assert by_id["melt"]["step"] == "100"
     assert by_id["first"]["prompts"] == "0"
     assert "neighbour 0 to 0.1" in by_id["rise"]["parts"]
-    text = formats.to_markdown(tables.verdict_table(found))
+    text = tables.to_markdown(tables.verdict_table(found))
     assert "each interval at the level that decided it, over seeds and prompts" in text
     assert f"at {words.percent(v.level)}" in text
     assert "slope over edit\\_share" in text or "slope over edit_share" in text
@@ -370,14 +371,14 @@ def test_effects_without_a_number_stand_and_say_why(tmp_path: Path):
     assert {e.why for e in shares} == {"t2i/fid was never measured"}
     assert len(shares) == len(FACTORS["edit_share"])
     assert "no cell of the design holds all four combinations" in found.left_out[0]
-    rows = list(csv.DictReader(io.StringIO(formats.to_csv(tables.effect_table(found)))))
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(tables.effect_table(found)))))
     assert len([r for r in rows if r["factor"] == "guidance.scale"]) == 3 * 4
     assert any(found.left_out[0] == r["why there is none"] for r in rows)
     text = Page(render(found, plan, made.study, made.history, made.workspace)).text
     assert "no cell of the design holds every level" in text
     assert "t2i/fid was never measured" in text
     assert f"No interaction: {found.left_out[0]}." in text
-    arms = formats.to_markdown(tables.arm_table(found))
+    arms = tables.to_markdown(tables.arm_table(found))
     for arm in plan.arms:
         assert arm.name in arms
     loose = [v for v in found.verdicts if not v.declared and v.metric == "t2i/fid"]

@@ -8,13 +8,14 @@ from statistics import fmean
 import pytest
 import scipy.stats
 
-from harness.analyse.answers import answer
-from harness.analyse.observed import observe
+from harness.analysis.answer import answer
+from harness.analysis.observed import observe
 from harness.report import curves as curves_module
 from harness.report import plots
-from harness.report.axis import Axis
 from harness.report.curves import NOTHING, ONE_CYCLE, Curves, curves
-from harness.testing.made_up import METRICS, MadeUp, Options, make_up
+from harness.report.plots import Axis
+from harness.testing.made_up import MadeUp, make_up
+from harness.testing.made_up_records import METRICS, Options
 from tests.harness.asked import PROMPTS, Reader
 from tests.harness.test_report import FAULTS
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.journal import Closed
-from harness.reproduce import lines, reproduce, reproduction, to_json
-from harness.workspace import Workspace
+from harness.journal.records import Closed
+from harness.journal.workspace import Workspace
+from harness.reproduce.entry import reproduce, reproduction
+from harness.reproduce.judging import lines, to_json
 from tests.harness.reproduce_lab import STUDY, Lab
 
 

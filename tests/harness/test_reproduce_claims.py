@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.errors import HarnessError
-from harness.trial import key_of
+from harness.journal.trial import key_of
 from tests.harness.reproduce_lab import CLAIM, Lab
 
 SECOND = (

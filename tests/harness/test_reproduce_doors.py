@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from harness.errors import HarnessError
-from harness.trackers.mlflow_runs import MlflowTracker
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.tracking.mlflow_tracker import MlflowTracker
 from tests.harness.reproduce_lab import CLAIM, Lab
 
 

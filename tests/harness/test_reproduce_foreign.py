@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import bundle
-from harness.commands.answered import answered
-from harness.reproducing import places, trust
-from harness.reproducing.one_trial import loaded
+from harness.analysis.open_study import answered
+from harness.bundle.write import write_bundle
+from harness.journal.workspace import Workspace
+from harness.reproduce import places
+from harness.reproduce.one_trial import loaded
+from harness.reproduce.places import Places, places_given, why_not_trusted
 from harness.subjects.settings import StudentSettings, StudentsSettings
-from harness.workspace import Workspace
 from tests.harness.reproduce_lab import CLAIM, Lab
 from tests.harness.trainers import settings
 
@@ -32,17 +33,17 @@ def test_a_bundle_is_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     bundle = tmp_path / "bundle.zip"
     bundle.touch()
     workspace = Workspace(tmp_path / "w")
-    found = places.given(str(bundle), workspace)
+    found = places_given(str(bundle), workspace)
     assert found.foreign
     assert not any(p.is_relative_to(content) for p in found.projects)
-    chosen = places.given(str(content), workspace)
+    chosen = places_given(str(content), workspace)
     assert not chosen.foreign
     assert content.resolve() in chosen.projects
 
 
 def test_a_command_named_by_a_bundle_is_not_started() -> None:
     spec = settings()
-    recorded = SimpleNamespace(places=places.Places([], foreign=True), subject=spec, project=Path())
+    recorded = SimpleNamespace(places=Places([], foreign=True), subject=spec, project=Path())
     subject, why = loaded(recorded)  # type: ignore[arg-type]
     assert subject is None
     assert "nothing of that is started" in why
@@ -57,7 +58,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Path, Path]:
     (root / "lab" / "loose_subject.py").write_text(LOOSE.format(mark=str(mark)))
     lab = Lab(root / "lab", subject="loose_subject", more=CLAIM)
     made = answered(lab.file, lab.workspace.root)
-    return lab, bundle.write(made, root / "theirs.zip").file, mark
+    return lab, write_bundle(made, root / "theirs.zip").file, mark
 
 
 @pytest.mark.parametrize("options", [
@@ -101,16 +102,16 @@ def test_a_module_that_a_study_of_the_readers_names_is_imported(
 
 
 def test_what_measures_students_of_a_bundle_is_not_imported_either() -> None:
-    foreign = places.Places([], foreign=True)
+    foreign = Places([], foreign=True)
     one = StudentSettings(path="x", levels={"arm": "a"})
     for measured_by, fine in (("lab.measuring", False), ("recipes.subject", True)):
         spec = StudentsSettings(students=[one], measured_by=measured_by)
-        assert (trust.why_not(spec, foreign) == "") is fine
+        assert (why_not_trusted(spec, foreign) == "") is fine
         command = settings(student="{attempt}/s", measured_by=measured_by)
-        assert (trust.why_not(command, foreign) == "") is fine
-    assert trust.why_not(settings(), foreign) == "", "its numbers can be read without it"
-    assert "recipe.json" in trust.why_not(settings(recipe_schema="/x/recipe.json"), foreign)
+        assert (why_not_trusted(command, foreign) == "") is fine
+    assert why_not_trusted(settings(), foreign) == "", "its numbers can be read without it"
+    assert "recipe.json" in why_not_trusted(settings(recipe_schema="/x/recipe.json"), foreign)
     for name in ("harness.testing.stub", "recipes.subject"):
-        assert trust.why_not(name, foreign) == ""
+        assert why_not_trusted(name, foreign) == ""
     for name in ("recipes.toyworld.train", "harnessed", "os"):
-        assert trust.why_not(name, foreign)
+        assert why_not_trusted(name, foreign)

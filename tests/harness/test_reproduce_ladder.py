@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from harness.reproducing.ladder import prices
-from harness.reproducing.one_trial import loaded
-from harness.reproducing.recorded import find
+from harness.reproduce.levels import prices
+from harness.reproduce.one_trial import loaded
+from harness.reproduce.recorded import find
 from tests.harness.reproduce_lab import CLAIM, Lab
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.reproduce import reproduction
+from harness.journal.workspace import Workspace
+from harness.reproduce.entry import reproduction
 from harness.testing import stub_measured
-from harness.workspace import Workspace
 from tests.harness.reproduce_lab import CLAIM, Lab
 from tests.harness.run_place import Place
 from tests.harness.trainers import COMMAND, OWN, TRAINER

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.reproduce import lines
-from harness.reproducing.one_trial import Asked, reproduce_trial
-from harness.reproducing.recorded import find
-from harness.reproducing.scales import level_for, replicate_band, rerun_band
+from harness.reproduce.judging import level_for, lines, replicate_band, rerun_band
+from harness.reproduce.one_trial import Asked, reproduce_trial
+from harness.reproduce.recorded import find
 from tests.harness.reproduce_lab import CLAIM, Lab
 
 DRAWS = 4000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from harness.analyse.answers import answer
-from harness.plan import make_plan
-from harness.planning.plan_text import lines_of
-from harness.reproducing.recorded import find
-from harness.trial import identity, key_of
+from harness.analysis.answer import answer
+from harness.journal.trial import identity, key_of
+from harness.planning.make import make_plan
+from harness.planning.text import lines_of
+from harness.reproduce.recorded import find
 from tests.harness.run_place import STUB, Place
 
 RERUNS = STUB + "reruns: 3\n"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import run
 from harness.contract import Fingerprints
 from harness.errors import HarnessError
+from harness.running import run
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy
 

@@ -10,13 +10,13 @@ import pytest
 from harness.contract import Report
 from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
-from harness.journal import Journal
+from harness.journal import attempts, claims
+from harness.journal.shards import claim_run
+from harness.journal.writer import Journal
 from harness.planning import cost
-from harness.running import attempts, claims
 from harness.running.driver import Driver
-from harness.running.refusals import StaleError
-from harness.running.shards import claim_run
-from harness.running.standing import standing_of
+from harness.running.run import StaleError
+from harness.running.status import standing_of
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy, finished_elsewhere, scores
 

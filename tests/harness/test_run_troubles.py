@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorkspaceError
-from harness.journal import Journal
-from harness.workspace import Workspace
+from harness.journal.workspace import Workspace
+from harness.journal.writer import Journal
 from tests.harness.run_place import Place, Spy
 
 

@@ -8,12 +8,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from harness.analysis.open_study import answered
 from harness.commands import plan, report, status
-from harness.commands.answered import answered
 from harness.errors import STOPPED
 from harness.report.page import write_report
-from harness.reproduce import reproduction
-from harness.study import load
+from harness.reproduce.entry import reproduction
+from harness.study.load import load_study
 
 from .run_place import Place
 
@@ -62,7 +62,7 @@ def test_a_report_of_an_edited_file_unmakes_no_record(old: str, new: str, tmp_pa
     found = again()
     assert found.decision == "not judged", found.reason
     assert "edited since the last run" in found.reason
-    place.run(load(made.study.file))
+    place.run(load_study(made.study.file))
     assert again().decision == "bit-equal"
 
 

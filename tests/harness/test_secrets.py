@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from harness.batch.slurm_script import script
-from harness.confidential import is_secret, public, secrets_of, without_credentials
-from harness.executors.handed_over import hand_over, taken
-from harness.study import load
+from harness.executors.job_file import take_job, write_job
+from harness.journal.workspace import Workspace
+from harness.slurm import script
+from harness.study.load import load_study
 from harness.testing.executor_contract import make_job
-from harness.workspace import Workspace
+from harness.text.secrets import is_secret, public, secrets_of, without_credentials
 from tests.harness.test_slurm_script import request
 from tests.harness.trainers import COMMAND, OWN, TRAINER, settings
 
@@ -93,7 +93,7 @@ def test_they_reach_the_trainer_and_no_record(how: str, tmp_path: Path) -> None:
         assert holding(folder, OUTSIDE, file) == []
     study = next((tmp_path / "unpacked").rglob("study.yaml"))
     assert "{env:LAB_TOKEN}" in study.read_text()
-    assert load(study).name == "theirs"
+    assert load_study(study).name == "theirs"
     key = json.loads(cli("status", str(file), "--json").stdout)
     assert "red" in json.dumps(next(r for r in records(root) if r["type"] == "planned")), key
 
@@ -119,9 +119,9 @@ def test_reproduce_names_what_must_be_set(tmp_path: Path) -> None:
 
 
 def test_another_secret_changes_no_digest(tmp_path: Path) -> None:
-    one = load(write(tmp_path / "one", ENV))
-    two = load(write(tmp_path / "two", {**ENV, "LAB_TOKEN": "another"}))
-    three = load(write(tmp_path / "three", {**ENV, "COLOUR": "blue"}))
+    one = load_study(write(tmp_path / "one", ENV))
+    two = load_study(write(tmp_path / "two", {**ENV, "LAB_TOKEN": "another"}))
+    three = load_study(write(tmp_path / "three", {**ENV, "COLOUR": "blue"}))
     assert one.digest() == two.digest() != three.digest()
 
 
@@ -144,9 +144,9 @@ def test_a_place_for_a_variable_is_in_env_only() -> None:
 def test_a_worker_eats_what_it_is_handed(tmp_path: Path) -> None:
     job = make_job(tmp_path, "a" * 16).model_copy(update={"subject": settings(env=ENV)})
     file = tmp_path / "job.json"
-    hand_over(job, file)
+    write_job(job, file)
     assert SECRET not in file.read_text()
-    assert taken(file).subject == job.subject
+    assert take_job(file).subject == job.subject
     assert holding(tmp_path, SECRET, file) == []
 
 

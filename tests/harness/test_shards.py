@@ -6,12 +6,13 @@ import pytest
 
 from harness.errors import ClaimedError, HarnessError
 from harness.executors.inline import InlineExecutor
-from harness.plan import PlannedTrial, make_plan
-from harness.running import shards
-from harness.running.refusals import BudgetError
-from harness.running.shards import Shard
+from harness.journal import shards
+from harness.journal.shards import Shard
+from harness.journal.trial import Trial
+from harness.planning.make import make_plan
+from harness.planning.plan import PlannedTrial
+from harness.running.run import BudgetError
 from harness.testing import stub
-from harness.trial import Trial
 from tests.harness.run_place import STUB, Place
 
 

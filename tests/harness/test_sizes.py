@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness import bundle
-from harness.analyse import words
-from harness.analyse.inference import estimate, one_group
-from harness.analyse.sizes import d_z, gap_of, gap_share, log_ratio, sizes_of
+from harness.analysis import words
+from harness.analysis.inference import estimate, one_group
+from harness.analysis.sizes import d_z, gap_of, gap_share, log_ratio, sizes_of
+from harness.bundle.read import verify_bundle
 from harness.contract import MetricSpec
 from harness.errors import BundleError
 
@@ -124,10 +124,10 @@ def test_a_verdict_carries_them_and_the_verifier_works_them_out(tmp_path, monkey
     assert h1.sizes["gap_share"] == pytest.approx(h1.difference / 10), "truth 10, untrained 0"
     assert h1.sizes["d_z"] == pytest.approx(d_z(list(h1.per_replicate.values())))
     file = small(made, tmp_path / "x.zip")
-    bundle.verify(file)
+    verify_bundle(file)
     for name, size in (("gap_share", 0.5), ("d_z", 1.0), ("log_ratio", 0.1), ("other", 1.0)):
         answer = json.loads(contents(file)["results/answer.json"])
         answer["verdicts"][0]["sizes"][name] = size
         changed = {"results/answer.json": json.dumps(answer).encode()}
         with pytest.raises(BundleError, match="H1"):
-            bundle.verify(rewritten(file, tmp_path / "y.zip", changed))
+            verify_bundle(rewritten(file, tmp_path / "y.zip", changed))

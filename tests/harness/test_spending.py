@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import stdtr
 
-from harness.analyse.spending import calibrated, levels
-from harness.records import Spending
+from harness.analysis.spending import calibrated, levels
+from harness.journal.records import Spending
 
 
 def smallest_p(at_most: int, first: int, studies: int, seed: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from harness.commands.export import command
-from harness.journal import History
-from harness.prompt_values import PACKED, PromptTables
+from harness.journal.history import History
+from harness.journal.prompt_values import PACKED, PromptTables
 from harness.testing import stub_prompts
 
 from .test_prompt_values import PROTOCOL, every, run
@@ -86,7 +86,7 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
     for attempt in history.trials[key].ordered:
         assert PromptTables(history).of(key, attempt.opened.code, PROTOCOL, "score") is None
     made = stub_prompts.fingerprints
-    from harness.commands.answered import answered
+    from harness.analysis.open_study import answered
     from harness.report.stored_items import fill_in
 
     before = answered(place.folder / "study.yaml", place.workspace.root)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning.fitting import Limit, fitting
+from harness.planning.fit import Limit, fitting_designs
 from tests.harness.run_place import Place
 from tests.harness.study_files import plan
 
@@ -82,5 +82,5 @@ def test_unequal_replicates_are_planned_tried_run_and_fitted(place: Place):
     planned = plan(made, place.history())
     (contrast,) = planned.contrasts
     assert "no replicates in the history" not in contrast.notes
-    (own, *_) = fitting(made, planned, place.history(), Limit("hours", 1.0))
+    (own, *_) = fitting_designs(made, planned, place.history(), Limit("hours", 1.0))
     assert (own.replicates, own.trials) == (4, 0), "all are measured, and there are no others"

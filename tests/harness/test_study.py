@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.study import Study, StudyFile, load
+from harness.study.load import load_study
+from harness.study.model import Study, StudyFile
 from tests.harness.study_files import BODY, HEAD, study, write
 
 
@@ -68,8 +69,8 @@ def test_recipe_file_is_found_from_the_study_not_from_the_current_folder(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert load(file).base == {"part": {"x": 1.5}}
-    assert load(Path("../study.yaml")).base == {"part": {"x": 1.5}}
+    assert load_study(file).base == {"part": {"x": 1.5}}
+    assert load_study(Path("../study.yaml")).base == {"part": {"x": 1.5}}
 
 
 def test_digest_is_about_the_question_not_about_the_files(tmp_path: Path) -> None:
@@ -130,9 +131,9 @@ def test_schema_accepts_what_load_accepts(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HarnessError, match=r"^no file .*none\.yaml\. Name a study file or"):
-        load(tmp_path / "none.yaml")
+        load_study(tmp_path / "none.yaml")
     (tmp_path / "studies" / "one").mkdir(parents=True)
     (tmp_path / "studies" / "one" / "study.yaml").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HarnessError, match=r"here are studies/one/study\.yaml$"):
-        load(Path("one"))
+        load_study(Path("one"))

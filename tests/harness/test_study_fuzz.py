@@ -11,12 +11,12 @@ from types import FrameType
 import pytest
 
 from harness.errors import StudyError
-from harness.journal import History
-from harness.plan import make_plan
-from harness.planning.plan_text import lines_of
-from harness.study import load
-from harness.study_file.document import read_text
-from harness.workspace import Workspace
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
+from harness.planning.make import make_plan
+from harness.planning.text import lines_of
+from harness.study.load import load_study
+from harness.study.yaml_file import read_text
 from tests.harness.study_mutants import LAUGHS, ROOT, mutant
 
 SECONDS = 20
@@ -51,7 +51,7 @@ def survives(seed: int, folder: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                made = load(target)
+                made = load_study(target)
             except StudyError as error:
                 return not _placed(error)
             planned = make_plan(
@@ -111,6 +111,6 @@ def test_names_that_no_file_can_have(tmp_path: Path, line: str):
     (tmp_path / "pyproject.toml").touch()
     if line.startswith("recipe: {name}"):
         with pytest.raises(StudyError, match="no recipe file"):
-            load(file)
+            load_study(file)
     else:
-        load(file)  # the stub takes any name for a protocol
+        load_study(file)  # the stub takes any name for a protocol

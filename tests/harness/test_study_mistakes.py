@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from harness.errors import Problem, StudyError
-from harness.study import load
+from harness.study.load import load_study
 from tests.harness.study_files import BODY, HEAD, mistakes, write
 
 MANY = """\
@@ -278,7 +278,7 @@ def test_odd_values_anywhere_are_mistakes_not_crashes(tmp_path: Path) -> None:
             writer.dump(changed if path else value, out)
             file.write_text(out.getvalue())
             try:
-                load(file)
+                load_study(file)
             except StudyError as error:
                 refused += error.problems
     assert len(refused) > 100

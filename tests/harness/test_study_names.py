@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study import load
+from harness.study.load import load_study
 from tests.harness.study_files import mistakes, write
 
 FOLLOWED = """\
@@ -35,7 +35,7 @@ def test_a_misspelt_factor_is_reported_once(
     tmp_path: Path, right: str, wrong: str, place: tuple[int, int], said: str
 ) -> None:
     """Baseline, contrasts and where name it too, or rest on where it was named."""
-    load(write(tmp_path, FOLLOWED))
+    load_study(write(tmp_path, FOLLOWED))
     assert FOLLOWED.count(right) == 1
     error = mistakes(write(tmp_path, FOLLOWED.replace(right, wrong)))
     (problem,) = error.problems
@@ -61,7 +61,7 @@ def test_the_path_of_a_factor_is_not_its_name(tmp_path: Path, place: str) -> Non
     body = FOLLOWED.replace("  part.x: [0, 1]", "  part_x: {path: part.x, levels: [0, 1]}")
     body = body.replace("part.x: 0, l", "part_x: 0, l").replace("(part.x", "(part_x")
     body = body.replace("{part.x:", "{part_x:")
-    load(write(tmp_path, body))
+    load_study(write(tmp_path, body))
     wrong = {
         "baseline: {part.x: 0": body.replace("part_x: 0, l", "part.x: 0, l"),
         "where": body.replace("(part_x ==", "(part.x =="),

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from harness.commands import reproduce, status
 from harness.errors import HarnessError
-from harness.study import load
-from harness.study_file.limited import UnreadableError, limited_text
-from harness.study_file.name import name_in
+from harness.study.from_checkpoints import StrangerFile
+from harness.study.load import load_study
+from harness.study.yaml_file import name_in
 from harness.subjects.any_recipe import by_schema
-from harness.subjects.stranger_file import StrangerFile
+from harness.text.bounded_file import UnreadableError, limited_text
 from tests.harness.study_files import mistakes, write
 
 
@@ -78,19 +78,19 @@ def test_words_that_were_once_true_or_false_are_asked_about(
     told = [p for p in error.problems if "write true or false" in p.message]
     assert [(p.line, p.column) for p in told] == places
     fine = body.replace(recipe, "{flip: 'on'}").replace(levels, "['on', \"off\"]")
-    assert load(write(tmp_path, fine, COMMAND)).base == {"flip": "on"}
+    assert load_study(write(tmp_path, fine, COMMAND)).base == {"flip": "on"}
 
 
 def test_tags_on_values_and_quoted_words_stay_as_they_are(tmp_path: Path):
     body = "recipe: {fault: 'on', seconds: !!float 0}\nfactors: {part.x: [0.0, !!float 1]}\n"
-    made = load(write(tmp_path, body))
+    made = load_study(write(tmp_path, body))
     assert made.base["fault"] == "on"
     assert list(made.levels()["part.x"]) == ["0", "1"]
 
 
 def test_escaped_pairs_are_letters(tmp_path: Path):
     head = 'name: demo\nquestion: "\\uD83D\\uDE00?"\nsubject: harness.testing.stub\n'
-    made = load(write(tmp_path, "recipe: {}\nfactors: {part.x: [0.0]}\n", head))
+    made = load_study(write(tmp_path, "recipe: {}\nfactors: {part.x: [0.0]}\n", head))
     assert made.question == "\U0001f600?"
     json.loads(made.model_dump_json())
 
@@ -105,7 +105,7 @@ def test_a_name_that_no_record_can_hold_is_refused(tmp_path: Path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     with pytest.raises(HarnessError, match="not UTF-8"):
-        load(write(folder, "recipe: {}\nfactors: {part.x: [0.0]}\n"))
+        load_study(write(folder, "recipe: {}\nfactors: {part.x: [0.0]}\n"))
 
 
 DEEP = "name: a\nx: " + "[" * 50_000
@@ -144,7 +144,7 @@ def call(command, *words: str):
 
 def test_files_that_cannot_be_studies_are_refused_wherever_they_are_read(odd: Path, tmp_path: Path):
     with pytest.raises(HarnessError):
-        load(odd)
+        load_study(odd)
     assert name_in(odd) in ("odd", "bomb")
     with pytest.raises(HarnessError):
         StrangerFile(odd)

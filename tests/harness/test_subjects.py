@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import subjects
 from harness.errors import SubjectError
+from harness.subjects.load import load_subject
 
 
 def module(folder: Path, name: str, text: str) -> str:
@@ -27,8 +27,8 @@ def test_loads_a_module_and_an_object(tmp_path: Path):
     name = module(tmp_path, "holding_a_subject", text)
     from harness.testing import stub
 
-    assert subjects.load("harness.testing.stub") is stub
-    assert subjects.load(f"{name}:Holder.stub", project=tmp_path) is stub
+    assert load_subject("harness.testing.stub") is stub
+    assert load_subject(f"{name}:Holder.stub", project=tmp_path) is stub
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_loads_a_module_and_an_object(tmp_path: Path):
 def test_says_what_is_wrong(tmp_path: Path, text: str, told: str):
     name = module(tmp_path, f"wrong_subject_{abs(hash(text))}", text)
     with pytest.raises(SubjectError, match="subject") as caught:
-        subjects.load(name, project=tmp_path)
+        load_subject(name, project=tmp_path)
     assert told in str(caught.value)
     assert name in str(caught.value)
 
 
 def test_missing_module_and_attribute(tmp_path: Path):
     with pytest.raises(SubjectError, match="cannot be imported"):
-        subjects.load("no.such.subject")
+        load_subject("no.such.subject")
     with pytest.raises(SubjectError, match="cannot be imported"):
-        subjects.load("harness.testing.stub:nothing")
+        load_subject("harness.testing.stub:nothing")

@@ -8,7 +8,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.trial import Arm, Trial, canonical, identity, key_of, keys_of
+from harness.journal.trial import Arm, Trial, canonical, identity, key_of, keys_of
 from tests.harness.quick import QUICK
 
 RECIPE = {"guidance": {"scale": 2.0}, "tasks": {"t2i": 0.9, "edit": 0.1}, "name": "dmd", "on": None}

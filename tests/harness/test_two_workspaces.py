@@ -16,17 +16,18 @@ import mlflow
 import pytest
 
 from harness.errors import HarnessError
-from harness.journal import History
-from harness.run import RunResult
-from harness.trackers import ownership, server
-from harness.trackers.address import ARTIFACTS
-from harness.trackers.kept_records import fetch
-from harness.trackers.mlflow_runs import MlflowStore, MlflowTracker
-from harness.trackers.ownership import EPOCH, WORKSPACE, ElsewhereError, Ownership
-from harness.trackers.replay import sync
-from harness.trackers.rows import TAG
-from harness.trackers.written import MlflowPlace
-from harness.workspace import Workspace
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
+from harness.running.run import RunResult
+from harness.tracking import ownership, server
+from harness.tracking.address import ARTIFACTS
+from harness.tracking.kept_records import fetch
+from harness.tracking.mlflow_client import MlflowStore
+from harness.tracking.mlflow_place import MlflowPlace
+from harness.tracking.mlflow_tracker import MlflowTracker
+from harness.tracking.ownership import EPOCH, WORKSPACE, ElsewhereError, Ownership
+from harness.tracking.rows import TAG
+from harness.tracking.sync import sync
 from tests.harness.run_place import STUB, Place
 
 LATER = "{cycles: 4}"
@@ -365,7 +366,7 @@ def test_a_server_away_at_the_start_ends_with_the_command(
 
 
 def _away(*_: object) -> None:
-    from harness.trackers.written import AwayError
+    from harness.tracking.mlflow_place import AwayError
 
     raise AwayError("nobody answers")
 
@@ -376,7 +377,7 @@ def test_where_only_the_client_is_let_in_its_word_is_awaited(
 ) -> None:
     run(a, uri)
     before = content(uri)
-    monkeypatch.setattr("harness.trackers.written._on_server", lambda *_: None)
+    monkeypatch.setattr("harness.tracking.mlflow_place._on_server", lambda *_: None)
     with pytest.raises(ElsewhereError):
         run(b, uri)
     assert not b.history().trials

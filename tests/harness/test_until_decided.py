@@ -8,22 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analyse.expectation import expected
-from harness.analyse.inference import estimate, one_group
-from harness.analyse.kinds import Linear
-from harness.analyse.looks import AtLook, needed, outcomes
-from harness.analyse.power import detectable
-from harness.analyse.spending import calibrated
+from harness.analysis.expectation import expected
+from harness.analysis.inference import estimate, one_group
+from harness.analysis.kinds import Linear
+from harness.analysis.looks import AtLook, needed, outcomes
+from harness.analysis.spending import calibrated
 from harness.errors import STOPPED, HarnessError
 from harness.executors.inline import InlineExecutor
-from harness.journal import History
-from harness.plan import make_plan
+from harness.journal.history import History
+from harness.journal.shards import Shard
 from harness.planning.adaptive import looks_of
-from harness.planning.plan_text import lines_of
-from harness.running.outlook import Outlook
-from harness.running.shards import Shard
-from harness.running.standing import standing_of
-from harness.study import Study, load
+from harness.planning.make import make_plan
+from harness.planning.power import detectable
+from harness.planning.text import lines_of
+from harness.running.display import Outlook
+from harness.running.status import standing_of
+from harness.study.load import load_study
+from harness.study.model import Study
 from tests.harness.run_place import Place
 
 STUDY = """\
@@ -49,7 +50,7 @@ class Looks(Place):
         file = self.folder / "study.yaml"
         text = STUDY.format(spread=spread, salt=salt, replicates=replicates, more=more)
         file.write_text(text)
-        return load(file)
+        return load_study(file)
 
     def begun(self) -> dict[str, int]:
         """Arm to the trials of it that were ever started."""
@@ -69,7 +70,9 @@ def place(tmp_path: Path) -> Looks:
 
 
 def arm(place: Looks, name: str) -> str:
-    plan = make_plan(load(place.folder / "study.yaml"), place.history(), workspace=place.workspace)
+    plan = make_plan(
+        load_study(place.folder / "study.yaml"), place.history(), workspace=place.workspace
+    )
     return next(a.name for a in plan.arms if a.levels["x"] == name)
 
 
@@ -193,8 +196,8 @@ def test_results_that_are_there_are_looked_at_one_replicate_after_the_other(tmp_
     file = place.folder / "study.yaml"
     other = place.folder / "other.yaml"
     other.write_text(file.read_text().replace("name: looks", "name: other"))
-    place.run(load(other))
-    result = place.run(load(file), until_decided=True)
+    place.run(load_study(other))
+    result = place.run(load_study(file), until_decided=True)
     assert result.tally is None or not result.tally.ended
     looks = place.looks()
     assert looks[-1].over
@@ -224,7 +227,7 @@ def test_most_trials_of_a_replicate_failing_is_no_look(place: Looks):
     file = place.folder / "study.yaml"
     text = STUDY.format(spread=0.1, salt=1, replicates=8, more="")
     file.write_text(text.replace("fault: false", "fault: true"))
-    result = place.run(load(file), until_decided=True)
+    result = place.run(load_study(file), until_decided=True)
     assert result.exit_code == 1
     assert place.looks() == []
     assert any("the look after 3 replicates was not taken" in text for text in result.warnings)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse.answer import Answer, Verdict
-from harness.analyse.answers import answer
-from harness.plan import make_plan
-from harness.run import history_of
+from harness.analysis.answer import answer
+from harness.analysis.model import Answer, Verdict
+from harness.planning.make import make_plan
+from harness.running.run import history_of
 from harness.testing import stub_prompts
 from tests.harness.run_place import Place
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analyse.answer import Answer, Verdict
+from harness.analysis.model import Answer, Verdict
 from tests.harness.run_place import Place
 from tests.statistics.test_inference import brute_force
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorkspaceError
-from harness.workspace import FOLDER, VARIABLE, Workspace, project_of
+from harness.journal.workspace import FOLDER, VARIABLE, Workspace, project_of
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import workspace_id
 from harness.errors import WorkspaceError
-from harness.journal import History
-from harness.workspace import Workspace
+from harness.journal import workspace
+from harness.journal.history import History
+from harness.journal.workspace import Workspace, make_workspace_id, read_workspace_id
 from tests.harness.run_place import Place
 
 MAKE = """\
@@ -32,10 +32,10 @@ print(workspace_id.make(Path(sys.argv[1])))
 
 
 def test_it_is_no_number_and_no_key(tmp_path: Path) -> None:
-    made = workspace_id.make(tmp_path / "w")
+    made = make_workspace_id(tmp_path / "w")
     assert re.fullmatch(r"w[0-9a-f]{32}", made)
-    assert made != workspace_id.make(tmp_path / "other")
-    assert workspace_id.make(tmp_path / "w") == made == workspace_id.read(tmp_path / "w")
+    assert made != make_workspace_id(tmp_path / "other")
+    assert make_workspace_id(tmp_path / "w") == made == read_workspace_id(tmp_path / "w")
     assert json.loads((tmp_path / "w" / "workspace.json").read_text()) == {"format": 1, "id": made}
     assert [p.name for p in (tmp_path / "w").iterdir()] == ["workspace.json"]
 
@@ -48,14 +48,14 @@ def test_threads_that_make_it_at_once_agree(tmp_path: Path, monkeypatch, links: 
 
     def make() -> None:
         gate.wait(30)
-        found.append(workspace_id.make(tmp_path))
+        found.append(make_workspace_id(tmp_path))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert found == [workspace_id.read(tmp_path)] * 8
+    assert found == [read_workspace_id(tmp_path)] * 8
     assert [p.name for p in tmp_path.iterdir()] == ["workspace.json"]
 
 
@@ -67,13 +67,13 @@ def test_processes_that_make_it_at_once_agree(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     gate.touch()
-    assert {p.communicate(timeout=60)[0].strip() for p in running} == {workspace_id.read(root)}
+    assert {p.communicate(timeout=60)[0].strip() for p in running} == {read_workspace_id(root)}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 0, "id": "w1"}',
                                   '{"format": 1, "id": "../up"}'])  # fmt: skip
 def test_a_file_that_says_something_else_is_named(tmp_path: Path, monkeypatch, text: str) -> None:
-    monkeypatch.setattr(workspace_id, "_SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr(workspace, "_SETTLING_SECONDS", 0.0)
     (tmp_path / "workspace.json").write_text(text)
     with pytest.raises(WorkspaceError, match="does not say which workspace"):
         Workspace(tmp_path).ensure_usable()
@@ -162,7 +162,7 @@ def _json(*words: str) -> dict:
 def test_a_file_that_fills_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch) -> None:
     file = tmp_path / "workspace.json"
     file.touch()
-    reading = workspace_id.read
+    reading = read_workspace_id
 
     def late(root: Path) -> str:
         """Sees the empty file; the other process writes before anything else is asked."""
@@ -172,5 +172,5 @@ def test_a_file_that_fills_while_it_is_read_is_read_again(tmp_path: Path, monkey
             if not file.stat().st_size:
                 file.write_text('{"format": 1, "id": "w1"}\n')
 
-    monkeypatch.setattr(workspace_id, "read", late)
-    assert workspace_id.make(tmp_path) == "w1"
+    monkeypatch.setattr(workspace, "read_workspace_id", late)
+    assert make_workspace_id(tmp_path) == "w1"

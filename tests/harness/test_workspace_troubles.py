@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from harness import cli
 from harness.commands import report, status
 from harness.errors import HarnessError, WorkspaceError
-from harness.journal import History
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
 from harness.report import page
-from harness.trackers.address import sqlite_file, sqlite_uri, tracking_uri
-from harness.trackers.server import server_command, start
-from harness.workspace import Workspace
+from harness.tracking.address import sqlite_file, sqlite_uri, tracking_uri
+from harness.tracking.server import server_command, start
 
 from .run_place import Place
 
@@ -45,7 +45,7 @@ def test_the_database_of_an_odd_path_is_its_own(tmp_path: Path, monkeypatch):
 
 
 def test_mlflow_of_an_odd_path_is_in_it_and_nowhere_else(tmp_path: Path, monkeypatch):
-    from harness.trackers.mlflow_runs import MlflowTracker
+    from harness.tracking.mlflow_tracker import MlflowTracker
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     place = Place(tmp_path / "p")

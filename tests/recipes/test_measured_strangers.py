@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from harness.plan import make_plan
-from harness.prompt_values import PromptTables
-from harness.run import history_of
-from harness.study import load
-from harness.workspace import Workspace
+from harness.journal.prompt_values import PromptTables
+from harness.journal.workspace import Workspace
+from harness.planning.make import make_plan
+from harness.running.run import history_of
+from harness.study.load import load_study
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = """\
@@ -87,7 +87,7 @@ def test_the_numbers_are_those_of_the_trial(tmp_path):
 
 def _in_pairs(content: dict, workspace: Path) -> None:
     """Each pair is scipy's paired t over the prompts of every stratum, strata put together."""
-    study = load(Path(content["study"]))
+    study = load_study(Path(content["study"]))
     history = history_of(study, Workspace(workspace))
     tables = PromptTables(history)
     protocol = make_plan(study, history, workspace=Workspace(workspace)).fingerprints.protocol

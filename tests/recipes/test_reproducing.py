@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.journal import History
-from harness.prompt_values import PromptTables
-from harness.reproduce import reproduction
-from harness.run import run
-from harness.study import load
-from harness.workspace import Workspace
+from harness.journal.history import History
+from harness.journal.prompt_values import PromptTables
+from harness.journal.workspace import Workspace
+from harness.reproduce.entry import reproduction
+from harness.running.run import run
+from harness.study.load import load_study
 
 PROTOCOL = Path(__file__).parent / "toyworld-tiny-v1.yaml"
 STUDY = f"""
@@ -46,7 +46,7 @@ def ran(tmp_path_factory) -> Workspace:
     (root / "pyproject.toml").touch()
     (root / "study.yaml").write_text(STUDY)
     workspace = Workspace(root / "stillhouse-workspace")
-    study = load(root / "study.yaml")
+    study = load_study(root / "study.yaml")
     done = run(study, workspace=workspace, executor="inline", echo=lambda _: None)
     assert done.exit_code == 0
     return workspace

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Context, Measurement, Report
-from harness.running import attempts
-from harness.seeds import stream_for
+from harness.journal import attempts
+from harness.journal.trial import stream_for
 from recipes import subject
 from recipes.recipe import Recipe
 

@@ -14,10 +14,10 @@ from itertools import product
 
 import numpy as np
 
-from harness.analyse.crossing import crossing
-from harness.analyse.inference import Estimated, Group, one_group, over_seeds
-from harness.analyse.kinds import Linear, More, Sooner
-from harness.analyse.veto import winner_filled
+from harness.analysis.cases import winner_filled
+from harness.analysis.inference import Estimated, Group, one_group, over_seeds
+from harness.analysis.kinds import Linear, More, Sooner
+from harness.planning.crossing import crossing
 from tests.statistics import twins
 from tests.statistics.worlds import (
     DIVERGES,

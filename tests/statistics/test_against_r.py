@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from harness.analyse.inference import ByPrompt, Estimated, estimate, one_group, over_seeds
-from harness.prompt_values import PromptValues
+from harness.analysis.inference import ByPrompt, Estimated, estimate, one_group, over_seeds
+from harness.journal.prompt_values import PromptValues
 from tests.statistics.worlds import Array
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from harness.analyse.inference import ByPrompt, Estimated, estimate, one_group, over_seeds
-from harness.analyse.kinds import Linear
-from harness.analyse.step_down import step_down
-from harness.analyse.veto import winner_filled
-from harness.prompt_values import PromptValues
+from harness.analysis.cases import winner_filled
+from harness.analysis.inference import ByPrompt, Estimated, estimate, one_group, over_seeds
+from harness.analysis.kinds import Linear
+from harness.analysis.step_down import step_down
+from harness.journal.prompt_values import PromptValues
 from tests.statistics.worlds import DIVERGES, DivergingWorld
 
 PAIR = one_group([{"a": 1.0, "b": -1.0}])

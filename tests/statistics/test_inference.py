@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
-from harness.analyse.inference import (
+from harness.analysis.inference import (
     ByPrompt,
     Group,
     estimate,
@@ -19,7 +19,7 @@ from harness.analyse.inference import (
     p_of,
     t_quantile,
 )
-from harness.prompt_values import PromptValues
+from harness.journal.prompt_values import PromptValues
 
 PAIR = one_group([{"a": 1.0, "b": -1.0}])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analyse.inference import Estimated, one_group, over_seeds
+from harness.analysis.inference import Estimated, one_group, over_seeds
 from tests.statistics import rates
 from tests.statistics.worlds import SeedWorld
 

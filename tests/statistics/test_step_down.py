@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from harness.analyse.crossing import crossing
-from harness.analyse.discovery import benjamini_hochberg, error_rates
-from harness.analyse.inference import estimate, one_group
-from harness.analyse.kinds import Best, Collapse, Linear, More, Sooner, all_pairs
-from harness.analyse.step_down import Reading, read, step_down
-from harness.analyse.veto import winner_filled
+from harness.analysis.cases import winner_filled
+from harness.analysis.explore import benjamini_hochberg, error_rates
+from harness.analysis.inference import estimate, one_group
+from harness.analysis.kinds import Best, Collapse, Linear, More, Sooner, all_pairs
+from harness.analysis.step_down import Reading, read, step_down
+from harness.planning.crossing import crossing
 
 PAIR = one_group([{"a": 1.0, "b": -1.0}])
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analyse import kinds
-from harness.analyse.inference import (
-    ByPrompt,
-    Estimated,
-    Seeds,
-    estimate,
-    one_group,
-    over_seeds,
-)
-from harness.analyse.step_down import step_down
-from harness.prompt_values import PromptValues
+from harness.analysis import kinds
+from harness.analysis.inference import ByPrompt, Estimated, Seeds, estimate, one_group, over_seeds
+from harness.analysis.step_down import step_down
+from harness.journal.prompt_values import PromptValues
 from tests.statistics import twins
 from tests.statistics.worlds import (
     DISTANCES,

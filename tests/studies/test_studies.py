@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.analyse import formats, tables
-from harness.analyse.answer import RULES, Answer
+from harness.analysis.model import RULES, Answer
+from harness.report import tables
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*/study.yaml"))
@@ -99,7 +99,7 @@ def test_a_readme_prints_its_answer(file: Path):
     """Every declared contrast and every arm, as the report prints them; nothing else."""
     answer = Answer.model_validate_json((file.parent / "results" / "answer.json").read_text())
     lines = (file.parent / "README.md").read_text().splitlines()
-    told = formats.to_markdown(tables.verdict_table(answer)).splitlines()[2:]
+    told = tables.to_markdown(tables.verdict_table(answer)).splitlines()[2:]
     start = lines.index(told[0])
     assert lines[start : start + len(told)] == told
     assert not lines[start + len(told)].startswith("|")

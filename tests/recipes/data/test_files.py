@@ -553,7 +553,7 @@ def test_weights_behind_a_link_are_in_the_digest(tmp_path: Path):
 
 def test_which_files_changed_is_named(tmp_path: Path):
     """What a record keeps beside the digest, so that `plan` names the picture."""
-    from harness.code_files import changed
+    from harness.journal.code import changed
 
     RED.save(tmp_path / "s0.png")
     RED.save(tmp_path / "s1.png")

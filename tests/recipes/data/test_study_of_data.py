@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.design import arms
 from harness.errors import HarnessError
-from harness.planning.plan_text import lines_of
-from harness.study import load
+from harness.planning.text import lines_of
+from harness.study.arms import arms
+from harness.study.load import load_study
 from recipes import subject
 from tests.harness.study_files import plan, write
 
@@ -33,7 +33,7 @@ factors:
 
 
 def _study(folder: Path, body: str, head: str = HEAD):
-    return load(write(folder, body, head))
+    return load_study(write(folder, body, head))
 
 
 def test_leaving_one_source_out_rescales_the_others(tmp_path: Path):

@@ -1,1 +1,0 @@
-"""From recorded trials to an answer: contrasts, effects, trade-offs, words and tables."""

@@ -1,0 +1,1 @@
+"""From recorded trials to an answer: verdicts, effects, trade-offs and their words."""

@@ -1,0 +1,422 @@
+"""The declared contrasts, judged: the family's step-down, notes, and one sentence each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.analysis import guard, words
+from harness.analysis.cases import Case, first_of
+from harness.analysis.explore import Explored, about, method_of, spread_of
+from harness.analysis.inference import Estimated, Prompts
+from harness.analysis.looks import members
+from harness.analysis.model import Narrow, Part, Verdict
+from harness.analysis.observed import ENDED, Observed
+from harness.analysis.sizes import gap_of, sizes_of
+from harness.analysis.step_down import Decided, step_down
+from harness.journal.history import History
+from harness.planning.attainable import fitted_note
+from harness.planning.plan import Plan, PlannedContrast
+
+ENDED_WITHOUT = ("diverged", "failed")
+MOST_MISSING = 6
+"""Arms without all their replicates that a note names before the rest is only counted."""
+
+
+def judged(
+    cases: Sequence[Case], explored: Explored, plan: Plan, history: History, observed: Observed
+) -> list[Verdict]:
+    """Verdicts on the cases: planned ones by the step-down, exploratory ones with the others.
+
+    The family is that of the first run: a contrast that was taken out since still counts.
+    """
+    planned = [case for case in cases if not case.amended]
+    family = max(plan.frozen_contrasts or 0, len(planned))
+    wide = iter(step_down(members(plan, planned), plan.alpha, family))
+    narrow = iter(step_down(members(plan, planned, narrow=True), plan.alpha, family))
+    loose = iter(explored.declared)
+    found = []
+    for case in cases:
+        if case.amended:
+            adjusted, rate = next(loose)
+            pair = Decided(case.wide.at(rate), 1), Decided(case.narrow.at(rate), 1)
+            found.append(_Telling(plan, history, observed, case, *pair, rate, adjusted).verdict())
+        else:
+            pair = next(wide), next(narrow)
+            rate = _level(plan, case, plan.alpha / pair[0].left)
+            found.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
+    return found
+
+
+def _level(plan: Plan, case: Case, share: float) -> float:
+    """Error rate of a planned case's interval: its share of alpha, or what its look may spend."""
+    adaptive = plan.adaptive
+    if adaptive is None or adaptive.spending is None or case.amended:
+        return share
+    return adaptive.spending.level(case.replicates, share)
+
+
+OTHER_NUMBERS = "its numbers are others than the look after {} saw"
+"""How the note begins that a look decided by other numbers; a bundle's verifier reads it."""
+
+
+class _Telling:
+    """One verdict from a decided case."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        history: History,
+        observed: Observed,
+        case: Case,
+        wide: Decided,
+        narrow: Decided,
+        rate: float,
+        adjusted: float | None,
+    ) -> None:
+        self._plan, self._history, self._observed = plan, history, observed
+        self._case, self._wide, self._narrow = case, wide, narrow
+        self._rate, self._adjusted = rate, adjusted
+
+    def verdict(self) -> Verdict:
+        """The verdict with its sentence and notes."""
+        case, reading = self._case, self._wide.reading
+        contrast, found = case.contrast, self._found(self._wide)
+        seeds = found.seeds if found else None
+        prompts = found.prompts if found else self._prompts_of_best()
+        p = case.wide.p
+        verdict, reason = reading.verdict, self._reason()
+        arms = contrast.arms()
+        sentence: dict[str, Any] = {
+            "kind": contrast.kind,
+            "a": case.a,
+            "b": case.b,
+            "metric": contrast.metric,
+            "unit": case.spec.unit,
+            "difference": found.difference if found else None,
+            "n": seeds.n if seeds else self._n_of_best(),
+            "n_planned": case.replicates,
+            "margin": contrast.margin,
+            "about": about(self._any_found()),
+            "scope": self._plan.scope,
+            "best": reading.members,
+            "step": reading.step,
+            "levels": len(contrast.parts),
+            "reaches": _reaches(contrast),
+        }
+        expected = words.expectation(contrast.expect, verdict, found.difference if found else None)
+        p_adjusted, adjustment = self._p_adjusted(p, self._wide.left)
+        told = words.sentence(
+            verdict,
+            **sentence,
+            lo=reading.lo,
+            hi=reading.hi,
+            level=self._level_told(self._rate),
+            n_prompts=prompts.n if prompts else 0,
+            p_adjusted=p_adjusted,
+            adjustment=adjustment,
+            as_expected=expected,
+            reason=reason,
+        )
+        return Verdict(
+            id=case.id,
+            claim=contrast.claim,
+            kind=contrast.kind,
+            metric=contrast.metric,
+            about=sentence["about"],
+            planned=not case.amended,
+            n=sentence["n"],
+            n_planned=case.replicates,
+            n_prompts=prompts.n if prompts else 0,
+            difference=sentence["difference"],
+            lo=reading.lo,
+            hi=reading.hi,
+            level=self._level_told(self._rate),
+            left=self._wide.left,
+            p=p,
+            p_adjusted=p_adjusted,
+            margin=contrast.margin,
+            method=self._method(),
+            spread=spread_of(found),
+            narrow=self._narrower(sentence) if prompts and not self._alone() else None,
+            verdict=verdict,
+            expectation=expected,
+            words=told,
+            notes=self._notes(reason, arms),
+            per_replicate=dict(seeds.per_replicate) if seeds else {},
+            a=case.a,
+            b=case.b,
+            worst_case=verdict if reading.vetoed else None,
+            best=list(reading.members) if contrast.kind == "best" else [],
+            step=reading.step,
+            sizes=self._sizes(),
+            parts=list(case.parts),
+            keys=self._observed.keys(arms),
+            amended=case.amended,
+            aliases=contrast.aliases,
+        )
+
+    def _level_told(self, rate: float) -> float:
+        """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
+        earlier = len(getattr(self._case.wide, "losses", {}))
+        return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
+
+    def _found(self, decided: Decided) -> Estimated | None:
+        """The estimate that the verdict's figures are of."""
+        step = decided.reading.step
+        return self._case.found if step is None else self._case.by_step.get(step)
+
+    def _sizes(self) -> dict[str, float]:
+        contrast = self._case.contrast
+        rows = self._observed.of(contrast.metric, contrast.arms())
+        values = {arm: first_of(row, self._case.replicates) for arm, row in rows.items()}
+        found = self._case.found
+        measured = self._observed.values.get(contrast.metric, {})
+        gap = gap_of(self._plan, contrast.arms(), measured)
+        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec, gap)
+
+    def _any_found(self) -> Estimated | None:
+        """An estimate that says what the claim is about."""
+        several = [*self._case.by_step.values(), *self._pairs_of_best()]
+        return self._case.found or next(iter(several), None)
+
+    def _alone(self) -> bool:
+        """Whether the claim is about these checkpoints: there is none narrower."""
+        return about(self._any_found()) == "checkpoints"
+
+    def _pairs_of_best(self) -> list[Estimated]:
+        return list(getattr(self._case.wide, "pairs", {}).values())
+
+    def _n_of_best(self) -> int:
+        return min((found.seeds.n for found in self._pairs_of_best()), default=0)
+
+    def _prompts_of_best(self) -> Prompts | None:
+        known = [found.prompts for found in self._pairs_of_best() if found.prompts]
+        return known[0] if known and len(known) == len(self._pairs_of_best()) else None
+
+    def _p_adjusted(self, p: float | None, left: int) -> tuple[float | None, str]:
+        if self._case.amended:
+            return self._adjusted, "after Benjamini-Hochberg, exploratory"
+        told = [f"as one of {left}"] if left > 1 else []
+        adaptive = self._plan.adaptive
+        if adaptive is not None and adaptive.spending is not None and adaptive.looks:
+            told.append("corrected for looking")
+            p = None if p is None else adaptive.spending.alpha_of(self._case.replicates, p)
+        return None if p is None else min(1.0, left * p), ", ".join(told)
+
+    def _narrower(self, sentence: Mapping[str, Any]) -> Narrow:
+        """The claim on exactly these prompts."""
+        reading, left = self._narrow.reading, self._narrow.left
+        p = self._case.narrow.p
+        adjusted, adjustment = self._p_adjusted(p, left)
+        if self._case.amended:  # adjusted with the others is the wide p alone
+            adjusted = p
+            adjustment = "not adjusted"
+        own = _level(self._plan, self._case, self._plan.alpha / left)
+        rate = self._rate if self._case.amended else own
+        found = self._found(self._narrow)
+        difference = found.difference if found else None
+        shown = {**sentence, "difference": difference, "best": reading.members}
+        shown["step"] = reading.step
+        told = words.sentence(
+            reading.verdict,
+            **shown,
+            lo=reading.lo,
+            hi=reading.hi,
+            level=self._level_told(rate),
+            n_prompts=0,
+            p_adjusted=adjusted,
+            adjustment=adjustment,
+            as_expected="",
+        )
+        return Narrow(
+            lo=reading.lo,
+            hi=reading.hi,
+            level=self._level_told(rate),
+            p=p,
+            p_adjusted=adjusted,
+            verdict=reading.verdict,
+            words=told,
+        )
+
+    def _reason(self) -> str:
+        """Why nothing was decided, where the figures do not say it."""
+        case, reading = self._case, self._wide.reading
+        if reading.verdict != "undecided":
+            return ""
+        if not case.contrast.arms():
+            return "no cell of the design holds both sides"
+        if reading.vetoed:
+            told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
+            return f"it would be {reading.vetoed}, but the winner diverged: {told}"
+        found = self._found(self._wide) or next(iter(case.by_step.values()), None)
+        return "" if found is None or found.judged else found.why
+
+    def _method(self) -> str:
+        case, found = self._case, self._found(self._wide)
+        if found is None:
+            some = self._pairs_of_best()
+            each = len(case.contrast.parts) - 1
+            return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
+        return method_of(found)
+
+    def _moved(self) -> list[str]:
+        """That its numbers are others than those that its last look saw.
+
+        A trial that failed is run again by the next run, and its value counts from then on.
+        """
+        adaptive, case = self._plan.adaptive, self._case
+        last = adaptive.last_said(case.id) if adaptive is not None and not case.amended else None
+        found = self._found(self._wide)
+        if last is None or last[1].is_of(case.wide.p, found.difference if found else None):
+            return []
+        n, outcome = last
+        return [
+            f"{OTHER_NUMBERS.format(n)} ({_p_and_difference(outcome.p, outcome.difference)}; "
+            f"{outcome.told}): with the trials that ended or were measured since it is "
+            f"{self._wide.reading.verdict}"
+        ]
+
+    def _parts_told(self) -> list[str]:
+        """The further estimates of its kind, and the shape of a trend."""
+        case, alpha = self._case, self._plan.alpha
+        parts = case.parts
+        each = f"each at {words.percent(1 - alpha)}, not adjusted"
+        if case.contrast.kind == "more":
+            named = zip((case.a, case.b), parts, strict=False)
+            told = [f"{name} {_part_words(part)}" for name, part in named]
+            return [f"by themselves, {each}: {'; '.join(told)}"] if told else []
+        shape = words.shape(case.found.difference if case.found else None, parts)
+        found = [shape] if shape else []
+        for name, label in (("quadratic", "bend"), ("neighbour", "steps")):
+            told = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
+            found += [f"{label}, {each}: {'; '.join(told)}"] if told else []
+        return found
+
+    def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
+        case, contrast, plan = self._case, self._case.contrast, self._plan
+        found = self._found(self._wide)
+        notes = [f"exploratory: {case.amended}"] if case.amended else []
+        if contrast.metric not in self._observed.values:
+            notes.append(f"{contrast.metric} was never measured")
+        if found and found.seeds.n and not found.judged and found.why != reason:
+            notes.append(found.why)
+        if found and found.seeds.unseen:
+            notes.append(
+                f"{found.seeds.unseen} of {len(contrast.cells())} cells have no pair and are no "
+                "part of the difference"
+            )
+        if found and found.seeds.once:
+            notes.append(
+                f"{found.seeds.once} cells have a pair in one replicate only, no part of the "
+                "difference: nothing says how much they vary"
+            )
+        if found and found.judged and found.prompts is None:
+            notes.append(f"on exactly these prompts: {found.why_not_prompts}")
+        if found and found.prompts and found.prompts.dropped:
+            notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
+        notes += self._parts_told()
+        notes += missing_note(self._observed, arms, case.replicates)
+        notes += _look_note(plan, case)
+        notes += self._moved()
+        interim = _not_begun(case.replicates, self._observed, arms)
+        if interim and (found is None or found.seeds.n):
+            notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
+        better = case.spec.higher_is_better
+        if better is None and self._wide.reading.leaves:
+            notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
+        if contrast.fitted:
+            notes.append(fitted_note(contrast))
+        keys = self._observed.keys(arms)
+        notes += [
+            *contrast.confounded,
+            *guard.confounds(self._history, keys, plan.fingerprints.protocol),
+        ]
+        compared = [t.key for arm in arms for t in self._observed.trials.get(arm, {}).values()]
+        notes += guard.beside(plan, self._history, compared)
+        if alone := plan.unpartnered(contrast):
+            notes.append(f"arms without a partner, left out: {', '.join(alone)}")
+        return notes
+
+
+def _look_note(plan: Plan, case: Case) -> list[str]:
+    """What the looks of a study that runs until decided made of a planned contrast."""
+    adaptive = plan.adaptive
+    if adaptive is None or case.amended:
+        return []
+    most = f"at most {adaptive.at_most} replicates"
+    if not adaptive.looks:
+        return [f"interim: the first look is after {adaptive.first} of {most}"]
+    ended = adaptive.ended().get(case.id)
+    if ended is None and adaptive.over:
+        return [f"no look decided it, the last one after {adaptive.looked} of {most}"]
+    if ended is None:
+        return [f"interim: open after {adaptive.looked} of {most}"]
+    n, state = ended
+    told = {
+        "decided": "decided",
+        "futile": "given up, a difference being out of sight (futile),",
+        "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
+    }[str(state)]
+    return [f"{told} after {n} of {most}; not planned further"]
+
+
+def _p_and_difference(p: float | None, difference: float | None) -> str:
+    told = [words.p_value(p)]
+    if difference is not None:
+        places = words.decimals(None, difference)
+        told.insert(0, f"difference {words.number(difference, places, signed=True)}")
+    return ", ".join(told)
+
+
+def _reaches(contrast: PlannedContrast) -> str:
+    if contrast.threshold is None:
+        return ""
+    return f"{'loses' if contrast.falls else 'reaches'} {contrast.threshold:g}"
+
+
+def _part_words(part: Part) -> str:
+    width = (part.hi - part.lo) / 2 if part.lo is not None and part.hi is not None else None
+    places = words.decimals(width, part.difference or 0.0)
+    middle = words.number(part.difference, places, signed=True)
+    if part.lo is None:
+        return f"{middle}, no interval"
+    lo, hi = (words.number(v, places, signed=True) for v in (part.lo, part.hi))
+    return f"{middle} ({lo} to {hi})"
+
+
+def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
+    """Who is missing, by arm, with the reasons; crashes and divergences apart."""
+    found = []
+    for state in ENDED_WITHOUT:
+        listed, total = [], 0
+        for arm in arms:
+            states = observed.states.get(arm, {})
+            ended = [r for r in range(replicates) if states.get(r) == state]
+            if ended:
+                total += len(ended)
+                listed.append(f"{arm} ({', '.join(f'r{r}' for r in ended)})")
+        if not listed:
+            continue
+        why = Counter(
+            observed.reasons.get(arm, {}).get(r, "")
+            for arm in arms
+            for r in range(replicates)
+            if observed.states.get(arm, {}).get(r) == state
+        ).most_common(1)[0][0]
+        more = f" and {len(listed) - MOST_MISSING} more arms" if len(listed) > MOST_MISSING else ""
+        reason = f": {words.shortened(why)}" if why else ""
+        found.append(
+            f"{total} trial{'s' if total > 1 else ''} {state}, without a part in this: "
+            f"{', '.join(listed[:MOST_MISSING])}{more}{reason}"
+        )
+    return found
+
+
+def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:
+    """Replicates of which no arm has ended; none where there is no arm to wait for."""
+    return sum(
+        all(observed.states.get(arm, {}).get(r, "pending") not in ENDED for arm in arms)
+        for r in range(replicates if arms else 0)
+    )

@@ -1,1 +1,0 @@
-"""Batch systems: scripts that run a study where jobs wait in a queue."""

@@ -1,0 +1,229 @@
+"""`ARTIFACT.md`: which claim rests on which trials, how to check it, and what that costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.analysis.model import Verdict
+from harness.bundle.contents import OWN, TRAINER, code_files, digested, study_path
+from harness.journal.code import changed_files
+from harness.journal.command_line import NAME, path_word, typed
+from harness.journal.workspace import project_of
+from harness.report import facts
+from harness.report.results import counting
+from harness.text.printable import markdown
+
+if TYPE_CHECKING:
+    from harness.analysis.open_study import Answered
+    from harness.journal.records import Closed
+
+FILE = "BUNDLE.zip"
+"""What the page calls the bundle: its name is the reader's choice."""
+MOST_KEYS = 6
+
+
+def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
+    """The page, in the order of an artifact appendix: check, kick the tires, claims, costs."""
+    answer, study = made.answer, study_path(made)
+    quick = _quickest(made)
+    lines = [
+        f"# Artifact of the study {answer.study}",
+        "",
+        f"{markdown(answer.question)} Scope of every claim: "
+        f"{markdown(answer.scope) or 'as the study says'}.",
+        "",
+        f"State: {markdown(answer.headline)}",
+        "",
+        *_holds(made, kinds, blind),
+        "",
+        "## Kick the tires: 30 minutes",
+        "",
+        f"1. Check the bundle, called {FILE} here, with nothing but Python (3.9 or later), a few "
+        "seconds. Only its `verify.py` is run; who has Stillhouse need not run even that: "
+        f"`stillhouse bundle --verify {FILE}` checks the same and more.",
+        "",
+        f"       unzip -p {FILE} verify.py > verify.py && python verify.py {FILE}",
+        "",
+        "2. Unpack, read `report/report.html` in a browser (it loads nothing), install (some "
+        "minutes, most of it the download of PyTorch; 7 GB of disk).",
+        "",
+        f"       mkdir artifact && unzip -q {FILE} -d artifact && cd artifact/{_home(made)}",
+        "       make env && . .venv/bin/activate",
+        *([] if _home(made) == "code" else ["       cd ../code"]),
+        "",
+        "3. See what was planned and that its results are known (a second):",
+        "",
+        f"       {typed('plan', study=study, name=NAME)}",
+        "",
+    ]
+    if quick is not None:
+        key, closed = quick
+        lines += [
+            f"4. Run the shortest trial again; it took {facts.duration(closed.seconds)} then. "
+            "Expected: every number beside the recorded one, and a last line that says whether it "
+            "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
+            "",
+            f"       {_reproduce(made, key, '--level', 'train')}",
+            "",
+        ]
+    return "\n".join([*lines, *_claims(made), *_rungs(made, kinds), *_surroundings(made)]) + "\n"
+
+
+def _home(made: Answered) -> str:
+    """Where Stillhouse is installed from."""
+    return "code" if project_of(made.study.file).resolve() == OWN.resolve() else "stillhouse"
+
+
+def _holds(made: Answered, kinds: list[str], blind: bool) -> list[str]:
+    rows = [
+        (
+            "`report/`",
+            "`report.html`, `report.md`, and tables as CSV, LaTeX and Markdown",
+        ),
+        ("`results/`", "the journal of the trials that count, the answer, tables"),
+        ("`recipes/`", "a resolved recipe per trial; its sha256 begins with the trial's key"),
+        ("`trials/`", f"per trial, where kept: {', '.join(kinds)}"),
+        ("`environment/`", "versions the trials ran with, and the lock file"),
+        ("`code/`", "source, study file and base recipe; `results/` again beside the study"),
+    ]
+    if _home(made) != "code":
+        rows.append(("`stillhouse/`", "Stillhouse itself"))
+    if any(name.startswith(f"{TRAINER}/") for name in digested(made)):
+        told = "the trainer's code, which lies outside the project: the study's `cwd` is its place"
+        rows.append((f"`{TRAINER}/`", told))
+    rows.append(("`CHECKSUMS`, `verify.py`", "sha256 of every member, and what checks them"))
+    said = ["| here | what |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+    if blind:
+        said += ["", "Anonymous: user, host, paths, authors and addresses were taken out."]
+    return said
+
+
+def _claims(made: Answered) -> list[str]:
+    declared = _declared(made)
+    lines = ["## Claims", ""]
+    if not declared:
+        return [*lines, "The study declares no contrast; its tables are in `report/`.", ""]
+    for v in declared:
+        seconds, hours, devices = _spent(made, v)
+        keys = " ".join(v.keys[:MOST_KEYS])
+        more = f" and {len(v.keys) - MOST_KEYS} more" if len(v.keys) > MOST_KEYS else ""
+        lines += [
+            f"### {v.id}: {markdown(v.claim or v.metric)}",
+            "",
+            f"- expected line: {markdown(v.words)}",
+            *([f"- on exactly these prompts: {markdown(v.narrow.words)}"] if v.narrow else []),
+            f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
+            *_again(made, v),
+            f"- hardware: {markdown(', '.join(devices)) or 'not recorded'}",
+            f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
+            f"{hours:.2f} GPU-hours",
+            "",
+        ]
+    return lines
+
+
+def _again(made: Answered, verdict: Verdict) -> list[str]:
+    """How to run a contrast again; none for what replicates added later say of it."""
+    if verdict.id not in {contrast.id for contrast in made.plan.contrasts}:
+        return []
+    return [
+        f"- command: `{_reproduce(made, '--contrast', verdict.id)}` runs "
+        "the fewest trials that decide it again (`--level tables`: recomputes it only)"
+    ]
+
+
+def _reproduce(made: Answered, *words: str) -> str:
+    """With the study file: its results are found there wherever in the project they lie."""
+    return typed("reproduce", *words, "--study", path_word(study_path(made)), name=NAME)
+
+
+def _declared(made: Answered) -> list[Verdict]:
+    return [v for v in made.answer.verdicts if v.declared]
+
+
+def _spent(made: Answered, verdict: Verdict) -> tuple[float, float, list[str]]:
+    """Wall seconds, GPU-hours and devices of a contrast's trials, as far as they count."""
+    seconds = hours = 0.0
+    devices: set[str] = set()
+    for key in verdict.keys:
+        record = made.history.trials.get(key)
+        for attempt in counting(record) if record else ():
+            assert attempt.closed is not None
+            seconds += attempt.closed.seconds
+            hours += attempt.closed.seconds * attempt.closed.gpus / 3600
+            devices |= {attempt.opened.device} - {""}
+    return seconds, hours, sorted(devices)
+
+
+def _quickest(made: Answered) -> tuple[str, Closed] | None:
+    """Key and record of the trial that took least time."""
+    found = []
+    for planned in made.plan.trials:
+        record = made.history.trials.get(planned.trial.key)
+        done = record.complete if record else None
+        if planned.trial.kind == "trial" and done and done.closed and done.closed.state == "done":
+            found.append((done.closed.seconds, planned.trial.key, done.closed))
+    return min(found, key=lambda f: f[:2])[1:] if found else None
+
+
+def _rungs(made: Answered, kinds: list[str]) -> list[str]:
+    answer = made.answer
+    one = facts.duration(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
+    device = ", ".join(answer.devices) or "a device that was not recorded"
+    kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
+    quick = _quickest(made)
+    key = quick[0] if quick else made.plan.trials[0].trial.key
+
+    def level(rung: str) -> str:
+        return f"`{_reproduce(made, key, '--level', rung)}`"
+
+    rows = [
+        ("checked", "seconds", f"`python verify.py {FILE}`"),
+        ("hashed again", "seconds", level("record")),
+        ("recomputed", "seconds", level("tables")),
+        ("measured again", f"part of a trial; {kept}", level("measure")),
+        ("trained again", f"{one} a trial", level("train")),
+        (
+            "the whole study",
+            f"{facts.duration(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
+            f"`{typed('run', '--workspace', 'new-workspace', study=study_path(made), name=NAME)}` "
+            "without `results/` beside it",
+        ),
+    ]
+    table = ["| rung | price | command |", "|---|---|---|"]
+    table += [f"| {a} | {b} | {c} |" for a, b, c in rows]
+    told = (
+        f"Any key will do. Prices are what the records took, on {markdown(device)}; other "
+        "hardware differs."
+    )
+    compute = markdown(facts.compute(answer))
+    return ["## What each rung costs", "", *table, "", told, "", compute, ""]
+
+
+def _surroundings(made: Answered) -> list[str]:
+    answer = made.answer
+    names = facts.fingerprints(answer, made.plan, made.history)
+    lines = [
+        "## Fingerprints",
+        "",
+        *(f"- {markdown(name)}: {markdown(', '.join(values))}" for name, values in names),
+    ]
+    now = made.plan.fingerprints
+    for digest, files in code_files(made).items():
+        if digest != now.code:
+            changed = changed_files(files, now.code_files)
+            what = ", ".join(changed[:20]) + (
+                f" and {len(changed) - 20} more" * (len(changed) > 20)
+            )
+            lines.append(
+                f"- note: `code/` is not all of what code digest {digest[:12]} ran: "
+                f"{what or 'no listing of its files was kept'}"
+            )
+    if answer.warnings:
+        lines += [
+            "",
+            "## Warnings of the report",
+            "",
+            *(f"- {markdown(w)}" for w in answer.warnings),
+        ]
+    return lines

@@ -1,0 +1,286 @@
+"""What goes into a bundle: records, recipes, items, report, tables, environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import harness
+from harness.bundle.verify.check import MANIFEST, SCHEMA
+from harness.contract import Artifact, ArtifactKind
+from harness.journal.history import Attempt
+from harness.journal.trial import canonical
+from harness.journal.workspace import in_project, project_of
+from harness.report import facts
+from harness.report.page import report_files
+from harness.report.results import counting, packed, result_files
+from harness.subjects.settings import CommandSettings
+
+if TYPE_CHECKING:
+    from harness.analysis.open_study import Answered
+    from harness.planning.plan import PlannedContrast
+
+
+Members = dict[str, bytes | Path]
+"""Name in the archive to content, or to the file that holds it."""
+LOCK = "requirements.lock"
+
+
+def recorded(
+    made: Answered, kinds: Collection[ArtifactKind], sources: Mapping[str, Any]
+) -> Members:
+    """Everything about a study but its source and what explains it.
+
+    Args:
+        made: the study, answered.
+        kinds: kinds of artifacts that go along where their files are still there.
+        sources: what the manifest says of the source files; see `source.compared`.
+
+    Raises:
+        NotJudgedError: no trial of the study has a result yet.
+    """
+    found: Members = {}
+
+    def kept(attempt: Attempt) -> list[Artifact]:
+        folder = f"trials/{attempt.opened.key}/attempts/{attempt.folder_name}"
+        listed = attempt.closed.artifacts if attempt.closed else []
+        going = []
+        for artifact in listed:
+            files = _files(made, attempt, artifact) if artifact.kind in kinds else {}
+            if files:
+                going.append(artifact)
+                found.update({f"{folder}/{name}": file for name, file in files.items()})
+        return going
+
+    results = result_files(made.answer, made.plan, made.history, kept)
+    found |= {f"results/{name}": text.encode() for name, text in results.items()}
+    values = packed(made.answer, made.plan, made.history)
+    found |= {f"results/{name}": content for name, content in values.items()}
+    report = report_files(
+        made.answer, made.plan, made.study, made.history, made.workspace, portable=True
+    )
+    found |= {f"report/{name}": text.encode() for name, text in report.items()}
+    for planned in made.plan.trials:
+        trial, record = planned.trial, made.history.trials.get(planned.trial.key)
+        if record is not None and counting(record):
+            found[f"recipes/{trial.key}.json"] = canonical(trial.identity())
+    found["environment/versions.json"] = _json(
+        {name: values for name, values in facts.environment(made.plan, made.history)}
+    )
+    found[MANIFEST] = _json(
+        {
+            "schema": SCHEMA,
+            "study": made.answer.study,
+            "study_digest": made.plan.digest,
+            "artifacts": sorted(kinds),
+            "contrasts": [_contrast(contrast) for contrast in made.plan.contrasts],
+            "sources": dict(sources),
+        }
+    )
+    return found
+
+
+def _contrast(contrast: PlannedContrast) -> dict[str, Any]:
+    """What the verifier needs to judge a contrast: its kind, and every part's cells."""
+    kept = ("id", "metric", "kind", "expect", "margin", "threshold", "falls")
+    told = contrast.model_dump(include={*kept})
+    return {**told, "parts": [part.model_dump() for part in contrast.parts]}
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _files(made: Answered, attempt: Attempt, artifact: Artifact) -> dict[str, Path]:
+    """Path below the attempt to file; links are left out, a CSV beside a table goes along."""
+    root = made.workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
+    place = root / artifact.path
+    candidates = sorted(place.rglob("*")) if place.is_dir() else [place]
+    if artifact.kind in ("items", "prompts"):
+        candidates.append(place.with_suffix(".csv"))
+    return {
+        file.relative_to(root).as_posix(): file
+        for file in candidates
+        if file.is_file() and not file.is_symlink()
+    }
+
+
+OWN = Path(harness.__file__).parents[1]
+"""Root of Stillhouse's own source."""
+PACKAGES = ("harness", "recipes", "evaluation")
+ROOT_FILES = ("pyproject.toml", LOCK, "Makefile", "README.md", "LICENSE", "CONTRIBUTING.md")
+_SOURCE = (".py", ".yaml", ".yml", ".toml", ".j2", ".css")
+TRAINER = "trainer"
+"""Folder of the bundle for a command's code that lies outside the study's project."""
+BUNDLE = "-bundle.zip"
+_PASSED_OVER = ("__pycache__", ".git")
+
+
+def source(made: Answered) -> Members:
+    """`code/` holds the study's project, `stillhouse/` Stillhouse itself where that is another.
+
+    Of the project: packages, files of the root, the study's folder, its base recipe, and every
+    file that the code digest lists; those of a command that lie elsewhere are in `trainer/`. Bytes
+    are those of the working tree, which the digest hashed.
+    """
+    project = project_of(made.study.file)
+    folder = made.study.file.resolve().parent
+    listed = digested(made)
+    ours = not isinstance(made.study.subject, CommandSettings)  # whose folder may hold anything
+    heads = {name.split("/")[1] for name in listed if ours and name.startswith("code/")}
+    wanted = [*PACKAGES, *ROOT_FILES, *sorted(heads)]
+    found = _below("code", project, [project / name for name in wanted])
+    if folder == project:  # a folder without a project of its own: only what the study names
+        found |= _named("code", project, [made.study.file])
+    else:
+        found |= _below("code", project, [folder])
+    found |= _named("code", project, _recipe(made))
+    if project.resolve() != OWN.resolve():
+        found |= _below("stillhouse", OWN, [OWN / name for name in (*PACKAGES, *ROOT_FILES)])
+    return found | listed
+
+
+def digested(made: Answered) -> Members:
+    """Files that code digests of the study cover, by their names in the bundle."""
+    found: Members = {}
+    for name in {name for files in code_files(made).values() for name in files}:
+        member = member_of(made, name)
+        if member is not None:
+            found[member[0]] = member[1]
+    return found
+
+
+def member_of(made: Answered, name: str) -> tuple[str, Path] | None:
+    """Name in the bundle of a file that a code digest lists, and where it lies; None if nowhere.
+
+    A command's files are named from its `cwd`, a module's from the project or from Stillhouse. What
+    lies elsewhere goes along only where the study's own `code:` names it, whatever a journal lists.
+    """
+    project, own = project_of(made.study.file).resolve(), OWN.resolve()
+    subject = made.study.subject
+    roots = [project, own]
+    named = False
+    if isinstance(subject, CommandSettings):
+        roots.insert(0, (project / subject.cwd).resolve())
+        named = any(f"{name}/".startswith(f"{c.rstrip('/')}/") for c in subject.code)
+    for root in roots:
+        file = (root / name).resolve()
+        if not file.is_file() or (root / name).is_symlink():
+            continue
+        for prefix, home in (("code", project), ("stillhouse", own)):
+            if file.is_relative_to(home):
+                return f"{prefix}/{file.relative_to(home).as_posix()}", file
+        if named:
+            inside = [part for part in PurePath(name).parts if part not in ("..", "/")]
+            return "/".join([TRAINER, *inside]), file
+    return None
+
+
+def compared(made: Answered) -> dict[str, dict[str, Any]]:
+    """Of each listed file: its name in the bundle, its bytes' digest, and the subject's digest.
+
+    A subject may digest what a file says instead of its bytes, which no verifier without that
+    subject can work out. `member` is empty for what is listed and is no file.
+    """
+    today: dict[str, set[str]] = {}
+    for planned in made.plan.trials:
+        prints = planned.fingerprints or made.plan.fingerprints
+        for name, found in prints.code_files.items():
+            today.setdefault(name, set()).add(found)
+    sums: dict[Path, str] = {}
+    told: dict[str, dict[str, Any]] = {}
+    for name, digests in sorted(today.items()):
+        member = member_of(made, name.partition("#")[0])
+        if member is None:
+            told[name] = {"member": "", "digests": sorted(digests)}
+            continue
+        if member[1] not in sums:
+            sums[member[1]] = digest(member[1])
+        bytes_of = {"member": member[0], "sha256": sums[member[1]]}
+        told[name] = {**bytes_of, "digests": sorted(digests)}
+    return told
+
+
+def code_files(made: Answered) -> dict[str, dict[str, str]]:
+    """Code digest to the source files it covers, for the attempts that count."""
+    found: dict[str, dict[str, str]] = {}
+    for planned in made.plan.trials:
+        record = made.history.trials.get(planned.trial.key)
+        for attempt in counting(record) if record else ():
+            found.setdefault(attempt.opened.code, attempt.opened.code_files)
+    return found
+
+
+def study_path(made: Answered) -> str:
+    """The study file as one types it from its project."""
+    return in_project(made.study.file)
+
+
+def git(folder: Path, *words: str) -> list[str]:
+    """Lines that git prints in a folder; empty without git or outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, check=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    told = done.stdout.decode("utf-8", "replace").replace("\0", "\n")
+    return [line for line in told.split("\n") if line]
+
+
+def _recipe(made: Answered) -> list[Path]:
+    named = made.study.recipe
+    return [made.study.file.parent / named] if isinstance(named, str) else []
+
+
+def _below(prefix: str, root: Path, places: Iterable[Path]) -> Members:
+    """Files below some places that git tracks, and source not added yet; all where it tracks none.
+
+    What the repository ignores never goes along, nor do strange files that lie about.
+    """
+    tracked = {root / name for name in git(root, "ls-files", "-z", ".")}
+    others = git(root, "ls-files", "-z", "--others", "--exclude-standard", ".")
+    tracked |= {root / name for name in others if tracked and name.endswith(_SOURCE)}
+    files: list[Path] = []
+    for place in places:
+        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+        inside = [f for f in inside if not f.name.endswith(BUNDLE)]  # one of before
+        files += [f for f in inside if not tracked or f in tracked]
+    return _named(prefix, root, files)
+
+
+def _named(prefix: str, root: Path, files: Iterable[Path]) -> Members:
+    found: Members = {}
+    for file in files:
+        inside = root.resolve() in file.resolve().parents
+        if not inside or file.is_symlink() or not file.is_file():
+            continue
+        name = file.resolve().relative_to(root.resolve())
+        if not any(part in _PASSED_OVER or part.endswith(".pyc") for part in name.parts):
+            found[f"{prefix}/{name.as_posix()}"] = file
+    return found
+
+
+_CHUNK = 2**20
+
+
+def digest(content: bytes | Path) -> str:
+    """sha256 in hex."""
+    found = hashlib.sha256()
+    for piece in pieces(content):
+        found.update(piece)
+    return found.hexdigest()
+
+
+def pieces(content: bytes | Path) -> Iterator[bytes]:
+    """The content in pieces of at most a mebibyte."""
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            yield piece

@@ -1,0 +1,1 @@
+"""The stand-alone verifier in parts, joined into a bundle's `verify.py`: standard library only."""

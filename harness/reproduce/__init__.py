@@ -1,0 +1,1 @@
+"""Reproduces a reported trial, or a claim, and judges the numbers that come out."""

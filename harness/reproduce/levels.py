@@ -1,0 +1,245 @@
+"""The rungs of a reproduction, from reading to retraining, and what each costs: told before any."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.contract import Report, Subject
+from harness.errors import NotJudgedError
+from harness.executors.base import Ended, Job
+from harness.executors.worker import execute, limit_threads
+from harness.journal.attempts import Line, read_reports
+from harness.journal.trial import Trial
+from harness.journal.workspace import Workspace
+from harness.planning.cost import gpus_here
+from harness.planning.text import duration
+from harness.reproduce.recorded import Recorded
+from harness.subjects.settings import name_of
+
+Rung = Literal["record", "tables", "measure", "train"]
+Level = Literal["auto", "record", "tables", "measure", "train"]
+LEVELS: tuple[Level, ...] = ("auto", "record", "tables", "measure", "train")
+WHAT: dict[Rung, str] = {
+    "record": "hashes, digests of code, data and protocol, versions, device",
+    "tables": "numbers and verdicts recomputed from what is stored",
+    "measure": "the kept student measured again",
+    "train": "run again from the start",
+}
+
+
+@dataclass(frozen=True)
+class Price:
+    """One rung: what it is, what it should cost, or why it cannot be climbed."""
+
+    rung: Rung
+    seconds: float | None
+    """Expected wall seconds here, by the record; None where nothing says."""
+    gpu_hours: float = 0.0
+    basis: str = ""
+    refused: str = ""
+    """Why it is not possible; empty if it is."""
+
+    def line(self) -> str:
+        """`train    40 s, 0.011 GPU-h   run again from the start (from ...)`."""
+        if self.refused:
+            return f"{self.rung:<8} {'not possible':<18}  {self.refused}"
+        cost = "not known" if self.seconds is None else duration(self.seconds / 3600)
+        if self.seconds is not None and self.seconds < 1:
+            cost = "under 1 s"
+        if self.gpu_hours:
+            cost += f", {self.gpu_hours:.3g} GPU-h"
+        basis = f" ({self.basis})" if self.basis else ""
+        return f"{self.rung:<8} {cost:<18}  {WHAT[self.rung]}{basis}"
+
+
+def prices(recorded: Recorded, subject: Subject | None) -> list[Price]:
+    """All four rungs, cheapest first.
+
+    Args:
+        recorded: the trial.
+        subject: None where it cannot be imported: then nothing can be measured or trained.
+    """
+    return [
+        Price("record", 0.5),
+        Price("tables", 2.0),
+        _measure(recorded, subject),
+        _train(recorded, subject),
+    ]
+
+
+def together(prices: Sequence[Price]) -> Price:
+    """One rung of several trials: the sum, or why one of them cannot be climbed."""
+    first = prices[0]
+    refused = [price.refused for price in prices if price.refused]
+    if refused:
+        named = f"{len(refused)} of {len(prices)} trials: {refused[0]}"
+        return Price(first.rung, None, refused=named)
+    known = [price.seconds for price in prices if price.seconds is not None]
+    seconds = sum(known) if len(known) == len(prices) else None
+    return Price(first.rung, seconds, sum(p.gpu_hours for p in prices), first.basis)
+
+
+def chosen(level: Level, ladder: Sequence[Price], key: str) -> Rung:
+    """The rung to climb; `auto` is measuring where a student is kept, else training.
+
+    Raises:
+        NotJudgedError: if the rung asked for is not possible.
+    """
+    priced = {price.rung: price for price in ladder}
+    if level == "auto":
+        level = "train" if priced["measure"].refused else "measure"
+    if priced[level].refused:
+        open_ = [price.rung for price in ladder if not price.refused]
+        raise NotJudgedError(
+            f"{key} cannot be reproduced at level {level}: {priced[level].refused}. "
+            f"Possible: --level {', --level '.join(open_)}"
+        )
+    return level
+
+
+def _measure(recorded: Recorded, subject: Subject | None) -> Price:
+    refused = _no_device(recorded, subject)
+    if recorded.trial.kind == "reference":
+        refused = refused or "it is a reference row"
+    elif subject is not None and not hasattr(subject, "measure"):
+        refused = refused or f"subject {name_of(recorded.subject)} has no measure()"
+    elif recorded.student is None:
+        refused = refused or "its student was not kept, or is gone"
+    if refused:
+        return Price("measure", None, refused=refused)
+    seconds, basis = _seconds_of_measuring(recorded)
+    return Price("measure", seconds, _gpu_hours(recorded, seconds), basis)
+
+
+def _train(recorded: Recorded, subject: Subject | None) -> Price:
+    refused = _no_device(recorded, subject)
+    closed = recorded.trained.closed
+    if refused or closed is None:
+        return Price("train", None, refused=refused or "it never ended")
+    device = recorded.trained.opened.device
+    basis = f"it took that on {device}" if device else "it took that then"
+    return Price("train", closed.seconds, _gpu_hours(recorded, closed.seconds), basis)
+
+
+def _no_device(recorded: Recorded, subject: Subject | None) -> str:
+    if subject is None:
+        return f"subject {name_of(recorded.subject)} cannot be imported here"
+    here = gpus_here()
+    if recorded.gpus > here:
+        return f"it takes {recorded.gpus:g} GPU(s), this machine offers {here}"
+    return ""
+
+
+def _gpu_hours(recorded: Recorded, seconds: float | None) -> float:
+    return recorded.gpus * (seconds or 0.0) / 3600
+
+
+def _seconds_of_measuring(recorded: Recorded) -> tuple[float | None, str]:
+    """From attempts that only measured, else from the time between this trial's own reports."""
+    found = [
+        a.closed.seconds
+        for trial in recorded.history.trials.values()
+        for a in trial.ordered
+        if a.opened.mode == "measure" and a.closed is not None and a.closed.state == "done"
+    ]
+    if found:
+        return statistics.median(found), f"from {len(found)} that were measured alone"
+    lines = read_reports(recorded.folder) if recorded.folder is not None else []
+    gaps = [now.at - before.at for before, now in itertools.pairwise(lines) if now.report.measured]
+    if gaps:
+        return gaps[-1], "from its own reports"
+    closed = recorded.trained.closed
+    return (closed.seconds if closed else None), "at most: training was part of it"
+
+
+Echo = Callable[[str], None]
+QUIET_SECONDS = 5.0
+"""Between two lines of progress."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """What came out."""
+
+    trial: Trial
+    folder: Path
+    reports: list[Line]
+    ended: Ended
+
+
+def run_again(
+    recorded: Recorded,
+    rung: Literal["measure", "train"],
+    workspace: Workspace,
+    echo: Echo,
+    trial: Trial | None = None,
+) -> Again:
+    """Execute it in this process, below `<workspace>/reproductions/`; the record is not touched.
+
+    Args:
+        recorded: the trial as it was.
+        rung: measure its kept student, or train.
+        workspace: where to write.
+        echo: gets a line of progress every few seconds.
+        trial: another trial in its place, run as the recorded one was: a new replicate.
+
+    Raises:
+        WorkspaceError: if the workspace cannot be written.
+    """
+    workspace.ensure_usable()
+    made = trial or recorded.trial
+    folder = _folder(workspace, made.key)
+    limit_threads(recorded.cpus)  # before the subject imports a numerical library
+    reports: list[Line] = []
+    ended = Ended(state="failed", reason="ended without an outcome")
+    began = shown = time.time()
+    for at, event in execute(_job(recorded, made, rung, folder, workspace)):
+        if isinstance(event, Ended):
+            ended = event
+            break
+        reports.append(Line(at, event))
+        if at - shown > QUIET_SECONDS:
+            echo(f"           {_progress(made, event)}, {at - began:.0f} s")
+            shown = at
+    return Again(made, folder, reports, ended)
+
+
+def _folder(workspace: Workspace, key: str) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = workspace.root / "reproductions" / f"{key}-{stamp}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True, exist_ok=False)
+    return folder
+
+
+def _job(recorded: Recorded, trial: Trial, rung: str, folder: Path, workspace: Workspace) -> Job:
+    again: Literal["train", "reference"] = "reference" if trial.kind == "reference" else "train"
+    return Job(
+        key=trial.key,
+        short=trial.short,
+        attempt=1,
+        nonce="reproduction",
+        mode="measure" if rung == "measure" else again,
+        subject=recorded.subject,
+        recipe=trial.recipe,
+        replicate=trial.replicate,
+        folder=folder,
+        log=folder / "log.txt",
+        cache=workspace.cache,
+        measurement=recorded.measurement,
+        student=recorded.student if rung == "measure" else None,
+        gpus=recorded.gpus,
+        cpus=recorded.cpus,
+        project=recorded.project,
+    )
+
+
+def _progress(trial: Trial, report: Report) -> str:
+    of = f"/{report.total}" if report.total else ""
+    return f"{trial.short}  cycle {report.step}{of}"

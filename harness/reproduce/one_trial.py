@@ -1,0 +1,238 @@
+"""Reproduces one recorded trial on one rung of the ladder, and judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.contract import Subject
+from harness.errors import HarnessError, NotJudgedError
+from harness.journal.workspace import Workspace
+from harness.reproduce import levels, stored, surroundings
+from harness.reproduce.judging import Judgement, Reproduction, compare, judge
+from harness.reproduce.levels import Again, Echo, Level, Rung, run_again
+from harness.reproduce.places import why_not_trusted
+from harness.reproduce.recorded import Recorded
+from harness.reproduce.restudy import changes, restudy
+from harness.subjects.load import load_subject
+from harness.subjects.settings import CommandSettings
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a trial is to be reproduced."""
+
+    level: Level = "auto"
+    metrics: Collection[str] | None = None
+    """Numbers to judge; default those that the study reports."""
+    family: int = 1
+    """Trials judged together."""
+    alone: bool = True
+    """False for a trial of a claim, which tells differences, ladder and verdicts for all."""
+
+
+def reproduce_trial(
+    recorded: Recorded, asked: Asked, workspace: Workspace, echo: Echo
+) -> Reproduction:
+    """Climb one rung for one trial. What cannot be judged is told, not raised."""
+    known: dict[str, Any] = {
+        "key": recorded.key,
+        "short": recorded.trial.short,
+        "study": recorded.study,
+    }
+    for line in headline(recorded) if asked.alone else ():
+        echo(line)
+    subject, problem = loaded(recorded)
+    try:
+        here = surroundings.now(recorded, subject) if subject is not None else None
+        known["differences"] = here.differences if here else [problem]
+        priced = levels.prices(recorded, subject)
+        known["ladder"] = [price.line() for price in priced]
+        for line in opening(known["differences"], known["ladder"]) if asked.alone else ():
+            echo(line)
+        rung = levels.chosen(asked.level, priced, recorded.key)
+        known["level"] = rung
+        if asked.alone:
+            echo(f"level      {rung}: {levels.WHAT[rung]}")
+        if rung == "tables":
+            return stored.reproduce_tables(recorded, subject, workspace, known)
+        if here is None:
+            raise NotJudgedError(problem)
+        if rung == "record":
+            return _record(here, recorded, known)
+        refuse(recorded, here, rung)
+    except HarnessError as error:
+        why = str(error) if problem in str(error) else f"{error}: {problem}"
+        return Reproduction(**known, decision="not judged", reason=why)
+    made = run_again(recorded, rung, workspace, echo)
+    return _judged(recorded, rung, made, asked, known, workspace, subject)
+
+
+def headline(recorded: Recorded) -> list[str]:
+    """Which trial, and that its record is sound: `find` has checked the hash."""
+    lines = [
+        f"{recorded.trial.short}  {recorded.key}  study {recorded.study}",
+        "identity   the stored recipe hashes to the key",
+    ]
+    if recorded.others:
+        lines.append(
+            f"also       {', '.join(recorded.others)} read another result of this key, made by "
+            "other code: name its study file with --study to reproduce that one"
+        )
+    return lines
+
+
+def opening(differences: Sequence[str], priced: Sequence[str]) -> list[str]:
+    """What differs from then, and the ladder with its prices."""
+    same = ["nothing: code, data, protocol, versions, device"]
+    told = [f"{'' if i else 'differs':<10} {line}" for i, line in enumerate(differences or same)]
+    return [*told, *(f"{'' if i else 'ladder':<10} {line}" for i, line in enumerate(priced))]
+
+
+def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
+    """The subject, or None and why it cannot be imported, or must not be."""
+    if recorded.places.foreign and not isinstance(recorded.subject, str):
+        return None, (
+            "the record names a command or folders of somebody else's machine; nothing of that is "
+            "started from a bundle or a server: unpack it, read it, and give the folder"
+        )
+    if refused := why_not_trusted(recorded.subject, recorded.places):
+        return None, refused
+    try:
+        return load_subject(recorded.subject, project=recorded.project), ""
+    except HarnessError as error:
+        return None, str(error)
+
+
+def refuse(recorded: Recorded, here: surroundings.Now, rung: Rung) -> None:
+    """Refuse what would compare numbers that mean something else today.
+
+    Raises:
+        NotJudgedError: naming what has to be restored first.
+    """
+    if here.problem:
+        raise NotJudgedError(f"{here.problem}. Put it back first")
+    if not here.same_protocol(recorded):
+        name = recorded.measured_by.opened.protocol_name
+        raise NotJudgedError(
+            f"protocol {name} is not what it was (see what differs), so new numbers would not be "
+            "comparable: restore the recorded protocol first"
+        )
+    lacking = recorded.subject.unset() if isinstance(recorded.subject, CommandSettings) else []
+    if rung == "train" and lacking:
+        raise NotJudgedError(
+            f"the trainer needs {', '.join(lacking)} in the environment, whose value no record "
+            "holds: set it and type the same again"
+        )
+    if rung == "train" and not here.same_data(recorded):
+        raise NotJudgedError(
+            "the training data is not what it was (see what differs), so the recorded trial "
+            "cannot be run again: restore the recorded data first"
+        )
+
+
+def reported(recorded: Recorded, subject: Subject | None) -> set[str]:
+    """Metrics that carry what the study says: headline ones, its primary, its contrasts'."""
+    names = {n for n, spec in subject.metrics.items() if spec.headline} if subject else set()
+    settings = recorded.settings
+    named = [settings.get("primary"), *(c.get("metric") for c in settings.get("contrasts") or ())]
+    return names | {str(name) for name in named if name}
+
+
+def _record(here: surroundings.Now, recorded: Recorded, known: dict[str, Any]) -> Reproduction:
+    """Hashes decide; other versions or another device are told, and decide nothing."""
+    if here.problem:
+        same = "the stored recipe hashes to the key; nothing else can be judged"
+        reason = f"{same}: {'; '.join(here.differences)}"
+        return Reproduction(**known, decision="not judged", reason=reason)
+    if here.digests:
+        reason = f"what stands here is not what ran: {'; '.join(here.digests)}"
+        return Reproduction(**known, decision="not reproduced", reason=reason)
+    beside = [d for d in here.differences if d not in here.digests]
+    told = f"; may change last digits: {'; '.join(beside)}" if beside else ""
+    reason = f"recipe, code, data and protocol have the recorded digests{told}"
+    return Reproduction(**known, decision="as recorded", reason=reason)
+
+
+def _judged(
+    recorded: Recorded,
+    rung: Literal["measure", "train"],
+    made: Again,
+    asked: Asked,
+    known: dict[str, Any],
+    workspace: Workspace,
+    subject: Subject | None,
+) -> Reproduction:
+    known |= {"folder": str(made.folder), "seconds": made.ended.seconds}
+    metrics = asked.metrics if asked.metrics is not None else reported(recorded, subject)
+    found = _decision(recorded, rung, made, known["differences"], metrics, asked.family)
+    result = Reproduction(
+        **known, decision=found.decision, reason=found.reason, values=found.values
+    )
+    if asked.alone and recorded.trial.kind == "trial" and found.values:
+        told, changed = _verdicts(recorded, result, workspace)
+        result = result.model_copy(update={"verdicts": told, "verdict_changed": changed})
+    (made.folder / "reproduction.json").write_text(result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def _decision(
+    recorded: Recorded,
+    rung: Literal["measure", "train"],
+    made: Again,
+    differences: Sequence[str],
+    metrics: Collection[str],
+    family: int,
+) -> Judgement:
+    ended = made.ended
+    values = compare(recorded, rung, made.reports)
+    then = recorded.trained.closed
+    assert then is not None  # `find` takes trials with a result only
+    expected = then.state if rung == "train" else "done"
+    if ended.state == "failed":
+        reason = f"it failed this time: {ended.reason}; see {made.folder}/log.txt"
+        return Judgement("not judged", reason, [])
+    if ended.state != expected:
+        cause = "; ".join(differences) or "nothing that is recorded"
+        reason = f"it ended as {ended.state} ({ended.reason}), recorded is {expected}. What "
+        return Judgement("not reproduced", f"{reason}differs: {cause}", values)
+    if not values:
+        if then.state == "diverged" and rung == "train":
+            return _divergence(then.step, made)
+        return Judgement("not judged", "no measured number was recorded to compare with", [])
+    return judge(values, recorded, metrics, differences, family)
+
+
+def _divergence(step: int, made: Again) -> Judgement:
+    last = max((line.report.step for line in made.reports), default=0)
+    reason = f"it diverged at cycle {last}, recorded is cycle {step}"
+    return Judgement("bit-equal" if last == step else "not reproduced", reason, [])
+
+
+def _verdicts(
+    recorded: Recorded, found: Reproduction, workspace: Workspace
+) -> tuple[str, bool | None]:
+    """What the study would say with the new numbers in place of the recorded ones."""
+    last = max(v.step for v in found.values)
+    new = {v.metric: v.now for v in found.values if v.step == last and v.measured}
+    if all(v.equal for v in found.values if v.step == last):
+        return "unchanged: the numbers they rest on are the same", False
+    try:
+        made = restudy(
+            recorded.planned,
+            recorded.history,
+            recorded.project,
+            recorded.places,
+            workspace,
+            recorded.measured_by.opened.protocol,
+        )
+    except NotJudgedError as error:
+        return f"not worked out: {error}", None
+    before, after = made.verdicts(), made.with_numbers({recorded.key: new}).verdicts()
+    if not before:
+        return "the study declares no contrasts", None
+    changed = changes(before, after)
+    told = f"changed with the new numbers in place of the old: {'; '.join(changed)}"
+    same = f"unchanged with the new numbers in place of the old ({len(before)} contrasts)"
+    return (told, True) if changed else (same, False)

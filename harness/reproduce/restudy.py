@@ -1,0 +1,329 @@
+"""A recorded study answered again: as recorded, or with new numbers in the place of old ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from harness.analysis.model import Answer, Verdict
+from harness.analysis.observed import PromptReader
+from harness.contract import Fingerprints, Subject
+from harness.errors import HarnessError, NotJudgedError
+from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.prompt_values import PromptTables, PromptValues
+from harness.journal.records import Closed, MeasuredAt, Opened, Planned
+from harness.journal.trial import Trial, canonical
+from harness.journal.workspace import STUDY_FILE, Workspace
+from harness.planning.plan import Plan
+from harness.planning.reuse import under_their_keys
+from harness.reproduce.places import Places, why_not_trusted
+from harness.study.model import Study
+from harness.text.words import last_words
+
+Numbers = Mapping[str, Mapping[str, float | None]]
+"""Trial key -> metric -> number of the last step; None where it was not finite."""
+
+
+@dataclass(frozen=True)
+class Restudied:
+    """A study as its record says it, with the history that answers it."""
+
+    study: Study
+    plan: Plan
+    history: History
+    subject: Subject
+    """With the digests of the record."""
+    by_prompt: PromptReader | None = None
+    """Where values by prompt are read; None: those of the history."""
+
+    def answer(self) -> Answer:
+        """The study's answer by that history."""
+        from harness.analysis.answer import answer
+
+        return answer(
+            self.plan,
+            self.study,
+            self.history,
+            metrics=self.subject.metrics,
+            by_prompt=self.by_prompt,
+        )
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Contrast id -> verdict on the declared contrasts, those declared late included."""
+        declared = {contrast.id for contrast in self.plan.contrasts}
+        return {v.id: v for v in self.answer().verdicts if v.id in declared}
+
+    def with_numbers(self, numbers: Numbers) -> Restudied:
+        """The study with these numbers in the place of the recorded ones."""
+        return replace(
+            self,
+            history=_replaced(self.history, numbers, self.protocol),
+            by_prompt=_Moved(PromptTables(self.history), numbers),
+        )
+
+    def first(self, replicates: int) -> Restudied:
+        """The smaller study of the first replicates alone."""
+        kept = [
+            t for t in self.plan.trials if t.trial.kind != "trial" or t.trial.replicate < replicates
+        ]
+        smaller = replace(self, plan=self.plan.model_copy(update={"trials": kept}))
+        return smaller.judged_on(replicates)
+
+    def judged_on(self, replicates: int) -> Restudied:
+        """Planned so from the start: no replicate is missing, and none was added later."""
+        update = {"replicates": replicates, "frozen_replicates": replicates}
+        return replace(self, plan=self.plan.model_copy(update=update))
+
+    @property
+    def protocol(self) -> str:
+        """Fingerprint of the protocol whose numbers count."""
+        return self.plan.fingerprints.protocol
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Recorded values by prompt, moved as far as their mean: what a new number alone tells."""
+
+    recorded: PromptTables
+    numbers: Numbers
+
+    def of(
+        self, key: str, code: str | None, protocol: str, metric: str, step: int | None = None
+    ) -> PromptValues | None:
+        """Those of a trial's metric; None where there are none."""
+        found = self.recorded.of(key, code, protocol, metric, step)
+        numbers = self.numbers.get(key, {})
+        if found is None or metric not in numbers:
+            return found
+        last = self.recorded.history.trials[key].measured(protocol)[-1]
+        if step not in (None, last.step):
+            return found
+        new, old = numbers[metric], last.metrics[metric]
+        if new is None or old is None:
+            return None
+        values = {
+            stratum: {prompt: value + (new - old) for prompt, value in row.items()}
+            for stratum, row in found.values.items()
+        }
+        return replace(found, values=values)
+
+
+def restudy(
+    planned: Planned,
+    history: History,
+    project: Path,
+    places: Places,
+    workspace: Workspace,
+    protocol: str,
+) -> Restudied:
+    """The study of a planning record, planned again as it was and answered under its protocol.
+
+    Args:
+        planned: the record.
+        history: what is recorded.
+        project: where the study's subject is imported from. Its digests are those of the record,
+            so neither the data nor the protocol need be here.
+        places: where the record comes from: that decides what may be imported for it.
+        workspace: where students may be kept; nothing is written.
+        protocol: fingerprint whose numbers count, whatever stands here today.
+
+    Raises:
+        NotJudgedError: if the subject is missing, or resolves the study to other trials now.
+    """
+    from harness.planning.make import make_plan
+    from harness.subjects.load import load_subject
+
+    file = project / (planned.study_file or STUDY_FILE)
+    history = history.read_by(planned.study)
+    try:
+        study = Study.model_validate({**planned.study_json, "file": file})
+        if refused := why_not_trusted(study.subject, places):
+            raise NotJudgedError(refused)
+        found = load_subject(study.subject, project=project)
+        subject = cast(Subject, AsRecorded(found, planned, history))
+        plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=subject)
+    except (HarnessError, ValueError) as error:
+        raise NotJudgedError(
+            f"study {planned.study!r} cannot be answered again: {last_words(str(error), 300)}"
+        ) from error
+    plan = under_their_keys(plan, planned)
+    there = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
+    if there != {t.key for t in planned.trials if t.kind == "trial"}:
+        raise NotJudgedError(
+            f"study {planned.study!r} cannot be answered again: its subject resolves it to other "
+            "trials now (a recipe's default changed)"
+        )
+    prints = plan.fingerprints.model_copy(update={"protocol": protocol})
+    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history, subject)
+
+
+def with_replicates(
+    made: Restudied,
+    new: Sequence[tuple[Trial, Mapping[str, float | None]]],
+    workspace: Workspace,
+) -> Restudied:
+    """The study with further replicates, whose trials were run outside of it.
+
+    Replicates between its own and these, which other studies may have run, stay out.
+    """
+    from harness.planning.make import make_plan
+
+    top = max(trial.replicate for trial, _ in new)
+    study = made.study.model_copy(update={"replicates": top + 1})
+    history = copy.copy(made.history)
+    history.trials = dict(made.history.trials)
+    for trial, numbers in new:
+        history.trials[trial.key] = _made_up(trial, numbers, made)
+    plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=made.subject)
+    prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
+    keys = {trial.key for trial, _ in new}
+    own = made.study.replicates
+    kept = [
+        t
+        for t in plan.trials
+        if t.trial.kind != "trial" or t.trial.replicate < own or t.trial.key in keys
+    ]
+    larger = replace(
+        made,
+        study=study,
+        plan=plan.model_copy(update={"fingerprints": prints, "trials": kept}),
+        history=history,
+    )
+    return larger.judged_on(top + 1)
+
+
+def _made_up(trial: Trial, numbers: Mapping[str, float | None], made: Restudied) -> TrialHistory:
+    """A trial's history as the journal would hold it."""
+    known = TrialHistory(trial.key)
+    prints = made.plan.fingerprints
+    opened = Opened(
+        at=0.0,
+        key=trial.key,
+        attempt=1,
+        nonce="reproduction",
+        study=made.study.name,
+        trial=trial,
+        protocol=made.protocol,
+        code=prints.code,
+    )
+    closed = Closed(
+        at=0.0,
+        key=trial.key,
+        attempt=1,
+        nonce="reproduction",
+        state="done",
+        measurements=[MeasuredAt(step=0, metrics=dict(numbers))],
+    )
+    known.attempts[1, "reproduction"] = Attempt(opened=opened, closed=closed)
+    return known
+
+
+def _replaced(history: History, numbers: Numbers, protocol: str) -> History:
+    """A copy in which the last measurement of some trials says other numbers."""
+    made = copy.copy(history)
+    made.trials = dict(history.trials)
+    for key, new in numbers.items():
+        trial = copy.copy(history.trials[key])
+        last = max((m.step for m in trial.measured(protocol)), default=0)
+        trial.attempts = {}
+        for place, attempt in history.trials[key].attempts.items():
+            closed = attempt.closed
+            if closed is not None and attempt.opened.protocol == protocol:
+                told = [_told(m, new) if m.step == last else m for m in closed.measurements]
+                attempt = attempt.model_copy(
+                    update={"closed": closed.model_copy(update={"measurements": told})}
+                )
+            trial.attempts[place] = attempt
+        made.trials[key] = trial
+    return made
+
+
+def _told(measured: MeasuredAt, new: Mapping[str, float | None]) -> MeasuredAt:
+    return measured.model_copy(update={"metrics": {**measured.metrics, **new}})
+
+
+def said(verdict: Verdict) -> tuple[str, ...]:
+    """What a verdict says: its name, and of the best of several levels which they are."""
+    return (verdict.verdict, *verdict.best)
+
+
+def changes(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[str]:
+    """One line a verdict that is another now: `H1: improves -> undecided`."""
+    return [
+        f"{name}: {_told_as(verdict)} -> {_told_as(after[name]) if name in after else 'gone'}"
+        for name, verdict in before.items()
+        if name not in after or said(after[name]) != said(verdict)
+    ]
+
+
+def _told_as(verdict: Verdict) -> str:
+    levels = ", ".join(verdict.best)
+    return f"{verdict.verdict} ({levels})" if levels else verdict.verdict
+
+
+class AsRecorded:
+    """Everything else is the subject's own; what was never planned it is asked for as well."""
+
+    def __init__(self, subject: Subject, planned: Planned, history: History) -> None:
+        """Take the digests of the planned trials from their attempts.
+
+        Args:
+            subject: as it stands here today.
+            planned: how the study was planned.
+            history: the attempts. Trials without any have the protocol and code of the others.
+        """
+        self._subject = subject
+        attempts = {t.key: _attempt(history, t.key) for t in planned.trials}
+        some = next((a for a in attempts.values() if a is not None), None)
+        self._prints: dict[bytes, Fingerprints] = {}
+        self._data: dict[tuple[bytes, int], str] = {}
+        for trial in planned.trials:
+            recipe = canonical(trial.recipe)
+            self._data[recipe, trial.replicate] = trial.data
+            opened = (found := attempts[trial.key] or some) and found.opened
+            self._prints.setdefault(
+                recipe,
+                Fingerprints(
+                    data=trial.data,
+                    protocol=opened.protocol if opened else "",
+                    code=opened.code if opened else "",
+                    code_files=opened.code_files if opened else {},
+                ),
+            )
+        if hasattr(subject, "data_of"):  # its presence says that replicates differ in their data
+            self.data_of = self._data_of
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the subject offers."""
+        return getattr(self._subject, name)
+
+    def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """The recorded digests of a recipe or of the settings of a reference row."""
+        known = self._prints.get(canonical(dict(recipe)))
+        return known if known is not None else self._subject.fingerprints(recipe, protocol)
+
+    def reference_fingerprints(self, settings: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """The recorded ones, of a reference row."""
+        return self.fingerprints(settings, protocol)
+
+    def earlier_fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
+        """The recorded ones, whichever version made them."""
+        return self.fingerprints(recipe, protocol)
+
+    def missing(self, recipe: Mapping[str, Any], protocol: str) -> tuple[str, ...]:
+        """Nothing: no trial is run."""
+        return ()
+
+    def expected_cost(self, *_: Any) -> None:
+        """Not asked: no trial is run."""
+
+    def _data_of(self, recipe: Mapping[str, Any], replicate: int) -> str | None:
+        return self._data.get((canonical(dict(recipe)), replicate))
+
+
+def _attempt(history: History, key: str) -> Attempt | None:
+    record = history.trials.get(key)
+    return (record.complete or record.latest) if record is not None else None

@@ -1,1 +1,0 @@
-"""A recorded trial, and recorded numbers beside new ones."""

@@ -1,0 +1,85 @@
+"""A run with nothing to do looks whether MLflow has all of the study, and writes what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.journal import shards
+from harness.journal.history import History
+from harness.journal.workspace import Workspace
+from harness.planning.plan import Plan
+from harness.text.secrets import without_credentials
+from harness.tracking.mlflow_place import AwayError, MlflowPlace, stamp
+from harness.tracking.names import Remark
+from harness.tracking.ownership import ElsewhereError
+from harness.tracking.tracker import GuardedTracker
+
+if TYPE_CHECKING:
+    from harness.study.model import Study
+
+PATIENCE_SECONDS = 15.0
+"""After the last write that worked."""
+
+
+def catch_up(
+    study: Study,
+    plan: Plan,
+    history: History,
+    workspace: Workspace,
+    page: Path,
+    place: MlflowPlace,
+    echo: Callable[[str], None],
+) -> str:
+    """Empty where MLflow has everything, now at the latest; else one line: what, why, and how.
+
+    Nothing of it fails the run: its results are there.
+    """
+    wanted = stamp(plan, history, page)
+    shown = without_credentials(place.uri)
+    try:
+        seen = place.look(study.name, history, wanted)
+        place.remember(study.name)
+        if seen is not None and seen.stamp == wanted:
+            return ""
+    except ElsewhereError as error:
+        if place.beside or place.adopt:  # asked for, and refused
+            raise
+        return f"{error}. To write beside it now: {place.sync(study.name, error.proposal)}"
+    except AwayError as error:
+        return (
+            f"cannot see whether MLflow at {shown} has all of it ({error}); what it lacks is "
+            f"written by: {place.sync(study.name)}"
+        )
+    echo(f"mlflow     is behind; writing what is missing to {shown} ...")
+    try:
+        told = _write(study, plan, history, workspace, page, place, wanted)
+    except Exception as error:  # a workspace that cannot be written, an answer that cannot be made
+        told = [f"{type(error).__name__}: {error}"]
+    if not told:
+        return ""
+    why = "; ".join(" ".join(text.split()) for text in told)
+    return (
+        f"MLflow at {shown} lacks some of what was recorded ({why}); "
+        f"it is written by: {place.sync(study.name)}"
+    )
+
+
+def _write(
+    study: Study,
+    plan: Plan,
+    history: History,
+    workspace: Workspace,
+    page: Path,
+    place: MlflowPlace,
+    wanted: str,
+) -> list[str]:
+    from harness.analysis.answer import answer
+
+    with shards.claim_run(workspace, study.name, None):
+        tell = GuardedTracker(place, remedy="")
+        tell.start(plan, history)
+        tell.answer(answer(plan, study, history), page)
+        tell.complete(history, wanted)
+        return [text for text in tell.close(PATIENCE_SECONDS) if not isinstance(text, Remark)]

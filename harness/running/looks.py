@@ -1,0 +1,185 @@
+"""Looks between replicates: a driver's batches of trials, each given out when a look asks for it.
+
+A look is taken when nothing of its replicates is left to run, recorded before anything else starts,
+and never taken again: after any interruption the next run goes on behind the last one recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.contract import MetricSpec
+from harness.journal.history import History
+from harness.journal.records import OVER, Look, Outcome
+from harness.journal.writer import Journal
+from harness.planning.plan import Adaptive, Plan, PlannedTrial
+from harness.planning.reuse import as_answered
+from harness.running.display import Display
+from harness.running.plan_record import announce_new
+from harness.study.model import Study
+
+WANTED = ("new", "measure", "running")
+
+
+class Straight:
+    """All that is missing at once: the study has a fixed number of replicates."""
+
+    unfinished = False
+    """Whether there is something to do though no trial is missing."""
+    more: Callable[[History], list[PlannedTrial]] | None = None
+    """What comes next, once all that was given out has ended."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Take the plan."""
+        self.plan = plan
+        self.warnings: list[str] = []
+
+    def show(self, display: Display) -> None:
+        """There are no looks to tell of."""
+
+    def batch(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """All of them."""
+        return list(trials)
+
+
+def of(
+    study: Study, plan: Plan, journal: Journal, metrics: Mapping[str, MetricSpec]
+) -> Straight | Looking:
+    """How a recorded plan is worked through."""
+    if plan.adaptive is None:
+        return Straight(plan)
+    return Looking(study, plan, journal, metrics)
+
+
+class Looking(Straight):
+    """Gives out what runs before the next look, and takes it."""
+
+    def __init__(
+        self, study: Study, plan: Plan, journal: Journal, metrics: Mapping[str, MetricSpec]
+    ) -> None:
+        """Take a plan that is recorded, with its levels frozen."""
+        super().__init__(plan)
+        self.unfinished = not self.adaptive.over
+        self.more = self.next
+        self._study = study
+        self._journal = journal
+        self._metrics = metrics
+        self._display: Display | None = None
+        self._given: set[str] = set()
+
+    def show(self, display: Display) -> None:
+        """Tell looks there from now on."""
+        self._display = display
+        display.looked(self.adaptive, 0, "")
+
+    @property
+    def adaptive(self) -> Adaptive:
+        """The looks so far."""
+        assert self.plan.adaptive is not None
+        return self.plan.adaptive
+
+    def batch(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """Of trials to run, those that are wanted before the next look and were not given out."""
+        due, over = self.adaptive.due, self.adaptive.over
+        found = [
+            t
+            for t in trials
+            if t.state in WANTED
+            and t.trial.key not in self._given
+            and (
+                t.trial.kind == "reference"
+                or over
+                or (t.trial.kind == "trial" and t.trial.replicate < due)
+            )
+        ]
+        self._given |= {t.trial.key for t in found}
+        return found
+
+    def next(self, history: History) -> list[PlannedTrial]:
+        """Take the looks that are due and give out what they ask for; empty at the end."""
+        while not self.warnings:
+            if self.adaptive.over:
+                return self.batch(self.plan.trials)
+            if not self._take(history):
+                break
+            if found := self.batch(self.plan.trials):
+                return found
+        return []
+
+    def _take(self, history: History) -> bool:
+        from harness.analysis.looks import look_at, needed
+
+        n, before = self.adaptive.due, self.adaptive.ended()
+        seen = as_answered(self.plan, history)
+        if why := _too_few(self.plan, seen, n):
+            self.warnings.append(why)
+            return False
+        contrasts = [c for c in self.plan.contrasts if not c.amended]
+        said = look_at(self.plan, self._study, seen, self._metrics, n)
+        open_ = [c for c, outcome in said.items() if outcome.state == "open"]
+        last = self.adaptive.at_most
+        going = [a.name for a in self.plan.arms if self.adaptive.replicates_of(a.name) == last]
+        wanted = needed({c.id: c.arms() for c in contrasts}, open_, going)
+        over = not open_ or n >= last
+        look = Look(
+            at=max(time.time(), *(k.at for k in self.adaptive.looks), 0.0),
+            replicates=n,
+            outcomes={c: o for c, o in said.items() if c not in before or _newly(o, before[c][1])},
+            dropped=[] if over else [arm for arm in going if arm not in wanted],
+            over=over,
+        )
+        self._record(look, history)
+        return True
+
+    def _record(self, look: Look, history: History) -> None:
+        """The look, and the plan without what it ended."""
+        made = self.adaptive.model_copy(update={"looks": [*self.adaptive.looks, look]})
+        left = {t.key for t in made.planned([t.trial for t in self.plan.trials])}
+        trials = [t for t in self.plan.trials if t.trial.key in left]
+        gone = [t for t in self.plan.trials if t.trial.key not in left]
+        self.plan = self.plan.model_copy(update={"adaptive": made, "trials": trials})
+        announce_new(self._study, self.plan, self._journal, history, again=True)
+        if self._display is not None:
+            fewer = sum(t.state in WANTED for t in gone)
+            self._display.looked(made, fewer, look_words(look, made))
+
+
+def _newly(outcome: Outcome, before: str) -> bool:
+    """Whether a contrast that was given up is decided after all, now that others have left."""
+    return outcome.state == "decided" and before in ("futile", "prompt-bound")
+
+
+def _too_few(plan: Plan, seen: History, replicates: int) -> str:
+    """Why a look would rest on too little: most of a replicate's trials came to no result."""
+    for replicate in range(replicates):
+        due = [
+            t.trial
+            for t in plan.trials
+            if t.trial.kind == "trial" and t.trial.replicate == replicate
+        ]
+        states = [known.state if (known := seen.trials.get(t.key)) else "pending" for t in due]
+        without = sum(state not in OVER for state in states)
+        if 2 * without > len(states):
+            return (
+                f"the look after {replicates} replicates was not taken: {without} of "
+                f"{len(states)} trials of replicate {replicate} came to no result. Mend what "
+                "stopped them, then run the same command again."
+            )
+    return ""
+
+
+def look_words(look: Look, adaptive: Adaptive) -> str:
+    """A look as one line: what it decided, what is open, who goes on no further."""
+    groups: dict[str, list[str]] = {}
+    for contrast, outcome in look.outcomes.items():
+        groups.setdefault(outcome.told, []).append(contrast)
+    told = [f"{', '.join(ids)} {how}" for how, ids in groups.items() if how != "open"]
+    if still := groups.get("open"):
+        told.append(f"{'undecided' if look.over else 'open'}: {', '.join(still)}")
+    if look.dropped:
+        told.append(f"not planned further: {', '.join(look.dropped)}")
+    if look.over:
+        told.append("decided" if not still else "no replicate is left")
+    text = "; ".join(told) or "nothing new"
+    return f"look    after {look.replicates} of at most {adaptive.at_most} replicates: {text}"

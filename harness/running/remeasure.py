@@ -1,0 +1,69 @@
+"""Results of checkpoints that are to be measured again: where the checkpoint is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.errors import HarnessError
+from harness.journal import shards
+from harness.journal.trial import label_of
+from harness.journal.workspace import Workspace, project_of
+from harness.journal.writer import Journal
+from harness.planning.plan import PlannedTrial
+from harness.running import plan_record
+from harness.study.model import Study
+from harness.subjects.settings import StudentsSettings
+
+
+def outdated(study: Study, workspace: Workspace, echo: Callable[[str], None]) -> None:
+    """Supersede stale results that can be had again: of reference rows, and of checkpoints here.
+
+    A result whose checkpoint is gone stays, and is told: nothing could take its place.
+
+    Raises:
+        HarnessError: if the study is not of checkpoints, or another process runs it.
+    """
+    from harness.planning.make import make_plan
+    from harness.running.run import history_of
+
+    if not isinstance(study.subject, StudentsSettings):
+        raise HarnessError(f"{study.file} is no study of checkpoints")
+    if not _stale(study, workspace):
+        return
+    workspace.ensure_usable()
+    with shards.claim_run(workspace, study.name, None):
+        history = history_of(study, workspace)
+        plan = make_plan(study, history, workspace=workspace)
+        stale = [t for t in plan.trials if t.state == "stale"]
+        here = [t for t in stale if _is_here(t, study.subject, study)]
+        journal = Journal(workspace.journal, history.described[workspace.journal])
+        plan_record.supersede(study.name, here, journal, history, workspace.id)
+    left = [t for t in stale if t not in here]
+    if left:
+        why = "; ".join(sorted({t.why for t in left if t.why}))
+        shown = ", ".join(t.trial.short for t in left[:3]) + (", ..." if len(left) > 3 else "")
+        echo(
+            f"warning   {len(left)} results stay as they are though something changed ({why}), "
+            f"since their checkpoints are gone: {shown}"
+        )
+
+
+def _stale(study: Study, workspace: Workspace) -> bool:
+    from harness.planning.make import make_plan
+    from harness.running.run import history_of
+
+    plan = make_plan(study, history_of(study, workspace), workspace=workspace)
+    return plan.count("stale") > 0
+
+
+def _is_here(planned: PlannedTrial, subject: StudentsSettings, study: Study) -> bool:
+    trial = planned.trial
+    if trial.kind != "trial":
+        return True
+    levels = {name: label_of(value) for name, value in trial.recipe.items()}
+    return any(
+        (project_of(study.file) / s.path).exists()
+        for s in subject.students
+        if s.replicate == trial.replicate
+        and all(levels.get(name) == label_of(value) for name, value in s.levels.items())
+    )

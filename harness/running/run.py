@@ -1,0 +1,486 @@
+"""Runs what a study misses: preflight, plan, claims, attempts, then the answer and the report."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.contract import Measurement, Subject
+from harness.errors import STOPPED, HarnessError
+from harness.executors.base import Deadline, Executor
+from harness.executors.choose import ExecutorName, chosen, room
+from harness.journal import garbage, shards, temporary_folders
+from harness.journal.command_line import typed
+from harness.journal.history import History
+from harness.journal.records import Spending
+from harness.journal.shards import Shard
+from harness.journal.workspace import RESULTS, Workspace, project_of
+from harness.journal.writer import Journal
+from harness.planning.amendments import as_recorded
+from harness.planning.cost import budget_warning, cost_of
+from harness.planning.plan import Plan, PlannedTrial
+from harness.planning.reuse import as_answered
+from harness.planning.text import amendment_lines
+from harness.running import display, looks, plan_record
+from harness.running.catch_up import catch_up
+from harness.running.driver import Driver, Settings, Tally
+from harness.running.interrupts import Interrupts
+from harness.running.status import left_by_others
+from harness.study.model import Study
+from harness.subjects.load import load_subject
+from harness.tracking.mlflow_place import SETTLE_SECONDS, MlflowPlace, stamp
+from harness.tracking.tracker import GuardedTracker, Tracker
+
+if TYPE_CHECKING:
+    from harness.analysis.model import Answer
+
+
+Echo = Callable[[str], None]
+
+
+@dataclass
+class RunResult:
+    """What a run left behind, for the command line."""
+
+    exit_code: int
+    plan: Plan
+    answer: Answer | None = None
+    report: Path | None = None
+    headline: tuple[str, ...] = ()
+    """Metrics of the first table."""
+    tally: Tally | None = None
+    warnings: list[str] = field(default_factory=list)
+    left: Mapping[str, int] = field(default_factory=dict)
+    """Trials of other shards that have no result yet, by how they stand."""
+
+
+def history_of(study: Study, workspace: Workspace) -> History:
+    """The workspace's journals and those recorded beside the study file."""
+    return History.read([workspace.journal, study.file.parent / RESULTS])
+
+
+def run_study(study: Study, **options: Any) -> int:
+    """Run a study and return the exit code; see `run` for the options."""
+    return run(study, **options).exit_code
+
+
+def run(
+    study: Study,
+    *,
+    workspace: Workspace,
+    executor: ExecutorName | Executor = "ray",
+    tracker: Tracker | Callable[[], Tracker] | None = None,
+    accept_stale: bool = False,
+    rerun_stale: bool = False,
+    over_budget: bool = False,
+    smoke: bool = False,
+    echo: Echo,
+    parallel: int | None = None,
+    ray_address: str | None = None,
+    deadline: float | None = None,
+    shard: Shard | None = None,
+    live: bool = False,
+    until_decided: bool = False,
+    at_most: int | None = None,
+) -> RunResult:
+    """Run what is missing, then analyse and report. Typing the same again continues.
+
+    Args:
+        study: a loaded study.
+        workspace: where everything is kept.
+        executor: `ray`, `inline`, or an executor.
+        tracker: a tracker, or how to make one; made only if there is something to run.
+        accept_stale: count results of other code or data as they are.
+        rerun_stale: run those again; the old results stay in the journal, marked.
+        over_budget: run although the study's budget does not hold what is missing.
+        smoke: only try the baseline and two extreme arms for three steps; nothing is recorded.
+        echo: prints one line.
+        parallel: trials at once; default what the machine or cluster holds.
+        ray_address: an existing Ray cluster to join.
+        deadline: Unix time after which no trial starts, and those that run checkpoint and end.
+        shard: run this share of the trials only; other processes run the others.
+        live: show the live view (a terminal).
+        until_decided: look after each replicate, and stop when the contrasts are decided.
+        at_most: replicates that may come to; default the study's.
+
+    Raises:
+        HarnessError: for anything the user has to decide or repair; nothing was started then.
+    """
+    if not smoke:
+        shards.refuse_claimed(workspace, study.name, shard)
+    project = project_of(study.file)
+    subject = load_subject(study.subject, project=project)  # refuses what breaks the contract
+    headline = tuple(name for name, spec in subject.metrics.items() if spec.headline)
+    make = partial(chosen, executor, study.resources, parallel, ray_address, workspace)
+    at_once = parallel
+    if ray_address is not None and study.budget is not None and study.budget.hours is not None:
+        at_once = room(make(), study.resources, parallel)  # hours pass as fast as the cluster works
+    mine = partial(_share, shard=shard)
+    planned = partial(
+        _planned, study, workspace, at_once, ray_address, until_decided and not smoke, at_most
+    )
+    history, plan = planned()
+    refuse_undecidable(plan, shard)
+    _warn(study, plan, shard, echo)
+    refuse_missing(plan, mine(plan), rerun_stale)
+    if smoke:
+        from harness.running.smoke import run_smoke
+
+        settings = _settings(study, plan, subject, project)
+        return RunResult(run_smoke(plan, settings, workspace, make(), echo), plan)
+    refuse_stale(plan, accept_stale, rerun_stale)
+    refuse_over_budget(study, subject, plan, mine(plan), history, at_once, rerun_stale, over_budget)
+    idle = None
+    if not rerun_stale:
+        idle = _nothing_to_run(study, plan, mine(plan), history, workspace, tracker, echo)
+    if idle is not None:
+        return replace(idle, headline=headline)
+    wait = _refuse_strangers(tracker, study, history)
+
+    workspace.ensure_usable()
+    calm = nullcontext() if executor == "inline" else garbage.relaxed()
+    ends = Deadline(shards.lock_of(workspace, study.name, shard).with_suffix(".notice"), deadline)
+    with (
+        shards.claim_run(workspace, study.name, shard),
+        ends.armed(),
+        Interrupts(ends.give_notice) as stop,
+        calm,
+    ):
+        temporary_folders.remove_leftovers(workspace)
+        history, plan = planned()  # nobody else changes it any more
+        journal = Journal(workspace.journal, history.described[workspace.journal])
+        spending = _levels(plan, echo)
+        if rerun_stale and plan_record.supersede(
+            study.name, mine(plan), journal, history, workspace.id
+        ):
+            history, plan = planned()
+        todo = _to_run(mine(plan))
+        echo(f"plan      {_counted(plan, shard, todo)}")
+        if plan_record.announce_new(
+            study, plan, journal, history, again=bool(todo), spending=spending
+        ):
+            plan = as_recorded(plan, study, history)
+        work = looks.of(study, plan, journal, subject.metrics)
+        made = make()
+        tell = GuardedTracker(tracker, _remedy(tracker, study.name, workspace))
+        seen = as_answered(plan, history)
+        tell.start(plan, seen)
+        result, answered = RunResult(0, plan, headline=headline), False
+        try:
+            tell.settle(wait)
+            if todo or work.unfinished:
+                shown = plan.model_copy(update={"trials": mine(plan)})
+                with display.make(
+                    shown, len(todo), echo, seen, live=live, workspace=workspace
+                ) as view:
+                    work.show(view)
+                    driver = Driver(
+                        replace(_settings(study, plan, subject, project), deadline=ends),
+                        work.batch(todo),
+                        workspace=workspace,
+                        journal=journal,
+                        read_history=lambda: history_of(study, workspace),
+                        tracker=tell,
+                        display=view,
+                        stop=stop,
+                        more=work.more,
+                    )
+                    result.tally = driver.tally
+                    try:
+                        driver.run(made)
+                    finally:
+                        made.close()
+                        result.plan = work.plan
+            if not stop() and stop.notice != signal.SIGTERM:  # which leaves no time for it
+                answered = True
+                with shards.concluding(workspace, study.name, shard):
+                    if shard is not None:  # others may have superseded results since
+                        history, result.plan = planned()
+                        plan_record.announce_new(study, result.plan, journal, history)
+                    _conclude(study, workspace, result, tell)
+                    tell.close()
+                if shard is not None:
+                    own = mine(result.plan)
+                    now = as_answered(result.plan, history_of(study, workspace))
+                    result.left = left_by_others(result.plan, own, now, workspace)
+        finally:
+            result.warnings += [*tell.close(), *work.warnings]
+        result.exit_code = _exit_code(result.tally, stop, answered)
+    return result
+
+
+def _warn(study: Study, plan: Plan, shard: Shard | None, echo: Echo) -> None:
+    """Print what the plan warns of; a shard is judged by its own share of the hours instead."""
+    whole = budget_warning(study, plan.cost) if shard is not None else ""
+    for warning in plan.warnings:
+        if warning != whole:
+            echo(f"warning   {warning}")
+    for line in amendment_lines(plan):
+        echo(f"amended   {line}")
+
+
+def _nothing_to_run(
+    study: Study,
+    plan: Plan,
+    mine: list[PlannedTrial],
+    history: History,
+    workspace: Workspace,
+    tracker: Tracker | Callable[[], Tracker] | None,
+    echo: Echo,
+) -> RunResult | None:
+    """The result where neither a trial nor the report is missing; None where something is.
+
+    What MLflow lacks is written, if it can be, before it is said that all is there.
+    """
+    page = workspace.study(plan.study) / "report.html"
+    if _to_run(mine) or (plan.adaptive is not None and not plan.adaptive.over):
+        return None
+    if _to_run(plan.trials):
+        echo(f"nothing to run: all {len(mine)} trials of this shard are there")
+        return RunResult(0, plan)
+    if not plan_record.is_current(page, plan, history):
+        return None
+    lacking = ""
+    if isinstance(tracker, MlflowPlace) and not shards.others_live(workspace, plan.study):
+        seen = as_answered(plan, history)
+        lacking = catch_up(study, plan, seen, workspace, page, tracker, echo)
+    echo(f"nothing to run: all {len(plan.trials)} trials {'ended' if lacking else 'are there'}")
+    return RunResult(0, plan, report=page, warnings=[lacking] if lacking else [])
+
+
+def _refuse_strangers(tracker: object, study: Study, history: History) -> float:
+    """Ask before anything starts whose the study is in MLflow; seconds to wait for its client.
+
+    Raises:
+        ElsewhereError: if somebody went on with it from elsewhere.
+    """
+    known = not isinstance(tracker, MlflowPlace) or tracker.refuse_strangers(study.name, history)
+    return 0.0 if known else SETTLE_SECONDS
+
+
+def _remedy(tracker: object, study: str, workspace: Workspace) -> str:
+    if isinstance(tracker, MlflowPlace):
+        command = tracker.sync(study)
+    else:
+        command = typed("sync", study, workspace=workspace)
+    return f"nothing is lost: `{command}` replays the journal"
+
+
+def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
+    """Interrupted is not finished: after a signal only a run that had all, answer included, is."""
+    cut = tally is not None and tally.expired
+    if stop() or (stop.notice is not None and (cut or not answered)):
+        return stop.exit_code
+    if cut:
+        return STOPPED
+    return 1 if tally is not None and tally.incomplete else 0
+
+
+def _planned(
+    study: Study,
+    workspace: Workspace,
+    parallel: int | None,
+    ray_address: str | None,
+    until_decided: bool,
+    at_most: int | None,
+) -> tuple[History, Plan]:
+    from harness.planning.make import make_plan
+
+    history = history_of(study, workspace)
+    here = ray_address is None  # a cluster's devices are counted by its executor
+    return history, make_plan(
+        study,
+        history,
+        workspace=workspace,
+        parallel=parallel,
+        check_devices=here,
+        until_decided=until_decided,
+        at_most=at_most,
+    )
+
+
+def _levels(plan: Plan, echo: Echo) -> Spending | None:
+    """The levels that the first run of a study freezes that runs until decided."""
+    adaptive = plan.adaptive
+    if adaptive is None or adaptive.spending is not None:
+        return None
+    from harness.analysis.spending import calibrated
+
+    made = calibrated(adaptive.at_most, plan.alpha, len(plan.contrasts), first=adaptive.first)
+    told = ", ".join(
+        f"{made.level(n, plan.alpha / len(plan.contrasts)):.2g}"
+        for n in range(made.first, made.at_most + 1)
+    )
+    echo(
+        f"looks     after replicate {made.first} and each further one, at most {made.at_most}; "
+        f"p below {told} decides a first contrast of {len(plan.contrasts)}. Frozen from here on"
+    )
+    return made
+
+
+def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Settings:
+    return Settings(
+        study=study.name,
+        subject=study.subject,
+        measurement=Measurement(
+            protocol=study.protocol, at=tuple(study.measure_at), select=study.select
+        ),
+        fingerprints=plan.fingerprints,
+        measures=hasattr(subject, "measure"),
+        gpus=study.resources.gpus,
+        cpus=study.resources.cpus,
+        project=project,
+    )
+
+
+def _share(plan: Plan, shard: Shard | None) -> list[PlannedTrial]:
+    return plan.trials if shard is None else shard.share(plan.trials)
+
+
+def _to_run(trials: list[PlannedTrial]) -> list[PlannedTrial]:
+    return [t for t in trials if t.state in ("new", "measure", "running")]
+
+
+def _counted(plan: Plan, shard: Shard | None, todo: list[PlannedTrial]) -> str:
+    counts = Counter(t.state for t in plan.trials)
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    text = f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {told}"
+    return text if shard is None else f"{text}; shard {shard} runs {len(todo)}"
+
+
+def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tracker) -> None:
+    """Answer and report. A failure here never loses the run: it becomes a warning."""
+    wanted: tuple[History, str] | None = None
+    try:
+        from harness.analysis.answer import answer
+        from harness.report.page import write_report
+
+        history = as_answered(result.plan, history_of(study, workspace))
+        result.answer = answer(result.plan, study, history)
+        result.report = write_report(result.answer, result.plan, study, history, workspace)
+        wanted = history, stamp(result.plan, history, result.report)
+    except Exception as error:  # analysis of odd results may fail in any way
+        result.warnings.append(
+            f"the report could not be made ({type(error).__name__}: {error}); "
+            f"`{typed('report', study=study.file, workspace=workspace)}` tries again"
+        )
+    if result.answer is not None:
+        tracker.answer(result.answer, result.report)
+        if wanted is not None:
+            tracker.complete(*wanted)
+
+
+class StaleError(HarnessError):
+    """Some trials were run with other code or data, and the user has not said what to do."""
+
+
+class BudgetError(HarnessError):
+    """What is missing does not fit the study's budget, and the user has not allowed it."""
+
+
+def refuse_missing(plan: Plan, mine: Sequence[PlannedTrial], rerun_stale: bool) -> None:
+    """Refuse to start trials whose weights or data are not on this machine.
+
+    Args:
+        plan: the whole plan.
+        mine: the trials of it that this process runs.
+        rerun_stale: whether stale ones are run too; they are superseded before they start.
+
+    Raises:
+        HarnessError: with everything that is missing.
+    """
+    started = ("new", "measure", *(("stale",) if rerun_stale else ()))
+    if plan.not_here and any(t.state in started for t in mine):
+        raise HarnessError(
+            "not here yet, and needed by trials of this study:\n  "
+            + "\n  ".join(plan.not_here)
+            + "\nBring these, or run where they are; `plan` works without them."
+        )
+
+
+def refuse_undecidable(plan: Plan, shard: Shard | None) -> None:
+    """Refuse to run until decided what nobody could decide: in shards, or without a contrast.
+
+    Raises:
+        HarnessError: if the plan runs until decided and that is so.
+    """
+    if plan.adaptive is None:
+        return
+    if shard is not None:
+        raise HarnessError(
+            f"study {plan.study!r} runs until it is decided: after each replicate somebody has to "
+            f"look at all of it, which no shard can. Leave out --shard {shard}; --ray-address, or "
+            "`stillhouse slurm` with Ray, spreads one run over many machines."
+        )
+    if not plan.adaptive.over and all(contrast.amended for contrast in plan.contrasts):
+        raise HarnessError(
+            f"study {plan.study!r} runs until it is decided, but every contrast that its first run "
+            "planned was changed since, so nothing is left to decide. Put them back, or ask under "
+            "another name."
+        )
+
+
+def refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
+    """Refuse to mix results of different code or data.
+
+    Raises:
+        StaleError: if there are stale trials and neither `accept` nor `rerun` is given.
+        HarnessError: if both are.
+    """
+    if accept and rerun:
+        raise HarnessError("give --accept-stale or --rerun-stale, not both")
+    stale = [t for t in plan.trials if t.state == "stale"]
+    if not stale or accept or rerun:
+        return
+    why = "; ".join(sorted({t.why for t in stale if t.why})) or "other code or data"
+    shown = ", ".join(t.trial.short for t in stale[:3]) + (", ..." if len(stale) > 3 else "")
+    raise StaleError(
+        f"{len(stale)} of {len(plan.trials)} trials were run before something changed ({why}): "
+        f"{shown}. Comparing them with new ones would mix two experiments. Say --rerun-stale to "
+        "run them again (old results stay in the journal, marked), or --accept-stale to count "
+        "them as they are. Nothing was started."
+    )
+
+
+def refuse_over_budget(
+    study: Study,
+    subject: Subject,
+    plan: Plan,
+    mine: Sequence[PlannedTrial],
+    history: History,
+    parallel: int | None,
+    rerun_stale: bool,
+    allowed: bool,
+) -> None:
+    """Refuse to start what the study's budget does not hold, in the words of `plan`.
+
+    GPU-hours are judged for the whole study, hours of wall time for `mine`, the trials that this
+    process runs: shards run side by side.
+
+    Raises:
+        BudgetError: if something would run (stale trials too, with `rerun_stale`), what was spent
+            and is expected exceeds the budget, and that is not `allowed`.
+    """
+    cost = own = plan.cost
+    if rerun_stale or len(mine) < len(plan.trials):
+        again = {"state": "new"} if rerun_stale else {}
+        trials = [t.model_copy(update=again) if t.state == "stale" else t for t in plan.trials]
+        keys = {t.trial.key for t in mine}
+        others = {"state": "reuse"}
+        share = [t if t.trial.key in keys else t.model_copy(update=others) for t in trials]
+        cost, own = (
+            cost_of(study, part, history, parallel, subject, spent=cost.spent_gpu_hours)
+            for part in (trials, share)
+        )
+    over = budget_warning(study, cost.model_copy(update={"hours": own.hours}))
+    if over and own.trials and not allowed:
+        raise BudgetError(
+            f"{over}, with {own.trials} trials to run. Raise `budget` in {study.file}, plan fewer "
+            "trials, or say --over-budget. Nothing was started."
+        )

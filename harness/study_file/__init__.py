@@ -1,1 +1,0 @@
-"""Reads a study file: its shape, its levels and recipe, and every mistake with its place."""

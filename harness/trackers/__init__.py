@@ -1,1 +1,0 @@
-"""Trackers: projections of the journal into other systems."""

@@ -1,0 +1,1 @@
+"""Trackers: projections of the journal into MLflow."""
