@@ -4,7 +4,8 @@
 
 Simulated studies of a baseline and five arms, each compared with the baseline, are looked at, read,
 dropped and stopped by the product's own functions (`harness.analysis`); only the numbers that
-trials measure are drawn here. Effects are in multiples of the planned one, `plan`'s detectable difference.
+trials measure are drawn here. Effects are in multiples of the planned one, `plan`'s detectable
+difference.
 
 familywise   share of studies with a wrong verdict: a difference claimed where none is, its sign
              wrong, or one claimed to be beyond (or inside) a margin where it is not. Limit .05.

@@ -21,7 +21,8 @@ does so (one pooled variance, moderated ones) loses its error rate where varianc
 **Prompts.** Trials are measured on a sample of prompts, the same for all. With psi_tp the value of
 trial t on prompt p (`journal/prompt_values.py`), w_t its weight in the contrast, and strata k of
 fixed weights omega_k with P_k prompts: eta_rp = sum of w_t psi_tp over the trials of replicate r,
-psi_p = sum_r eta_rp, B_k = var_p psi_p, A_k = sum_r var_p eta_rp, w_r the replicate's share, W = sum w_r^2,
+psi_p = sum_r eta_rp, B_k = var_p psi_p, A_k = sum_r var_p eta_rp, w_r the replicate's share, W =
+sum w_r^2,
 
     SE_P^2 = sum_k omega_k^2 B_k / P_k              (Welch-Satterthwaite df, P_k - 1 each)
     SE_E^2 = sum_k omega_k^2 W max(0, (A_k/W - B_k) / (1 - W)) / P_k

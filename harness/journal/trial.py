@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from harness.text.identifiers import Name
-
-if TYPE_CHECKING:
-    pass
-
 
 KEY_SCHEMA = 2
 """Raised when the meaning of the key changes; old records are still read (tests/compat).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,9 +15,6 @@ from harness.planning.prompt_spread import PromptSpread
 from harness.study.contrasts import ContrastPart, mean_of, weights_of
 from harness.study.model import ContrastKind
 from harness.subjects.settings import StudentsSettings, SubjectSpec
-
-if TYPE_CHECKING:
-    pass
 
 
 class Plan(BaseModel):

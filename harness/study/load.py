@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.contract import Subject
 from harness.errors import HarnessError, Problem, StudyError, SubjectError
@@ -27,9 +27,6 @@ from harness.subjects.settings import (
     placeholders,
 )
 from harness.text.words import nearest
-
-if TYPE_CHECKING:
-    pass
 
 
 @paused()
