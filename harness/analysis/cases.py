@@ -1,4 +1,12 @@
-"""The declared contrasts as members of their family: what trials say about each, by its kind."""
+"""The declared contrasts as members of their family: what trials say about each, by its kind.
+
+A winner that diverged may lose its verdict, and never gains one by it. The verdict comes from
+trials that converged. Filling in values for those that did not breaks the error rate or the sign,
+whatever is filled in; so the fill is a veto only: where the side that wins has diverged trials, the
+cells they leave empty get the worst difference that was observed, and if the verdict falls, it is
+undecided. Divergence of the loser changes nothing, and a crash or lack of memory says nothing about
+the recipe: it is missing at random.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,11 @@
-"""Main effects and two-way interactions as weights over arms, always within matched cells.
+"""Main effects and two-way interactions as weights over arms, matched or by least squares.
 
 A cell is one combination of the levels of all *other* factors. Only cells in which every compared
 level has an arm count, so a factor's effect never borrows from another factor's.
+
+In a fraction of a two-level design no cell holds two arms that differ in one factor only, so
+matching finds nothing: there effects are fitted by least squares, each with what it is confounded
+with.
 """
 
 from __future__ import annotations

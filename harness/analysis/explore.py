@@ -1,4 +1,10 @@
-"""What nobody declared beforehand: level comparisons, main effects, interactions."""
+"""What nobody declared beforehand: level comparisons, main effects, interactions.
+
+p is adjusted by Benjamini and Hochberg, with intervals that agree with it. Of m comparisons with R
+found at level alpha, the found ones get intervals at 1 - alpha R / m, which keep the share of
+intervals that miss below alpha (Benjamini and Yekutieli 2005). The others get 1 - alpha (R + 1) /
+m, at which none of them excludes 0: an interval and its adjusted p never say different things.
+"""
 
 from __future__ import annotations
 

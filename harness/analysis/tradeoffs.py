@@ -1,4 +1,4 @@
-"""Trade-offs: the Pareto front of two metrics and how sure each arm's membership is.
+"""Trade-offs: the Pareto front of two metrics, and whether learned metrics rank like the truth.
 
 Membership probability is the share of draws in which no other arm is at least as good on both
 metrics and better on one. A draw moves each arm's means by a multivariate t of its own: with n
@@ -12,6 +12,21 @@ the other arm is better. Simulated: an arm truly dominated by half an SD on both
 the front (probability .95) in .08 of studies with 2 replicates and .04 with 3; by drawing the
 replicates themselves again in .31 and .20; by shared draws in .19 and .09. What it costs: the arm
 that dominates is called in .29 and .39 of them (.72 and .70 before).
+
+**Agreement** with the metric that reads the truth. Spearman's rank correlation over arm means,
+reference rows left out: they span a range that no recipe does, and would lift every correlation.
+Signed by direction of good, so that +1 says "the arm that is better on one is better on the other",
+for distances as well.
+
+The arms are the sample. The interval is Fisher's z with the standard error of Bonett and Wright
+(2000, Psychometrika 65):
+
+    atanh(rho) +- z sqrt((1 + rho^2 / 2) / (n - 3))
+
+It is approximate: arms are chosen, not drawn, and share seeds. Complete agreement, where z is
+infinite, counts as half a swap of neighbours less, 1 - 6 / n(n^2 - 1). On simulated normal pairs a
+95 % interval covers 94 to 100 % for 4 to 33 arms up to a true rho of 0.95, and 86 to 98 % at 0.99.
+Below `FEWEST_ARMS` there is no interval and no claim; at four it is too wide for any.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who made a study, as words to take out of its bundle; and taking them out of what is text."""
+"""Makes a bundle anonymous: takes out who made it, and proves that none of it is left."""
 
 from __future__ import annotations
 

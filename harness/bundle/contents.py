@@ -1,4 +1,4 @@
-"""What goes into a bundle: records, recipes, items, report, tables, environment."""
+"""What goes into a bundle: records, recipes, items, report, tables, environment, source."""
 
 from __future__ import annotations
 

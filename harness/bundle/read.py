@@ -1,4 +1,4 @@
-"""One file per study for reviewers: written here, and read here without trusting it."""
+"""Reads a bundle without trusting it: checked, then unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file per study for reviewers: written here, and read here without trusting it."""
+"""Writes the bundle of a study: one file for reviewers that depends on its content alone."""
 
 from __future__ import annotations
 

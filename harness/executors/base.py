@@ -1,4 +1,4 @@
-"""What an executor is given and what it tells back. Executors know jobs, not studies."""
+"""What an executor is given and what it tells back; deadlines. Executors know jobs, not studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The process around Ray: quiet, no telemetry, our signal handlers. Imports no ray."""
+"""The process around Ray: quiet, no telemetry, our signal handlers; and a watch on Ray itself.
+
+Imports no ray. Without Ray's control store (GCS) a driver hangs inside Ray's own code, deaf to
+Ctrl-C, until Ray ends it a minute later without a word. Without its raylet it waits for new workers
+for ever.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs beside a subject: one job as a generator of reports that ends with how it ended.
+"""What runs beside a subject: one job as a generator of reports, its end last; and its log.
 
 Both executors run exactly this, in the driver's process or in a Ray actor. It writes inside the
 attempt folder and the trial's log only.

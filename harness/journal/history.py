@@ -1,4 +1,4 @@
-"""The truth: append-only records of studies and attempts, one file per driver process.
+"""Reads the journal: what is recorded about each trial, and what of it a study reads.
 
 Each driver writes its own `journal/<started>-<host>-<pid>-<nonce>.jsonl`, so no two processes
 append to one file; a reader merges all files. A torn last line (crash while writing) is ignored.

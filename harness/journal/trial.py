@@ -1,4 +1,9 @@
-"""Trials, their keys and seeds: arm x replicate, named by a hash of canonical JSON (RFC 8785)."""
+"""Trials, their keys and seeds: arm x replicate, named by a hash of canonical JSON (RFC 8785).
+
+Every consumer of randomness has a seed stream of its own. Additive seeds overlap between replicates
+(seed + rank + step); hashing (replicate, stream, index) does not, and lets the number of updates or
+a task share change without shifting other streams.
+"""
 
 from __future__ import annotations
 

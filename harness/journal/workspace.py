@@ -1,4 +1,8 @@
-"""Where results live: resolved from the study file's project, not from the folder one is in."""
+"""Where results live: found from the study file's project, not from the folder one is in.
+
+A workspace has a random id and may be moved: the id goes along, so nothing of it depends on a path.
+Two processes that start at once agree on one id.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the missing trials of a study will cost: from measured trials, else as expected."""
+"""What missing trials will cost, by measured trials, else as expected; what is spent already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Study + history -> what will run, what it costs and what it can detect. Writes nothing."""
+"""Makes a plan: study + history -> what will run, in what order, its cost, what it detects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Study + history -> what will run, what it costs and what it can detect. Writes nothing."""
+"""The plan as data: trials with their states, contrasts resolved to arms, cost. Written nowhere."""
 
 from __future__ import annotations
 

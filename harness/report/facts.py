@@ -1,4 +1,4 @@
-"""What surrounds the numbers: compute used, how to reproduce, environment, fingerprints, method."""
+"""What surrounds the numbers: compute used, how to reproduce, environment, method; report.md."""
 
 from __future__ import annotations
 

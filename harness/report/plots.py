@@ -1,4 +1,4 @@
-"""Geometry of the report's plots: interval rows, strips of arms, main effects and the trade-off."""
+"""Geometry of the report's plots: axes, intervals, strips of arms, main effects, trade-off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of an Answer: arms, trials, verdicts and effects, with the keys of their trials."""
+"""Tables of an Answer, with the keys of their trials; as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""From numbers side by side to a decision: bit-equal, noise, a new replicate, not reproduced."""
+"""Recorded numbers beside new ones: bit-equal, noise, a new replicate, or not reproduced.
+
+Two scales, both exact under normal noise. With the same seeds, `y' - y` has variance `2 s^2`, where
+`s` is the standard deviation of same-seed repetitions: the band is `y +- t sqrt(2) s`. With other
+seeds, or where the same seeds lead elsewhere, `y'` is one more draw of the recipe: the prediction
+interval of `m` further replicates' mean is `mean +- t s sqrt(1/n + 1/m)`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rungs of a reproduction, from reading to retraining, and what each costs: told before any."""
+"""The levels of a reproduction, from reading to retraining: what each costs, and running one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where records of trials are looked for, and what was found there."""
+"""Where records of trials are looked for, and which of their subjects may be imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What `run` shows: a live view on a terminal, one plain line per finished trial elsewhere."""
+"""What `run` shows: a live view on a terminal, one plain line per finished trial elsewhere.
+
+Where contrasts point meanwhile is cheap on purpose: mean differences, no interval, no p.
+"""
 
 from __future__ import annotations
 

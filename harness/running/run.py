@@ -1,4 +1,4 @@
-"""Runs what a study misses: preflight, plan, claims, attempts, then the answer and the report."""
+"""Runs what a study misses: refusals, plan, claims, attempts, then answer and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Study -> arms: which combinations of levels are run, each as a fully resolved recipe."""
+"""Study -> arms: which combinations of levels a design runs, each as a fully resolved recipe."""
 
 from __future__ import annotations
 

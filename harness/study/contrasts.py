@@ -1,4 +1,13 @@
-"""Parts of a plan: trials with their states, contrasts resolved to arms, a fraction, the cost."""
+"""A contrast resolved to arms: matched cell by cell on every factor that it does not name.
+
+A difference is the mean over pairs of arms; other kinds are made of parts, each one weighted sum of
+arms in matched cells.
+
+A cell is one combination of all factors that the contrast does not name. Only cells in which every
+arm is planned count; the arms of the others are listed. Where a fraction has no whole cell, parts
+are estimated by least squares. Under design zip a factor cannot be changed alone: a cell is then
+all rows, and what else advances is told.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,13 @@
-"""Regular fractions of two-level designs: which combinations are run, and what is then confounded.
+"""Regular fractions of two-level designs: what is run, what is confounded, and effects.
 
 A factor's column is a product of the base factors' columns, so the alias structure is exact. Levels
 are coded -1 (the first) and +1. A column is written as the set of base factors in its product, as
 bits, with a sign; the product of two columns is the xor of their bits and the product of the signs.
+
+Effects are estimated by least squares. Fitted is y = mean + sum of main effects. Its estimate of a
+contrast is a weighted sum of the values of the arms; applied to the product of two columns, the
+same weights say how much of that interaction is in it. Solved in whole fractions: what can be
+estimated is no matter of rounding.
 """
 
 from __future__ import annotations

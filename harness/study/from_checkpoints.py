@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere -> a study file that measures them, made or added to."""
+"""Checkpoints from elsewhere -> a study file that measures them; added to without losing edits."""
 
 from __future__ import annotations
 

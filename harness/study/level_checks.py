@@ -1,4 +1,4 @@
-"""Checks of every place that names levels: baseline, arms, where and the sides of contrasts."""
+"""Checks of factors, of what the design needs, and of every place that names levels."""
 
 from __future__ import annotations
 

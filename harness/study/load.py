@@ -1,4 +1,4 @@
-"""The study file: a question, what varies, how it is measured, and which contrasts are judged."""
+"""Loads a study file and checks what needs more than its shape; one pass finds all mistakes."""
 
 from __future__ import annotations
 

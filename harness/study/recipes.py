@@ -1,4 +1,9 @@
-"""What a subject's recipe model says: its fields by path, its mixtures, its refusals as faults."""
+"""Recipes: the subject's model of them, and base recipe + assignments -> a resolved one.
+
+An assignment replaces the value at its dotted path. Mixtures, which are fields with
+`{"simplex": True}` in their JSON schema extra, are the exception that
+`mixture.py` describes.
+"""
 
 from __future__ import annotations
 

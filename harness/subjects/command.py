@@ -1,4 +1,4 @@
-"""What subjects have in common whose students another subject measures."""
+"""A command as a subject: someone else's trainer, its recipe any mapping, its student measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `subject:` of a study file may say: a module, a command, or a list of students."""
+"""What `subject:` may say: a module, a command with its placeholders, or a list of students."""
 
 from __future__ import annotations
 

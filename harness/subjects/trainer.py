@@ -1,4 +1,4 @@
-"""One attempt of someone else's trainer: started, watched, stopped; its progress as reports."""
+"""An attempt of someone else's trainer: started, watched, stopped; its progress as reports."""
 
 from __future__ import annotations
 

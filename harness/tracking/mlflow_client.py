@@ -1,6 +1,6 @@
-"""MLflow as a projection of the journal: the only module that imports mlflow, and only when used.
+"""The server side of MLflow, owned by one thread: the only module that imports mlflow, when used.
 
-`MlflowTracker` is what a driver feeds; `MlflowStore` is the server side, owned by one thread.
+A SQLite file is made in one piece and opened with fewer flushes.
 """
 
 from __future__ import annotations

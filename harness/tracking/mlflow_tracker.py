@@ -1,4 +1,4 @@
-"""What the driver talks to: its calls become writes; what the journal holds is replayed first."""
+"""Records a study in MLflow: calls become writes; what the journal holds is replayed first."""
 
 from __future__ import annotations
 

@@ -1,7 +1,11 @@
-"""Saved views of an experiment page, as MLflow's own `Save view` stores them. Imports no mlflow.
+"""What is made for the eyes on MLflow's pages: saved views, the note, pictures. Imports no mlflow.
 
 A view is the experiment tag `mlflow.sharedViewState.<id>` whose value is a JSON envelope (name,
 createdAt, updatedAt, state); `state` is `deflate;` + base64(zlib(JSON of the page's state)).
+
+Pictures and item tables have the layout that the pages read. `MlflowClient.log_image` gives each
+upload a random name and costs two transactions, so replaying a journal would double every picture;
+these names are the same each time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one MLflow run should hold, as plain data that merges. Imports no mlflow."""
+"""What one MLflow run should hold, as plain data that merges; what a server must offer for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What the driver tells a tracker. Every call returns at once; a tracker never stalls a trial."""
+"""What the driver tells a tracker, and the guard that keeps a failing one from hurting the run.
+
+Every call returns at once; a tracker never stalls a trial. Its first exception switches it off and
+becomes a warning.
+"""
 
 from __future__ import annotations
 
