@@ -127,6 +127,6 @@ def holder(path: Path) -> Holder | None:
     return None
 
 
-# A file beside the lock, as whoever tries for a lock truncates the lock's own.
+# Not in the lock file itself, which earlier versions of filelock truncate at every try (issue 591).
 def _holder_file(lock: Path) -> Path:
     return lock.with_suffix(".json")
