@@ -110,6 +110,7 @@ class TrialHistory:
         any_of = next(iter(self.attempts.values()), None)
         if any_of is None or any_of.opened.trial.kind != "reference":
             return self.complete
+        # Or two studies of a workspace, each under its protocol, would undo each other's rows.
         own = [a for a in self.ordered if a.opened.protocol == protocol and self._counts(a)]
         return own[-1] if own else self.complete
 
