@@ -77,6 +77,7 @@ def _write(
 ) -> list[str]:
     from harness.analysis.answer import answer
 
+    # MLflow has one writer at a time, the process that holds the study.
     with shards.claim_run(workspace, study.name, None):
         tell = GuardedTracker(place, remedy="")
         tell.start(plan, history)

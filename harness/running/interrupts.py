@@ -79,6 +79,8 @@ class Interrupts:
     def _noticed(self, number: int, name: str) -> None:
         assert self._give_notice is not None
         self.notice = number
+        # Checkpointed instead of cut, as far as the time allows: batch systems kill 30 s after
+        # SIGTERM.
         self._give_notice()
         told = f"{name}: nothing new starts, trials checkpoint and end"
         if number == signal.SIGTERM:

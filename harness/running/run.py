@@ -162,6 +162,7 @@ def run(
             history, plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
+        # On record before the first trial starts: what is judged as planned was planned by then.
         if plan_record.announce_new(
             study, plan, journal, history, again=bool(todo), spending=spending
         ):
@@ -274,6 +275,8 @@ def _remedy(tracker: object, study: str, workspace: Workspace) -> str:
 
 def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
     """Interrupted is not finished: after a signal only a run that had all, answer included, is."""
+    # A batch job that ends with a signal's code is put back, and its second start answers at once.
+    # With 0, jobs that wait for this one would start without an answer.
     cut = tally is not None and tally.expired
     if stop() or (stop.notice is not None and (cut or not answered)):
         return stop.exit_code
