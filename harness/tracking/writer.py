@@ -320,8 +320,7 @@ class Background:
                 written += part
             except RefusedError as error:
                 why = str(error)
-                # Halved until the value that is refused stands alone: MLflow takes a batch whole or
-                # not at all.
+                # Halved until the value that is refused stands alone.
                 half = len(part) // 2
                 parts.extendleft([part[half:], part[:half]] if half else [])
                 lost += [] if half else [part[0].name]
