@@ -72,7 +72,7 @@ def unpacked_bundle(file: Path, into: Path) -> Path:
 
 
 def extract_bundle(file: Path, folder: Path) -> list[str]:
-    """Check a bundle, then unpack it into a folder that does not exist yet; see `unpacked`."""
+    """Check a bundle, then unpack it into a folder that does not exist yet; see `unpacked_bundle`."""
     if folder.exists():
         raise BundleError(f"{folder} is there already: give the name of a new folder")
     try:

@@ -175,7 +175,7 @@ def _unpacked(file: Path, workspace: Workspace) -> Path:
             f"--from {file}: this version does not read bundles; unpack it and name the folder"
         ) from None
     workspace.ensure_usable()
-    return Path(bundles.unpacked(file, workspace.cache / "bundles"))
+    return Path(bundles.unpacked_bundle(file, workspace.cache / "bundles"))
 
 
 OWN = "harness."
