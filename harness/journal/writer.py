@@ -47,8 +47,8 @@ class Journal:
         made = list(lines_of(record, self._described))
         text = "\n".join(line for _, line in made)
         try:
-            # An opening need not survive a power cut: nothing has been computed yet, and a folder in
-            # which a worker has begun keeps its number. A closing record is a result.
+            # An opening need not survive a power cut: nothing has been computed yet, and a folder
+            # in which a worker has begun keeps its number. A closing record is a result.
             append_line(self.file, text, sync=not isinstance(record, Opened))
         except OSError as error:
             raise WorkspaceError(

@@ -143,6 +143,9 @@ def restudy(
         if refused := why_not_trusted(study.subject, places):
             raise NotJudgedError(refused)
         found = load_subject(study.subject, project=project)
+        # With the digests of the record recorded numbers can be checked where data and protocol are
+        # not here any more. The price: that data changed is seen by the other rungs only, and a
+        # recipe's default that changed is refused below.
         subject = cast(Subject, AsRecorded(found, planned, history))
         plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=subject)
     except (HarnessError, ValueError) as error:
