@@ -2,7 +2,8 @@
 
 Every consumer of randomness has a seed stream of its own. Additive seeds overlap between replicates
 (seed + rank + step); hashing (replicate, stream, index) does not, and lets the number of updates or
-a task share change without shifting other streams.
+a task share change without shifting other streams. What names a result, and why, is in
+docs/decisions/2026-11-27-what-a-result-is.md.
 """
 
 from __future__ import annotations

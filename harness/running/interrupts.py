@@ -1,4 +1,7 @@
-"""Signals: a notice lets trials checkpoint; Ctrl-C asks for a clean end; a second one forces it."""
+"""Signals: a notice lets trials checkpoint; Ctrl-C asks for a clean end; a second one forces it.
+
+Why it ends so: docs/decisions/2026-11-24-how-a-run-ends.md.
+"""
 
 from __future__ import annotations
 
