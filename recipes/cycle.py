@@ -164,7 +164,6 @@ class Distillation:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
         for role, network in self.trained.items():
             network.load_state_dict(state["roles"][role])
         self.objective.load_state_dict(state["objective"])

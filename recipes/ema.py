@@ -25,9 +25,7 @@ class Ema:
         torch._foreach_lerp_(self._shadow, list(module.parameters()), 1.0 - self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Shadow weights."""
         return self.module.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore shadow weights."""
         self.module.load_state_dict(state)

@@ -161,7 +161,6 @@ class WatchedContext(Context):
 
     @property
     def deadline(self) -> float | None:
-        """See `Context.deadline`."""
         return self.watched.at
 
     @deadline.setter

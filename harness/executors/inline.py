@@ -25,7 +25,6 @@ class InlineExecutor(Executor):
             limit_threads(cpus)
 
     def run(self, jobs: Iterable[Job], on_event: OnEvent, stop: Callable[[], bool]) -> None:
-        """See `Executor.run`."""
         if stop():
             return
         for job in jobs:

@@ -89,13 +89,11 @@ class HandOut:
         return list(reversed(self._by_trial))
 
     def started(self, trial_id: str) -> None:
-        """The attempt began."""
         if trial_id in self._by_trial and trial_id not in self._started:
             self._started.add(trial_id)
             self._tell(self._by_trial[trial_id], "started", time.time())
 
     def reported(self, trial_id: str, report: Report, at: float) -> None:
-        """A report arrived."""
         if trial_id in self._by_trial:
             self._tell(self._by_trial[trial_id], report, at)
 
@@ -107,7 +105,6 @@ class HandOut:
             self._tell(job, ended, at)
 
     def died(self, trial_id: str, reason: str) -> None:
-        """The worker vanished."""
         self.started(trial_id)
         self.ended(trial_id, Ended(state="killed", reason=reason, died=True), time.time())
 

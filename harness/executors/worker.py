@@ -290,7 +290,6 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def writable(self) -> bool:
-        """It is."""
         return True
 
     def fileno(self) -> int:
@@ -298,7 +297,6 @@ class LogStream(io.TextIOBase):
         return self._descriptor
 
     def close(self) -> None:
-        """Let go of the file."""
         if not self.closed:
             os.close(self._descriptor)
         super().close()

@@ -77,11 +77,9 @@ class Plan(BaseModel):
         return isinstance(self.subject, StudentsSettings)
 
     def count(self, state: PlanState) -> int:
-        """Number of trials in a state."""
         return sum(t.state == state for t in self.trials)
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
         return next(a for a in self.arms if a.name == name)
 
     def replicates_of(self, arm: str) -> int:

@@ -53,7 +53,6 @@ class Recorded:
 
     @property
     def measurement(self) -> Measurement:
-        """How the trial was measured."""
         written = self.measured_by.opened.protocol_name or str(self.settings["protocol"])
         return Measurement(
             protocol=protocol_here(written, self.planned.study_file, self.project),
@@ -63,7 +62,6 @@ class Recorded:
 
     @property
     def gpus(self) -> float:
-        """GPUs the trial had."""
         return float((self.settings.get("resources") or {}).get("gpus", 0.0))
 
     @property

@@ -300,7 +300,6 @@ class AsRecorded:
             self.data_of = self._data_of
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the subject offers."""
         return getattr(self._subject, name)
 
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:

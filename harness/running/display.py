@@ -96,7 +96,6 @@ class Display:
             self.say(f"resume  {job.short}  attempt {job.attempt} from step {carried}")
 
     def reported(self, job: Job, report: Report) -> None:
-        """A report arrived."""
         if job.key in self.running:
             _, _, began = self.running[job.key]
             self.running[job.key] = (job, report, began)
@@ -289,7 +288,6 @@ class Outlook:
         self._lines: list[str] | None = None
 
     def add(self, closed: Closed) -> None:
-        """A trial ended."""
         trial = self._trials.get(closed.key)
         if closed.state in ENDED:
             self._open.discard(closed.key)

@@ -31,7 +31,6 @@ class Straight:
     """What comes next, once all that was given out has ended."""
 
     def __init__(self, plan: Plan) -> None:
-        """Take the plan."""
         self.plan = plan
         self.warnings: list[str] = []
 

@@ -62,7 +62,6 @@ class StudentsSubject(MeasuredElsewhere):
         return self._digest(student) if student is not None else None
 
     def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
-        """What a verdict is about."""
         return f"for checkpoints from elsewhere, measured by {PurePath(protocol).stem}"
 
     def run(self, recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:

@@ -28,7 +28,6 @@ class MeasuredElsewhere:
     default_protocol: str
 
     def take(self, measuring: Subject) -> None:
-        """Measure by that subject."""
         self.measuring = measuring
         self.metrics = measuring.metrics
         self.protocols = tuple(getattr(measuring, "protocols", ()))
@@ -47,7 +46,6 @@ class MeasuredElsewhere:
         return rows
 
     def reference(self, settings: Mapping[str, Any], context: Context) -> Iterator[Report]:
-        """One reference row."""
         return iter(self.measuring.reference(settings, context))
 
     def reference_fingerprints(self, settings: Mapping[str, Any], protocol: str) -> Fingerprints:
@@ -149,7 +147,6 @@ class CommandSubject:
         return tuple(f"environment variable {name}: set it" for name in self.settings.unset())
 
     def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
-        """What a verdict is about."""
         plain = itertools.takewhile(_is_plain, self.settings.words[1:])
         return f"with the trainer `{' '.join([PurePath(self.settings.words[0]).name, *plain])}`"
 
@@ -203,7 +200,6 @@ class MeasuredCommandSubject(MeasuredElsewhere, CommandSubject):
     """A command that leaves a student, which another subject measures under a protocol."""
 
     def __init__(self, settings: CommandSettings, project: Path, measuring: Subject) -> None:
-        """Take the settings, the project and the measuring subject."""
         super().__init__(settings, project)
         self.take(measuring)
         self.metrics = {**measuring.metrics, **settings.metrics}
@@ -219,11 +215,9 @@ class MeasuredCommandSubject(MeasuredElsewhere, CommandSubject):
         return _measured_by(own, self.measuring_fingerprints(protocol, earlier=True))
 
     def scope(self, recipe: Mapping[str, Any], protocol: str) -> str:
-        """What a verdict is about."""
         return f"{super().scope(recipe, protocol)}, measured by {PurePath(protocol).stem}"
 
     def measure(self, student: Path, protocol: str, context: Context) -> Iterator[Report]:
-        """Measure a kept student under a protocol."""
         known = replace(context, student_settings=self.settings.student_settings)
         return iter(self.measuring.measure(student, protocol, known))
 

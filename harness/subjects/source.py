@@ -63,7 +63,6 @@ class HashedSubject:
         self._files: dict[str, str] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the subject offers."""
         if name.startswith("_"):  # of a copy that is not made yet, above all
             raise AttributeError(name)
         return getattr(self._subject, name)

@@ -6,8 +6,6 @@ def executor(self):
 return MyExecutor()
 """
 
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import json

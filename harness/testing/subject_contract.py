@@ -9,8 +9,6 @@ def recipe(self): ...    # a recipe that runs in seconds, as plain data
 def protocol(self): ...  # name of a protocol
 """
 
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import json

@@ -21,7 +21,6 @@ class Terminal:
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write them one by one."""
         for line in lines:
             self.write(line)
 

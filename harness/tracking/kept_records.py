@@ -45,8 +45,7 @@ class StudyRun(NamedTuple):
 class Keeper(Protocol):
     """Where studies' runs and their records are."""
 
-    def study_runs(self) -> Iterator[StudyRun]:
-        """The runs of all studies."""
+    def study_runs(self) -> Iterator[StudyRun]: ...
 
     def download(self, run_id: str, target: Path) -> bool:
         """Copy a run's records into an empty folder; False if it has none."""

@@ -94,7 +94,6 @@ class MlflowStore:
             return found
 
     def find(self, ident: str) -> Known | None:
-        """Search one run of ours by its tags."""
         with _translated():
             found = self._search(rows.filter_of(ident))
             return next((_known(run) for run in found if self._is_ours(run)), None)
@@ -114,7 +113,6 @@ class MlflowStore:
         return self._create(write, tags)
 
     def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
-        """Newest value per step of the named metrics."""
         found: dict[str, dict[int, float]] = {}
         with _translated():
             for name in names:
@@ -126,7 +124,6 @@ class MlflowStore:
     def log(
         self, run_id: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]
     ) -> None:
-        """Write a batch; tags last."""
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(p.name, p.value, p.at_ms, p.step) for p in points]
@@ -142,7 +139,6 @@ class MlflowStore:
             )
 
     def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
-        """Attach data sets: a name and a digest, no content."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         made = [
@@ -178,7 +174,6 @@ class MlflowStore:
                 known.tags["mlflow.loggedImages"] = "True"
 
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
-        """Reopen or end a run."""
         with _translated():
             if status == "RUNNING":
                 self._client.update_run(run_id, status=status)

@@ -153,7 +153,6 @@ class LiveTracker:
             raise self._background.elsewhere
 
     def opened(self, record: Opened) -> None:
-        """An attempt began."""
         projection, history = self._projection, self._history
         assert projection is not None, "start() comes first"
         assert history is not None
@@ -172,7 +171,6 @@ class LiveTracker:
         self._background.put(lambda b: b.add(write))
 
     def closed(self, record: Closed, folder: Path) -> None:
-        """An attempt ended and its closing record is on disk."""
         projection, interim = self._projection, self._interim
         assert projection is not None, "start() comes first"
         self._closed[record.key] = (record, folder)
@@ -183,7 +181,6 @@ class LiveTracker:
         self._background.put(lambda b: b.add(projection.closed(record, folder), *arms))
 
     def answer(self, answer: Answer, report_html: Path | None) -> None:
-        """The study was analysed; replaces what was said before."""
         projection = self._projection
         assert projection is not None, "start() comes first"
         self._interim = None  # what it wrote is replaced below

@@ -53,29 +53,21 @@ class Tracker(Protocol):
 class NullTracker:
     """Tracks nothing."""
 
-    def start(self, plan: Plan, history: History) -> None:
-        """Do nothing."""
+    def start(self, plan: Plan, history: History) -> None: ...
 
-    def settle(self, seconds: float) -> None:
-        """Do nothing."""
+    def settle(self, seconds: float) -> None: ...
 
-    def opened(self, record: Opened) -> None:
-        """Do nothing."""
+    def opened(self, record: Opened) -> None: ...
 
-    def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None:
-        """Do nothing."""
+    def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None: ...
 
-    def closed(self, record: Closed, folder: Path) -> None:
-        """Do nothing."""
+    def closed(self, record: Closed, folder: Path) -> None: ...
 
-    def answer(self, answer: Answer, report_html: Path | None) -> None:
-        """Do nothing."""
+    def answer(self, answer: Answer, report_html: Path | None) -> None: ...
 
-    def complete(self, history: History, stamp: str) -> None:
-        """Do nothing."""
+    def complete(self, history: History, stamp: str) -> None: ...
 
     def close(self, timeout: float = 60.0) -> list[str]:
-        """Do nothing."""
         return []
 
 
@@ -94,7 +86,7 @@ class GuardedTracker(Tracker):
         self.warnings: list[str] = []
 
     def start(self, plan: Plan, history: History) -> None:
-        """See `Tracker.start`; makes the tracker first."""
+        """Makes the tracker first."""
         wanted = self._wanted
         if wanted is None:
             return
@@ -105,7 +97,7 @@ class GuardedTracker(Tracker):
             self._guard(lambda: self._tracker.start(plan, history))
 
     def settle(self, seconds: float) -> None:
-        """See `Tracker.settle`: what it raises is for the user to decide, and passes."""
+        """What it raises is for the user to decide, and passes."""
         refused: list[ElsewhereError] = []
 
         def settled() -> None:
@@ -119,27 +111,22 @@ class GuardedTracker(Tracker):
             raise refused[0]
 
     def opened(self, record: Opened) -> None:
-        """See `Tracker.opened`."""
         self._guard(lambda: self._tracker.opened(record))
 
     def report(self, key: str, attempt: int, report: Report, folder: Path, at: float) -> None:
-        """See `Tracker.report`."""
         self._guard(lambda: self._tracker.report(key, attempt, report, folder, at))
 
     def closed(self, record: Closed, folder: Path) -> None:
-        """See `Tracker.closed`."""
         self._guard(lambda: self._tracker.closed(record, folder))
 
     def answer(self, answer: Answer, report_html: Path | None) -> None:
-        """See `Tracker.answer`."""
         self._guard(lambda: self._tracker.answer(answer, report_html))
 
     def complete(self, history: History, stamp: str) -> None:
-        """See `Tracker.complete`."""
         self._guard(lambda: self._tracker.complete(history, stamp))
 
     def close(self, timeout: float = 60.0) -> list[str]:
-        """See `Tracker.close`; adds what went wrong before."""
+        """Adds what went wrong before."""
         tracker, self._tracker = self._tracker, NullTracker()
         self._guard(lambda: self.warnings.extend(tracker.close(timeout)))
         return self.warnings

@@ -40,7 +40,6 @@ class Condition:
     """The same of `empty_BLD`; given exactly where `mask_BL` is."""
 
     def rows(self, index: Tensor | slice) -> Condition:
-        """The condition of some rows."""
         source = None if self.source_BCHW is None else self.source_BCHW[index]
         labels = self.labels
         if labels:

@@ -75,12 +75,10 @@ class ToyWorldFamily:
 
     @torch.no_grad()
     def encode(self, images_BCHW: Tensor) -> Tensor:
-        """Pictures in [-1, 1] to latents."""
         latents: Tensor = self.autoencoder.encode(images_BCHW.to(self.device))
         return latents.cpu()
 
     def labels(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Category of each caption, edit type of each instruction."""
         return tuple(VOCABULARY[ids[0]].removeprefix("edit:") for ids in encode(texts))
 
     @torch.no_grad()
@@ -90,7 +88,6 @@ class ToyWorldFamily:
         return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
     def export(self, network: nn.Module, recipe: Recipe, folder: Path, cycles: int) -> str:
-        """Write a student's folder inside `folder`; see `recipes.export`."""
         return export(network, recipe, self, folder, cycles)
 
     def load(

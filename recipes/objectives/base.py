@@ -88,5 +88,4 @@ class Objective(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
         assert not state, "a stateless objective was given state"

@@ -59,7 +59,6 @@ class ConsistencyObjective(Objective):
         return StudentStep(loss, f.detach(), sample_logs(f))
 
     def after_student(self, networks: Networks) -> None:
-        """Moves the target's average."""
         if self._target is not None:
             self._target.update(networks.student)
 
@@ -77,10 +76,8 @@ class ConsistencyObjective(Objective):
         return counts.consistency(self.settings, scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """The target's weights."""
         return {} if self._target is None else {"target": self._target.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
         if self._target is not None:
             self._target.load_state_dict(state["target"])

@@ -116,12 +116,10 @@ class Fakeless(ObjectiveSettings):
 
     @property
     def fake_updates(self) -> int:
-        """No fake-score updates per cycle."""
         return 0
 
     @property
     def warmup_fake_updates(self) -> int:
-        """None before the first cycle."""
         return 0
 
 

@@ -38,7 +38,6 @@ class LowRank(nn.Module):
         self.down = nn.Parameter(torch.randn(rank, columns) / columns**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The adapted weight."""
         return weight + self.up @ self.down
 
 
