@@ -168,7 +168,9 @@ def _bell_mccaffrey(share_P: Floats, adjusted_P: Floats) -> float:
     """
     if np.ptp(share_P) == 0:
         return float(len(share_P) - 1)
+    # cov(m_p - y, m_q - y) of independent items, in units of the variance of their mean.
     independent = np.diag(1 / share_P) - 1.0
+    # With items that agree fully a prompt is one draw, whatever the number of its items.
     left = np.eye(len(share_P)) - share_P
     found = []
     for covariance in (independent, left @ left.T):

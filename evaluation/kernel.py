@@ -36,6 +36,7 @@ def polynomial(x_ND: Matrix, y_MD: Matrix) -> Matrix:
 def gaussian_rbf(x_ND: Matrix, y_MD: Matrix) -> Matrix:
     """The kernel of CMMD (Jayasumana et al. 2024): exp(-|x-y|^2 / (2 sigma^2)), sigma 10."""
     square_NM = (x_ND**2).sum(1)[:, None] + (y_MD**2).sum(1)[None] - 2 * x_ND @ y_MD.T
+    # Rounding leaves the squared distance of equal rows a little below 0.
     kernel_NM: Matrix = np.exp(-np.clip(square_NM, 0.0, None) / (2 * CMMD_SIGMA**2))
     return kernel_NM
 

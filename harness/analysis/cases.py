@@ -362,8 +362,10 @@ def winner_filled(
     sign = math.copysign(1.0, difference)
     signs = {name: shaped[int(name.split(".")[0])].sign for name in cells}
     seen = [signs[name] * d for name, row in cells.items() for d in row.values()]
+    # The least that any cell showed for the winner; what it lost by diverging nobody knows.
     worst = sign * min(sign * d for d in seen)
     for name, r in empty:
         cells[name][r] = signs[name] * worst
+    # Prompts as found: what diverged has no values by prompt.
     filled = replace(found, seeds=over_seeds(cells, shaped))
     return filled, {arm: sorted(set(rows)) for arm, rows in diverged.items()}

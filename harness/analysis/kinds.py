@@ -99,6 +99,7 @@ class Best:
     def kept(self, alpha: float) -> tuple[str, ...]:
         """The set at an error rate."""
         beaten = set()
+        # Twice: of a two-sided interval only the side that beats a level counts.
         each = 2 * alpha / max(1, len(self.levels) - 1)
         for (i, j), found in self.pairs.items():
             interval = found.interval(min(1.0, each), narrow=self.narrow)
@@ -141,6 +142,7 @@ class Collapse:
         lo, hi = known[worst]
         if lo > self.margin:
             return Reading("collapses", lo, hi, leaves=True, step=worst)
+        # To hold, all bounds have to: an intersection-union test, each at the whole alpha.
         uppers = [found.interval(2 * alpha, narrow=self.narrow) for found in self.losses.values()]
         if all(interval is not None and interval[1] < self.margin for interval in uppers):
             return Reading("holds", lo, hi, step=worst)

@@ -111,6 +111,7 @@ def _outcome(now: AtLook, decided: Decided, alpha: float, state: OutcomeState) -
     if settled(reading):
         state = "decided"
     elif state == "open":
+        # Given up only by what the last look would still allow.
         last = spending.level(spending.at_most, share)
         there = now.replicates / spending.at_most
         if isinstance(now.member, Linear) and prompt_bound(

@@ -66,6 +66,8 @@ def step_down(members: Sequence[Member], alpha: float, family: int | None = None
         family: how many contrasts were planned, where some have been taken out since; these never
             leave. Default: the members.
     """
+    # Who was taken out since the first run still counts, or leaving out the weak ones would widen
+    # the share of the others.
     left = max(len(members), family or 0)
     found: dict[int, Decided] = {}
     while True:

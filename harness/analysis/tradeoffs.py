@@ -71,6 +71,8 @@ def front(points: Floats) -> npt.NDArray[np.bool_]:
     """Members of the front of `points` (N, 2), larger being better; rows with NaN are none."""
     member = np.zeros(len(points), dtype=np.bool_)
     known = np.flatnonzero(~np.any(np.isnan(points), axis=1))
+    # From the best x down, of equal x from the best y: on the front is who is the best of its x and
+    # above everything before.
     order = known[np.lexsort((-points[known, 1], -points[known, 0]))]
     if not len(order):
         return member

@@ -69,6 +69,7 @@ def arms(study: Study, subject: Subject) -> list[Arm]:
 def layout(study: Study, subject: Subject) -> Layout:
     """Arms and the combinations behind them; computed once per study object."""
     known = study._cache.get("layout")
+    # A recorded study is laid out again with a subject that gives the digests of the record.
     if known is None or known[0] is not subject:
         study._cache["layout"] = known = (subject, _layout(study, subject))
     made: Layout = known[1]
@@ -128,6 +129,7 @@ def combinations(study: Study) -> list[Combination]:
         values = {factor: levels[factor][label].value for factor, label in combination.items()}
         if all(condition(values) for condition in conditions):
             kept.append(combination)
+    # A stable sort: all others keep the order of the file.
     return sorted(kept, key=lambda combination: combination != baseline)
 
 
@@ -149,8 +151,10 @@ def _layout(study: Study, subject: Subject) -> Layout:
         try:
             recipe = resolver.resolve(assignments)
         except RecipeError as error:
+            # All of them in one error, so that the file is mended once.
             faults += [(combination, fault) for fault in error.faults]
             continue
+        # Combinations that resolve to one recipe are one arm, which runs once.
         identity = canonical(recipe)
         if identity not in found:
             parts = [fragments[factor][label] for factor, label in combination.items()]

@@ -57,6 +57,7 @@ class Where:
     """
 
     def __init__(self, text: str, names: Mapping[str, Any] | frozenset[str]) -> None:
+        # Before it is parsed: deep nesting exhausts the parser's stack.
         if len(text) > MAX_LENGTH:
             raise WhereError(f"expression of {len(text)} characters; at most {MAX_LENGTH}")
         self.text = text
@@ -67,6 +68,7 @@ class Where:
         self.literals: list[tuple[str, Any, int]] = []
         """(factor, value it is compared with for equality, column): each should be a level."""
         try:
+            # Parsed and never evaluated: a closure is made of each node that is allowed.
             tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             column = getattr(error, "offset", None) or 1
