@@ -37,8 +37,8 @@ def answer(
     plan: Plan,
     study: Study,
     history: History,
+    metrics: Mapping[str, MetricSpec],
     *,
-    metrics: Mapping[str, MetricSpec] | None = None,
     by_prompt: PromptReader | None = None,
 ) -> Answer:
     """Judge a study by what its history holds now; an unfinished one gets an interim answer.
@@ -47,17 +47,9 @@ def answer(
         plan: the plan, with contrasts resolved to matched arms.
         study: the study, for alpha and the sides' levels.
         history: journals of the workspace and of recorded results.
-        metrics: the subject's metric specs; loaded from the study's subject when None.
+        metrics: the subject's metric specs.
         by_prompt: where values by prompt are read; None: those that the history's records name.
-
-    Raises:
-        SubjectError: if `metrics` is None and the subject cannot be loaded.
     """
-    if metrics is None:
-        from harness.journal.workspace import project_of
-        from harness.subjects.load import load_subject
-
-        metrics = load_subject(study.subject, project=project_of(study.file)).metrics
     observed = observe(plan, history, by_prompt or PromptTables(history))
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]

@@ -35,7 +35,7 @@ from harness.subjects.settings import CommandSettings
 from harness.text.secrets import secrets_of
 
 if TYPE_CHECKING:
-    from harness.analysis.open_study import Answered
+    from harness.analysis.answered_study import AnsweredStudy
 
 
 STAND_IN = "anonymous"
@@ -93,7 +93,9 @@ def _bounded(form: bytes, word: str) -> bytes:
     return form if len(word) >= SHORT else rb"(?<![A-Za-z])" + form + rb"(?![A-Za-z])"
 
 
-def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] = ()) -> Identity:
+def identity_of(
+    made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str] = ()
+) -> Identity:
     """User, hosts, paths, authors and addresses of a study, of this machine and of its journals.
 
     Args:
@@ -227,12 +229,12 @@ def _name_forms(name: str) -> list[str]:
     return [*joined, *(p for p in parts if len(p) >= SHORT)]
 
 
-def _hosts(made: Answered) -> list[str]:
+def _hosts(made: AnsweredStudy) -> list[str]:
     records = made.history.trials.values()
     return sorted({a.opened.host for r in records for a in r.ordered if a.opened.host})
 
 
-def _workspaces(made: Answered) -> list[str]:
+def _workspaces(made: AnsweredStudy) -> list[str]:
     """Ids of workspaces: random, but records that are public elsewhere carry the same."""
     records = made.history.trials.values()
     found = {a.opened.workspace for r in records for a in r.ordered}

@@ -11,9 +11,8 @@ import typer
 from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, ProjectWorkspace
 
 if TYPE_CHECKING:
-    from harness.journal.workspace import Workspace
     from harness.running.run import RunResult
-    from harness.study.model import Study
+    from harness.study.opened import OpenedStudy
 
 
 def command(
@@ -62,8 +61,8 @@ def command(
 
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
-    from harness.analysis.open_study import answered
-    from harness.commands.options import tell_runner
+    from harness.analysis.answered_study import AnsweredStudy
+    from harness.commands.opened import tell_runner
     from harness.errors import HarnessError
     from harness.journal.workspace import Workspace
     from harness.report.pairs import pair_lines, pairs_as_json
@@ -71,7 +70,7 @@ def command(
     from harness.running.remeasure import outdated
     from harness.running.run import run
     from harness.study.from_checkpoints import labels_of, strangers_of
-    from harness.study.load import load_study
+    from harness.study.load import open_study
     from harness.tracking.mlflow_place import MlflowPlace
     from harness.tracking.ownership import refuse_untracked
 
@@ -85,23 +84,22 @@ def command(
     if file.suffix not in (".yaml", ".yml"):
         raise HarnessError(f"--study {file} must be a .yaml file")
     _write(file, strangers, protocol, measured_by, labels_of([baseline] if baseline else ()))
-    loaded = load_study(file)
+    opened = open_study(file, place)
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
 
     echo(f"study     {file}")
     tell_runner(file)
-    outdated(loaded, place, echo)
+    outdated(opened, echo)
     result = run(
-        loaded,
-        workspace=place,
+        opened,
         executor="inline",
         tracker=tracked,
         echo=echo,
         accept_stale=True,  # what is left of them cannot be measured again
     )
-    measured = _measured(loaded, place, result)
+    measured = _measured(opened, result)
     for line in summary.lines(result, tracked=not no_mlflow, workspace=place, mlflow=mlflow):
         echo(line)
     echo("each checkpoint, with its interval over items:")
@@ -109,7 +107,7 @@ def command(
         echo(f"  {row['trial']}  {'  '.join(_told(row))}")
     found = result.answer  # none where nothing was left to measure
     if found is None and measured:
-        found = answered(file, place.root).answer
+        found = AnsweredStudy.of(opened).answer
     for line in pair_lines(found) if found else ():
         echo(line)
     if as_json:
@@ -153,11 +151,9 @@ def _write(
     known.save()
 
 
-def _measured(study: Study, place: Workspace, result: RunResult) -> list[dict[str, Any]]:
+def _measured(opened: OpenedStudy, result: RunResult) -> list[dict[str, Any]]:
     """Every checkpoint's numbers, with the intervals of this checkpoint alone."""
-    from harness.running.run import history_of
-
-    history = history_of(study, place)
+    history = opened.reread()
     headline = set(result.headline)
     found = []
     for planned in result.plan.trials:

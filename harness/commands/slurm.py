@@ -65,7 +65,7 @@ def command(
     Example: stillhouse slurm studies/quickstart/study.yaml --array 8 --time 12:00:00 --gpus 1
     """
     from harness import installation
-    from harness.commands.options import tell_runner
+    from harness.commands.opened import tell_runner
     from harness.errors import HarnessError
     from harness.import_path import same
     from harness.journal.command_line import executable, path_word, typed

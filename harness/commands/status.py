@@ -27,7 +27,7 @@ def command(
 
     Example: stillhouse status studies/quickstart/study.yaml
     """
-    from harness.commands.options import tell_runner
+    from harness.commands.opened import tell_runner
     from harness.journal.garbage import paused
     from harness.journal.history import History
     from harness.journal.workspace import history_folders

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.analysis import words
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer
 from harness.analysis.observed import contributing
 from harness.analysis.tradeoffs import FEWEST_ARMS
@@ -103,8 +104,9 @@ def _elsewhere(file: Path, workspace: Workspace) -> list[str]:
     return [] if usual else ["--workspace", path_word(os.path.relpath(workspace.root, project))]
 
 
-def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str, list[str]]]:
+def fingerprints(made: AnsweredStudy) -> list[tuple[str, list[str]]]:
     """(name, values) of what identifies the results; several values where they differ."""
+    answer, plan, history = made.answer, made.plan, made.history
     attempts = _attempts(plan, history)
     codes = _distinct(a.opened.code for a in attempts)
     rows = [
@@ -196,13 +198,12 @@ def method(answer: Answer) -> list[str]:
     ]
 
 
-def markdown(
-    answer: Answer, plan: Plan, history: History, workspace: Workspace | None = None
-) -> str:
+def markdown(made: AnsweredStudy, *, portable: bool = False) -> str:
     """Question, verdicts in words, tables, compute, commands and fingerprints.
 
-    `workspace` is named in the commands; see `facts.commands`.
+    Commands name the workspace where they need it; with `portable` none names a folder.
     """
+    answer, plan = made.answer, made.plan
     parts = [f"# {plain(answer.question)}", plain(answer.headline)]
     parts.append(f"Study `{answer.study}`{', ' + plain(answer.scope) if answer.scope else ''}.")
     declared = [v for v in answer.verdicts if v.declared]
@@ -230,9 +231,10 @@ def markdown(
     parts += ["## Results", *printed]
     parts += [f"No interaction: {plain(told)}." for told in answer.left_out]
     parts += ["## Compute", plain(compute(answer))]
-    lines = [f"- {plain(what)}: {code(line)}" for what, line in commands(answer, plan, workspace)]
+    typed_out = commands(answer, plan, None if portable else made.workspace)
+    lines = [f"- {plain(what)}: {code(line)}" for what, line in typed_out]
     parts += ["## Reproduce", "In the folder of the project:", "\n".join(lines)]
-    marks = fingerprints(answer, plan, history)
+    marks = fingerprints(made)
     lines = [f"- {plain(name)}: {code(' ; '.join(values))}" for name, values in marks]
     parts += ["## Fingerprints", "\n".join(lines)]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in method(answer))]

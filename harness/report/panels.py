@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, ArmRow
 from harness.analysis.observed import contributing
 from harness.contract import Artifact
 from harness.journal.attempts import read_reports
-from harness.journal.history import History
 from harness.journal.pictures import shown
-from harness.journal.workspace import Workspace
-from harness.planning.plan import Plan
 
 MOST_ITEMS = 8
 MOST_ROWS = 24
@@ -55,13 +53,14 @@ class Sheet:
     notes: list[str]
 
 
-def sheet(answer: Answer, plan: Plan, history: History, workspace: Workspace) -> Sheet | None:
+def sheet(made: AnsweredStudy) -> Sheet | None:
     """Pick items that most rows have and embed their pictures; None where there are none."""
+    answer = made.answer
     found: list[tuple[ArmRow, int, dict[str, tuple[Path, Artifact]]]] = []
     for row in _ordered(answer):
         for replicate, key in row.keys.items():
             done = row.trial_states.get(replicate) == "done"
-            panels = _panels(key, plan, history, workspace) if done else {}
+            panels = _panels(made, key) if done else {}
             if panels:
                 found.append((row, replicate, panels))
                 break
@@ -111,14 +110,12 @@ def _most_telling(answer: Answer, rows: Sequence[ArmRow]) -> set[str]:
     return {row.arm for row in rows if row.kind == "reference"} | set(arms[:room])
 
 
-def _panels(
-    key: str, plan: Plan, history: History, workspace: Workspace
-) -> dict[str, tuple[Path, Artifact]]:
+def _panels(made: AnsweredStudy, key: str) -> dict[str, tuple[Path, Artifact]]:
     """Item to file of a trial's last panels (first draw); empty unless the trial counts."""
-    record = history.trials.get(key)
+    record = made.history.trials.get(key)
     found: dict[str, tuple[Path, Artifact]] = {}
-    for attempt in contributing(record, plan.fingerprints.protocol) if record else []:
-        folder = workspace.trial(key) / "attempts" / attempt.folder_name
+    for attempt in contributing(record, made.plan.fingerprints.protocol) if record else []:
+        folder = made.workspace.trial(key) / "attempts" / attempt.folder_name
         listed = [a for line in read_reports(folder) for a in line.report.artifacts]
         listed += attempt.closed.artifacts if attempt.closed else []
         for artifact in listed:

@@ -155,7 +155,7 @@ def _fresh(
         reason = f"{len(bad)} of {len(runs)} new trials gave no numbers; see {bad[0].folder}"
         return Reproduction(**known, decision="not judged", reason=reason)
     numbers = [(run.trial, new_replicates.numbers_of(run)) for run in runs]
-    larger = with_replicates(claim.made, numbers, workspace).verdicts()[claim.contrast.id]
+    larger = with_replicates(claim.made, numbers).verdicts()[claim.contrast.id]
     return _fresh_judged(claim, larger, count, known)
 
 

@@ -54,7 +54,7 @@ def reproduce_tables(
         protocol = recorded.measured_by.opened.protocol
         again = restudy(
             planned, history, recorded.project, recorded.places, workspace, protocol
-        ).answer()
+        ).answer
         found, changed = _beside(answer, again, contrast)
         if answer.rules != again.rules:
             notes.append(OTHER_RULES)

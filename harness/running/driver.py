@@ -80,7 +80,7 @@ class Driver:
         tracker: Tracker,
         display: Display,
         stop: Callable[[], bool],
-        more: Callable[[History], list[PlannedTrial]] | None = None,
+        more: Callable[[], list[PlannedTrial]] | None = None,
     ) -> None:
         """Take what is to run first; `more` says, once all of that has ended, what comes next."""
         self.settings = settings
@@ -128,7 +128,7 @@ class Driver:
         if self._more is None:
             return False
         self._refresh()
-        found = self._more(self.history)
+        found = self._more()
         self._queue.extend(found)
         if not found:
             self._more = None

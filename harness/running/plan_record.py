@@ -13,7 +13,7 @@ from harness.journal.writer import Journal
 from harness.planning.amendments import content_of, frozen_with
 from harness.planning.plan import Plan, PlannedTrial
 from harness.planning.reuse import as_answered, codes_of
-from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 
 
 def is_announced(plan: Plan, history: History) -> bool:
@@ -55,10 +55,9 @@ def _is_there(path: Path) -> bool:
 
 
 def announce_new(
-    study: Study,
+    opened: OpenedStudy,
     plan: Plan,
     journal: Journal,
-    history: History,
     *,
     again: bool = False,
     spending: Spending | None = None,
@@ -70,6 +69,7 @@ def announce_new(
     True if it was recorded: the plan does not know yet what the first run froze, or that
     amendments were run.
     """
+    study, history = opened.study, opened.history
     if is_announced(plan, history) and not again:
         return False
     codes, accepted = _by_arm(plan)

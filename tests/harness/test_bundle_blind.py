@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.bundle.blind import Identity, identity_of, leftovers, refuse_traces, scrubbed
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle

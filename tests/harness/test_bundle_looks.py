@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.open_study import Answered, answered
+from harness.analysis.answered_study import AnsweredStudy
+from harness.commands.opened import answered
 from harness.analysis.spending import calibrated
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.looks import Looks
@@ -61,7 +62,7 @@ contrasts:
 """
 
 
-def noisy(place: Place, *, salt: int = 15, fault: str = "false") -> Answered:
+def noisy(place: Place, *, salt: int = 15, fault: str = "false") -> AnsweredStudy:
     file = place.folder / "study.yaml"
     file.write_text(NOISY.format(salt=salt, fault=fault))
     place.run(load_study(file), until_decided=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.recomputed import ANSWER
 from harness.errors import BundleError

@@ -19,7 +19,7 @@ from harness import cli
 from harness.analysis import words
 from harness.analysis.inference import SAME_PROMPTS, ByPrompt, estimate, one_group
 from harness.analysis.model import Answer, Verdict
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.bundle.read import verify_bundle
 from harness.errors import BundleError
 from harness.journal.prompt_values import PromptValues

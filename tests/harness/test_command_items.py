@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.bundle.read import extract_bundle
 from harness.bundle.write import write_bundle
 from harness.executors.inline import InlineExecutor

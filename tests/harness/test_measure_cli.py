@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.errors import HarnessError
 from harness.study.from_checkpoints import Stranger, labels_of, numbered, strangers_of
 from harness.study.load import load_study

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.bundle.blind import identity_of, scrubbed
 from harness.bundle.read import extract_bundle, verify_bundle
 from harness.bundle.write import write_bundle

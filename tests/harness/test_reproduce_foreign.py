@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.bundle.write import write_bundle
 from harness.journal.workspace import Workspace
 from harness.reproduce import places

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.commands import plan, report, status
 from harness.errors import STOPPED
 from harness.report.page import write_report
