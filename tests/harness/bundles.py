@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.analysis.answered_study import AnsweredStudy
-from harness.commands.opened import answered
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 
 from .run_place import Place
 

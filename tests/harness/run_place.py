@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from harness.analysis.model import Answer
+from harness.executors import worker
 from harness.executors.base import Ended
 from harness.executors.inline import InlineExecutor
 from harness.executors.worker import execute
@@ -11,8 +12,10 @@ from harness.journal.history import History, TrialHistory
 from harness.journal.workspace import Workspace
 from harness.running import run
 from harness.running.run import RunResult
+from harness.study import load, opened
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.tracking.tracker import NullTracker
 
 STUB = """\
@@ -57,13 +60,19 @@ class Place:
     def run(self, made: Study, **options) -> RunResult:
         self.said = []
         options = {"executor": "inline", "echo": self.said.append, **options}
-        return run.run(made, workspace=self.workspace, **options)
+        return run.run(OpenedStudy(made, self.workspace), **options)
 
     def history(self) -> History:
         return History.read([self.workspace.journal])
 
     def trials(self) -> list[TrialHistory]:
         return list(self.history().trials.values())
+
+
+def put_subject(patch: pytest.MonkeyPatch, subject: object) -> None:
+    """Whatever a study names, this is what is loaded for it."""
+    for module in (opened, load, worker):
+        patch.setattr(module, "load_subject", lambda name, project=None: subject)
 
 
 class Spy(NullTracker):

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commands.opened import answered
 from harness.bundle.blind import Identity, identity_of, leftovers, refuse_traces, scrubbed
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 
 from .bundles import STUDY, contents, studied

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from harness.analysis.answered_study import AnsweredStudy
-from harness.commands.opened import answered
 from harness.analysis.spending import calibrated
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.looks import Looks
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.study.load import load_study
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.answered_study import AnsweredStudy
-from harness.commands.opened import answered
 from harness.bundle.blind import Identity
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 
 from .bundles import contents

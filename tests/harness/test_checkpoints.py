@@ -19,8 +19,8 @@ from harness import cli
 from harness.analysis import words
 from harness.analysis.inference import SAME_PROMPTS, ByPrompt, estimate, one_group
 from harness.analysis.model import Answer, Verdict
-from harness.commands.opened import answered
 from harness.bundle.read import verify_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.journal.prompt_values import PromptValues
 from harness.report.facts import markdown
@@ -187,7 +187,7 @@ def test_every_pair_that_nobody_declared_is_compared_too(place: Place):
 
 def test_no_page_table_or_tag_speaks_of_seeds(place: Place):
     made = answered(place.folder / "study.yaml", place.workspace.root)
-    page = markdown(place.answer, made.plan, made.history)
+    page = markdown(made.answered(place.answer), portable=True)
     said = page[: page.index("## How to read this")]
     assert "over seeds" not in said
     assert "1 seed" not in said

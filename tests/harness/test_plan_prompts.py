@@ -21,6 +21,7 @@ from harness.planning.prompt_spread import PromptSpread, digests, valid
 from harness.planning.text import lines_of
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Place
 
 STUDY = """\
@@ -47,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def planned(place: Place, text: str = STUDY, history: History | None = None) -> Plan:
     known = place.history() if history is None else history
-    return make_plan(place.study(text), known, workspace=place.workspace)
+    return make_plan(OpenedStudy(place.study(text), place.workspace, history=known))
 
 
 def test_a_claim_over_prompts_is_planned_with_what_the_report_found(place: Place) -> None:
@@ -86,7 +87,7 @@ def test_a_claim_over_prompts_is_planned_with_what_the_report_found(place: Place
 def test_without_the_record_it_is_on_exactly_these_prompts(place: Place, tmp_path: Path) -> None:
     """As before the first report, or where the subject tells no items."""
     elsewhere = Workspace(tmp_path / "w")
-    plan = make_plan(place.study(STUDY), place.history(), workspace=elsewhere)
+    plan = make_plan(OpenedStudy(place.study(STUDY), elsewhere, history=place.history()))
     assert [c.prompts for c in plan.contrasts] == [None, None]
     text = "\n".join(lines_of(plan, "study.yaml"))
     assert "4 seeds detect >= " in text
@@ -116,7 +117,7 @@ def test_results_beside_the_study_file_say_it_too(place: Place, tmp_path: Path) 
     folder.mkdir()
     for name in ("journal.jsonl", prompt_spread.FILE):
         (folder / name).write_bytes((results / name).read_bytes())
-    plan = make_plan(study, History.read([folder]), workspace=other.workspace)
+    plan = make_plan(OpenedStudy(study, other.workspace, history=History.read([folder])))
     assert [c.prompts for c in plan.contrasts] == [24, 24]
 
 
@@ -161,7 +162,7 @@ def _with(place: Place, spread: PromptSpread, tmp_path: Path, text: str = STUDY)
     folder = workspace.study("demo") / "results"
     folder.mkdir(parents=True)
     (folder / prompt_spread.FILE).write_text(prompt_spread.to_text([spread]))
-    return make_plan(place.study(text), place.history(), workspace=workspace)
+    return make_plan(OpenedStudy(place.study(text), workspace, history=place.history()))
 
 
 def _found(place: Place) -> PromptSpread:
@@ -225,8 +226,12 @@ def test_every_design_of_a_fit_is_told_over_the_same_prompts(tmp_path: Path) -> 
     place = Place(tmp_path / "both")
     made: Study = place.study(text)
     assert place.run(made).exit_code == 0
-    plan = make_plan(made, place.history(), workspace=place.workspace)
-    found = fitting_designs(made, plan, place.history(), Limit.read("hours=1"))
+    plan = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
+    found = fitting_designs(
+        OpenedStudy(made, Workspace(made.file.parent / "w"), history=place.history()),
+        plan,
+        Limit.read("hours=1"),
+    )
     assert {f.design for f in found} >= {"full", "one_factor"}
     for fit in found:
         assert [c.prompts for c in fit.contrasts if c.arm_weights()] == [24]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.opened import answered
 from harness.bundle.blind import identity_of, scrubbed
 from harness.bundle.read import extract_bundle, verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.journal.history import History
 from harness.journal.item_table import ItemTable, read_table
@@ -135,7 +135,7 @@ def test_each_measured_step_has_its_own(tmp_path):
 
 def exported(place: Place, folder: Path) -> Path:
     made = answered(place.folder / "study.yaml", place.workspace.root)
-    write_results(made.answer, made.plan, made.history, folder)
+    write_results(made, folder)
     return folder
 
 
@@ -391,9 +391,7 @@ def test_a_blind_bundle_takes_words_out_of_packed_prompts(tmp_path):
     place = run(tmp_path / "p")
     made = answered(place.folder / "study.yaml", place.workspace.root)
     who = identity_of(made, ["hills"])
-    found = scrubbed(
-        {f"results/{PACKED}": packed(made.answer, made.plan, made.history)[PACKED]}, who
-    )
+    found = scrubbed({f"results/{PACKED}": packed(made)[PACKED]}, who)
     text = gzip.decompress(found[f"results/{PACKED}"])
     assert b"hills" not in text
     assert b"anonymous 1" in text

@@ -95,8 +95,6 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
         "fingerprints",
         lambda *a: made(*a).model_copy(update={"protocol": "changed"}),
     )
-    done = fill_in(
-        before.plan, before.history, place.workspace, stub_prompts, ["score"], lambda _: None
-    )
+    done = fill_in(before, ["score"], lambda _: None)
     assert done.made == 0
     assert "protocol p is another now" in done.left[0]
