@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from harness.analysis.model import Answer
 from harness.executors import worker
 from harness.executors.base import Ended
