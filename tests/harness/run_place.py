@@ -35,7 +35,7 @@ contrasts:
 KEEPER = """\
 name: kept
 question: Does x help?
-subject: harness.testing.keeper
+subject: tests.support.keeper
 recipe: {recipe}
 factors: {{x: [0.0, 1.0]}}
 baseline: {{x: 0.0}}

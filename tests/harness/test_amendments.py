@@ -25,7 +25,7 @@ from tests.harness.run_place import Place
 BODY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_spread
+subject: tests.support.stub_spread
 recipe: {{cycles: 2}}
 factors: {{part.x: [0.0, 1.0, 2.0], part.y: [0, 1]}}
 design: one_factor

@@ -14,8 +14,8 @@ from harness.contract import MetricSpec
 from harness.report import tables
 from harness.report.facts import markdown
 from harness.report.page import render
-from harness.testing.made_up import make_up
-from harness.testing.made_up_records import METRICS, Options
+from tests.support.made_up import make_up
+from tests.support.made_up_records import METRICS, Options
 
 SPECS = {
     "distance": MetricSpec(higher_is_better=False, follows="truth"),

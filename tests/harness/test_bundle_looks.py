@@ -26,7 +26,7 @@ JOURNAL, ANSWER = "results/journal.jsonl", "results/answer.json"
 KINDS = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors:
   x: {{levels: [0.0, 0.1, 0.5, 0.001], ordered: true}}
@@ -154,7 +154,8 @@ def _in_outcome(state: str, /, **changes: Any) -> Callable:
 
 def _times(state: str, name: str, factor: float) -> Callable:
     def made(looks: list[dict[str, Any]]) -> None:
-        said = next(o for k in looks for o in k["outcomes"].values() if o["state"] == state)
+        every = (o for k in looks for o in k["outcomes"].values())
+        said = next(o for o in every if o["state"] == state and name in o)
         said[name] *= factor
 
     return _in_looks(made)

@@ -34,7 +34,7 @@ STUDY = """\
 name: strangers
 question: Which is better?
 subject:
-  measured_by: harness.testing.stub_prompts
+  measured_by: tests.support.stub_prompts
   students: [{students}]
 recipe: {{arm: a}}
 factors: {{arm: [a, b, c]}}
@@ -266,7 +266,7 @@ def test_measure_prints_sentences_a_table_and_json(tmp_path: Path, monkeypatch):
         checkpoint(tmp_path / name / "student", RECIPES[name])
     cli._register()
     given = ["measure", "a/student", "b/student", "--no-mlflow"]
-    given += ["--measured-by", "harness.testing.stub_prompts"]
+    given += ["--measured-by", "tests.support.stub_prompts"]
     told = CliRunner().invoke(cli.app, given)
     assert told.exit_code == 0, told.output
     _, _, pairs = told.output.partition("checkpoints in pairs:\n")

@@ -27,7 +27,7 @@ from tests.harness.run_place import Place
 STUDY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0, 2.0]}}
 baseline: {{x: 0.0}}

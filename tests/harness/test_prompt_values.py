@@ -31,7 +31,7 @@ from .run_place import Place
 STUDY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0]}}
 baseline: {{x: 0.0}}
@@ -189,7 +189,12 @@ def test_reproduce_works_from_results_and_from_a_bundle(tmp_path):
     key = next(iter(place.history().trials))
     for source in (str(tmp_path / "p" / "results"), str(file)):
         found = reproduction(
-            key, workspace=place.workspace, level="tables", source=source, echo=lambda _: None
+            key,
+            workspace=place.workspace,
+            level="tables",
+            source=source,
+            study=place.folder / "study.yaml",
+            echo=lambda _: None,
         )
         assert found.decision == "bit-equal", found.reason
 

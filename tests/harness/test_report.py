@@ -15,8 +15,8 @@ import pytest
 from harness.analysis.answer import answer
 from harness.report import facts, panels
 from harness.report.page import render, write_report
-from harness.testing.made_up import MadeUp, make_up
-from harness.testing.made_up_records import METRICS, Options
+from tests.support.made_up import MadeUp, make_up
+from tests.support.made_up_records import METRICS, Options
 
 FAULTS = {
     ("portrait-e0.1-g2", 2): "diverged",

@@ -21,12 +21,12 @@ from harness.report.cards import cards
 from harness.report.facts import markdown
 from harness.report.page import render
 from harness.study.opened import OpenedStudy
-from harness.testing.made_up import FACTORS, MadeUp, make_up
-from harness.testing.made_up_records import METRICS, Options
 from harness.tracking.pages import note
 from harness.tracking.projection import Projection
 from tests.harness.asked import PROMPTS, Reader, every_kind
 from tests.harness.test_report import Page
+from tests.support.made_up import FACTORS, MadeUp, make_up
+from tests.support.made_up_records import METRICS, Options
 
 SETTLED = ("improves", "harms", "improves (size unsettled)", "harms (size unsettled)", "equivalent")
 VERDICTS = {

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from harness.commands.export import command
 from harness.journal.history import History
 from harness.journal.prompt_values import PACKED, PromptTables
-from harness.testing import stub_prompts
+from tests.support import stub_prompts
 
 from .test_prompt_values import PROTOCOL, every, run
 

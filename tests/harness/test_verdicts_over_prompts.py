@@ -11,13 +11,13 @@ from harness.analysis.answer import answer
 from harness.analysis.model import Answer, Verdict
 from harness.planning.make import make_plan
 from harness.study.opened import OpenedStudy
-from harness.testing import stub_prompts
 from tests.harness.run_place import Place
+from tests.support import stub_prompts
 
 BODY = """\
 name: prompts
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0, 1.1]}}
 design: one_factor

@@ -24,7 +24,7 @@ from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
 from harness.study.model import Study
 from harness.study.opened import OpenedStudy
 from harness.subjects.identity import identity_of
-from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
+from tests.support.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
 
 __all__ = ["BASELINE", "FACTORS", "METRICS", "MadeUp", "Options", "make_up"]
 
@@ -87,7 +87,7 @@ def _study(chosen: Options) -> Study:
             "name": "task-mixture",
             "question": "Does editing data help or hurt text-to-image when both are distilled "
             "together?",
-            "subject": "harness.testing.made_up",
+            "subject": "tests.support.made_up",
             "recipe": {},
             "factors": {name: {"levels": levels} for name, levels in FACTORS.items()},
             "design": chosen.design,
