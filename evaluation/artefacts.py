@@ -56,6 +56,8 @@ def residual_noise(images_u8_BCHW: ArrayLike | Tensor) -> Column:
     count = max(1, round(PLAIN_SHARE * slope_BP.shape[1]))
     plain_BP = np.argpartition(slope_BP, count - 1, axis=1)[:, :count]
     chosen_BCP = np.take_along_axis(answer_BCP, plain_BP[:, None], axis=2)
+    # Clean renderings read 0.0004 to 0.0012; added noise of 0.02 to 0.1 within 12 %, below 0.01 up
+    # to a third too much on portraits. Slanted texture is taken for noise.
     sigma_B: Column = MAD_TO_SIGMA * np.median(chosen_BCP.reshape(len(images), -1), axis=1)
     return sigma_B
 

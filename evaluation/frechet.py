@@ -79,6 +79,9 @@ def gaussian_distance(x: Gaussian, y: Gaussian) -> float:
             f"the two sets have {len(x.mean_D)} and {len(y.mean_D)} features; "
             "they must come from the same extractor"
         )
+    # Not torchmetrics' FrechetInceptionDistance, which the tests compare with: for float32 features
+    # it casts its result to seven digits, below D samples it takes eigenvalues of a product without
+    # full rank, and as it keeps sums alone no prompt can be left out for an interval.
     overlap = float(np.linalg.svd(x.factor_RD @ y.factor_RD.T, compute_uv=False).sum())
     shift = float(((x.mean_D - y.mean_D) ** 2).sum())
     return max(0.0, shift + x.total_variance + y.total_variance - 2 * overlap)

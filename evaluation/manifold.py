@@ -42,6 +42,7 @@ def neighbour_radii(x_ND: Matrix, k: int, block: int = 1024) -> NDArray[np.float
     for start in range(0, len(x_ND), block):
         distance = cdist(x_ND[start : start + block], x_ND)
         local = np.arange(len(distance))
+        # Itself by its index, not by a distance of 0: a duplicate is a neighbour.
         distance[local, start + local] = np.inf
         radii_N[start : start + block] = np.partition(distance, k - 1, axis=1)[:, k - 1]
     return radii_N
@@ -173,6 +174,9 @@ def manifold_jackknives(
         terms_by_category: labelled by group of prompts.
         prompts: how many each category has.
     """
+    # Against the spread over new samples this standard error was right for density and for
+    # precision away from 1 (0.97 to 1.09 times), and too large for recall and coverage (1.4 to 1.8
+    # times): their intervals are wide. A precision of exactly 1 has no spread, and so no interval.
     strata: dict[str, list[Stratum]] = {name: [] for name in METRICS}
     for terms, count in zip(terms_by_category, prompts, strict=True):
         sizes = np.bincount(terms.label_M)

@@ -202,6 +202,10 @@ def _score_edit(answer: Answer, protocol: Protocol, world: World) -> Scored:
         dilation_px=scoring.mask_dilation_px,
     )
     score = kept.score
+    # Where an edit changes every pixel there is no outside to compare, and against the one true
+    # result pixels reward the blurred mean over all results there may be. The price is a learned
+    # reader inside a headline metric. Edits whose true result is one picture have no reading here
+    # (NaN) and stay with pixels.
     if scoring.whole_frame == "oracle":
         left = _column(world.oracle.kept(images.to(world.device), items), len(items), "kept")
         score = np.where(kept.against_truth & np.isfinite(left), left, score)

@@ -226,6 +226,8 @@ def kernel_pseudo_values(
     within_NN = kernel(sets.x_ND, sets.x_ND)
     np.fill_diagonal(within_NN, 0.0)
     across_NM = kernel(sets.x_ND, sets.y_MD)
+    # A U-statistic without a prompt is its sums less the prompt's rows and columns, so the kernel
+    # is evaluated once for all prompts.
     xx, xx_P = _without(within_NN, member_NP, member_NP)
     m = float(len(sets.y_MD))
     if label_M is None:
@@ -284,6 +286,7 @@ def _without(
     by_prompt_PM = member_NP.T @ kernel_NM
     total = float(kernel_NM.sum())
     rows_P, columns_P = by_prompt_PM.sum(1), member_MP.T @ kernel_NM.sum(0)
+    # In the rows and in the columns: taken away twice, so added once.
     both_P = np.einsum("pm,mp->p", by_prompt_PM, member_MP)
     return total, total - rows_P - columns_P + both_P
 

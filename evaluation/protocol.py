@@ -94,6 +94,9 @@ class Protocol(Part):
     @property
     def protocol_id(self) -> str:
         """Name and version, such as `toyworld-v1`: what evaluation noise is seeded with."""
+        # A metric that is new therefore leaves the version alone: another one would seed other
+        # noise and move every number, while columns beside numbers that stay move none. Results
+        # recorded before have empty cells there until they are measured again.
         return f"{self.name}-v{self.version}"
 
     def load_items(self) -> tuple[Item, ...]:

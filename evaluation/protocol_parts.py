@@ -58,6 +58,8 @@ class ItemSet(Part):
     )
     file: str | None = Field(
         default=None,
+        # Absent while it is not given, as fields younger than the first recorded fingerprints are:
+        # else every protocol would have another one.
         exclude_if=lambda given: given is None,
         description="File of items, handed to the factory (and to `edit_pictures`) as `file`.",
     )

@@ -64,6 +64,7 @@ def main() -> None:
     """Entry point: errors are printed without a traceback; what nobody foresaw goes to a file."""
     terminal.guard()
     try:
+        # Inside `try`: importing the commands may fail, too.
         _register()
         app()
     except HarnessError as error:

@@ -143,6 +143,8 @@ def guard_children(cache: Path) -> None:
         made = folder / f".{os.getpid()}"
         made.unlink(missing_ok=True)
         made.symlink_to(ROOT / "harness", target_is_directory=True)
+        # Several processes may make it at once; a link that is renamed is there whole or not at
+        # all.
         made.replace(link)
     sys.path[:] = [str(folder), *(p for p in sys.path if p != str(folder))]
 

@@ -141,6 +141,7 @@ def _whole(request: Request) -> list[str]:
         "address=$head:$((20000 + SLURM_JOB_ID % 10000))",
         "export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300",
         "pid_file=$(mktemp)",
+        # `srun` hands a signal to all processes of a step, Ray's raylets among them.
         "# The driver leaves its pid: it runs on this node, beside Ray, which must get no signal.",
         "# shellcheck disable=SC2016",
         'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --export=ALL \\',

@@ -81,6 +81,8 @@ class Distillation:
         batches = self.draws.batches("student", number, 0)
         steps = [self.objective.student_loss(batch, self.networks) for batch, _ in batches]
         weights = [weight for _, weight in batches]
+        # Two micro-batches of one update (`mixing.by: sample`) make one mean over all of its rows:
+        # each loss is a mean over its own, weighted by their share.
         loss = sum(w * step.loss for w, step in zip(weights, steps, strict=True))
         logs = {"loss_student": float(loss.detach())}
         for name in steps[0].logs:
@@ -88,6 +90,8 @@ class Distillation:
         logs["grad_norm_student"] = self._step("student", loss)
         self.objective.after_student(self.networks)
         for update in range(self.recipe.objective.fake_updates):
+            # The student's sample is paid for already: judging it anew, with levels and noise of
+            # the fake score's own streams, spares the first fake update a whole rollout.
             if update == 0:
                 judged = self.draws.judged_anew(batches, number)
                 loss, norm = self._fake_update(judged, [step.sample_BCHW for step in steps])
@@ -112,11 +116,15 @@ class Distillation:
     def _step(self, role: str, loss: Tensor) -> float:
         optimiser = self.optimisers[role]
         settings: Adam = getattr(self.recipe.optimiser, role)
+        # With adapters on one base a wrongly routed gradient raises nothing by itself. So every
+        # update asks where gradients went, before its optimiser steps.
         loss.backward()
         active = self._parameters[role]
         others = chain.from_iterable(p for name, p in self._parameters.items() if name != role)
         assert gradients_only_in(active, others), f"{role}'s update reached another role"
         norm = float(nn.utils.clip_grad_norm_(active, settings.clip_norm, foreach=True))
+        # One non-finite gradient would stay in AdamW's moments for good; skipped, it costs an
+        # update.
         if norm == norm and norm != float("inf"):
             optimiser.step()
         else:
@@ -145,6 +153,7 @@ class Distillation:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs."""
         return {
+            # No generator's state: every draw is a function of cycle and update.
             "roles": {role: network.state_dict() for role, network in self.trained.items()},
             "objective": self.objective.state_dict(),
             "ema": self.ema.state_dict(),
@@ -174,5 +183,7 @@ def _adamw(module: nn.Module, settings: Adam) -> torch.optim.AdamW:
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         weight_decay=settings.weight_decay,
+        # One kernel for all tensors: the toy world's are small, and calls would cost more than
+        # sums.
         fused=True,
     )

@@ -23,6 +23,7 @@ from typing import Any, TypedDict
 
 IMPORT_STRING = re.compile(r"(recipes|evaluation)(\.[A-Za-z_]\w*)*:([A-Za-z_][\w.]*)")
 """`module:name` in our packages."""
+# What follows from where a node stands (`ctx`), how its text was written, and annotations.
 IGNORED = {"ctx", "kind", "type_comment", "returns"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -264,6 +265,8 @@ class _Open(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
         given = node.args
         body = node.body if isinstance(node.body, list) else [node.body]
+        # Decorators and defaults are evaluated outside the function, where its own names hide
+        # nothing.
         self._each([*getattr(node, "decorator_list", ()), *given.defaults, *given.kw_defaults])
         named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
         bound = {argument.arg for argument in named if argument is not None} | set(_bound(body))
@@ -286,6 +289,7 @@ class _Open(ast.NodeVisitor):
         self._looped(node.generators, node.key, node.value)
 
     def _looped(self, generators: list[ast.comprehension], *made: ast.expr) -> None:
+        # As Python does: the first iterable is evaluated outside the comprehension.
         self._each([generators[0].iter])
         parts = [part for g in generators for part in (g.iter, *g.ifs)][1:]
         targets = [g.target for g in generators]

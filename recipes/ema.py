@@ -13,6 +13,9 @@ class Ema:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
+        # Of a role made of adapters this copies the factors, so their average is taken. The product
+        # of averaged factors is not the average of the products; near the end of training the two
+        # are close, and no copy of full size is kept.
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self._shadow = list(self.module.parameters())
 

@@ -95,6 +95,10 @@ def _name_own_class(home: Path) -> None:
     """Let `DiffusionPipeline.from_pretrained` find the class, which diffusers does not ship."""
     index = home / "model_index.json"
     entries = json_object(index)
+    # A class that diffusers does not ship is loaded from a module in the folder, which asks for
+    # `trust_remote_code`. Ours is one import, so that pictures come from the rollout that the
+    # student was trained with, and no scheduler is stored beside it. The price: Stillhouse must be
+    # importable, and frozen autoencoder and text encoder stand in every folder.
     entries["_class_name"] = ["pipeline", entries["_class_name"]]
     index.write_text(json.dumps(entries, indent=2) + "\n")
     (home / "pipeline.py").write_text(PIPELINE)

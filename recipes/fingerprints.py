@@ -21,6 +21,9 @@ def data_digest(recipe: Mapping[str, Any]) -> str:
     The settings of a reference row name their weights themselves.
     """
     folder = ROOT / "recipes" / "toyworld" / "weights"
+    # A recipe names its frozen weights without containing them, and a student depends on them as
+    # much as on its prompts. The price: training the shipped weights again makes every trial a new
+    # one.
     rows = recipe["teachers"].values() if "teachers" in recipe else [recipe]
     # Specialists are stored as their difference from the base.
     named = {"teacher", *(row.get("weights", "teacher") for row in rows)}

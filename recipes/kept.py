@@ -48,6 +48,8 @@ class Stamps:
         for file in files:
             stat = file.stat()
             newest = max(newest, stat.st_mtime_ns)
+            # The change time, which no program sets, tells a file that was copied with its old
+            # times.
             times = f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
             listing.update(f"{file}\0{times}\n".encode(errors="surrogateescape"))
         self.text = listing.hexdigest()

@@ -28,6 +28,7 @@ class Ledger:
         """Count every forward of `module` under `role`."""
 
         def count(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            # Diffusers' transformers are called by keywords.
             first = args[0] if args else kwargs["hidden_states"]
             kind = f"{role}.grad" if _grad_enabled(_module) else role
             self.rows[kind] += int(first.shape[0])
@@ -42,6 +43,7 @@ class Ledger:
     def cost(self, batch_size: int) -> float:
         """Total in F, a backward counted as two forwards."""
         return (
+            # A backward pass takes gradients of inputs and of weights, a forward's work each.
             sum(rows * (3.0 if role.endswith(".grad") else 1.0) for role, rows in self.rows.items())
             / batch_size
         )

@@ -50,6 +50,8 @@ def _merged(found: StudentFolder, family: Family) -> Any:
     base: Any = family.network(found.base)
     try:
         if found.weights == "adapter_model.safetensors":
+            # Written by PEFT: the scaling stands in adapter_config.json, which diffusers does not
+            # read.
             from peft import PeftModel
 
             return PeftModel.from_pretrained(base, found.home).merge_and_unload()
@@ -58,6 +60,7 @@ def _merged(found: StudentFolder, family: Family) -> Any:
         raise ValueError(
             f"the LoRA in {found.home} does not fit {found.base}: {_first_line(error)}"
         ) from error
+    # Where no name of the file is a layer's, diffusers adds no adapter and goes on.
     if not getattr(base, "peft_config", None):
         raise ValueError(f"the LoRA in {found.home} has no factor for a layer of {found.base}")
     base.fuse_lora()

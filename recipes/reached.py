@@ -111,6 +111,7 @@ class Tree:
                 continue
             own = self.files[unit.module]["units"][unit.name]["own"]
             links = self._links(unit)
+            # A set of texts, without places: what moves, or stands twice, changes nothing.
             whole.add(f"{own} {links}")
             name = f"{unit.module}#{unit.name}" if unit.name else unit.module
             listing[name] = f"{own[:12]}-{links[:8]}" if links else own[:12]
@@ -129,11 +130,13 @@ class Tree:
             if module in imported or module not in self.files or module in self.limits.closed:
                 continue
             imported.add(module)
+            # Importing `a.b.c` runs `a` and `a.b` first.
             waiting.append(module.rpartition(".")[0])
             if module in self.limits.fronts:
                 continue
             file = self.files[module]
             for below, name in file["imports"]:
+                # `from package import name` may mean a module of the package.
                 waiting += (below, f"{below}.{name}")
             for name, unit in file["units"].items():
                 here = Target(module, name)
@@ -158,6 +161,7 @@ class Tree:
         """(part of the chain that was used, what it stands for); nothing for builtins."""
         head, *more = chain.split(".")
         inside = self.files[unit.module]["units"][unit.name]["imports"]
+        # What a function imports itself hides what its module binds under that name.
         local = [t for b, m, n in inside if b == head for t in self._of_import(m, n, frozenset())]
         if local:
             return tuple(self._followed(head, more, local))

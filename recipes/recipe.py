@@ -77,6 +77,8 @@ class Recipe(Settings):
     family: Family = Field("toyworld", description="Model family.")
     model: AnyModel = Field(
         None,
+        # A trial's key is a hash of the resolved recipe: a field that came later is left out of it
+        # while null, so that toy-world trials recorded before keep their keys.
         exclude_if=lambda given: given is None,
         description="Weights and picture size of qwen-image; the toy world has its own.",
     )
@@ -118,6 +120,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"student.init={self.student.init!r} is not a teacher; have {sorted(self.teachers)}"
             )
+        # `mixing.count: t2i` divides the budget by the T2I share, which may be tiny.
         if self.total_cycles > LONGEST:
             raise ValueError(
                 f"epochs and task mixture make {self.total_cycles:,} cycles; at most {LONGEST:,}"

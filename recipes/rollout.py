@@ -88,6 +88,7 @@ def to_end(
     for i in range(first, rungs.count):
         t = torch.full((z.shape[0],), edges[i], dtype=z.dtype)
         s = torch.full((z.shape[0],), edges[i + 1], dtype=z.dtype)
+        # The last step ends at level 0, where no noise would be left of what is added.
         noise = None if fresh is None or i + 1 == rungs.count else fresh(i + 1)
         z = step(z, velocity(z, t, rows), t, s, noise)
     return z

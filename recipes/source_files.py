@@ -4,7 +4,7 @@
 `definitions.py` what counts of it. Deleting what nothing runs, moving a definition or renaming a
 file changes no digest. This file reads the packages and keeps what was found in the user's cache:
 the definitions of a file by its content, digests by roots, as long as no file was touched.
-Imports no torch.
+Imports no torch. Why so: docs/decisions/2026-11-27-code-digest.md.
 """
 
 from __future__ import annotations

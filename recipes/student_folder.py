@@ -83,6 +83,7 @@ def _settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"{folder}: a student has no setting {name!r}; allowed: {', '.join(SETTINGS)}"
             )
+        # To Python `True` is an int, and an int is no float.
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and wanted is not bool):
             raise ValueError(f"{folder}: {name} must be {wanted.__name__}, given {value!r}")

@@ -334,6 +334,7 @@ def winner_filled(
     cells: dict[str, dict[int, float]] = {}
     shaped: list[Group] = []
     empty: list[tuple[str, int]] = []
+    # Each cell becomes an arm of its own: a difference can be filled in, a value of an arm cannot.
     for g, group in enumerate(groups):
         named = []
         for c, cell in enumerate(group.cells):

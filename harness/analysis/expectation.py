@@ -83,6 +83,7 @@ def _trials(
         spread = np.where(unread, 1.0, seen.std(axis=2, ddof=1))
         t = seen.mean(axis=2) / spread * np.sqrt(n)
         p = np.where(unread[None, :], FUTILE, 2 * stdtr(n - 1, -np.abs(t)))
+        # As many rounds as contrasts: whoever leaves may let another one leave.
         for _ in range(contrasts):
             left = np.maximum(family - gone_SC.sum(axis=1), 1)
             gone_SC |= open_SC & (p < levels[look, left - 1][:, None])

@@ -206,6 +206,8 @@ def known_before(plan: Plan, history: History) -> list[str]:
     for planned in plan.trials:
         trial, record = planned.trial, history.trials.get(planned.trial.key)
         closed = [a.closed for a in record.ordered if a.closed] if record else []
+        # Told, and planned all the same: sharing trials is honest work, too, and only a reader who
+        # knows the authors can tell it from trying until something comes out.
         ends = [c.at for c in closed if c.state in OVER]
         if trial.kind == "trial" and min(ends, default=math.inf) < plan.frozen_at:
             known.setdefault(trial.arm, set()).add(trial.replicate)

@@ -199,6 +199,8 @@ class Estimated:
         assert seeds.df is not None
         if narrow or prompts is None or prompts.further == 0:
             return p_of(distance / seeds.se, seeds.df)
+        # Two t quantiles of different df: the alpha at which their sum is the distance is searched
+        # for.
         low, high = -700.0, 0.0  # log alpha
         for _ in range(100):
             middle = (low + high) / 2
@@ -327,6 +329,7 @@ def _seeds(seen: _Observed | None) -> Seeds:
         return Seeds(0, why="no replicate has both sides")
     n, d_RC, mask = len(seen.replicates), seen.d_RC, seen.mask_RC
     count_C = mask.sum(axis=0)
+    # fsum is exact, so that no digit depends on the order in which arms or replicates come.
     mean_C = np.array([math.fsum(column) for column in d_RC.T]) / count_C
     difference = math.fsum(seen.share_C * mean_C)
     own = _own_sums(seen)
@@ -374,6 +377,10 @@ def _cr2(seen: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float
     u_C = seen.share_C / count_C / np.sqrt(1.0 - 1.0 / count_C)
     e_RC = np.where(mask, seen.d_RC - mean_C, 0.0)
     variance = float(((e_RC @ u_C) ** 2).sum())
+    # p_r holds the weights that the sum of replicate r puts on each observation, the cells' means
+    # taken off; G = p' Phi p. With independent cells Phi is the identity, and p_r' p_s is a sum
+    # over cells. With fully correlated ones all cells of a replicate err alike, so p_r is first
+    # added up within each replicate.
     mu_RC = mask * u_C
     independent = np.diag((mask * u_C**2).sum(axis=1)) - (mask * (u_C**2 / count_C)) @ mask.T
     path_RR = np.diag(mu_RC.sum(axis=1)) - (mu_RC / count_C) @ mask.T
@@ -385,6 +392,7 @@ def _cr2(seen: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float
 def _bell_mccaffrey(g_RR: Floats) -> float:
     """(sum of eigenvalues)^2 / sum of their squares."""
     squares = float((g_RR**2).sum())
+    # Satterthwaite: the chi-squared with the mean and the variance of this quadratic form.
     return float(np.trace(g_RR)) ** 2 / squares if squares > 0 else 0.0
 
 
@@ -488,6 +496,8 @@ def over_prompts(
         if size < 2:
             return None, f"{name} has {size} prompt(s) that all trials share"
         eta_RP = weight_RT @ values_TP[:, known_P]
+        # A variance that is rounding alone counts as none: sums of equal values differ in the last
+        # digit.
         rounding = (ROUNDING * float(np.abs(w_T[:, None] * values_TP[:, known_P]).max())) ** 2
         between, *each = (
             float(v) if v > rounding else 0.0
@@ -497,6 +507,8 @@ def over_prompts(
         part = stratum.omega**2 * between / size
         variance += part
         fourth += part**2 / (size - 1)
+        # With one replicate (W = 1) nothing tells what seeds and prompts make together from
+        # prompts.
         if squares < 1:
             left = max(0.0, (within / squares - between) / (1 - squares))
             both += stratum.omega**2 * squares * left / size

@@ -164,6 +164,9 @@ def prompt_bound(
     if narrow or prompts is None or possible is None or prompts.further <= 0:
         return False
     part = t_quantile(prompts.df, level) * math.sqrt(prompts.further)
+    # `part` is what is left of the half-width with seeds without end. No difference that is
+    # possible reaches beyond it, and none lies so near to 0 that the interval fits inside the
+    # margin.
     lo, hi = possible
     far, near = max(abs(lo), abs(hi)), 0.0 if lo <= 0 <= hi else min(abs(lo), abs(hi))
     return far <= part and (not margin or near + part > margin)

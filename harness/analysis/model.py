@@ -111,7 +111,7 @@ class Part(_Frozen):
 
 
 class Verdict(_Frozen):
-    """A contrast judged by DESIGN section 11's table."""
+    """A contrast judged by the verdict table (`step_down.read`)."""
 
     id: str
     claim: str

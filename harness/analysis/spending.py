@@ -60,6 +60,8 @@ def calibrated(
         )
     if not 0 < alpha < 1 or family < 1:
         raise ValueError(f"alpha {alpha} must lie in (0, 1), the family {family} be at least 1")
+    # From far below the strictest share of a family, beneath which a level is in proportion to its
+    # share, up to 1: a p corrected for looking may be anything.
     lower = [alpha]
     while lower[-1] > alpha / family / 16:
         lower.append(lower[-1] / 2)
@@ -78,6 +80,8 @@ def levels(at_most: int, alpha: float, *, first: int = 3, cells: int = CELLS) ->
     level = alpha * (first / at_most) ** 2
     found = [level]
     edges_t = _edges(level, first, cells)
+    # Even entries are edges of cells; the odd ones between them are the points their mass stands
+    # at.
     points, mass = _z(edges_t[1::2], first), np.diff(_within_t(edges_t[::2], first - 1))
     for n in range(first, at_most):
         level = _level(1 - alpha * ((n + 1) / at_most) ** 2, points, mass, n, found[-1])
@@ -92,6 +96,7 @@ def levels(at_most: int, alpha: float, *, first: int = 3, cells: int = CELLS) ->
 def _level(left: float, points: Floats, mass: Floats, n: int, before: float) -> float:
     """The p at replicate n + 1 that leaves `left` not rejected."""
     low, high = math.log(SMALLEST), 0.0
+    # A thousandth of the level before is nearly always too little: the search begins there then.
     if not mass @ _next_within(_edge(before * 1e-3, n + 1), points, n) <= left:
         low = math.log(before) - 7
     while high - low > 1e-7:

@@ -123,6 +123,7 @@ def _default_draws(arms: int) -> int:
 
 def _membership(table: Floats, draws: int) -> Floats:
     """Share of draws with each arm on the front, of values (2, arms, replicates), NaN unknown."""
+    # A fixed seed: the same records give the same page.
     rng = np.random.default_rng(0)
     known = ~np.isnan(table)
     counts = known.sum(axis=2)

@@ -139,6 +139,8 @@ def scrubbed(members: Members, who: Identity) -> Members:
     """Members with the words taken out of text; recipes and source that is digested stay."""
     found: Members = {}
     for name, content in members.items():
+        # What is hashed is never changed: a word in it is refused, not replaced, or keys and code
+        # digests would be those of nothing that ran.
         if name in who.as_it_ran or name.startswith("recipes/") or name == "verify.py":
             found[name] = content
             continue
@@ -174,6 +176,7 @@ def _record(line: bytes, who: Identity) -> bytes:
         return line
 
     def clean(value: Any, key: str = "") -> Any:
+        # Everything below these names is hashed into a trial's key.
         if key in ("trial", "trials", "is"):
             return value
         if isinstance(value, str):

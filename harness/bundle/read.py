@@ -72,7 +72,10 @@ def unpacked_bundle(file: Path, into: Path) -> Path:
 
 
 def extract_bundle(file: Path, folder: Path) -> list[str]:
-    """Check a bundle, then unpack it into a folder that does not exist yet; see `unpacked`."""
+    """Check a bundle, then unpack it into a folder that does not exist yet.
+
+    Raises as `unpacked_bundle`.
+    """
     if folder.exists():
         raise BundleError(f"{folder} is there already: give the name of a new folder")
     try:
@@ -92,6 +95,7 @@ def extract_bundle(file: Path, folder: Path) -> list[str]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("xb") as out:
                     out.writelines(bundle.chunks(name))
+        # `mkdtemp` makes folders that nobody else may read.
         temporary.chmod(0o755)
         temporary.replace(folder)
         return told
@@ -126,6 +130,8 @@ def _checked(bundle: Archive) -> list[str]:
 
     told: list[str] = []
     check.check(bundle, told.append)
+    # Then as every journal is read: the stand-alone verifier has no models, so it knows less of a
+    # record's form.
     reader = Reader()
     for number, line in bundle.lines(looks.JOURNAL):
         try:

@@ -105,6 +105,7 @@ def _members(made: AnsweredStudy, kinds: Sequence[ArtifactKind], blind: bool) ->
 def verifier_source() -> str:
     """`verify.py`: the verifier's modules as one file that imports the standard library only."""
     judging = (student, estimates, prompt_rows, readings, looks, recomputed)
+    # In the order in which they need each other as they are run, from top to bottom of one file.
     modules = (printable, reading, *judging, check)
     parts = [_parts(inspect.getsource(module)) for module in modules]
     imports = sorted({line for _, listed, _ in parts for line in listed})
@@ -115,6 +116,7 @@ def verifier_source() -> str:
 def _parts(text: str) -> tuple[str, list[str], str]:
     """What stands before the imports, those of the standard library, and what follows them."""
     imports = [n for n in ast.parse(text).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    # What one part imports from another stands in the same file already.
     own = [n for n in imports if not isinstance(n, ast.ImportFrom) or not _is_left_out(n.module)]
     lines = text.split("\n")
     head = "\n".join(lines[: imports[0].lineno - 1])
@@ -125,6 +127,7 @@ def _is_left_out(module: str | None) -> bool:
     return module is None or module.split(".")[0] in ("harness", "__future__")
 
 
+# The earliest date that a zip can hold, for every member: the same content gives the same bytes.
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 FIRST = ("ARTIFACT.md", CHECKSUMS, "verify.py")
 _PACKED = (".png", ".npz", ".gz", ".zip", ".parquet", ".safetensors", ".jpg", ".webp")
@@ -146,6 +149,7 @@ def write_archive(members: Members, file: Path) -> None:
     sums = "".join(f"{digest(members[name])}  {name}\n" for name in sorted(members))
     whole: Members = {**members, CHECKSUMS: sums.encode()}
     file.parent.mkdir(parents=True, exist_ok=True)
+    # Whole under another name first: a bundle that is cut off must not lie where one is looked for.
     temporary = file.with_name(f".{file.name}-{os.getpid()}")
     try:
         with zipfile.ZipFile(temporary, "w") as archive:

@@ -36,6 +36,7 @@ def command(
     file = folder / LOG
     if not file.is_file():
         raise HarnessError(f"trial {key} has no log yet: {file} does not exist")
+    # Workers write whatever their libraries print.
     with file.open(encoding="utf-8", errors="replace") as log:
         for line in log.read().splitlines()[-lines:]:
             typer.echo(line)

@@ -117,6 +117,7 @@ def command(
     expired = result.tally is not None and result.tally.expired
     stopped = result.exit_code > 128  # by a signal
     if expired or stopped:
+        # What is said again word for word, so that the line continues this very run.
         words = ["--inline"] if inline else []
         words += ["--parallel", str(parallel)] if parallel else []
         words += ["--ray-address", ray_address] if ray_address else []

@@ -53,6 +53,8 @@ def probe(code: str, *arguments: str, seconds: float) -> str:
     """
     path = [entry or real(entry) for entry in sys.path]
     head = f"import sys; sys.path += [p for p in {path!r} if p not in sys.path]"
+    # A process of its own, with a time limit: a torch or a driver that hangs, or crashes the
+    # interpreter, must not take the diagnosis along.
     command = [sys.executable, "-P", "-c", f"{head}\n{code}", *arguments]
     try:
         done = subprocess.run(

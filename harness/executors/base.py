@@ -88,6 +88,10 @@ LOOK_SECONDS = 0.5
 COME = "come"
 
 
+# A file, because it needs no channel to an actor in the middle of a step and works inline and on
+# other nodes alike; the price is the delay of a network file system's cache. And a time that a
+# subject looks at, no signal: it checkpoints and returns, so the next attempt continues. One that
+# never looks runs on; only a command can be stopped from outside (`grace_seconds`).
 class Deadline:
     """When trials should checkpoint and end: at a planned time, or as soon as a notice comes.
 

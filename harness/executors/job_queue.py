@@ -129,6 +129,8 @@ class HandOut:
             raise self._error
 
     def _tell(self, job: Job, event: Event, at: float) -> None:
+        # Behind an error of the driver nothing more is told: what it would record may rest on the
+        # record that failed.
         if self._error is None:
             with self._keeping_errors():
                 self._on_event(job, event, at)

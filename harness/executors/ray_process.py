@@ -27,14 +27,20 @@ OBJECT_STORE_BYTES = 128 * 2**20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # where "disabled" would be reported to
+    # Leave the visible devices of workers without GPUs as they are, in every version of Ray (its
+    # issue 54868).
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The old reporter of Tune, which prints nothing where `verbose=0`.
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_worker_niceness": "0",  # Ray's default, 15, starves trials beside anything else
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    # CSV, JSON and TensorBoard files of every trial; the journal and `reports.jsonl` hold it all.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_INIT": "1",
+    # Tune would end the run its own way; the driver's handlers close attempts first.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Its snapshots of all trials are restored by nobody and grow with each trial.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "60",

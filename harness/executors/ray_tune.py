@@ -38,6 +38,7 @@ from harness.journal import garbage  # noqa: E402
 from harness.subjects.settings import imported_by  # noqa: E402
 
 for module in (import_path, shared_storage):
+    # A worker that unpickles a name of ours would import our package before it is told from where.
     cloudpickle.register_pickle_by_value(module)
 
 MAX_TRIALS = 1000
@@ -131,6 +132,7 @@ class RayExecutor(Executor):
             search_alg=Search(jobs),
             scheduler=NewestFirst(jobs),
             reuse_actors=True,
+            # As many as the search gives.
             num_samples=-1,
             trial_name_creator=lambda trial: str(trial.trial_id),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -143,6 +145,9 @@ class RayExecutor(Executor):
                 storage_path=str(self._scratch),
                 callbacks=[Listener(jobs)],
                 verbose=0,
+                # No retry, no checkpoint, no restore of Tune's: a worker that dies ends its attempt
+                # as killed, and the driver opens the next from the last complete checkpoint. Tune
+                # schedules, no more.
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 sync_config=tune.SyncConfig(sync_artifacts=False),

@@ -176,6 +176,8 @@ def _reports(
                 if first:
                     report = _first(job, candidate, index, report)
                     first = False
+                # On disk before anybody is told: a worker that dies a moment later has reported it
+                # all the same.
                 attempts.append_report(job.folder, at, report)
                 yield at, report
                 ended = _ending(job, report)

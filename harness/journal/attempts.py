@@ -44,6 +44,8 @@ def make_folder(workspace: Workspace, trial: Trial, number: int) -> tuple[str, P
     root = workspace.trial(trial.key)
     folder = root / "attempts" / f"{number}-{nonce}"
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Two drivers that both believe to hold the claim (a lock lost on a network file system) still
+    # never write into one folder.
     folder.mkdir(exist_ok=False)
     write_trial_json(root / "trial.json", trial)
     return nonce, folder
@@ -99,6 +101,8 @@ def begin(folder: Path) -> None:
 
 def append_report(folder: Path, at: float, report: Report) -> None:
     """Append one report to the attempt's reports.jsonl; NaN and infinities become null."""
+    # Not brought to the disk one by one: what a power cut takes are the last reports, and the next
+    # attempt continues from the checkpoint that is still listed.
     with (folder / REPORTS).open("a", encoding="utf-8") as handle:
         handle.write(_text(at, report))
 
@@ -189,6 +193,7 @@ def resumable(history: TrialHistory | None, code: str, protocol: str) -> Attempt
         surroundings = closed.state == "failed" and closed.reason.startswith(SURROUNDINGS)
         if not surroundings:
             return None
+    # What was measured up to the checkpoint is carried over as it stands.
     same = latest.opened.code == code and latest.opened.protocol == protocol
     return latest if same else None
 
@@ -211,6 +216,8 @@ def continue_from(previous: Path, folder: Path, keep: int = 2) -> list[Checkpoin
     def place(checkpoint: Checkpoint) -> Path:
         return folder / checkpoint.path.relative_to(previous)
 
+    # Checkpoints come before the reports that list them. Until the worker begins, `PREPARED` marks
+    # the folder: a crash in between leaves copies that nothing refers to.
     found = list(islice((c for c in checkpoints(previous) if _copied(c.path, place(c))), keep))
     if not found:
         return []

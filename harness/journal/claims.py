@@ -45,6 +45,7 @@ class Claim:
     def release(self) -> None:
         """Let go; harmless when already released."""
         if self._lock.is_locked:
+            # First this file, then the lock: afterwards it may be the next holder's.
             _holder_file(self.path).unlink(missing_ok=True)
             self._lock.release()
 
@@ -126,5 +127,6 @@ def holder(path: Path) -> Holder | None:
     return None
 
 
+# Not in the lock file itself, which earlier versions of filelock truncate at every try (issue 591).
 def _holder_file(lock: Path) -> Path:
     return lock.with_suffix(".json")

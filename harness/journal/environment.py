@@ -44,6 +44,8 @@ def versions() -> dict[str, str]:
 def device_model(gpu: bool = False) -> str:
     """Model of the first GPU if one is asked for (or `unknown GPU`), else of the processor."""
     if gpu:
+        # Not asked of torch, which would take seconds to import in a driver that needs nothing else
+        # of it.
         for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
             match = re.search(r"^Model:\s*(.+)$", file.read_text(), re.MULTILINE)
             if match:

@@ -69,6 +69,8 @@ class TrialHistory:
         """
         seen = TrialHistory(self.key)
         seen.superseded, seen.superseded_to = self.superseded, self.superseded_to
+        # Neither a second program of the same name nor an edit between two studies can so replace a
+        # number. The price: a study that shares arms runs them again once its code is another.
         made = {p: a for p, a in self.attempts.items() if a.opened.code == code}
         students = {a.opened.nonce for a in made.values()} | {""}  # earlier versions named none
         for place, attempt in self.attempts.items():
@@ -108,6 +110,7 @@ class TrialHistory:
         any_of = next(iter(self.attempts.values()), None)
         if any_of is None or any_of.opened.trial.kind != "reference":
             return self.complete
+        # Or two studies of a workspace, each under its protocol, would undo each other's rows.
         own = [a for a in self.ordered if a.opened.protocol == protocol and self._counts(a)]
         return own[-1] if own else self.complete
 
@@ -264,6 +267,7 @@ class History:
             record = self._shared(record)
             place = (record.attempt, record.nonce)
             if place in trial.attempts:
+                # A compact journal leaves out the host.
                 if record.host or not trial.attempts[place].opened.host:
                     trial.attempts[place].opened = record
             else:

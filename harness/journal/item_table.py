@@ -94,6 +94,8 @@ def _text(file: Path) -> str:
     if len(content) > MOST_BYTES:
         raise TableError(f"it is larger than {MOST_BYTES // 2**20} MiB")
     try:
+        # Spreadsheets write a byte order mark, which would become a part of the first column's
+        # name.
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableError(f"it is not UTF-8 (byte {error.start}): write it as UTF-8") from None
@@ -201,6 +203,7 @@ def _number(text: str, name: str, line: int) -> float:
     if not text or text.isspace():
         return math.nan
     try:
+        # Python reads 1_000 as a number; nobody else does.
         if "_" in text:
             raise ValueError(text)
         value = float(text)

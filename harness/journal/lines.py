@@ -59,6 +59,9 @@ def lines_of(
         extra["trial"] = {"arm": record.trial.arm, "levels": record.trial.levels}
     written: set[str] = set()
     for trial in named:
+        # Once in all journals of a workspace: a recipe is the largest part of a record. So a single
+        # file taken out of a workspace may be unreadable; exports and bundles describe all of their
+        # own.
         if trial.key not in described and trial.key not in written:
             written.add(trial.key)
             yield trial.key, _compact({"type": TRIAL, "key": trial.key, "is": trial.identity()})
@@ -153,6 +156,8 @@ class Reader:
             Trial.model_validate({"key": key, "arm": "", **known})
         except ValidationError as error:
             raise ValueError(refusal(error)) from error
+        # Believed without hashing, as reading must be quick; only where two lines disagree the hash
+        # decides. `reproduce` and a bundle's verifier check every key.
         before = self.described.setdefault(key, known)
         if before == known:
             return

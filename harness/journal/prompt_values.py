@@ -308,6 +308,9 @@ def _linearised(rows: Iterable[tuple[str, float, float, int]]) -> dict[str, floa
     weight_of = {p: math.fsum(w) for p, w in weights.items()}
     sum_of = {p: math.fsum(s) for p, s in parts.items()}
     whole = math.fsum(weight_of.values())
+    # A weighted mean over items is a ratio of two totals as soon as prompts have different numbers
+    # of items; this is its linearisation (Taylor's, as in survey sampling). With equal weights it
+    # is m_p.
     middle = math.fsum(sum_of.values()) / whole
     scale = len(weight_of) / whole
     return {p: middle + scale * (sum_of[p] - w * middle) for p, w in weight_of.items()}
@@ -523,6 +526,7 @@ class _Packed:
             raise Unusable(f"it cannot be unpacked ({type(error).__name__})") from None
         if len(content) > MOST_PACKED_BYTES:
             raise Unusable(f"it unpacks to more than {MOST_PACKED_BYTES // 2**20} MiB")
+        # The limit is the process's: it is put back.
         before = csv.field_size_limit(LONGEST_CELL)
         try:
             rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)

@@ -66,6 +66,8 @@ class Shard:
         """
         references = [t for t in trials if t.trial.kind == "reference"]
         others = [t for t in trials if t.trial.kind != "reference"]
+        # Nothing is taken over from another shard: a dead one looks like one that waits in a batch
+        # queue. The price: a shard whose arms take longer ends later than the rest.
         first = (self.index - 1) * len(others) // self.count
         end = self.index * len(others) // self.count
         return references[self.index - 1 :: self.count] + others[first:end]

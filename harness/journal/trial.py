@@ -2,7 +2,8 @@
 
 Every consumer of randomness has a seed stream of its own. Additive seeds overlap between replicates
 (seed + rank + step); hashing (replicate, stream, index) does not, and lets the number of updates or
-a task share change without shifting other streams.
+a task share change without shifting other streams. What names a result, and why, is in
+docs/decisions/2026-11-27-what-a-result-is.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ recipe shared them. A key starts with a letter that is no hex digit since: sprea
 of CSV take digits around an `e` for a number (`12e34567` becomes infinity).
 """
 
+# 60 bits: among a million trials two share a key with a probability of 4e-7.
 DIGITS = 15
 """Hex digits of a key behind its letter."""
 
@@ -128,10 +130,12 @@ def _plain(value: Any) -> Any:
     if kind is float:
         if -MAX_INTEGER < value < MAX_INTEGER and value.is_integer():
             return int(value)
+        # Below 1e-4 Python writes an exponent, ECMAScript only below 1e-6.
         if 1e-4 <= abs(value) < MAX_INTEGER:
             return value
         raise _NotPlainError
     if kind is dict:
+        # RFC 8785 sorts members by UTF-16 units, Python by code points: one order for ASCII only.
         if not all(type(key) is str and key.isascii() for key in value):
             raise _NotPlainError
         return {key: _plain(item) for key, item in value.items()}
@@ -155,6 +159,10 @@ def identity(
 
     Only reruns name the repetition. Without a subject it is that of key schema 1.
     """
+    # What is not in here may change without making another trial: protocol, code, GPUs, paths,
+    # tracking address. Measured otherwise, or by other code, it is another result of the same
+    # trial. A rerun is a trial of its own: a further attempt would supersede the result it is
+    # compared with. Its identity has one member more, so no other key moved when reruns came.
     made: dict[str, Any] = {"rerun": rerun} if kind == "rerun" else {}
     if subject:
         made["subject"] = subject
@@ -203,6 +211,8 @@ def keys_of(
         kind: kind of the trials.
         subject: identity of what runs them.
     """
+    # `recipe` and `replicate` are neighbours in the sorted identity, so what all replicates of an
+    # arm share is hashed once.
     shell = canonical(identity({}, 0, data, kind, subject=subject))
     head, recipe_to_end = shell.split(b'"recipe":{},"replicate":0', 1)
     start = hashlib.sha256(head + b'"recipe":' + recipe + b',"replicate":')
@@ -226,6 +236,7 @@ def seed(replicate: int, stream: str, *index: int) -> int:
     if not stream or "|" in stream:
         raise ValueError(f"stream name {stream!r} must be non-empty and free of '|'")
     text = "|".join((SEED_SCHEMA, str(int(replicate)), stream, *map(str, map(int, index))))
+    # 63 bits: every generator takes a seed that is a signed 64-bit integer and not negative.
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -26,6 +26,9 @@ class Journal:
         """Take the folder of the journals, and the keys that a line in one of them describes."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         host = socket.gethostname().split(".")[0]
+        # Appends of several machines to one file interleave on network file systems, so each driver
+        # has its own and readers merge them. Many small files are the price; they are worth joining
+        # once reading them takes over a second.
         self.file = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
         self._described = set(described)
         self._listed: set[str] = set()
@@ -44,6 +47,8 @@ class Journal:
         made = list(lines_of(record, self._described))
         text = "\n".join(line for _, line in made)
         try:
+            # An opening need not survive a power cut: nothing has been computed yet, and a folder
+            # in which a worker has begun keeps its number. A closing record is a result.
             append_line(self.file, text, sync=not isinstance(record, Opened))
         except OSError as error:
             raise WorkspaceError(

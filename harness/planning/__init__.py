@@ -1,1 +1,1 @@
-"""What a plan is made of: order, history, cost, matched sides and attainable verdicts."""
+"""What a study will run: trials and their order, what is reused, cost, power and amendments."""

@@ -25,6 +25,7 @@ def looks_of(history: History, study: str) -> list[Look]:
     for record in history.planned.get(study, []):
         for look in record.looks:
             known = found.get(look.replicates)
+            # Of two shards that looked at once, the first look is the one that counted.
             if known is None or look.at < known.at:
                 found[look.replicates] = look
     return [found[n] for n in sorted(found)]

@@ -52,6 +52,8 @@ def frozen_of(history: History, study: str) -> Frozen | None:
     """
     records = history.planned.get(study, [])
     if records:
+        # Frozen for good: who wants an honest new start gives the study another name. That
+        # workspace and results were deleted altogether, nothing can notice.
         return min((record.frozen or frozen_in(record) for record in records), key=lambda f: f.at)
     opened = [a.opened for t in history.trials.values() for a in t.attempts.values()]
     starts = [record.at for record in opened if record.study == study]

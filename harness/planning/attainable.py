@@ -218,6 +218,7 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
         both = [[(1.0, first), (sign, second)] for sign in (-1.0, 1.0)]
         return [Comparison(groups) for groups in both] if first and second else []
     if planned.kind == "best":
+        # An arm leaves the set if another beats it one-sided at alpha / (k - 1).
         share = 2 / max(1, len(parts) - 1)
         sides = itertools.combinations((part.cells for part in parts), 2)
         pairs = [differences_of(one, two) for one, two in sides]
@@ -231,6 +232,7 @@ def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Co
         return []
     if planned.kind == "collapse":
         earlier = sorted(set(cycles))[:-1]
+        # One-sided at alpha over the number of earlier cycles.
         share = 2 / max(1, len(earlier))
         return [Comparison([(1.0, cells)], share, step) for step in earlier]
     return [Comparison([(1.0, cells)])]
@@ -282,6 +284,7 @@ def _told(
         spread = power.Spread(one.sd * power.assured(one.df), assumed)
         now = power.detectable(n, alpha * test.share, spread=spread)
         planned.append(_Test(now, alpha * test.share, spread, one, found))
+    # All of its tests have to find something, so the hardest says what is detected.
     hardest = max(planned, key=lambda test: test.detects)
     if resolved.kind == "collapse":  # a loss has to exceed the margin by what is detected
         told = _of_units(hardest, n, None, resolved.margin or 0.0)

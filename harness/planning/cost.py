@@ -62,6 +62,7 @@ def check_devices(resources: Resources) -> None:
 
 def parallel_here(resources: Resources) -> int:
     """Trials that fit on this machine at once; at least 1."""
+    # 1 / (1 / 3) may be 2.9999...: three trials of a third of a device fit on it.
     fit = math.floor(cpus_here() / resources.cpus + 1e-9)
     if resources.gpus > 0:
         fit = min(fit, math.floor(gpus_here() / resources.gpus + 1e-9))
@@ -132,6 +133,7 @@ def cost_of(
     middle = statistics.median(seconds)
     low, high = _interval(seconds)
     again = _seconds_of_measuring(history)
+    # What only has to be measured counts as the part of a trial that measuring took so far.
     units = sum(again / middle if again and t.state == "measure" else 1.0 for t in missing)
     busy = min(at_once, max(len(missing), 1))
     return Cost(
@@ -345,6 +347,8 @@ def _gpu_seconds(attempt: Attempt, workspace: Workspace) -> float:
     if attempt.closed is not None:
         return attempt.closed.seconds * attempt.closed.gpus
     opened = attempt.opened
+    # Records of earlier versions do not say how many; a compact journal has no orphans either, so
+    # both count less than was spent.
     if not opened.gpus:
         return 0.0
     lines = attempts.read_reports(attempts.folder_of(workspace, attempt))

@@ -69,11 +69,14 @@ def own(values: Values, groups: Groups) -> Pilot | None:
     size = 0.0
     for share, d in seen:
         count, mean = len(d), math.fsum(d.values()) / len(d)
+        # CR2 with the replicate as cluster: a residual from the mean of `count` values has (1 - 1 /
+        # count) of the variance that the values have.
         weight = share / count / math.sqrt(1 - 1 / count)
         for r, value in d.items():
             sums[r] += weight * (value - mean)
         size = max(size, *(abs(value) for value in d.values()))
     n = len(replicates)
+    # The squared sums add up to the variance of the mean; n times that is one replicate's.
     sd = math.sqrt(n * math.fsum(s * s for s in sums.values()))
     if sd <= _ROUNDING * size:
         return None  # no variation says nothing about how much there is
@@ -92,6 +95,7 @@ def borrowed(values: Values, groups: Groups) -> Pilot | None:
             held[r] = held.get(r, 0) + 1
     order = sorted(held, key=lambda r: (-held[r], r))
     best: tuple[int, list[int], list[str]] = (0, [], [])
+    # The complete block of arms and replicates with the most degrees of freedom.
     for count in range(FEWEST, len(order) + 1):
         chosen = order[:count]
         arms = [arm for arm, row in values.items() if all(r in row for r in chosen)]
@@ -103,6 +107,7 @@ def borrowed(values: Values, groups: Groups) -> Pilot | None:
     by_replicate = {r: statistics.fmean(values[arm][r] for arm in arms) for r in chosen}
     middle = statistics.fmean(by_arm.values())
     left = [values[arm][r] - by_arm[arm] - by_replicate[r] + middle for arm in arms for r in chosen]
+    # Twice the residual variance: that of a difference of two arms.
     sd = math.sqrt(2 * math.fsum(e * e for e in left) / freedom) * in_pairs(groups)
     if sd <= _ROUNDING * max(abs(values[arm][r]) for arm in arms for r in chosen):
         return None

@@ -295,6 +295,7 @@ def _two_part(
     alpha: float,
 ) -> float:
     """Power where the squared half-width sums two estimated variances, each by its own t."""
+    # Degrees of freedom are rounded for the caches: a search asks for thousands of neighbours.
     t_seeds, t_prompts = quantile_t(df_seeds, alpha), quantile_t(round(df_prompts, 3), alpha)
     error = math.sqrt(2 * (seeds + prompts))
     a, b = t_seeds**2 * seeds, t_prompts**2 * prompts
@@ -325,6 +326,8 @@ def _density(df: float, step: float | None = None) -> tuple[tuple[float, float],
     any power of the step.
     """
     width = _WIDTHS / math.sqrt(2.0 * df)
+    # To the left the density of u falls as exp(df u) only, of which exp(-28) = 7e-13 is left out.
+    # To the right, at small df, s = 9 is a chi-squared of 81 and more.
     low = -max(width, 28.0 / df)
     high = math.log1p(width) if df > 2 else math.log(9.0)
     step = step or 0.1 * min(1 / math.sqrt(2 * df), 0.5)

@@ -107,6 +107,8 @@ def render(made: AnsweredStudy, *, portable: bool = False) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Plain text only: `Markup`, a class below str, is the page's own and holds no one's
+        # characters.
         finalize=lambda word: shown(word) if type(word) is str else word,
     )
     content = _content(made)

@@ -148,6 +148,7 @@ def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
         return None
     file, artifact = panel
     data = file.read_bytes()
+    # A PNG's width stands at a fixed place in its first chunk, so most need no decoding.
     width = int.from_bytes(data[16:20], "big") if data[:8] == b"\x89PNG\r\n\x1a\n" else 0
     if width > MOST_PIXELS:
         try:

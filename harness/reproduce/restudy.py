@@ -121,6 +121,9 @@ def restudy(
         if refused := why_not_trusted(study.subject, places):
             raise NotJudgedError(refused)
         found = load_subject(study.subject, project=project)
+        # With the digests of the record recorded numbers can be checked where data and protocol are
+        # not here any more. The price: that data changed is seen by the other rungs only, and a
+        # recipe's default that changed is refused below.
         subject = cast(Subject, AsRecorded(found, planned, history))
         opened = OpenedStudy(study, workspace, subject=subject, history=history)
         plan = make_plan(opened, check_devices=False)

@@ -1,1 +1,1 @@
-"""Runs trials: the driver, its attempts and claims, and what is shown meanwhile."""
+"""Runs trials: the driver, what is shown meanwhile, how studies stand, and how a run ends."""

@@ -59,6 +59,7 @@ def catch_up(
 
 
 def _write(made: AnsweredStudy, page: Path, place: MlflowPlace, wanted: str) -> list[str]:
+    # MLflow has one writer at a time, the process that holds the study.
     with shards.claim_run(made.workspace, made.study.name, None):
         tell = GuardedTracker(place, remedy="")
         tell.start(made.plan, made.history)

@@ -145,6 +145,8 @@ class Driver:
             planned = self._queue.popleft()
             key = planned.trial.key
             with self._writing():
+                # Claimed first, read afterwards: what another driver recorded before it let go is
+                # seen then, and a trial that two studies share is run once.
                 claim = claims.try_claim(self._lock(planned.trial), what=self.settings.study)
             if claim is None:
                 self._waiting.append(planned)
@@ -173,6 +175,8 @@ class Driver:
         if event == "started":
             running.started, running.began = True, time.monotonic()
             running.opened = running.opened.model_copy(update={"at": self._after_others(job, at)})
+            # The attempt is opened in the journal before MLflow or the display hear of it. Only
+            # drivers open and close attempts; a worker writes inside its folder.
             self._record(running.opened)
             self._tracker.opened(running.opened)
             self._display.started(job, running.carried)
@@ -188,6 +192,8 @@ class Driver:
         job = running.job
         lines = attempts.read_reports(job.folder)
         closed = closing_record(running.opened, job, ended, at, running.began, lines)
+        # On the disk before checkpoints go and before the claim is free: whoever takes the trial
+        # next finds its result. MLflow comes last: whatever it loses, the journal has.
         self._record(closed)
         if closed.state == "killed":  # the worker could not write it, nor tell all it had written
             self._note_end(closed)
@@ -202,6 +208,7 @@ class Driver:
         again = self._again(job, ended)
         if again:
             self._retried[job.key] = self._retried.get(job.key, 0) + 1
+            # At the front, or its replicate would stay incomplete to the end.
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
 
@@ -382,6 +389,7 @@ def prepare_job(
         previous = attempts.resumable(seen, fingerprints.code, fingerprints.protocol)
     if previous is not None:
         try:
+            # Marked before the first copy: see `attempts.next_number`.
             (folder / attempts.PREPARED).touch()
             copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
         except OSError:  # half a copy only takes space

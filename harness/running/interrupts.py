@@ -1,4 +1,7 @@
-"""Signals: a notice lets trials checkpoint; Ctrl-C asks for a clean end; a second one forces it."""
+"""Signals: a notice lets trials checkpoint; Ctrl-C asks for a clean end; a second one forces it.
+
+Why it ends so: docs/decisions/2026-11-24-how-a-run-ends.md.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,8 @@ class Interrupts:
     def _noticed(self, number: int, name: str) -> None:
         assert self._give_notice is not None
         self.notice = number
+        # Checkpointed instead of cut, as far as the time allows: batch systems kill 30 s after
+        # SIGTERM.
         self._give_notice()
         told = f"{name}: nothing new starts, trials checkpoint and end"
         if number == signal.SIGTERM:

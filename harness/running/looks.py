@@ -117,6 +117,7 @@ class Looking(Straight):
         wanted = needed({c.id: c.arms() for c in contrasts}, open_, going)
         over = not open_ or n >= last
         look = Look(
+            # Not before the last look, though a clock was set back.
             at=max(time.time(), *(k.at for k in self.adaptive.looks), 0.0),
             replicates=n,
             outcomes={c: o for c, o in said.items() if c not in before or _newly(o, before[c][1])},

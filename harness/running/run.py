@@ -159,6 +159,7 @@ def run(
             plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
+        # On record before the first trial starts: what is judged as planned was planned by then.
         if plan_record.announce_new(opened, plan, journal, again=bool(todo), spending=spending):
             plan = as_recorded(plan, opened)
         work = looks.of(opened, plan, journal)
@@ -269,6 +270,8 @@ def _remedy(tracker: object, study: str, workspace: Workspace) -> str:
 
 def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
     """Interrupted is not finished: after a signal only a run that had all, answer included, is."""
+    # A batch job that ends with a signal's code is put back, and its second start answers at once.
+    # With 0, jobs that wait for this one would start without an answer.
     cut = tally is not None and tally.expired
     if stop() or (stop.notice is not None and (cut or not answered)):
         return stop.exit_code

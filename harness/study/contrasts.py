@@ -80,6 +80,7 @@ def mean_of(cells: Sequence[dict[str, float]]) -> dict[str, float]:
         for arm, weight in cell.items():
             found[arm] = found.get(arm, 0.0) + weight / len(cells)
     most = max((abs(w) for w in found.values()), default=0.0)
+    # What is left of arms that cancel is rounding (thirds, sixths).
     return {arm: w for arm, w in found.items() if abs(w) > 1e-12 * most}
 
 
@@ -152,6 +153,8 @@ def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
     for combination, arm in layout.cells:
         if any(combination[factor] != label for factor, label in pins.items()):
             continue
+        # Under design zip no cell holds both sides unless the contrast names every factor: to name
+        # one alone would hide that the others changed, too.
         cell = tuple(label for factor, label in combination.items() if factor not in a)
         for side, arms in zip((a, b), found, strict=True):
             if all(combination[factor] == label for factor, label in side.items()):
@@ -392,6 +395,7 @@ def quadratic_weights(scores: Sequence[float]) -> list[float] | None:
     """Weights of the coefficient of score squared, next to a line; None where there is none."""
     centred, span = _centred(scores)
     squares = math.fsum(z * z for z in centred)
+    # The square of the score less its mean and less its part along the line (Gram-Schmidt).
     tilt = math.fsum(z**3 for z in centred) / squares
     bent = [z * z - squares / len(centred) - tilt * z for z in centred]
     size = math.fsum(q * q for q in bent)
@@ -403,6 +407,7 @@ def quadratic_weights(scores: Sequence[float]) -> list[float] | None:
 def _centred(scores: Sequence[float]) -> tuple[list[float], float]:
     """Scores less their mean, in units of their range; the range."""
     span = max(scores) - min(scores)
+    # In units of the range, as scores may be as large as 1e100 and their cubes are summed.
     scaled = [(score - min(scores)) / span for score in scores]
     mean = math.fsum(scaled) / len(scaled)
     return [z - mean for z in scaled], span

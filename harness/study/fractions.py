@@ -122,6 +122,9 @@ def smallest_fraction(factors: int, resolution: int) -> FractionalDesign:
     )
 
 
+# Our own search rather than pyDOE3's, which imports scipy.stats (0.9 s, as long as a whole plan may
+# take), refuses four factors at resolution 4, and does not minimise aberration. The tests check
+# against it.
 class _Search:
     """Depth-first over sets of generators, in a fixed order.
 
@@ -135,6 +138,8 @@ class _Search:
         self.resolution = resolution
         fit = [c for c in range(1, 1 << base) if c.bit_count() >= max(2, resolution - 1)]
         first = {c: [-(c >> i & 1) for i in range(base)] for c in fit}
+        # Short products of early factors first, as books list them; the same fraction on every
+        # machine.
         self.candidates = sorted(fit, key=lambda c: (c.bit_count(), first[c]))
         self.found: tuple[tuple[int, int], tuple[int, ...]] | None = None
         self.nodes = 0
@@ -240,6 +245,8 @@ def estimate(
         for pair in itertools.combinations(free, 2)
         if pair[0] in one and pair[1] in one
     }
+    # Main effects only: an interaction that is confounded with one is told as its alias, never
+    # modelled away.
     weights = _weights(rows, [(), *((f,) for f in free)], wanted)
     return None if weights is None else _estimated(rows, free, weights, asked, unit=2, main=False)
 
@@ -377,6 +384,7 @@ def _solved(table: list[list[int]], wanted: list[int]) -> list[Fraction] | None:
         pivots.append(column)
     if any(system[i][size] for i in range(len(pivots), size)):
         return None
+    # Where columns of X depend on each other v is one of many, but the weights X v are the same.
     solution = [Fraction(0)] * size
     for place, column in enumerate(pivots):
         solution[column] = system[place][size]

@@ -119,6 +119,9 @@ def study_of(
     Raises:
         HarnessError: if the baseline is no label.
     """
+    # Such checkpoints are trials of a study of their own rather than a kind of trial: the recipe is
+    # their labels, the data digest their content. So reference rows are shared, and no other part
+    # of the harness has to know of them.
     arms: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
     for student in students:
         arms.setdefault(tuple((k, label_of(v)) for k, v in student["levels"].items()), {}).update(
@@ -233,6 +236,7 @@ def _listed(
         raise HarnessError(f"{where}: {len(row)} cells under {len(names)} columns")
     cells = dict(zip(names, row, strict=True))
     for name, cell in cells.items():
+        # Numbers begin with + and -, too: formulas that do are read as the text they are.
         if cell.startswith(("=", "@")):
             raise HarnessError(f"{where}: {name} holds a formula ({cell[:40]}); write its value")
     path = cells.pop("path")
@@ -359,6 +363,7 @@ class StrangerFile:
             StudyError: if what is kept of the old one does not fit the checkpoints.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the file: relative paths in it must mean the same while it is checked.
         temporary = self.file.with_name(f".{self.file.stem}-{os.getpid()}.yaml")
         try:
             temporary.write_text(self.text(), encoding="utf-8")

@@ -370,6 +370,7 @@ class RecipeChecks:
         try:
             resolver.after({path: value})
         except RecipeError as error:
+            # Each alone first, so that a fault is placed at its own line.
             under = [f for f in error.faults if (".".join(f.path) + ".").startswith(path + ".")]
             for fault in under:
                 self.document.fail(fault.message, "set", path)

@@ -368,9 +368,11 @@ class Study(StudyFile):
     def digest(self) -> str:
         """sha256 of the study's canonical JSON: what was asked, not where the files lie."""
         content = self.model_dump(mode="json", exclude={"file", "recipe"})
+        # Or every study recorded before would read as amended.
         for name in LATER_FIELDS:
             if content[name] == StudyFile.model_fields[name].default:
                 del content[name]
+        # The path of a protocol's file is another on every machine; its content has a fingerprint.
         content["protocol"] = Path(self.protocol).name
         return hashlib.sha256(canonical(content)).hexdigest()
 
@@ -416,6 +418,7 @@ def levels_of(name: str, factor: Factor) -> dict[str, Level]:
 def find(levels: Mapping[str, Level], value: Any) -> Level | None:
     """The level that a baseline, a contrast or an arm means: by value, else by label."""
     for level in levels.values():
+        # In Python True == 1: a level `on` is not the level 1.
         if isinstance(level.value, bool) == isinstance(value, bool) and level.value == value:
             return level
         if value in level.assignments.values() and not level.named and isinstance(value, dict):

@@ -282,6 +282,7 @@ class Resolver:
             except MixtureError as error:
                 faults.append(Fault(simplex.path, str(error)))
                 continue
+            # Zeros stay in the base: an assignment to one share has to know which others there are.
             shares = {name: 0.0 for name in names} | shares
             found[simplex.path] = tuple(shares)
             if shares != value:
@@ -295,6 +296,8 @@ class Resolver:
             if not simplex.model:
                 data = _replaced(data, simplex.path, without_zeros(_at(data, simplex.path)))
         try:
+            # From JSON, strict validation still makes tuples of lists and paths of words; from
+            # Python data it refuses them, and without `strict` it takes "1" for 1.
             made = self.model.model_validate_json(json.dumps(data), strict=True)
         except ValidationError as error:
             raise RecipeError(faults_of(error, data, self.model)) from None

@@ -85,6 +85,7 @@ def shape_of(document: Document) -> Shape | None:
                 del origin[name][index]
             if not data.get("factors"):
                 has_factors = False
+            # A missing key must not keep the other mistakes from being told in the same go.
             for name, stand_in in _STAND_INS.items():
                 if name not in data or (name == "factors" and not has_factors):
                     data[name] = copy.deepcopy(stand_in)
@@ -174,4 +175,5 @@ class Strangers:
     def _means_a_mistyped_factor(self, name: str) -> bool:
         """A recipe path close to a factor that is none: the factor's own message is enough."""
         close = difflib.get_close_matches(name, self._mistyped, n=1)
+        # The price: a second, real mistake close to such a name shows once the first is mended.
         return bool(close) and self._resolver is not None and self._resolver.unknown(name) is None

@@ -144,6 +144,7 @@ def _unlike(data: Any, shown: Any, path: tuple[str | int, ...]) -> Iterator[Faul
             return
         for name in shown.keys() & data.keys():
             yield from _unlike(data[name], shown[name], (*path, name))
+    # Its kind is all that an example says of a value; bounds take a `recipe_schema`.
     elif isinstance(data, dict) or _KINDS[type(data)] != _KINDS[type(shown)]:
         told = json.dumps(shown)
         yield path, f"the base recipe has {_KINDS[type(shown)]} here, {told}{_TO_MIX}", data

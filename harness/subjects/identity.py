@@ -42,6 +42,7 @@ def program_of(words: Sequence[str], cwd: str = ".") -> list[str]:
         cwd: folder it is started in: a script is named relative to it.
     """
     program = PurePath(words[0]).name.removesuffix(".exe")
+    # Another interpreter of the same script is no other trainer; its version is recorded.
     program = "python" if _PYTHON.fullmatch(program) else program
     for place, word in enumerate(words[1:], 1):
         if word in _STARTS_A_MODULE and place + 1 < len(words):
@@ -55,6 +56,8 @@ def program_of(words: Sequence[str], cwd: str = ".") -> list[str]:
 
 def invocation_of(spec: CommandSettings) -> tuple[str, ...]:
     """All words of a command as they are compared: the program without its folder."""
+    # So an argument that matters to the student counts as a change of code. What is to vary between
+    # arms is written as `{recipe.<path>}`.
     return (PurePath(spec.words[0]).name, *spec.words[1:])
 
 

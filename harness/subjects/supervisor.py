@@ -1,6 +1,6 @@
 """Stands between a worker and a command: when the worker goes, however it goes, both end.
 
-Run as `python warden.py GRACE_SECONDS PROGRAM ARGUMENT...`. Its standard input is a pipe whose
+Run as `python supervisor.py GRACE_SECONDS PROGRAM ARGUMENT...`. Its standard input is a pipe whose
 other end only the worker holds: the end of that pipe means stop. The command gets SIGTERM, then,
 after the grace time, SIGKILL, and so does everything it started, in whatever process group that is.
 Exits as the command did, with 128 + N for signal N, as shells do.
@@ -37,6 +37,10 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(OSError, AttributeError):  # Linux only
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     try:
+        # In a session of its own, so that Ctrl-C reaches the driver alone, which then ends trials
+        # in order. One way for all ends of a trial: Ctrl-C, deadline, divergence, a worker killed
+        # with SIGKILL. The price is a Python process a trial; a supervisor that is itself killed
+        # leaves its command running.
         command = subprocess.Popen(
             arguments[1:], stdin=subprocess.DEVNULL, start_new_session=True, close_fds=True
         )
@@ -63,6 +67,7 @@ def _sweep(group: int) -> None:
 
     _signal_group(group, signal.SIGKILL)
     left = psutil.Process().children(recursive=True)
+    # More than once: what is listed may have started something since.
     while left:
         for process in left:
             with contextlib.suppress(psutil.Error):

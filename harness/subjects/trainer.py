@@ -117,6 +117,7 @@ class Trainer:
             if template and not _hangs_on_step(template.rpartition("/")[0]):
                 Path(self.text(template)).parent.mkdir(parents=True, exist_ok=True)
         if self.context.resume_from is not None:
+            # Its copy stands in this attempt's folder already, and is no new one.
             self._known.add(str(self.context.resume_from))
             for line in attempts.read_reports(folder):  # carried from the attempt it continues
                 self.own |= json.loads(line.report.info.get(REPORTED, "{}"))
@@ -128,6 +129,8 @@ class Trainer:
         argv = [self.text(word) for word in words]
         env = os.environ | {name: self.text(value) for name, value in self.settings.env.items()}
         print("command: " + json.dumps(argv), flush=True)
+        # -P keeps the supervisor's own folder off its path, whose modules would hide those of
+        # others.
         keeper = [sys.executable, "-P", supervisor.__file__, str(self.settings.grace_seconds)]
         return subprocess.Popen(
             [*keeper, *argv], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.root,
@@ -233,6 +236,8 @@ class Trainer:
         said = f"the trainer {how}" + (f": {tail}" if tail else ", and printed nothing")
         if _OUT_OF_MEMORY.search(tail):
             raise OutOfMemoryError(said)
+        # A command cannot raise this itself. Ending before its first word, when it continues, is
+        # taken for a checkpoint it cannot read: the one before is tried, then the start.
         if self.context.resume_from is not None and not self._heard:
             raise CorruptCheckpoint(said)
         raise TrainerError(said)

@@ -110,6 +110,8 @@ class Archive:
         for info in sorted(infos, key=lambda i: i.header_offset):
             if info.header_offset < end or (end == 0 and info.header_offset != 0):
                 raise Bad("it overlaps another member, or bytes stand before it", info.filename)
+            # 30 bytes are the fixed part of a local header; the name behind it only makes members
+            # longer.
             end = info.header_offset + 30 + info.compress_size
         if end > getattr(self._zip, "start_dir", end):
             raise Bad("its members reach beyond the listing of members")

@@ -69,6 +69,8 @@ def stamp(plan: Plan, history: History, page: Path) -> str:
             for a in (known.ordered if known else ())
         ]
         trials.append([key, known.superseded_to if known else 0, ended])
+    # What MLflow holds is known by this alone, in one request and without importing mlflow. So runs
+    # that somebody deletes there one by one are not missed.
     report = hashlib.sha256(page.read_bytes()).hexdigest() if page.is_file() else ""
     text = json.dumps([plan.study, plan.digest, trials, report])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -95,6 +95,8 @@ def refuse_untracked(given: str | None, adopt: bool) -> None:
         )
 
 
+# The price of asking: a user of two checkouts answers once, and a copy keeps its original's id
+# until its `workspace.json` is deleted.
 class Ownership:
     """What this workspace owns of one study on one tracking server."""
 

@@ -90,6 +90,8 @@ class Projection:
         self, metrics: Mapping[str, float | None], step: int, at: float, *, measured: bool
     ) -> list[Point]:
         """Points of finite numbers; of a monstrous report the headline and the first by name."""
+        # One NaN keeps MLflow's page of the run, or of the whole experiment, from loading (its
+        # issues 15535 and 16555).
         names = [n for n, value in metrics.items() if value is not None and math.isfinite(value)]
         if len(names) > MOST_NAMES:
             names = sorted(names, key=lambda n: (n not in self.headline, n))[:MOST_NAMES]
@@ -182,6 +184,8 @@ class Projection:
         Always ended, so that no run is left running for ever: FINISHED when every replicate ended,
         FAILED where one failed, else KILLED (more is to come).
         """
+        # Arms are runs of their own, with mean and interval, because MLflow's grouping averages the
+        # runs of the page that is loaded: wrong above a hundred.
         at_ms, points, words = _ms(at), [], []
         for name, cell in row.cells.items():
             shown = self.metric(name)
@@ -268,6 +272,8 @@ class Projection:
         }
 
     def _params(self, trial: Trial) -> dict[str, str]:
+        # What varies, and no more: each field of a recipe would be a column that is the same in all
+        # rows.
         return dict(trial.levels) if trial.kind != "reference" else {}
 
     def _datasets(self, trial: Trial, record: Opened) -> tuple[DataSet, ...]:
@@ -296,6 +302,8 @@ def study_files(report: Path | None) -> dict[str, bytes | Path]:
     """What the study's run carries: the report, what lies beside it, and its compact records."""
     if report is None:
         return {}
+    # Some 10 KiB a trial, from which anybody who reaches the server can reproduce one; weights are
+    # not uploaded.
     made = [report, *sorted(report.parent.glob("*.*"))]
     found: dict[str, bytes | Path] = {
         f.name: f for f in made if f.suffix in (".html", ".md", ".csv", ".tex")

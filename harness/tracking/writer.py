@@ -174,6 +174,7 @@ class Background:
                 self._reached, self._moved_at = True, time.monotonic()
                 self.connected.set()
             self._write_all()
+            # Last of all, and only where nothing was refused: a run with nothing to do believes it.
             if self._closing.is_set() and self.stamp and not (self.warnings or self._short):
                 self.experiment_tags[WRITTEN] = self.stamp
                 self.stamp = ""
@@ -267,6 +268,7 @@ class Background:
             self.store.set_status(known.run_id, "RUNNING", None)
             known.status = "RUNNING"
         points = fresh_points(write, known)
+        # MLflow refuses another value for a param it has, and the call fails with it.
         params = {k: v for k, v in write.params.items() if k not in known.params}
         tags = {k: v for k, v in write.tags.items() if known.tags.get(k, "") != v}
         if points or params or tags:
@@ -279,6 +281,7 @@ class Background:
             known.tags.update(tags)
         if write.files or write.pictures:
             self._put(known, write)
+        # After everything else: a run that has ended is taken for whole, and not replayed.
         if write.status is not None and write.status != known.status:
             self.store.set_status(known.run_id, write.status, write.end_ms)
             known.status = write.status
@@ -317,6 +320,7 @@ class Background:
                 written += part
             except RefusedError as error:
                 why = str(error)
+                # Halved until the value that is refused stands alone.
                 half = len(part) // 2
                 parts.extendleft([part[half:], part[:half]] if half else [])
                 lost += [] if half else [part[0].name]
@@ -360,6 +364,7 @@ class Background:
 
     def _forget(self, ident: str) -> None:
         """Let go of what is known of a trial that ended; should more come, the server is asked."""
+        # Or the driver would grow with every trial; the price is a search for each one retried.
         if ident not in self._doubtful and self.known is not None:
             del self.known[ident]
             self._uncertain.add(ident)
@@ -384,6 +389,8 @@ class Background:
         if write.nested and STUDY in self.known:
             tags["mlflow.parentRunId"] = self.known[STUDY].run_id
         doubtful = write.ident in self._uncertain
+        # A request that is not answered may have made the run all the same: until it is, a second
+        # try searches first.
         self._uncertain.add(write.ident)
         known = self.store.create(write, tags)
         self._uncertain.discard(write.ident)

@@ -141,6 +141,9 @@ def listed(settings: FileSource) -> Listing:
         ValueError: nothing is there, it is of no kind that is read, cannot be read, has no row,
             or lacks a column.
     """
+    # Our own reader, once, for loader, row report and digest alike. Hugging Face's `datasets` stops
+    # at the first broken line, and reads more files than a digest could list. What is ambiguous is
+    # refused.
     home, parts = tables_of(settings.path, place(settings))
     tables: list[Table] = []
     rows: list[Row] = []
@@ -201,6 +204,7 @@ def _looked(settings: Mapping[str, Any], look: bool) -> Digests:
 @cache
 def _digest(text: str, path: Path, _mtime: int) -> Digests:
     settings = FileSource.model_validate_json(text)
+    # In the user's cache, because `fingerprints` is given no workspace.
     kept = user_cache() / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     home, parts = tables_of(settings.path, path)
     tables = [table for part in parts for table in part]
@@ -225,6 +229,7 @@ def _digest(text: str, path: Path, _mtime: int) -> Digests:
         content.update(f"{called}\0{inside}\n".encode(errors="surrogatepass"))
         each[called] = inside[:SHORT]
     each = each if len(each) <= MOST_LISTED else {}
+    # A file this young may change again under the same times: its digest is not kept.
     if before.settled and pictures.settled:
         found = {
             "format": FORMAT,

@@ -270,6 +270,7 @@ def _there(file: Any, group: int, leaf: str) -> list[bool]:
     for batch in file.iter_batches(batch_size=64, row_groups=[group], columns=[leaf]):
         column = batch.column(0)
         if "." in leaf:
+            # `flatten` takes the struct's own nulls into account, `field` copies nothing.
             column = column.field(0) if not column.null_count else column.flatten()[0]
         found += column.is_valid().to_pylist()
     return found
@@ -298,6 +299,7 @@ class HeldBytes:
     def __init__(self, path: Path, columns: Collection[str], copy: Path) -> None:
         import pyarrow as pa
 
+        # Parquet gives no single row without decoding a row group; the copy is memory-mapped.
         if not copy.exists():
             _copied(path, sorted(columns), copy)
         self._batches = pa.ipc.open_file(pa.memory_map(str(copy)))

@@ -104,6 +104,7 @@ def complaint(task: TaskName, text: str) -> str | None:
         prompt = parse(text)
     except ValueError:
         return "prompt is an instruction"
+    # A student must not train on what it is measured on, even where a user's file has it.
     if prompt not in prompts(prompt.category, "train"):
         return "prompt held out for measuring"
     return None

@@ -116,6 +116,8 @@ class QwenImageFamily:
             img_shapes=[shapes] * len(t_B),
             return_dict=False,
         )
+        # Latents go back to the loop's place, the CPU, so that draws are bit-equal across devices.
+        # The price is a copy of some MB a forward.
         return unpacked(out_BNC[:, :count], z_BCHW.shape).to(z_BCHW)
 
     @torch.no_grad()
@@ -124,6 +126,8 @@ class QwenImageFamily:
 
         Text and empty prompt are padded to one length, with masks.
         """
+        # An edit's encoder reads the source beside the text, so the empty prompt is embedded with
+        # it too.
         # One call for both, so that they are padded alike.
         seen = None if source_BCHW is None else torch.cat([source_BCHW, source_BCHW])
         empty = [self.negative or EMPTY] * len(texts)

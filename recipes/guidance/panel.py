@@ -204,6 +204,8 @@ class TeacherPanel:
             rung, label = rows[int(total_B.argmin())]
             raise ValueError(f"no teacher judges {task} rows of label {label} and rung {rung}")
         if self.panel.mix == "hard":
+            # Of equals `argmax` takes the first, and members stand by name: no further randomness
+            # is needed. The price: it is no unbiased sample of the mixture.
             return torch.nn.functional.one_hot(weights_MB.argmax(0), len(weights_MB)).T.double()
         return weights_MB / total_B
 

@@ -65,5 +65,7 @@ def guided_rows(
         clean_from_velocity(z_NCHW, velocity, t_N).std(dim=(1, 2, 3), keepdim=True)
         for velocity in (v_cond, v)
     )
+    # So phi is not comparable with diffusers' `guidance_rescale`, which acts on the output: a
+    # velocity is mostly noise.
     r = rescale * wanted / given.clamp_min(FLOOR) + 1 - rescale
     return r * v + (1 - r) * z_NCHW / t_N.to(z_NCHW.dtype).view(-1, 1, 1, 1)

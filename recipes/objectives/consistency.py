@@ -49,6 +49,8 @@ class ConsistencyObjective(Objective):
         z_r = teacher_path(batch, networks, z_t, [t, r])
         f = clean_from_velocity(z_t, velocity(networks, networks.student, z_t, t, batch), t)
         with torch.no_grad():
+            # The goal is held still (sg): training both sides towards each other would collapse
+            # them.
             network = networks.student if self._target is None else self._target.module
             goal = clean_from_velocity(z_r, velocity(networks, network, z_r, r, batch), r)
         c = self.settings.huber

@@ -59,6 +59,8 @@ class DecoupledDmdObjective(MatchingObjective):
             z, t, batch.condition, batch.exits_B, batch.progress
         )
         x0_guided = clean_from_velocity(z, v_guided, t)
+        # x0_guided = x0_uncond + alpha (x0_cond - x0_uncond), so this is CA, from one call, and
+        # right for panels whose teachers have scales of their own.
         grad = clean_from_velocity(z, v_cond, t) - x0_guided
         return self.normalised(grad, x, z, x0_guided)
 

@@ -37,6 +37,7 @@ class LowRank(nn.Module):
             "dtype": torch.promote_types(weight.dtype, torch.float32),
             "device": weight.device,
         }
+        # Drawn on the CPU whatever the device, so that a role starts alike everywhere.
         drawn = torch.empty(rank, layer.in_features)
         nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
         self.A_RI = nn.Parameter(drawn.to(**kind))
@@ -79,6 +80,7 @@ class SharedBase:
         self.rank = settings.rank
         self.scaling = settings.scaling
         self.active = ActiveRole()
+        # Linear layers only, and one rank for all of them: biases and norms stay the base's.
         self.layers: dict[str, nn.Linear] = {
             path: module
             for path, module in network.named_modules()
@@ -132,6 +134,10 @@ class RoleView(nn.Module):
 
     def merged(self) -> nn.Module:
         """A plain network of the base's class, the adapters added to its weights."""
+        # Measured and exported merged: what is exported is then what was measured, bit for bit,
+        # where adding the factors' output instead differs in the last digits. The price is one more
+        # copy of the network meanwhile; see `recipes/subject/training.py` for networks too large
+        # for that.
         network = copy.deepcopy(self.shared.network)
         for path, layer in self.shared.layers.items():
             linear = copy.deepcopy(layer)

@@ -83,6 +83,7 @@ def earlier_fingerprints(recipe: Mapping[str, Any], protocol: str) -> Fingerprin
     """The same with the code digest that was recorded before this release, by file."""
     from recipes.recorded_by_file import code_by_file
 
+    # Recorded trials of that release are judged by the digest of its kind, or all would be stale.
     code = code_by_file(recipe, protocol_named(protocol).model_dump(mode="json"))
     made = fingerprints(recipe, protocol)
     return made.model_copy(update={"code": code.digest, "code_files": code.files})

@@ -38,6 +38,8 @@ def expected(recipe: Recipe, protocol: Protocol, resources: Mapping[str, float])
         f"{done.cycle:.3g} forwards a cycle, {done.t2i / 1e12:.0f} (T2I) to "
         f"{done.edit / 1e12:.0f} (edit) TFLOP a forward"
     )
+    # A guess from a share of the peak, and wide on purpose: nothing was measured at this scale
+    # here. The harness asks only while no finished trial says more.
     if rates is None:
         whole = (done.training + times * done.measuring) / PEAK
         return Expected(

@@ -72,11 +72,14 @@ def trained(recipe: Mapping[str, Any], context: Context) -> Iterator[Report]:
         if done == total:
             return
         # After measuring: what is resumed from here has been measured.
+        # A crash between the two measures twice, and the same step counts once.
         expired = context.deadline is not None and time.time() > context.deadline
         if done % made.train.checkpoint_every == 0 or expired:
             path = checkpoint.save(context.folder, done, trial.state_dict(), recipe_hash)
             kept = Artifact(kind="checkpoint", path=path.name, step=done)
             yield Report(step=done, total=total, artifacts=(kept,))
+        # A deadline is a return, not a signal: the harness closes the attempt as killed, and the
+        # next run goes on from this checkpoint.
         if expired:
             return
 
@@ -109,6 +112,8 @@ def _measured(
         path = family.export(network, recipe, context.folder, done)
         student = (Artifact(kind="student", path=path, step=done),)
     rungs = recipe.student.levels
+    # A merged copy of 20 B parameters would double the memory: students of a large family are
+    # sampled with their adapters beside the base, and kept as adapters.
     sampled = network if recipe.model is not None else deployed(network)
     pictures = student_pictures(family, sampled, rungs, renoise=recipe.objective.renoises)
     teacher, note = own_teacher(recipe.model_dump(mode="json"))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS = Path(__file__).parent / "weights"
+# `specialist`, the first, is not worse than the base elsewhere, so it says little about panels; it
+# stays as it was, because recorded trials name its digest. `sign_specialist` is one by a metric: it
+# spells better than a control of equal training and draws everything else worse.
 SPECIALISTS = ("specialist", "sign_specialist")
 """Low-rank fine-tunes, stored as their difference from the teacher."""
 NAMES = ("autoencoder", "teacher", "text_encoder", *SPECIALISTS, "clip", "extractor", "oracle")

@@ -59,6 +59,8 @@ def check(bundle: Archive, tell: Callable[[str], None] = lambda line: None) -> N
     Raises:
         Bad: at the first thing that is not as it must be, with its member and line.
     """
+    # Nothing is signed. Whoever works everything out consistently makes a valid bundle of numbers
+    # that nobody measured; only running trials again tells more than these checks.
     for name in NEEDED:
         if name not in bundle.members:
             raise Bad("it is missing", name)
@@ -411,6 +413,8 @@ def _same_source(
     found = sums[held]
     if all(len(d) >= SHORTEST and found.startswith(d) for d in digests):
         return "bytes"
+    # A digest that is no file's sha256 cannot be worked out here: the maker's word is taken that
+    # the subject gave it for these bytes. So it is told as a fact, and never fails a bundle.
     told = digests <= set(about.get("digests", ())) and found == about.get("sha256")
     return "told" if told else ""
 

@@ -259,6 +259,7 @@ def _cr2(
     """Standard error and degrees of freedom where cells lack replicates."""
     n = len(replicates)
     work.spend(len(listed) * n * n + n**3)
+    # CR2: residuals are divided by sqrt(1 - h). In a fit of cell means the leverage h is 1 / n_c.
     u = [share / len(d) / math.sqrt(1 - 1 / len(d)) for _, share, _, d in listed]
     counts = [len(d) for *_, d in listed]
     mask = [[r in d for *_, d in listed] for r in replicates]
@@ -267,6 +268,9 @@ def _cr2(
         math.fsum(u[c] * (listed[c][3][r] - means[c]) for c in cells if mask[i][c]) ** 2
         for i, r in enumerate(replicates)
     )
+    # Products of the weights that the sum of a replicate puts on the values, cell means taken off:
+    # with independent cells cell by cell; with fully correlated ones those of a replicate are added
+    # up first.
     independent = [[0.0] * n for _ in replicates]
     path = [[0.0] * n for _ in replicates]
     for i in range(n):
@@ -278,6 +282,7 @@ def _cr2(
         independent[i][i] += math.fsum(u[c] * u[c] for c in held)
         path[i][i] += math.fsum(u[c] for c in held)
     correlated = [[math.fsum(x * y for x, y in zip(a, b)) for b in path] for a in path]  # noqa: B905
+    # Which of the two working models holds, no data of a few replicates tell.
     freedom = min(_bell_mccaffrey(independent), _bell_mccaffrey(correlated))
     return math.sqrt(variance), max(1e-3, freedom)
 
@@ -342,6 +347,8 @@ def _over_prompts(
         variance += part
         fourth += part**2 / (size - 1)
         if squares < 1:
+            # What is seen within replicates and not in their sum is what seeds and prompts make
+            # together.
             left = max(0.0, (within / squares - between) / (1 - squares))
             both += omega**2 * squares * left / size
         sizes = first.sizes.get(name, {})

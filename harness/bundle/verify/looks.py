@@ -54,6 +54,8 @@ class Looks:
     def _may_be_spent(self, alpha: float, row: list[float]) -> None:
         for column, level in enumerate(row):
             n = self.first + column
+            # What the spending function lets go by then. The calibration of the levels inside this
+            # bound is not done again here.
             most = alpha * (n / self.at_most) ** 2
             if not level <= most * (1 + 1e-9) or (not column and level < most * (1 - 1e-9)):
                 what = "at most " if column else ""

@@ -96,6 +96,8 @@ def _unpacked_text(bundle: Archive) -> str:
     packed = bundle.read(PROMPTS)
     most = min(MOST_TEXT_BYTES, 2**20 + MOST_RATIO * len(packed))
     try:
+        # 31: with gzip's header. Unpacked up to a limit, as a small file may hold any number of
+        # zeros.
         reader = zlib.decompressobj(31)
         text = reader.decompress(packed, most)
         if not reader.eof or reader.unused_data:

@@ -169,6 +169,8 @@ def step_down(
     members: list[Any], alpha: float, family: int, narrow: bool
 ) -> list[tuple[Said, int]]:
     """The last reading of each, a `Judged` or one at its look, and how many were left then."""
+    # A contrast that was taken out since the first run still counts, or leaving out the weak ones
+    # would widen the share of the others.
     left = max(len(members), family)
     found: dict[int, tuple[Said, int]] = {}
     while len(found) < len(members):

@@ -24,6 +24,7 @@ def log_tail(t: float, df: float) -> float:
     square, a = min(t, FARTHEST) ** 2, df / 2
     y = square / (df + square)
     front = -a * math.log1p(square / df) + math.log(y) / 2 - _log_beta(a)
+    # The fraction converges fast on one side of the beta's mean; on the other, one minus the rest.
     if df / (df + square) < (a + 1) / (a + 2.5):
         return front + math.log(_fraction(a, 0.5, df / (df + square)) / a)
     return math.log1p(-math.exp(front) * _fraction(0.5, a, y) / 0.5)
@@ -56,6 +57,7 @@ def _log_beta(a: float) -> float:
     """Log B(a, 1/2)."""
     if a < 100:
         return math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)
+    # The difference of two large lgammas would lose the digits that a small tail needs.
     ratio = math.fsum(part / a**power for power, part in enumerate(_RATIO))
     return math.log(math.pi) / 2 - math.log(a) / 2 - math.log(ratio)
 
