@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 
 if TYPE_CHECKING:
     from harness.analysis.model import Answer
@@ -27,7 +27,7 @@ class AnsweredStudy:
     opened: OpenedStudy
     plan: Plan
     history: History
-    """As the plan reads it: of each trial the results of one code, which is `as_answered`."""
+    """As the plan reads it: of each trial the results of one code, see `as_read_by`."""
     by_prompt: PromptReader | None = None
     """Where values by prompt are read; None: those that the history's records name."""
 
@@ -37,7 +37,7 @@ class AnsweredStudy:
         from harness.planning.make import make_plan
 
         plan = plan or make_plan(opened)
-        return cls(opened, plan, as_answered(plan, opened.history))
+        return cls(opened, plan, as_read_by(plan, opened.history))
 
     @property
     def study(self) -> Study:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.analysis import guard, words
 from harness.analysis.cases import Case, first_of
 from harness.analysis.explore import Explored, about, method_of, spread_of
-from harness.analysis.inference import Estimated, Prompts
+from harness.analysis.inference import Estimated, OverPrompts
 from harness.analysis.looks import members
 from harness.analysis.model import Narrow, Part, Verdict
 from harness.analysis.observed import ENDED, Observed
@@ -191,7 +191,7 @@ class _Telling:
     def _n_of_best(self) -> int:
         return min((found.seeds.n for found in self._pairs_of_best()), default=0)
 
-    def _prompts_of_best(self) -> Prompts | None:
+    def _prompts_of_best(self) -> OverPrompts | None:
         known = [found.prompts for found in self._pairs_of_best() if found.prompts]
         return known[0] if known and len(known) == len(self._pairs_of_best()) else None
 

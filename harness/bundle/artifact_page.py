@@ -59,7 +59,8 @@ def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
     if quick is not None:
         key, closed = quick
         lines += [
-            f"4. Run the shortest trial again; it took {facts.duration(closed.seconds)} then. "
+            "4. Run the shortest trial again; it took "
+            f"{facts.seconds_in_words(closed.seconds)} then. "
             "Expected: every number beside the recorded one, and a last line that says whether it "
             "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
             "",
@@ -115,7 +116,7 @@ def _claims(made: AnsweredStudy) -> list[str]:
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
             *_again(made, v),
             f"- hardware: {markdown(', '.join(devices)) or 'not recorded'}",
-            f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
+            f"- cost of all its trials: {facts.seconds_in_words(seconds)} of wall time, "
             f"{hours:.2f} GPU-hours",
             "",
         ]
@@ -168,7 +169,7 @@ def _quickest(made: AnsweredStudy) -> tuple[str, Closed] | None:
 
 def _rungs(made: AnsweredStudy, kinds: list[str]) -> list[str]:
     answer = made.answer
-    one = facts.duration(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
+    one = facts.seconds_in_words(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
     device = ", ".join(answer.devices) or "a device that was not recorded"
     kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
     quick = _quickest(made)
@@ -185,7 +186,7 @@ def _rungs(made: AnsweredStudy, kinds: list[str]) -> list[str]:
         ("trained again", f"{one} a trial", level("train")),
         (
             "the whole study",
-            f"{facts.duration(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
+            f"{facts.seconds_in_words(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
             f"`{typed('run', '--workspace', 'new-workspace', study=study_path(made), name=NAME)}` "
             "without `results/` beside it",
         ),

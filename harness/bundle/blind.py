@@ -287,7 +287,7 @@ def refuse_traces(members: Members, who: Identity) -> None:
         BundleError: naming member and offset of each place, and what could not be looked into.
     """
     by_member: dict[str, list[str]] = {}
-    for line in leftovers(members, who):
+    for line in traces_left(members, who):
         by_member.setdefault(line.split(", ")[0].split("!")[0], []).append(line)
     if not by_member:
         return
@@ -309,7 +309,7 @@ def _more(count: int) -> str:
     return f" (and {count} more in it)" if count else ""
 
 
-def leftovers(members: Members, who: Identity) -> list[str]:
+def traces_left(members: Members, who: Identity) -> list[str]:
     """`member, byte n: 'word'` for every place where a word of the identity is left."""
     found = []
     for name, content in members.items():

@@ -54,10 +54,10 @@ def command(
 def _filled_in(made: AnsweredStudy) -> bool:
     """Whether values by prompt were made of measurements that had none."""
     from harness.report.results import kept_metrics
-    from harness.report.stored_items import fill_in
+    from harness.report.stored_items import fill_in_prompt_values
     from harness.text.printable import printable
 
-    done = fill_in(made, kept_metrics(made), _to_stderr)
+    done = fill_in_prompt_values(made, kept_metrics(made), _to_stderr)
     for line in done.left[:3]:
         _to_stderr(f"none of {printable(line)}")
     if len(done.left) > 3:

@@ -67,9 +67,9 @@ def command(
     from harness.journal.workspace import Workspace
     from harness.report.pairs import pair_lines, pairs_as_json
     from harness.running import summary
-    from harness.running.remeasure import outdated
+    from harness.running.remeasure import supersede_outdated
     from harness.running.run import run
-    from harness.study.from_checkpoints import labels_of, strangers_of
+    from harness.study.from_checkpoints import foreign_checkpoints, labels_of
     from harness.study.load import open_study
     from harness.tracking.mlflow_place import MlflowPlace
     from harness.tracking.ownership import refuse_untracked
@@ -79,7 +79,7 @@ def command(
         refuse_untracked(beside, adopt)
     tracked = None if no_mlflow else MlflowPlace(place, mlflow, beside=beside, adopt=adopt)
     settings = labels_of(setting or ()) | ({"base": base} if base else {})
-    strangers = strangers_of(paths, labels_of(label or ()), settings)
+    strangers = foreign_checkpoints(paths, labels_of(label or ()), settings)
     file = study or place.root / "measured.yaml"
     if file.suffix not in (".yaml", ".yml"):
         raise HarnessError(f"--study {file} must be a .yaml file")
@@ -91,7 +91,7 @@ def command(
 
     echo(f"study     {file}")
     tell_runner(file)
-    outdated(opened, echo)
+    supersede_outdated(opened, echo)
     result = run(
         opened,
         executor="inline",
@@ -124,20 +124,20 @@ def _write(
     """Check every checkpoint, then make the study file or add to it."""
     from harness.errors import HarnessError
     from harness.journal.workspace import project_of
-    from harness.study.from_checkpoints import StrangerFile
-    from harness.subjects.checkpoints import examined
+    from harness.study.from_checkpoints import CheckpointStudyFile
+    from harness.subjects.checkpoints import checkpoint_problems
     from harness.subjects.load import load_subject
     from harness.subjects.settings import MEASURED_BY
 
-    known = StrangerFile(file)
+    known = CheckpointStudyFile(file)
     measured_by = measured_by or known.measured_by or MEASURED_BY
     measuring = load_subject(measured_by, project=project_of(file.absolute()))
-    wrong = examined(measuring, [(s.path, s.settings) for s in strangers])
+    wrong = checkpoint_problems(measuring, [(s.path, s.settings) for s in strangers])
     if wrong:
         told = "\n  ".join(wrong)
         raise HarnessError(f"{len(wrong)} checkpoint(s) cannot be measured:\n  {told}")
     protocol = (
-        StrangerFile.named(protocol, Path.cwd())
+        CheckpointStudyFile.named(protocol, Path.cwd())
         or known.protocol
         or getattr(measuring, "default_protocol", "default")
     )

@@ -72,7 +72,7 @@ def command(
     from harness.journal.workspace import Workspace
     from harness.slurm import Request, script, write
     from harness.study.load import load_study
-    from harness.tracking.ownership import answered
+    from harness.tracking.ownership import name_to_write_to
 
     loaded = load_study(study)
     starts = installation.installed()
@@ -117,7 +117,7 @@ def command(
         requeues=requeues,
         setup=tuple(setup or ()),
         mlflow=mlflow or "",
-        beside=answered(beside),
+        beside=name_to_write_to(beside),
         until_decided=until_decided,
         at_most=at_most,
     )

@@ -21,7 +21,7 @@ from harness.planning.amendments import frozen_of
 from harness.planning.attainable import Pilots, planned_contrast
 from harness.planning.make import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
 from harness.planning.plan import Plan, PlannedContrast
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.planning.text import detects
 from harness.study.arms import (
     ArmsError,
@@ -207,7 +207,7 @@ def _fit(
     theirs = [t.trial for t in plan.trials if t.trial.kind == "trial"]
     its_keys = {(trial.arm, trial.replicate): trial.key for trial in theirs}
     better = {name: spec.higher_is_better for name, spec in subject.metrics.items()}
-    whole = Pilots(as_answered(plan, history), its_keys, protocol, higher_is_better=better)
+    whole = Pilots(as_read_by(plan, history), its_keys, protocol, higher_is_better=better)
     lent = {c.id: c.prompt_spread for c in plan.contrasts if c.prompt_spread is not None}
     pilots = Pilots(seen, keys, protocol, higher_is_better=better, whole=whole, lent=lent)
     contrasts = [

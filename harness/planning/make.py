@@ -12,13 +12,13 @@ from harness.journal.code import conflict
 from harness.journal.garbage import paused
 from harness.journal.trial import Arm, Trial, canonical, key_of, keys_of
 from harness.planning import cost
-from harness.planning.adaptive import adaptive_of, as_at_most
+from harness.planning.adaptive import adaptive_of, with_most_replicates
 from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
 from harness.planning.attainable import Pilots, planned_contrast
 from harness.planning.cost import not_here, spent_gpu_hours
 from harness.planning.plan import Confounded, Plan, day
 from harness.planning.prompt_spread import recorded_for
-from harness.planning.reuse import Recorded, orphans, read_by_plan
+from harness.planning.reuse import ReuseCheck, orphans, read_by_plan
 from harness.study.arms import fraction_of, layout, mixtures
 from harness.study.contrasts import match
 from harness.study.model import Study
@@ -76,11 +76,11 @@ def make_plan(
         cost.check_devices(study.resources)
     frozen, written = frozen_of(history, study.name), study
     adaptive = adaptive_of(study, history, frozen, until_decided=until_decided, at_most=at_most)
-    study = as_at_most(study, adaptive)
+    study = with_most_replicates(study, adaptive)
     made = layout(study, subject)
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
-    recorded = Recorded(
+    recorded = ReuseCheck(
         history,
         workspace,
         study.name,

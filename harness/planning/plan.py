@@ -385,7 +385,7 @@ class Cost(_Frozen):
     budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
 
 
-class Expected(BaseModel):
+class ExpectedTrials(BaseModel):
     """Trials of a study that runs until decided; references and reruns are left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

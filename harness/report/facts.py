@@ -20,7 +20,7 @@ from harness.text.printable import code
 from harness.text.printable import markdown as plain
 
 
-def duration(seconds: float) -> str:
+def seconds_in_words(seconds: float) -> str:
     """`31 s`, `12.4 min` or `5.20 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -34,17 +34,17 @@ def compute(answer: Answer) -> str:
     where = ", ".join(answer.devices) or "a device that was not recorded"
     parts = [
         f"All {answer.attempts} attempts of this study's trials and reference rows together took "
-        f"{duration(answer.seconds_all)} of wall time on {where} ({_gpu(answer)})."
+        f"{seconds_in_words(answer.seconds_all)} of wall time on {where} ({_gpu(answer)})."
     ]
     if answer.trial_seconds:
-        least, median, most = (duration(s) for s in answer.trial_seconds)
+        least, median, most = (seconds_in_words(s) for s in answer.trial_seconds)
         parts.append(f"One trial takes {median} in the median ({least} to {most}).")
     if answer.attempts_failed:
         share = 100 * answer.seconds_failed / answer.seconds_all if answer.seconds_all else 0
         parts.append(
             f"Included are {answer.attempts_failed} attempts whose result does not count (failed, "
             f"killed, superseded, or no longer planned): "
-            f"{duration(answer.seconds_failed)}, {share:.0f} % of the time."
+            f"{seconds_in_words(answer.seconds_failed)}, {share:.0f} % of the time."
         )
     else:
         parts.append("No attempt failed or was thrown away.")

@@ -14,7 +14,7 @@ from harness.analysis.model import Answer, ArmRow, Interaction, Verdict
 from harness.analysis.observed import observe
 from harness.errors import NotJudgedError, WorkspaceError
 from harness.journal.prompt_values import PromptTables
-from harness.planning.adaptive import looks_told
+from harness.planning.adaptive import looks_in_words
 from harness.planning.plan import Plan, day
 from harness.report import facts, panels, plots, tables
 from harness.report.cards import cards
@@ -186,7 +186,7 @@ def _meta(made: AnsweredStudy) -> list[tuple[str, str]]:
     found = [
         ("scope", answer.scope),
         ("design", f"{study.design}, {arms} arms x {_most(plan)}{plan.replicates} replicates"),
-        ("looks", "; ".join(looks_told(plan.adaptive) if plan.adaptive else ())),
+        ("looks", "; ".join(looks_in_words(plan.adaptive) if plan.adaptive else ())),
         ("protocol", answer.protocol_name),
         ("primary metric", answer.primary),
         ("weights measured", study.select),

@@ -14,7 +14,7 @@ from harness.analysis.model import Answer, ArmRow
 from harness.analysis.observed import contributing
 from harness.contract import Artifact
 from harness.journal.attempts import read_reports
-from harness.journal.pictures import shown
+from harness.journal.pictures import picture_as_shown
 
 MOST_ITEMS = 8
 MOST_ROWS = 24
@@ -24,7 +24,7 @@ _FIRST = ("truth", "source", "teacher", "undistilled")
 
 
 @dataclass(frozen=True)
-class Picture:
+class PanelPicture:
     """One embedded picture."""
 
     uri: str
@@ -41,7 +41,7 @@ class Row:
     baseline: bool
     key: str
     replicate: int
-    pictures: list[Picture | None]
+    pictures: list[PanelPicture | None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _pick(rows: Sequence[set[str]]) -> list[str]:
     return sorted(chosen, key=lambda i: (i.startswith("edit"), i))
 
 
-def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
+def _embed(panel: tuple[Path, Artifact] | None, label: str) -> PanelPicture | None:
     if panel is None:
         return None
     file, artifact = panel
@@ -156,13 +156,13 @@ def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
         except ValueError:  # a trainer's file that is no picture
             return None
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
-    return Picture(uri, 0 < width < 64, f"{label}: {artifact.caption or artifact.item}")
+    return PanelPicture(uri, 0 < width < 64, f"{label}: {artifact.caption or artifact.item}")
 
 
 def _smaller(data: bytes) -> bytes:
     from PIL import Image
 
-    image = shown(data)
+    image = picture_as_shown(data)
     height = max(1, round(image.height * MOST_PIXELS / image.width))
     small = image.resize((MOST_PIXELS, height), Image.Resampling.LANCZOS)
     out = io.BytesIO()

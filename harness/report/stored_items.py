@@ -46,7 +46,9 @@ class Filled:
     """Why others have none, a line each."""
 
 
-def fill_in(made: AnsweredStudy, metrics: list[str], echo: Callable[[str], None]) -> Filled:
+def fill_in_prompt_values(
+    made: AnsweredStudy, metrics: list[str], echo: Callable[[str], None]
+) -> Filled:
     """Make values by prompt of a study's measurements that have none of these metrics.
 
     Args:

@@ -224,7 +224,7 @@ def _told(measured: MeasuredAt, new: Mapping[str, float | None]) -> MeasuredAt:
     return measured.model_copy(update={"metrics": {**measured.metrics, **new}})
 
 
-def said(verdict: Verdict) -> tuple[str, ...]:
+def verdict_key(verdict: Verdict) -> tuple[str, ...]:
     """What a verdict says: its name, and of the best of several levels which they are."""
     return (verdict.verdict, *verdict.best)
 
@@ -234,7 +234,7 @@ def changes(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list
     return [
         f"{name}: {_told_as(verdict)} -> {_told_as(after[name]) if name in after else 'gone'}"
         for name, verdict in before.items()
-        if name not in after or said(after[name]) != said(verdict)
+        if name not in after or verdict_key(after[name]) != verdict_key(verdict)
     ]
 
 

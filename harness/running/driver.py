@@ -22,7 +22,7 @@ from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.journal.writer import Journal
 from harness.planning.plan import PlannedTrial
-from harness.planning.reuse import Recorded
+from harness.planning.reuse import ReuseCheck
 from harness.running.display import Display
 from harness.subjects.settings import CommandSettings, SubjectSpec
 from harness.tracking.tracker import Tracker
@@ -212,7 +212,7 @@ class Driver:
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
 
-    def _thin(self, job: Job, lines: list[attempts.Line]) -> None:
+    def _thin(self, job: Job, lines: list[attempts.ReportLine]) -> None:
         """Let go of a finished trial's resume points; what a trainer wrote only where told to."""
         root, spec = self.workspace.trial(job.key), self.settings.subject
         if not isinstance(spec, CommandSettings):
@@ -307,7 +307,7 @@ class Driver:
         self._seen = self._journal_sizes()
         self.history = self._read_history()
         settings = self.settings
-        self._recorded = Recorded(
+        self._recorded = ReuseCheck(
             self.history,
             self.workspace,
             settings.study,
@@ -456,7 +456,12 @@ def _kept_student(
 
 
 def closing_record(
-    opened: Opened, job: Job, ended: Ended, at: float, began: float, lines: list[attempts.Line]
+    opened: Opened,
+    job: Job,
+    ended: Ended,
+    at: float,
+    began: float,
+    lines: list[attempts.ReportLine],
 ) -> Closed:
     """The closing record of an attempt that ended under this driver.
 
@@ -489,7 +494,7 @@ def closing_record(
     )
 
 
-def unheard_reports(lines: list[attempts.Line], last: float) -> list[attempts.Line]:
+def unheard_reports(lines: list[attempts.ReportLine], last: float) -> list[attempts.ReportLine]:
     """Reports on disk after the one made at Unix time `last`; all where that is not among them.
 
     Reports travel in bundles: the last bundle of a worker that dies never arrives.
@@ -502,7 +507,7 @@ def interrupted_record(workspace: Workspace, attempt: Attempt) -> Closed:
     """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
     opened = attempt.opened
     lines = attempts.read_reports(attempts.folder_of(workspace, attempt))
-    last = attempts.last_told(opened.at, lines)
+    last = attempts.last_report_time(opened.at, lines)
     return Closed(
         at=last,
         key=opened.key,

@@ -14,13 +14,13 @@ from harness.journal.records import OVER, Look, Outcome
 from harness.journal.writer import Journal
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.running.display import Display
-from harness.running.plan_record import announce_new
+from harness.running.plan_record import record_plan
 from harness.study.opened import OpenedStudy
 
 WANTED = ("new", "measure", "running")
 
 
-class Straight:
+class AllAtOnce:
     """All that is missing at once: the study has a fixed number of replicates."""
 
     unfinished = False
@@ -41,14 +41,14 @@ class Straight:
         return list(trials)
 
 
-def of(opened: OpenedStudy, plan: Plan, journal: Journal) -> Straight | Looking:
+def batches_of(opened: OpenedStudy, plan: Plan, journal: Journal) -> AllAtOnce | UntilDecided:
     """How a recorded plan is worked through."""
     if plan.adaptive is None:
-        return Straight(plan)
-    return Looking(opened, plan, journal)
+        return AllAtOnce(plan)
+    return UntilDecided(opened, plan, journal)
 
 
-class Looking(Straight):
+class UntilDecided(AllAtOnce):
     """Gives out what runs before the next look, and takes it."""
 
     def __init__(self, opened: OpenedStudy, plan: Plan, journal: Journal) -> None:
@@ -134,7 +134,7 @@ class Looking(Straight):
         trials = [t for t in self.plan.trials if t.trial.key in left]
         gone = [t for t in self.plan.trials if t.trial.key not in left]
         self.plan = self.plan.model_copy(update={"adaptive": made, "trials": trials})
-        announce_new(self._opened, self.plan, self._journal, again=True)
+        record_plan(self._opened, self.plan, self._journal, again=True)
         if self._display is not None:
             fewer = sum(t.state in WANTED for t in gone)
             self._display.looked(made, fewer, look_words(look, made))

@@ -16,7 +16,7 @@ from harness.study.opened import OpenedStudy
 from harness.subjects.settings import StudentsSettings
 
 
-def outdated(opened: OpenedStudy, echo: Callable[[str], None]) -> None:
+def supersede_outdated(opened: OpenedStudy, echo: Callable[[str], None]) -> None:
     """Supersede stale results that can be had again: of reference rows, and of checkpoints here.
 
     A result whose checkpoint is gone stays, and is told: nothing could take its place.

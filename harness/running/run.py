@@ -15,7 +15,7 @@ from harness.analysis.answered_study import AnsweredStudy
 from harness.contract import Measurement
 from harness.errors import STOPPED, HarnessError
 from harness.executors.base import Deadline, Executor
-from harness.executors.choose import ExecutorName, chosen, room
+from harness.executors.choose import ExecutorName, executor_named, trials_at_once
 from harness.journal import garbage, shards, temporary_folders
 from harness.journal.command_line import typed
 from harness.journal.history import History
@@ -27,7 +27,7 @@ from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning, cost_of
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan, PlannedTrial
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.planning.text import amendment_lines
 from harness.running import display, looks, plan_record
 from harness.running.catch_up import catch_up
@@ -107,10 +107,12 @@ def run(
         shards.refuse_claimed(workspace, study.name, shard)
     opened.reread()  # it may have been opened a while ago
     headline = tuple(name for name, spec in opened.subject.metrics.items() if spec.headline)
-    make = partial(chosen, executor, study.resources, parallel, ray_address, workspace)
+    make = partial(executor_named, executor, study.resources, parallel, ray_address, workspace)
     at_once = parallel
     if ray_address is not None and study.budget is not None and study.budget.hours is not None:
-        at_once = room(make(), study.resources, parallel)  # hours pass as fast as the cluster works
+        at_once = trials_at_once(
+            make(), study.resources, parallel
+        )  # hours pass as fast as the cluster works
     mine = partial(_share, shard=shard)
     planned = partial(
         make_plan,
@@ -160,19 +162,19 @@ def run(
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
         # On record before the first trial starts: what is judged as planned was planned by then.
-        if plan_record.announce_new(opened, plan, journal, again=bool(todo), spending=spending):
+        if plan_record.record_plan(opened, plan, journal, again=bool(todo), spending=spending):
             plan = as_recorded(plan, opened)
-        work = looks.of(opened, plan, journal)
+        work = looks.batches_of(opened, plan, journal)
         made = make()
         tell = GuardedTracker(tracker, _remedy(tracker, study.name, workspace))
-        seen = as_answered(plan, history)
+        seen = as_read_by(plan, history)
         tell.start(plan, seen)
         result, answered = RunResult(0, plan, headline=headline), False
         try:
             tell.settle(wait)
             if todo or work.unfinished:
                 shown = plan.model_copy(update={"trials": mine(plan)})
-                with display.make(
+                with display.make_display(
                     shown, len(todo), echo, seen, live=live, workspace=workspace
                 ) as view:
                     work.show(view)
@@ -199,12 +201,12 @@ def run(
                     if shard is not None:  # others may have superseded results since
                         opened.reread()
                         result.plan = planned()
-                        plan_record.announce_new(opened, result.plan, journal)
+                        plan_record.record_plan(opened, result.plan, journal)
                     _conclude(opened, result, tell)
                     tell.close()
                 if shard is not None:
                     own = mine(result.plan)
-                    now = as_answered(result.plan, opened.reread())
+                    now = as_read_by(result.plan, opened.reread())
                     result.left = left_by_others(result.plan, own, now, workspace)
         finally:
             result.warnings += [*tell.close(), *work.warnings]

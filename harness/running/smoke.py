@@ -33,7 +33,7 @@ def run_smoke(
     workspace.ensure_usable()
     scratch = workspace.cache / f"smoke-{secrets.token_hex(4)}"
     ended: dict[str, Ended] = {}
-    arms = chosen(plan)
+    arms = smoke_trials(plan)
     echo(
         f"smoke   {len(arms)} of {len(plan.arms)} arms, up to their first report from step {STEPS} "
         "on; nothing is recorded"
@@ -85,7 +85,7 @@ def run_smoke(
     return 0 if len(good) == len(arms) and all(good) else 1
 
 
-def chosen(plan: Plan) -> list[PlannedTrial]:
+def smoke_trials(plan: Plan) -> list[PlannedTrial]:
     """First replicate there is of the baseline and of the first and last other arm of the design.
 
     References are no arms; they are made by the run itself, first.

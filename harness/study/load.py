@@ -21,12 +21,7 @@ from harness.study.shape import Shape, shape_of
 from harness.study.where import WhereError
 from harness.study.yaml_file import Document, Loc, is_file, read
 from harness.subjects.load import load_subject, model_of
-from harness.subjects.settings import (
-    CommandSettings,
-    Placeholder,
-    StudentsSettings,
-    placeholders,
-)
+from harness.subjects.settings import CommandSettings, Placeholder, StudentsSettings, placeholders
 from harness.text.words import nearest
 
 

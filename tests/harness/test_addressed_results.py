@@ -13,7 +13,7 @@ from harness.journal.workspace import Workspace
 from harness.journal.writer import Journal
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.running import plan_record
 from harness.running.run import StaleError, run
 from harness.study.load import load_study
@@ -484,13 +484,13 @@ def test_time_spent_counts_what_was_superseded_and_not_what_others_ran(module, w
     go(one, workspace)
     history = OpenedStudy(one, workspace).history
     plan = make_plan(OpenedStudy(one, workspace, history=history))
-    assert spent(plan, as_answered(plan, history)).attempts == 12
+    assert spent(plan, as_read_by(plan, history)).attempts == 12
     module(5)
     go(two, workspace, rerun_stale=True)
     module(3)
     history = OpenedStudy(one, workspace).history
     plan = make_plan(OpenedStudy(one, workspace, history=history))
-    found = spent(plan, as_answered(plan, history))
+    found = spent(plan, as_read_by(plan, history))
     assert (found.attempts, found.attempts_failed) == (12, 6)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.analysis.guard import changes_since, confounds
 from harness.contract import Fingerprints
-from harness.journal.code import changed, conflict, differing, told
+from harness.journal.code import changed, conflict, differing, names_in_words
 from harness.planning.make import make_plan
 from harness.study.opened import OpenedStudy
 from harness.testing import stub
@@ -51,13 +51,13 @@ def test_a_definition_that_moved_is_no_change_and_no_conflict():
 
 
 def test_names_are_told_by_file_and_few():
-    assert told(["a.py", "b.py"]) == "a.py, b.py"
-    assert told([f"{n}.py" for n in range(5)]) == "0.py, 1.py, 2.py and 2 more"
+    assert names_in_words(["a.py", "b.py"]) == "a.py, b.py"
+    assert names_in_words([f"{n}.py" for n in range(5)]) == "0.py, 1.py, 2.py and 2 more"
     names = ["evaluation/edit.py#EditScores", "evaluation/edit.py#following", "recipes/flow.py"]
-    assert told(names) == "evaluation/edit.py: EditScores, following; recipes/flow.py"
+    assert names_in_words(names) == "evaluation/edit.py: EditScores, following; recipes/flow.py"
     many = [f"a.py#f{n}" for n in range(5)]
-    assert told([*many, "b.py#g"]) == "a.py: f0, f1, f2 and 2 more; b.py: g"
-    assert told([]) == ""
+    assert names_in_words([*many, "b.py#g"]) == "a.py: f0, f1, f2 and 2 more; b.py: g"
+    assert names_in_words([]) == ""
 
 
 class _Code:

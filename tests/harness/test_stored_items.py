@@ -87,7 +87,7 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
         assert PromptTables(history).of(key, attempt.opened.code, PROTOCOL, "score") is None
     made = stub_prompts.fingerprints
     from harness.commands.opened import answered
-    from harness.report.stored_items import fill_in
+    from harness.report.stored_items import fill_in_prompt_values
 
     before = answered(place.folder / "study.yaml", place.workspace.root)
     monkeypatch.setattr(
@@ -95,6 +95,6 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
         "fingerprints",
         lambda *a: made(*a).model_copy(update={"protocol": "changed"}),
     )
-    done = fill_in(before, ["score"], lambda _: None)
+    done = fill_in_prompt_values(before, ["score"], lambda _: None)
     assert done.made == 0
     assert "protocol p is another now" in done.left[0]

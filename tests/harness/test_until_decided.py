@@ -22,7 +22,7 @@ from harness.planning.make import make_plan
 from harness.planning.power import detectable
 from harness.planning.text import lines_of
 from harness.running.display import Outlook
-from harness.running.status import standing_of
+from harness.running.status import study_status
 from harness.study.load import load_study
 from harness.study.model import Study
 from harness.study.opened import OpenedStudy
@@ -293,7 +293,7 @@ def test_plan_and_status_say_what_is_open(place: Looks):
     told = "\n".join(lines_of(plan, "study.yaml"))
     assert "far improves (after 3)" in told
     assert "open: near" in told
-    standing = standing_of("looks", place.history(), place.workspace)
+    standing = study_status("looks", place.history(), place.workspace)
     assert standing.looks == [
         "the last one after 3 of at most 8 replicates",
         "far improves (after 3); open: near",
