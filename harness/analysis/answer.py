@@ -11,7 +11,6 @@ from harness.analysis.cases import cases_of
 from harness.analysis.inference import Group, estimate, one_group
 from harness.analysis.model import RULES, Answer, ArmRow, Cell, Verdict
 from harness.analysis.observed import (
-    ENDED,
     Observed,
     PromptReader,
     failures,
@@ -24,6 +23,7 @@ from harness.analysis.tradeoffs import agreements
 from harness.contract import MetricSpec
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
+from harness.journal.states import ENDED
 from harness.planning.attainable import comparisons
 from harness.planning.pilot import arms_of
 from harness.planning.plan import Adaptive, Plan

@@ -11,7 +11,7 @@ from harness.analysis.observed import contributing
 from harness.contract import Fingerprints
 from harness.journal.code import changed, differing, names_in_words
 from harness.journal.history import Attempt, History
-from harness.journal.records import OVER
+from harness.journal.states import OVER
 from harness.journal.trial import is_of_schema_1
 from harness.planning.plan import INCOMPARABLE, Plan
 

@@ -12,14 +12,14 @@ from harness.analysis.explore import Explored, about, method_of, spread_of
 from harness.analysis.inference import Estimated, OverPrompts
 from harness.analysis.looks import members
 from harness.analysis.model import Narrow, Part, Verdict
-from harness.analysis.observed import ENDED, Observed
+from harness.analysis.observed import Observed
 from harness.analysis.sizes import gap_of, sizes_of
 from harness.analysis.step_down import Decided, step_down
 from harness.journal.history import History
+from harness.journal.states import ENDED, ENDED_WITHOUT
 from harness.planning.attainable import fitted_note
 from harness.planning.plan import Plan, PlannedContrast
 
-ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""
 

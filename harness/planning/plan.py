@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Fingerprints
 from harness.journal.records import Look, Outcome, OutcomeState, Spending
+from harness.journal.states import PlanState
 from harness.journal.trial import Arm, Trial
 from harness.planning.prompt_spread import PromptSpread
 from harness.study.contrasts import ContrastPart, mean_of, weights_of
@@ -209,8 +210,6 @@ class Adaptive(BaseModel):
 
 INCOMPARABLE = "records of an earlier version, whose code nothing compares with today's"
 """Why a result counts that nothing says to be of today's code."""
-
-PlanState = Literal["new", "measure", "reuse", "stale", "running"]
 
 
 class _Frozen(BaseModel):

@@ -17,9 +17,10 @@ from harness.contract import Fingerprints
 from harness.journal.code import changed, names_in_words
 from harness.journal.history import Attempt, History, TrialHistory
 from harness.journal.records import Planned
+from harness.journal.states import PlanState
 from harness.journal.trial import Trial, canonical, is_of_schema_1, key_of
 from harness.journal.workspace import Workspace
-from harness.planning.plan import INCOMPARABLE, Plan, PlannedTrial, PlanState
+from harness.planning.plan import INCOMPARABLE, Plan, PlannedTrial
 from harness.subjects.identity import changed_words, identity_of, invocation_of, maker_of_references
 from harness.subjects.settings import CommandSettings, SubjectSpec, parsed
 

@@ -220,17 +220,12 @@ def _folder(workspace: Workspace, key: str) -> Path:
 
 def _job(recorded: Recorded, trial: Trial, rung: str, folder: Path, workspace: Workspace) -> Job:
     again: Literal["train", "reference"] = "reference" if trial.kind == "reference" else "train"
-    return Job(
-        key=trial.key,
-        short=trial.short,
-        attempt=1,
-        nonce="reproduction",
+    return Job.of(
+        trial,
+        folder,
+        "reproduction",
         mode="measure" if rung == "measure" else again,
         subject=recorded.subject,
-        recipe=trial.recipe,
-        replicate=trial.replicate,
-        folder=folder,
-        log=folder / "log.txt",
         cache=workspace.cache,
         measurement=recorded.measurement,
         student=recorded.student if rung == "measure" else None,

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.observed import ENDED, observe
+from harness.analysis.observed import observe
 from harness.contract import Report
 from harness.executors.base import Job
 from harness.journal.command_line import typed
 from harness.journal.history import History
 from harness.journal.item_table import NOT_USED
-from harness.journal.records import OVER, Closed
+from harness.journal.records import Closed
+from harness.journal.states import ENDED, OVER
 from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Adaptive, Plan, PlannedContrast

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.journal.history import History
-from harness.journal.records import OVER, Look, Outcome
+from harness.journal.records import Look, Outcome
+from harness.journal.states import OVER
 from harness.journal.writer import Journal
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.running.display import Display

@@ -31,7 +31,7 @@ from harness.planning.reuse import as_read_by
 from harness.planning.text import amendment_lines
 from harness.running import display, looks, plan_record
 from harness.running.catch_up import catch_up
-from harness.running.driver import Driver, Settings, Tally
+from harness.running.driver import Driver, RunSettings, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.status import left_by_others
 from harness.study.model import Study
@@ -301,9 +301,9 @@ def _levels(plan: Plan, echo: Echo) -> Spending | None:
     return made
 
 
-def _settings(opened: OpenedStudy, plan: Plan) -> Settings:
+def _settings(opened: OpenedStudy, plan: Plan) -> RunSettings:
     study = opened.study
-    return Settings(
+    return RunSettings(
         study=study.name,
         subject=study.subject,
         measurement=Measurement(

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from harness.contract import Report
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.executors.worker import SMOKE_OVER
-from harness.journal.records import OVER
+from harness.journal.states import OVER
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Plan, PlannedTrial
-from harness.running.driver import Settings
+from harness.running.driver import RunSettings
 from harness.running.interrupts import Interrupts
 
 STEPS = 3
@@ -20,7 +20,7 @@ STEPS = 3
 
 def run_smoke(
     plan: Plan,
-    settings: Settings,
+    settings: RunSettings,
     workspace: Workspace,
     executor: Executor,
     echo: Callable[[str], None],
@@ -44,16 +44,11 @@ def run_smoke(
             trial = planned.trial
             folder = scratch / trial.key
             folder.mkdir(parents=True)
-            yield Job(
-                key=trial.key,
-                short=trial.short,
-                attempt=1,
-                nonce="smoke",
+            yield Job.of(
+                trial,
+                folder,
+                "smoke",
                 subject=settings.subject,
-                recipe=trial.recipe,
-                replicate=trial.replicate,
-                folder=folder,
-                log=folder / "log.txt",
                 cache=workspace.cache,
                 measurement=settings.measurement,
                 gpus=settings.gpus,

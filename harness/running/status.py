@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,24 +12,14 @@ from harness.errors import HarnessError, WorkspaceError
 from harness.journal import claims, shards
 from harness.journal.command_line import typed
 from harness.journal.history import History, TrialHistory
-from harness.journal.records import OVER, Planned
+from harness.journal.records import Planned
+from harness.journal.states import IN_ORDER, OVER, StateNow
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace, here, project_of
 from harness.planning.adaptive import looks_in_words, looks_of
 from harness.planning.amendments import frozen_of
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.study.yaml_file import name_in
-
-Stands = Literal["pending", "running", "interrupted", "done", "failed", "diverged", "killed"]
-ORDER: tuple[Stands, ...] = (
-    "done",
-    "running",
-    "pending",
-    "interrupted",
-    "failed",
-    "diverged",
-    "killed",
-)
 
 
 class TrialStatus(BaseModel):
@@ -43,7 +32,7 @@ class TrialStatus(BaseModel):
     arm: str
     kind: str
     replicate: int
-    state: Stands = Field(description="`interrupted`: opened by a driver that is gone.")
+    state: StateNow = Field(description="`interrupted`: opened by a driver that is gone.")
     attempts: int
     reason: str = ""
     seconds: float = Field(description="Wall seconds of all attempts.")
@@ -90,7 +79,7 @@ def study_status(study: str, history: History, workspace: Workspace) -> StudySta
         study_file=_file_of(latest, workspace),
         workspace=str(workspace.root),
         running_on=shards.holders(workspace, study),
-        counts={state: counts[state] for state in ORDER if counts[state]},
+        counts={state: counts[state] for state in IN_ORDER if counts[state]},
         to_run=sum(t.state not in OVER for t in trials),
         looks=_looks(study, history),
         trials=trials,
@@ -133,7 +122,7 @@ def left_by_others(
     found = Counter(
         trial_status(t, history.trials.get(t.key), workspace, here).state for t in trials
     )
-    return {state: found[state] for state in ORDER if found[state] and state not in OVER}
+    return {state: found[state] for state in IN_ORDER if found[state] and state not in OVER}
 
 
 def trial_status(
@@ -144,7 +133,7 @@ def trial_status(
     Many trials of one workspace are told sooner with its id, `own`.
     """
     own = workspace.id if own is None else own
-    state: Stands = history.state if history else "pending"
+    state: StateNow = history.state if history else "pending"
     if state == "running" and not claims.is_claimed(claims.trial_lock(workspace, trial.key)):
         state = "interrupted"
     latest = history.latest if history else None

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from harness.analysis.model import Answer
-from harness.analysis.observed import ENDED
 from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import claims, shards, temporary_folders
 from harness.journal.command_line import NAME, typed
 from harness.journal.history import History, TrialHistory
-from harness.journal.records import OVER, Closed, Opened
+from harness.journal.records import Closed, Opened
+from harness.journal.states import ENDED, OVER
 from harness.journal.workspace import Workspace, project_of
 from harness.planning.plan import Plan
 from harness.planning.reuse import as_read_by
