@@ -27,6 +27,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.study.opened import OpenedStudy
+
 CONTENDERS = ("ours", "reuse", "stock")
 CYCLES = 3
 REPLICATES = 5
@@ -51,7 +53,7 @@ def ours(folder: Path, trials: int, echo: Callable[[str], None] = _quiet) -> tup
     """Run a study of `trials` trials; seconds until MLflow is verified, and trials run."""
     began = time.perf_counter()
     from harness.journal.workspace import Workspace
-    from harness.running.run import run_study
+    from harness.running.run import run as run_study
     from harness.study.load import load_study
     from harness.tracking.mlflow_tracker import MlflowTracker
 
@@ -62,8 +64,8 @@ def ours(folder: Path, trials: int, echo: Callable[[str], None] = _quiet) -> tup
     workspace = Workspace(folder / "workspace")
     tracker = MlflowTracker(workspace, f"sqlite:///{workspace.database}")
     code = run_study(
-        load_study(file), workspace=workspace, executor="ray", tracker=tracker, echo=echo
-    )
+        OpenedStudy(load_study(file), workspace), executor="ray", tracker=tracker, echo=echo
+    ).exit_code
     assert code == 0, f"the study ended with exit code {code}"
     runs = _read(tracker.uri, "overhead", "tags.`stillhouse.kind` = 'trial'")
     for run in runs:

@@ -23,7 +23,6 @@ class MetricInfo:
         headline: shown first; the rest is under `more/` or beside it.
         description: one sentence.
         across_guidance: False where arms with different teacher guidance must not be compared.
-        print_scale: factor with which tables print it.
         follows: the oracle metric that a learned one should rank arms like; see `FOLLOWS`.
     """
 
@@ -34,7 +33,6 @@ class MetricInfo:
     headline: bool
     description: str
     across_guidance: bool = True
-    print_scale: float = 1.0
     follows: str | None = None
 
 
@@ -46,9 +44,7 @@ _FIXED: dict[str, MetricInfo] = {
     "t2i/kd": MetricInfo(
         _DISTANCE, False, -inf, inf, True, "Unbiased kernel distance to data, mean over categories."
     ),
-    "t2i/clip": MetricInfo(
-        "cosine", True, -1, 1, True, "CLIP cosine of picture and prompt.", print_scale=100.0
-    ),
+    "t2i/clip": MetricInfo("cosine", True, -1, 1, True, "CLIP cosine of picture and prompt."),
     "t2i/fid_teacher": MetricInfo(
         _DISTANCE,
         False,
@@ -116,7 +112,6 @@ _FIXED: dict[str, MetricInfo] = {
         1,
         False,
         "CLIP cosine of edited picture and target caption.",
-        print_scale=100.0,
     ),
     "more/edit_direction": MetricInfo(
         "cosine", True, -1, 1, False, "CLIP direction similarity; 0 where the picture did not move."

@@ -1,7 +1,7 @@
 """Agreement of pictures with texts: cosine of CLIP embeddings, kept raw per item.
 
-Published scales differ (100 cos in torchmetrics, 2.5 max(cos, 0) in CLIPScore): store the cosine,
-convert with `percent` when printing. No clamp, per item or on the mean.
+Published scales differ (100 cos in torchmetrics, 2.5 max(cos, 0) in CLIPScore): here it is the
+cosine, in tables as well. No clamp, per item or on the mean.
 """
 
 from __future__ import annotations
@@ -40,8 +40,3 @@ def clip_cosines(
     # texts of more than 77 tokens, and shows a mean below 0 as 0. The formula is the same (tested).
     cosine_B: NDArray[np.float64] = (unit_rows(images) * unit_rows(texts)).sum(axis=1)
     return np.clip(cosine_B, -1.0, 1.0)
-
-
-def percent(cosine: float) -> float:
-    """The cosine on the scale that tables print: 100 cos."""
-    return 100.0 * cosine

@@ -80,9 +80,9 @@ def _end(error: Exception, place: str = "", remedy: str = "") -> NoReturn:
     if place and remedy:
         typer.echo(f"{place}: {os.strerror(getattr(error, 'errno', 0))}. {remedy}", err=True)
         sys.exit(HarnessError.exit_code)
-    from harness.unexpected import told
+    from harness.unexpected import report_unexpected
 
-    typer.echo(told(error), err=True)
+    typer.echo(report_unexpected(error), err=True)
     sys.exit(UNEXPECTED)
 
 

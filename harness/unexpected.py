@@ -18,7 +18,7 @@ from harness.text.words import last_words, said_by
 MOST_SHOWN = 300
 
 
-def told(error: Exception) -> str:
+def report_unexpected(error: Exception) -> str:
     """One line that names the error and the file its details were written to."""
     said = f"unexpected: {type(error).__name__}: {said_by(error)}"
     said = without_credentials(last_words(said, MOST_SHOWN))

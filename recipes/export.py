@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from recipes.limited_json import json_object
 from recipes.recipe import Recipe
@@ -13,8 +13,6 @@ from recipes.references import own_teacher
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from recipes.families.toyworld import ToyWorldFamily
 
 FOLDER = "student"
 TRANSFORMER = "transformer"
@@ -28,8 +26,15 @@ __all__ = ["ToyWorldPipeline"]
 '''
 
 
+class FrozenParts(Protocol):
+    """What a pipeline is made of beside its transformer; a family holds them."""
+
+    text_encoder: nn.Module
+    autoencoder: nn.Module
+
+
 def export(
-    network: nn.Module, recipe: Recipe, family: ToyWorldFamily, folder: Path, cycles: int
+    network: nn.Module, recipe: Recipe, family: FrozenParts, folder: Path, cycles: int
 ) -> str:
     """Write `<folder>/student`, a diffusers pipeline folder; returns its name.
 

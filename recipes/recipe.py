@@ -3,7 +3,7 @@
 Every leaf has a dotted path (`guidance.scale`) that a study can vary. Fields marked `simplex` hold
 shares: they are normalised, and setting one rescales the others. Each part's settings stand beside
 the code that reads them: `data/settings.py`, `guidance/settings.py`, `objectives/settings.py`,
-`roles/settings.py`.
+`roles/settings.py`, `schedule.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recipes.guidance.checks import check_panel
 from recipes.guidance.settings import Guidance, Panel, Teacher
 from recipes.objectives.settings import DEFAULT, AnyObjective
 from recipes.roles.settings import Roles
-from recipes.schedule import Rungs
+from recipes.schedule import Student
 from recipes.settings import SIMPLEX, Settings, Simplex
 from recipes.toyworld.prompts import encode
 
@@ -45,21 +45,6 @@ class Optimiser(Settings):
 
     student: Adam = Field(default_factory=lambda: Adam(lr=1e-4), description="Student's.")
     fake: Adam = Field(default_factory=lambda: Adam(lr=2e-4), description="Fake score's.")
-
-
-class Student(Settings):
-    """The few-step student: its sampling noise levels."""
-
-    rungs: int = Field(
-        4, ge=1, le=64, description="Sampling steps = network evaluations per image."
-    )
-    shift: float = Field(3.0, gt=0, description="Shift of the rungs towards noise.")
-    init: str = Field("base", description="Teacher (by name in `teachers`) it starts from.")
-
-    @property
-    def levels(self) -> Rungs:
-        """The rungs, for training and for sampling alike."""
-        return Rungs(self.rungs, self.shift)
 
 
 class Train(Settings):

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import Field
+
+from recipes.settings import Settings
+
 
 def shifted(u: float, shift: float) -> float:
     """T = s u / (1 + (s - 1) u), the static shift of SD3 and Qwen-Image; s=1 is the identity."""
@@ -33,3 +37,18 @@ class Rungs:
     def edges(self) -> tuple[float, ...]:
         """Levels followed by 0: S + 1 numbers."""
         return (*self.levels, 0.0)
+
+
+class Student(Settings):
+    """The few-step student: its sampling noise levels."""
+
+    rungs: int = Field(
+        4, ge=1, le=64, description="Sampling steps = network evaluations per image."
+    )
+    shift: float = Field(3.0, gt=0, description="Shift of the rungs towards noise.")
+    init: str = Field("base", description="Teacher (by name in `teachers`) it starts from.")
+
+    @property
+    def levels(self) -> Rungs:
+        """The rungs, for training and for sampling alike."""
+        return Rungs(self.rungs, self.shift)

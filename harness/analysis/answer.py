@@ -11,7 +11,6 @@ from harness.analysis.cases import cases_of
 from harness.analysis.inference import Group, estimate, one_group
 from harness.analysis.model import RULES, Answer, ArmRow, Cell, Verdict
 from harness.analysis.observed import (
-    ENDED,
     Observed,
     PromptReader,
     failures,
@@ -24,6 +23,7 @@ from harness.analysis.tradeoffs import agreements
 from harness.contract import MetricSpec
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
+from harness.journal.states import ENDED
 from harness.planning.attainable import comparisons
 from harness.planning.pilot import arms_of
 from harness.planning.plan import Adaptive, Plan
@@ -37,8 +37,8 @@ def answer(
     plan: Plan,
     study: Study,
     history: History,
+    metrics: Mapping[str, MetricSpec],
     *,
-    metrics: Mapping[str, MetricSpec] | None = None,
     by_prompt: PromptReader | None = None,
 ) -> Answer:
     """Judge a study by what its history holds now; an unfinished one gets an interim answer.
@@ -47,17 +47,9 @@ def answer(
         plan: the plan, with contrasts resolved to matched arms.
         study: the study, for alpha and the sides' levels.
         history: journals of the workspace and of recorded results.
-        metrics: the subject's metric specs; loaded from the study's subject when None.
+        metrics: the subject's metric specs.
         by_prompt: where values by prompt are read; None: those that the history's records name.
-
-    Raises:
-        SubjectError: if `metrics` is None and the subject cannot be loaded.
     """
-    if metrics is None:
-        from harness.journal.workspace import project_of
-        from harness.subjects.load import load_subject
-
-        metrics = load_subject(study.subject, project=project_of(study.file)).metrics
     observed = observe(plan, history, by_prompt or PromptTables(history))
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]

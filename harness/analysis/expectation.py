@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.looks import FUTILE
 from harness.analysis.spending import calibrated
-from harness.planning.plan import Expected, Plan
+from harness.planning.plan import ExpectedTrials, Plan
 from harness.planning.power import detectable
 
 STUDIES = 400
@@ -20,7 +20,7 @@ CELLS = 40
 """Of the levels, if they are not frozen yet."""
 
 
-def expected(plan: Plan, seed: int = 0) -> Expected | None:
+def expected(plan: Plan, seed: int = 0) -> ExpectedTrials | None:
     """Simulate the looks of a plan from its first one on; None if it has no looks.
 
     Contrasts that are no weighted sum of arms (the best level, collapse) count as open to the end.
@@ -49,7 +49,7 @@ def expected(plan: Plan, seed: int = 0) -> Expected | None:
         _trials(weights_CA, uses_CA, shift, levels, spending.first, family, seed)
         for shift in (0.0, effect)
     ]
-    return Expected(
+    return ExpectedTrials(
         at_most=adaptive.at_most * len(names), nothing_differs=found[0], as_detectable=found[1]
     )
 

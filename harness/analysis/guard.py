@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from harness.analysis.observed import contributing
 from harness.contract import Fingerprints
-from harness.journal.code import changed, differing, told
+from harness.journal.code import changed, differing, names_in_words
 from harness.journal.history import Attempt, History
-from harness.journal.records import OVER
+from harness.journal.states import OVER
 from harness.journal.trial import is_of_schema_1
 from harness.planning.plan import INCOMPARABLE, Plan
 
@@ -65,7 +65,7 @@ def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]
     different = list({t.codes(): t for t in trials}.values())
     files = differing(t.files() for t in different)
     if files or (len(codes) > 1 and not all(t.listed() for t in different)):
-        where = f" ({told(files, MOST)})" if files else ""
+        where = f" ({names_in_words(files, MOST)})" if files else ""
         found.append(f"code differs between trials{where}: {_counts(codes)}")
     devices = Counter(t.devices() for t in trials)
     if len(devices) > 1:
@@ -171,7 +171,7 @@ def changes_since(plan: Plan, history: History) -> list[str]:
         names = sorted({name for then, now in pairs.values() for name in changed(then, now)})
         keys = {t.key for t in old if is_of_schema_1(t.key)}
         why = {t.why for t in plan.trials if t.trial.key in keys and t.state == "stale"}
-        listed = "; ".join([*([told(names, MOST)] if names else []), *sorted(why)])
+        listed = "; ".join([*([names_in_words(names, MOST)] if names else []), *sorted(why)])
         where = f" ({listed})" if listed else ""
         found.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"

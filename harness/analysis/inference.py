@@ -81,7 +81,7 @@ def one_group(cells: Sequence[Cell]) -> tuple[Group, ...]:
 
 
 @dataclass(frozen=True)
-class Seeds:
+class OverSeeds:
     """A difference and its spread over replicates."""
 
     n: int
@@ -103,7 +103,7 @@ class Seeds:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class OverPrompts:
     """A difference's spread over prompts: squared standard errors and degrees of freedom."""
 
     variance: float
@@ -133,8 +133,8 @@ class Prompts:
 class Estimated:
     """What the trials say about one contrast, over seeds and, where known, over prompts."""
 
-    seeds: Seeds
-    prompts: Prompts | None = None
+    seeds: OverSeeds
+    prompts: OverPrompts | None = None
     why_not_prompts: str = ""
     """Why nothing is said over prompts."""
     checkpoints: bool = False
@@ -281,7 +281,7 @@ def estimate(
     return Estimated(seeds, prompts, why, alone)
 
 
-def over_seeds(values: Values, groups: Sequence[Group]) -> Seeds:
+def over_seeds(values: Values, groups: Sequence[Group]) -> OverSeeds:
     """The estimate and its spread over replicates."""
     return _seeds(_observed(values, groups))
 
@@ -324,16 +324,16 @@ def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
     return _Observed(replicates, d_RC, mask_RC, share_C, group_C, cells, unseen, once, scale)
 
 
-def _seeds(seen: _Observed | None) -> Seeds:
+def _seeds(seen: _Observed | None) -> OverSeeds:
     if seen is None:
-        return Seeds(0, why="no replicate has both sides")
+        return OverSeeds(0, why="no replicate has both sides")
     n, d_RC, mask = len(seen.replicates), seen.d_RC, seen.mask_RC
     count_C = mask.sum(axis=0)
     # fsum is exact, so that no digit depends on the order in which arms or replicates come.
     mean_C = np.array([math.fsum(column) for column in d_RC.T]) / count_C
     difference = math.fsum(seen.share_C * mean_C)
     own = _own_sums(seen)
-    known = Seeds(n, difference, None, None, own, int((~mask).sum()), seen.unseen, seen.once)
+    known = OverSeeds(n, difference, None, None, own, int((~mask).sum()), seen.unseen, seen.once)
     if n == 1:
         return _told(known, "none", ONE)
     if mask.all():
@@ -350,7 +350,7 @@ def _seeds(seen: _Observed | None) -> Seeds:
     return replace(known, se=se, df=df, method=method)
 
 
-def _told(known: Seeds, method: str, why: str) -> Seeds:
+def _told(known: OverSeeds, method: str, why: str) -> OverSeeds:
     return replace(known, method=method, why=why)
 
 
@@ -463,7 +463,7 @@ class ByPrompt:
 
 def over_prompts(
     by_prompt: ByPrompt, weights: Mapping[Trial, float], shares: Mapping[int, float]
-) -> tuple[Prompts | None, str]:
+) -> tuple[OverPrompts | None, str]:
     """Spread over prompts of a weighted sum of trials; None and the reason where it is unknown.
 
     Args:
@@ -515,4 +515,4 @@ def over_prompts(
         counts[name] = int(stratum.size_P[known_P].sum())
         fewest = min(fewest, size)
     df = variance**2 / fourth if fourth > 0 else float(fewest - 1)
-    return Prompts(variance, both, df, counts, by_prompt.pseudo, dropped), ""
+    return OverPrompts(variance, both, df, counts, by_prompt.pseudo, dropped), ""

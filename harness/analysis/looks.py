@@ -17,22 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from harness.analysis.cases import Case, cases_of
+from harness.analysis.cases import Case
 from harness.analysis.inference import Estimated, t_quantile
 from harness.analysis.kinds import Collapse, Linear
-from harness.analysis.observed import observe, order_metrics
 from harness.analysis.step_down import Decided, Reading, step_down
-from harness.contract import MetricSpec
-from harness.journal.history import History
-from harness.journal.prompt_values import PromptTables
 from harness.journal.records import Outcome, OutcomeState, Spending
 from harness.planning.plan import Plan
-
-if TYPE_CHECKING:
-    from harness.study.model import Study
-
 
 FUTILE = 0.4
 """Unadjusted p above which a contrast is given up, from half of the replicates on."""
@@ -227,31 +219,3 @@ def members(plan: Plan, cases: Sequence[Case], *, narrow: bool = False) -> list[
         for side, case in zip(sides, cases, strict=True)
     ]
     return list(read) if adaptive.looks else [BeforeLooks(member) for member in read]
-
-
-def look_at(
-    plan: Plan,
-    study: Study,
-    history: History,
-    metrics: Mapping[str, MetricSpec],
-    replicates: int,
-) -> dict[str, Outcome]:
-    """What a look after so many replicates says of every planned contrast.
-
-    Args:
-        plan: of a study that runs until decided, its levels frozen.
-        study: the study.
-        history: as the study reads it.
-        metrics: the subject's.
-        replicates: of the look; contrasts that ended before are read on those of their own.
-    """
-    adaptive = plan.adaptive
-    assert adaptive is not None
-    assert adaptive.spending is not None
-    observed = observe(plan, history, PromptTables(history))
-    cases = cases_of(plan, study, observed, order_metrics(metrics, observed), replicates)
-    planned = [case for case in cases if not case.amended]
-    read = {c.id: AtLook(c.wide, c.replicates, adaptive.spending) for c in planned}
-    family = max(plan.frozen_contrasts or 0, len(planned))
-    stopped = {contrast: state for contrast, (_, state) in adaptive.ended().items()}
-    return outcomes(read, plan.alpha, family, stopped)

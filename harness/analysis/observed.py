@@ -28,10 +28,6 @@ class PromptReader(Protocol):
         ...
 
 
-ENDED = ("done", "diverged", "failed")
-"""States of a trial that came to an end by itself; of all others something is still to come."""
-
-
 @dataclass
 class Observed:
     """Values and states of every planned trial under the plan's protocol fingerprint."""

@@ -9,17 +9,17 @@ from typing import Any
 from harness.analysis import guard, words
 from harness.analysis.cases import Case, first_of
 from harness.analysis.explore import Explored, about, method_of, spread_of
-from harness.analysis.inference import Estimated, Prompts
+from harness.analysis.inference import Estimated, OverPrompts
 from harness.analysis.looks import members
 from harness.analysis.model import Narrow, Part, Verdict
-from harness.analysis.observed import ENDED, Observed
+from harness.analysis.observed import Observed
 from harness.analysis.sizes import gap_of, sizes_of
 from harness.analysis.step_down import Decided, step_down
 from harness.journal.history import History
+from harness.journal.states import ENDED, ENDED_WITHOUT
 from harness.planning.attainable import fitted_note
 from harness.planning.plan import Plan, PlannedContrast
 
-ENDED_WITHOUT = ("diverged", "failed")
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""
 
@@ -191,7 +191,7 @@ class _Telling:
     def _n_of_best(self) -> int:
         return min((found.seeds.n for found in self._pairs_of_best()), default=0)
 
-    def _prompts_of_best(self) -> Prompts | None:
+    def _prompts_of_best(self) -> OverPrompts | None:
         known = [found.prompts for found in self._pairs_of_best() if found.prompts]
         return known[0] if known and len(known) == len(self._pairs_of_best()) else None
 

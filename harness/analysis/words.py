@@ -6,14 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from harness.analysis.model import (
-    About,
-    Kind,
-    Part,
-    Spread,
-    Verdict,
-    VerdictName,
-)
+from harness.analysis.model import About, Kind, Part, Spread, Verdict, VerdictName
 
 Expectation = Literal["as expected", "contrary to expectation", ""]
 

@@ -14,7 +14,7 @@ from harness.report.results import counting
 from harness.text.printable import markdown
 
 if TYPE_CHECKING:
-    from harness.analysis.open_study import Answered
+    from harness.analysis.answered_study import AnsweredStudy
     from harness.journal.records import Closed
 
 FILE = "BUNDLE.zip"
@@ -22,7 +22,7 @@ FILE = "BUNDLE.zip"
 MOST_KEYS = 6
 
 
-def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
+def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
     """The page, in the order of an artifact appendix: check, kick the tires, claims, costs."""
     answer, study = made.answer, study_path(made)
     quick = _quickest(made)
@@ -59,7 +59,8 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
     if quick is not None:
         key, closed = quick
         lines += [
-            f"4. Run the shortest trial again; it took {facts.duration(closed.seconds)} then. "
+            "4. Run the shortest trial again; it took "
+            f"{facts.seconds_in_words(closed.seconds)} then. "
             "Expected: every number beside the recorded one, and a last line that says whether it "
             "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
             "",
@@ -69,12 +70,12 @@ def read_me(made: Answered, kinds: list[str], blind: bool) -> str:
     return "\n".join([*lines, *_claims(made), *_rungs(made, kinds), *_surroundings(made)]) + "\n"
 
 
-def _home(made: Answered) -> str:
+def _home(made: AnsweredStudy) -> str:
     """Where Stillhouse is installed from."""
     return "code" if project_of(made.study.file).resolve() == OWN.resolve() else "stillhouse"
 
 
-def _holds(made: Answered, kinds: list[str], blind: bool) -> list[str]:
+def _holds(made: AnsweredStudy, kinds: list[str], blind: bool) -> list[str]:
     rows = [
         (
             "`report/`",
@@ -98,7 +99,7 @@ def _holds(made: Answered, kinds: list[str], blind: bool) -> list[str]:
     return said
 
 
-def _claims(made: Answered) -> list[str]:
+def _claims(made: AnsweredStudy) -> list[str]:
     declared = _declared(made)
     lines = ["## Claims", ""]
     if not declared:
@@ -115,14 +116,14 @@ def _claims(made: Answered) -> list[str]:
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
             *_again(made, v),
             f"- hardware: {markdown(', '.join(devices)) or 'not recorded'}",
-            f"- cost of all its trials: {facts.duration(seconds)} of wall time, "
+            f"- cost of all its trials: {facts.seconds_in_words(seconds)} of wall time, "
             f"{hours:.2f} GPU-hours",
             "",
         ]
     return lines
 
 
-def _again(made: Answered, verdict: Verdict) -> list[str]:
+def _again(made: AnsweredStudy, verdict: Verdict) -> list[str]:
     """How to run a contrast again; none for what replicates added later say of it."""
     if verdict.id not in {contrast.id for contrast in made.plan.contrasts}:
         return []
@@ -132,16 +133,16 @@ def _again(made: Answered, verdict: Verdict) -> list[str]:
     ]
 
 
-def _reproduce(made: Answered, *words: str) -> str:
+def _reproduce(made: AnsweredStudy, *words: str) -> str:
     """With the study file: its results are found there wherever in the project they lie."""
     return typed("reproduce", *words, "--study", path_word(study_path(made)), name=NAME)
 
 
-def _declared(made: Answered) -> list[Verdict]:
+def _declared(made: AnsweredStudy) -> list[Verdict]:
     return [v for v in made.answer.verdicts if v.declared]
 
 
-def _spent(made: Answered, verdict: Verdict) -> tuple[float, float, list[str]]:
+def _spent(made: AnsweredStudy, verdict: Verdict) -> tuple[float, float, list[str]]:
     """Wall seconds, GPU-hours and devices of a contrast's trials, as far as they count."""
     seconds = hours = 0.0
     devices: set[str] = set()
@@ -155,7 +156,7 @@ def _spent(made: Answered, verdict: Verdict) -> tuple[float, float, list[str]]:
     return seconds, hours, sorted(devices)
 
 
-def _quickest(made: Answered) -> tuple[str, Closed] | None:
+def _quickest(made: AnsweredStudy) -> tuple[str, Closed] | None:
     """Key and record of the trial that took least time."""
     found = []
     for planned in made.plan.trials:
@@ -166,9 +167,9 @@ def _quickest(made: Answered) -> tuple[str, Closed] | None:
     return min(found, key=lambda f: f[:2])[1:] if found else None
 
 
-def _rungs(made: Answered, kinds: list[str]) -> list[str]:
+def _rungs(made: AnsweredStudy, kinds: list[str]) -> list[str]:
     answer = made.answer
-    one = facts.duration(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
+    one = facts.seconds_in_words(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
     device = ", ".join(answer.devices) or "a device that was not recorded"
     kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
     quick = _quickest(made)
@@ -185,7 +186,7 @@ def _rungs(made: Answered, kinds: list[str]) -> list[str]:
         ("trained again", f"{one} a trial", level("train")),
         (
             "the whole study",
-            f"{facts.duration(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
+            f"{facts.seconds_in_words(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
             f"`{typed('run', '--workspace', 'new-workspace', study=study_path(made), name=NAME)}` "
             "without `results/` beside it",
         ),
@@ -200,9 +201,9 @@ def _rungs(made: Answered, kinds: list[str]) -> list[str]:
     return ["## What each rung costs", "", *table, "", told, "", compute, ""]
 
 
-def _surroundings(made: Answered) -> list[str]:
+def _surroundings(made: AnsweredStudy) -> list[str]:
     answer = made.answer
-    names = facts.fingerprints(answer, made.plan, made.history)
+    names = facts.fingerprints(made)
     lines = [
         "## Fingerprints",
         "",

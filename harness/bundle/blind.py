@@ -35,7 +35,7 @@ from harness.subjects.settings import CommandSettings
 from harness.text.secrets import secrets_of
 
 if TYPE_CHECKING:
-    from harness.analysis.open_study import Answered
+    from harness.analysis.answered_study import AnsweredStudy
 
 
 STAND_IN = "anonymous"
@@ -93,7 +93,9 @@ def _bounded(form: bytes, word: str) -> bytes:
     return form if len(word) >= SHORT else rb"(?<![A-Za-z])" + form + rb"(?![A-Za-z])"
 
 
-def identity_of(made: Answered, extra: Iterable[str] = (), skip: Iterable[str] = ()) -> Identity:
+def identity_of(
+    made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str] = ()
+) -> Identity:
     """User, hosts, paths, authors and addresses of a study, of this machine and of its journals.
 
     Args:
@@ -230,12 +232,12 @@ def _name_forms(name: str) -> list[str]:
     return [*joined, *(p for p in parts if len(p) >= SHORT)]
 
 
-def _hosts(made: Answered) -> list[str]:
+def _hosts(made: AnsweredStudy) -> list[str]:
     records = made.history.trials.values()
     return sorted({a.opened.host for r in records for a in r.ordered if a.opened.host})
 
 
-def _workspaces(made: Answered) -> list[str]:
+def _workspaces(made: AnsweredStudy) -> list[str]:
     """Ids of workspaces: random, but records that are public elsewhere carry the same."""
     records = made.history.trials.values()
     found = {a.opened.workspace for r in records for a in r.ordered}
@@ -285,7 +287,7 @@ def refuse_traces(members: Members, who: Identity) -> None:
         BundleError: naming member and offset of each place, and what could not be looked into.
     """
     by_member: dict[str, list[str]] = {}
-    for line in leftovers(members, who):
+    for line in traces_left(members, who):
         by_member.setdefault(line.split(", ")[0].split("!")[0], []).append(line)
     if not by_member:
         return
@@ -307,7 +309,7 @@ def _more(count: int) -> str:
     return f" (and {count} more in it)" if count else ""
 
 
-def leftovers(members: Members, who: Identity) -> list[str]:
+def traces_left(members: Members, who: Identity) -> list[str]:
     """`member, byte n: 'word'` for every place where a word of the identity is left."""
     found = []
     for name, content in members.items():

@@ -21,7 +21,7 @@ from harness.report.results import counting, packed, result_files
 from harness.subjects.settings import CommandSettings
 
 if TYPE_CHECKING:
-    from harness.analysis.open_study import Answered
+    from harness.analysis.answered_study import AnsweredStudy
     from harness.planning.plan import PlannedContrast
 
 
@@ -31,7 +31,7 @@ LOCK = "requirements.lock"
 
 
 def recorded(
-    made: Answered, kinds: Collection[ArtifactKind], sources: Mapping[str, Any]
+    made: AnsweredStudy, kinds: Collection[ArtifactKind], sources: Mapping[str, Any]
 ) -> Members:
     """Everything about a study but its source and what explains it.
 
@@ -56,13 +56,11 @@ def recorded(
                 found.update({f"{folder}/{name}": file for name, file in files.items()})
         return going
 
-    results = result_files(made.answer, made.plan, made.history, kept)
+    results = result_files(made, kept)
     found |= {f"results/{name}": text.encode() for name, text in results.items()}
-    values = packed(made.answer, made.plan, made.history)
+    values = packed(made)
     found |= {f"results/{name}": content for name, content in values.items()}
-    report = report_files(
-        made.answer, made.plan, made.study, made.history, made.workspace, portable=True
-    )
+    report = report_files(made, portable=True)
     found |= {f"report/{name}": text.encode() for name, text in report.items()}
     for planned in made.plan.trials:
         trial, record = planned.trial, made.history.trials.get(planned.trial.key)
@@ -97,7 +95,7 @@ def _json(content: object) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _files(made: Answered, attempt: Attempt, artifact: Artifact) -> dict[str, Path]:
+def _files(made: AnsweredStudy, attempt: Attempt, artifact: Artifact) -> dict[str, Path]:
     """Path below the attempt to file; links are left out, a CSV beside a table goes along."""
     root = made.workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
     place = root / artifact.path
@@ -122,7 +120,7 @@ BUNDLE = "-bundle.zip"
 _PASSED_OVER = ("__pycache__", ".git")
 
 
-def source(made: Answered) -> Members:
+def source(made: AnsweredStudy) -> Members:
     """`code/` holds the study's project, `stillhouse/` Stillhouse itself where that is another.
 
     Of the project: packages, files of the root, the study's folder, its base recipe, and every
@@ -146,7 +144,7 @@ def source(made: Answered) -> Members:
     return found | listed
 
 
-def digested(made: Answered) -> Members:
+def digested(made: AnsweredStudy) -> Members:
     """Files that code digests of the study cover, by their names in the bundle."""
     found: Members = {}
     for name in {name for files in code_files(made).values() for name in files}:
@@ -156,7 +154,7 @@ def digested(made: Answered) -> Members:
     return found
 
 
-def member_of(made: Answered, name: str) -> tuple[str, Path] | None:
+def member_of(made: AnsweredStudy, name: str) -> tuple[str, Path] | None:
     """Name in the bundle of a file that a code digest lists, and where it lies; None if nowhere.
 
     A command's files are named from its `cwd`, a module's from the project or from Stillhouse. What
@@ -182,7 +180,7 @@ def member_of(made: Answered, name: str) -> tuple[str, Path] | None:
     return None
 
 
-def compared(made: Answered) -> dict[str, dict[str, Any]]:
+def compared(made: AnsweredStudy) -> dict[str, dict[str, Any]]:
     """Of each listed file: its name in the bundle, its bytes' digest, and the subject's digest.
 
     A subject may digest what a file says instead of its bytes, which no verifier without that
@@ -207,7 +205,7 @@ def compared(made: Answered) -> dict[str, dict[str, Any]]:
     return told
 
 
-def code_files(made: Answered) -> dict[str, dict[str, str]]:
+def code_files(made: AnsweredStudy) -> dict[str, dict[str, str]]:
     """Code digest to the source files it covers, for the attempts that count."""
     found: dict[str, dict[str, str]] = {}
     for planned in made.plan.trials:
@@ -217,7 +215,7 @@ def code_files(made: Answered) -> dict[str, dict[str, str]]:
     return found
 
 
-def study_path(made: Answered) -> str:
+def study_path(made: AnsweredStudy) -> str:
     """The study file as one types it from its project."""
     return in_project(made.study.file)
 
@@ -234,7 +232,7 @@ def git(folder: Path, *words: str) -> list[str]:
     return [line for line in told.split("\n") if line]
 
 
-def _recipe(made: Answered) -> list[Path]:
+def _recipe(made: AnsweredStudy) -> list[Path]:
     named = made.study.recipe
     return [made.study.file.parent / named] if isinstance(named, str) else []
 

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness.bundle.verify import (
-    check,
-    looks,
-    recomputed,
-)
+from harness.bundle.verify import check, looks, recomputed
 from harness.errors import BundleError, WorkspaceError
 from harness.text.archive import Archive, Bad
 

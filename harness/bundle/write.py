@@ -30,7 +30,7 @@ from harness.text import printable
 from harness.text.archive import MOST_RATIO, Archive, Bad, name_problem
 
 if TYPE_CHECKING:
-    from harness.analysis.open_study import Answered
+    from harness.analysis.answered_study import AnsweredStudy
     from harness.bundle.blind import Identity
     from harness.contract import ArtifactKind
 
@@ -53,7 +53,7 @@ class Written:
 
 
 def write_bundle(
-    made: Answered,
+    made: AnsweredStudy,
     file: Path,
     *,
     kinds: Sequence[ArtifactKind] = ALWAYS,
@@ -84,7 +84,7 @@ def write_bundle(
     return Written(file, len(members) + 1, file.stat().st_size, digest(file), *told)
 
 
-def _members(made: Answered, kinds: Sequence[ArtifactKind], blind: bool) -> Members:
+def _members(made: AnsweredStudy, kinds: Sequence[ArtifactKind], blind: bool) -> Members:
     from harness.bundle.artifact_page import read_me
     from harness.bundle.contents import LOCK, compared, recorded, source, study_path
 

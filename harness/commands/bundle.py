@@ -90,9 +90,9 @@ def _written(
     kinds: tuple[str, ...],
     words: tuple[list[str], list[str]] | None,
 ) -> Written:
-    from harness.analysis.open_study import answered
     from harness.bundle.blind import identity_of
     from harness.bundle.write import write_bundle
+    from harness.commands.opened import answered
 
     made = answered(study, workspace)
     who = identity_of(made, *words) if words is not None else None

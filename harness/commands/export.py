@@ -11,7 +11,7 @@ import typer
 from harness.commands.options import AsJson, StudyWorkspace
 
 if TYPE_CHECKING:
-    from harness.analysis.open_study import Answered
+    from harness.analysis.answered_study import AnsweredStudy
 
 
 def command(
@@ -30,7 +30,7 @@ def command(
 
     Example: stillhouse export studies/quickstart/study.yaml
     """
-    from harness.analysis.open_study import answered
+    from harness.commands.opened import answered
     from harness.journal.workspace import RESULTS
     from harness.report.results import write_results
 
@@ -39,7 +39,7 @@ def command(
         made = answered(study, workspace)
     found = made.answer
     folder = to or made.study.file.parent / RESULTS
-    written = write_results(found, made.plan, made.history, folder)
+    written = write_results(made, folder)
     done = sum(row.n_done for row in found.arms)
     total = sum(row.n_planned for row in found.arms)
     if as_json:
@@ -51,17 +51,13 @@ def command(
     typer.echo(f"{done} of {total} trials and reference rows have results")
 
 
-def _filled_in(made: Answered) -> bool:
+def _filled_in(made: AnsweredStudy) -> bool:
     """Whether values by prompt were made of measurements that had none."""
-    from harness.journal.workspace import project_of
     from harness.report.results import kept_metrics
-    from harness.report.stored_items import fill_in
-    from harness.subjects.load import load_subject
+    from harness.report.stored_items import fill_in_prompt_values
     from harness.text.printable import printable
 
-    subject = load_subject(made.study.subject, project=project_of(made.study.file))
-    metrics = kept_metrics(made.answer, made.plan)
-    done = fill_in(made.plan, made.history, made.workspace, subject, metrics, _to_stderr)
+    done = fill_in_prompt_values(made, kept_metrics(made), _to_stderr)
     for line in done.left[:3]:
         _to_stderr(f"none of {printable(line)}")
     if len(done.left) > 3:

@@ -11,9 +11,8 @@ import typer
 from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, ProjectWorkspace
 
 if TYPE_CHECKING:
-    from harness.journal.workspace import Workspace
     from harness.running.run import RunResult
-    from harness.study.model import Study
+    from harness.study.opened import OpenedStudy
 
 
 def command(
@@ -62,16 +61,16 @@ def command(
 
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
-    from harness.analysis.open_study import answered
-    from harness.commands.options import tell_runner
+    from harness.analysis.answered_study import AnsweredStudy
+    from harness.commands.opened import tell_runner
     from harness.errors import HarnessError
     from harness.journal.workspace import Workspace
     from harness.report.pairs import pair_lines, pairs_as_json
     from harness.running import summary
-    from harness.running.remeasure import outdated
+    from harness.running.remeasure import supersede_outdated
     from harness.running.run import run
-    from harness.study.from_checkpoints import labels_of, strangers_of
-    from harness.study.load import load_study
+    from harness.study.from_checkpoints import foreign_checkpoints, labels_of
+    from harness.study.load import open_study
     from harness.tracking.mlflow_place import MlflowPlace
     from harness.tracking.ownership import refuse_untracked
 
@@ -80,28 +79,27 @@ def command(
         refuse_untracked(beside, adopt)
     tracked = None if no_mlflow else MlflowPlace(place, mlflow, beside=beside, adopt=adopt)
     settings = labels_of(setting or ()) | ({"base": base} if base else {})
-    strangers = strangers_of(paths, labels_of(label or ()), settings)
+    strangers = foreign_checkpoints(paths, labels_of(label or ()), settings)
     file = study or place.root / "measured.yaml"
     if file.suffix not in (".yaml", ".yml"):
         raise HarnessError(f"--study {file} must be a .yaml file")
     _write(file, strangers, protocol, measured_by, labels_of([baseline] if baseline else ()))
-    loaded = load_study(file)
+    opened = open_study(file, place)
 
     def echo(text: str) -> None:
         typer.echo(text, err=as_json)
 
     echo(f"study     {file}")
     tell_runner(file)
-    outdated(loaded, place, echo)
+    supersede_outdated(opened, echo)
     result = run(
-        loaded,
-        workspace=place,
+        opened,
         executor="inline",
         tracker=tracked,
         echo=echo,
         accept_stale=True,  # what is left of them cannot be measured again
     )
-    measured = _measured(loaded, place, result)
+    measured = _measured(opened, result)
     for line in summary.lines(result, tracked=not no_mlflow, workspace=place, mlflow=mlflow):
         echo(line)
     echo("each checkpoint, with its interval over items:")
@@ -109,7 +107,7 @@ def command(
         echo(f"  {row['trial']}  {'  '.join(_told(row))}")
     found = result.answer  # none where nothing was left to measure
     if found is None and measured:
-        found = answered(file, place.root).answer
+        found = AnsweredStudy.of(opened).answer
     for line in pair_lines(found) if found else ():
         echo(line)
     if as_json:
@@ -126,20 +124,20 @@ def _write(
     """Check every checkpoint, then make the study file or add to it."""
     from harness.errors import HarnessError
     from harness.journal.workspace import project_of
-    from harness.study.from_checkpoints import StrangerFile
-    from harness.subjects.checkpoints import examined
+    from harness.study.from_checkpoints import CheckpointStudyFile
+    from harness.subjects.checkpoints import checkpoint_problems
     from harness.subjects.load import load_subject
     from harness.subjects.settings import MEASURED_BY
 
-    known = StrangerFile(file)
+    known = CheckpointStudyFile(file)
     measured_by = measured_by or known.measured_by or MEASURED_BY
     measuring = load_subject(measured_by, project=project_of(file.absolute()))
-    wrong = examined(measuring, [(s.path, s.settings) for s in strangers])
+    wrong = checkpoint_problems(measuring, [(s.path, s.settings) for s in strangers])
     if wrong:
         told = "\n  ".join(wrong)
         raise HarnessError(f"{len(wrong)} checkpoint(s) cannot be measured:\n  {told}")
     protocol = (
-        StrangerFile.named(protocol, Path.cwd())
+        CheckpointStudyFile.named(protocol, Path.cwd())
         or known.protocol
         or getattr(measuring, "default_protocol", "default")
     )
@@ -153,11 +151,9 @@ def _write(
     known.save()
 
 
-def _measured(study: Study, place: Workspace, result: RunResult) -> list[dict[str, Any]]:
+def _measured(opened: OpenedStudy, result: RunResult) -> list[dict[str, Any]]:
     """Every checkpoint's numbers, with the intervals of this checkpoint alone."""
-    from harness.running.run import history_of
-
-    history = history_of(study, place)
+    history = opened.reread()
     headline = set(result.headline)
     found = []
     for planned in result.plan.trials:

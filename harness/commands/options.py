@@ -38,17 +38,3 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsJsonAtEnd = Annotated[
     bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
 ]
-
-
-def tell_runner(study: Path | None) -> None:
-    """Print a line to stderr where somebody may think that his checkout runs.
-
-    Args:
-        study: study file or its folder; None: what stands in the current folder.
-    """
-    from harness.installation import notice
-    from harness.journal.workspace import file_of, here
-
-    line = notice(file_of(study) if study is not None else here() / "x")
-    if line:
-        typer.echo(f"note      {line}", err=True)

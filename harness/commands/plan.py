@@ -11,10 +11,8 @@ import typer
 from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
-    from harness.journal.history import History
-    from harness.journal.workspace import Workspace
     from harness.planning.plan import Plan
-    from harness.study.model import Study
+    from harness.study.opened import OpenedStudy
 
 
 def command(
@@ -50,23 +48,18 @@ def command(
 
     For a cluster: stillhouse plan studies/task-mixture/full-scale.yaml --gpus 64
     """
-    from harness.commands.options import tell_runner
+    from harness.commands.opened import tell_runner
     from harness.journal.garbage import paused
-    from harness.journal.history import History
-    from harness.journal.workspace import Workspace, file_of
     from harness.planning.make import make_plan
     from harness.planning.text import lines_of
-    from harness.study.load import load_study
+    from harness.study.load import open_study
 
-    place = Workspace.find(file_of(study), workspace)
     tell_runner(study)
     with paused():
-        loaded = load_study(study)
-        history = History.read([place.journal, loaded.file.parent / "results"])
+        opened = open_study(study, workspace)
+        place = opened.workspace
         plan = make_plan(
-            loaded,
-            history,
-            workspace=place,
+            opened,
             parallel=parallel,
             check_devices=not elsewhere,
             gpus=gpus,
@@ -79,7 +72,7 @@ def command(
 
             told = expected(plan)
         if fit is not None:
-            _fitting(loaded, plan, history, fit, as_json, place)
+            _fitting(opened, plan, fit, as_json)
             return
         if as_json:
             content = as_object(plan, str(place.root))
@@ -90,13 +83,11 @@ def command(
         typer.echo("\n".join(lines))
 
 
-def _fitting(
-    study: Study, plan: Plan, history: History, text: str, as_json: bool, place: Workspace
-) -> None:
+def _fitting(opened: OpenedStudy, plan: Plan, text: str, as_json: bool) -> None:
     from harness.planning.fit import Limit, fit_lines, fitting_designs
 
     limit = Limit.read(text)
-    fits = fitting_designs(study, plan, history, limit, place)
+    fits = fitting_designs(opened, plan, limit)
     if as_json:
         whole = [made.model_dump(mode="json") for made in fits]
         typer.echo(json.dumps({limit.unit: limit.amount, "designs": whole}, allow_nan=False))

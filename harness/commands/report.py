@@ -25,7 +25,7 @@ def command(
 
     Example: stillhouse report studies/quickstart/study.yaml
     """
-    from harness.analysis.open_study import answered
+    from harness.commands.opened import answered
     from harness.errors import HarnessError, WorkspaceError
     from harness.report.page import write_report
 
@@ -38,7 +38,7 @@ def command(
     found = made.answer
     page, unwritten = None, None
     try:
-        page = write_report(found, made.plan, made.study, made.history, made.workspace)
+        page = write_report(made)
     except WorkspaceError as error:  # a workspace that is read-only answers all the same
         unwritten = error
     if as_json:

@@ -67,7 +67,7 @@ def command(
 
     Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """
-    from harness.commands.options import tell_runner
+    from harness.commands.opened import tell_runner
     from harness.errors import HarnessError
     from harness.journal.workspace import Workspace
     from harness.reproduce import entry, judging, levels

@@ -69,21 +69,20 @@ def command(
 
     Example: stillhouse run studies/quickstart/study.yaml
     """
-    from harness.commands.options import tell_runner
+    from harness.commands.opened import tell_runner
     from harness.journal.command_line import typed
     from harness.journal.shards import Shard
-    from harness.journal.workspace import Workspace
     from harness.running import summary
     from harness.running.run import run
-    from harness.study.load import load_study
+    from harness.study.load import open_study
     from harness.text.secrets import without_credentials
     from harness.tracking.mlflow_place import MlflowPlace
     from harness.tracking.ownership import refuse_untracked
 
     began = time.time()
     share = Shard.parse(shard) if shard is not None else None
-    loaded = load_study(study)
-    place = Workspace.find(loaded.file, workspace)
+    opened = open_study(study, workspace)
+    place = opened.workspace
     tracked = None
     if no_mlflow or smoke:
         refuse_untracked(beside, adopt)
@@ -95,10 +94,9 @@ def command(
         typer.echo(text, err=as_json)
 
     echo(f"workspace {place.root}")
-    tell_runner(loaded.file)
+    tell_runner(opened.study.file)
     result = run(
-        loaded,
-        workspace=place,
+        opened,
         executor="inline" if inline else "ray",
         tracker=tracked,
         accept_stale=accept_stale,

@@ -48,10 +48,10 @@ def command(
 
 
 def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
-    from harness.running.status import trial_standing
+    from harness.running.status import trial_status
 
     last = trial.ordered[-1].opened
-    standing = trial_standing(last.trial, trial, workspace)
+    standing = trial_status(last.trial, trial, workspace)
     return {
         "key": trial.key,
         "short": last.trial.short,

@@ -13,7 +13,7 @@ from harness.commands.options import AnyWorkspace, AsJson
 if TYPE_CHECKING:
     from harness.journal.history import History
     from harness.journal.workspace import Workspace
-    from harness.running.status import Standing
+    from harness.running.status import StudyStatus
 
 
 def command(
@@ -27,11 +27,11 @@ def command(
 
     Example: stillhouse status studies/quickstart/study.yaml
     """
-    from harness.commands.options import tell_runner
+    from harness.commands.opened import tell_runner
     from harness.journal.garbage import paused
     from harness.journal.history import History
     from harness.journal.workspace import history_folders
-    from harness.running.status import place, standing_of
+    from harness.running.status import place, study_status
     from harness.study.yaml_file import name_in
 
     file = _file(study)
@@ -40,7 +40,7 @@ def command(
     with paused():
         history = History.read(history_folders(found, file), numbers=False)
         names = [name_in(file) if file else study] if study else sorted(history.planned)
-        standings = [standing_of(name, history, found) for name in names]
+        standings = [study_status(name, history, found) for name in names]
         changed = {
             s.study: _changed(s.study, file or Path(s.study_file), history) for s in standings
         }
@@ -87,7 +87,7 @@ def _changed(study: str, file: Path, history: History) -> str:
     return "" if same else "it is another than at the last run"
 
 
-def _lines(standing: Standing, study: str, changed: str, place: Workspace) -> list[str]:
+def _lines(standing: StudyStatus, study: str, changed: str, place: Workspace) -> list[str]:
     from harness.journal.command_line import typed
     from harness.journal.trial import SHORT
     from harness.text.words import last_words

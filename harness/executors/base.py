@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Context, Measurement, Report
+from harness.journal.states import EndState
+from harness.journal.trial import Trial
 from harness.subjects.settings import SubjectSpec
 
 
@@ -46,13 +48,27 @@ class Job(BaseModel):
     code: str = Field("", description="Code digest, for the log.")
     project: Path | None = Field(None, description="Project of the study, for `sys.path`.")
 
+    @classmethod
+    def of(cls, trial: Trial, folder: Path, nonce: str, **settings: Any) -> Job:
+        """The job of a trial in a folder that exists; the first attempt unless it says otherwise.
+
+        Args:
+            trial: says what is run.
+            folder: of the attempt; its log lies there, unless `log` says otherwise.
+            nonce: of the attempt.
+            settings: all other fields.
+        """
+        own = {"key": trial.key, "short": trial.short, "recipe": trial.recipe}
+        place = {"replicate": trial.replicate, "folder": folder, "log": folder / "log.txt"}
+        return cls(**{"attempt": 1, "nonce": nonce, **own, **place, **settings})
+
 
 class Ended(BaseModel):
     """How an attempt ended, as the executor saw it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    state: Literal["done", "failed", "diverged", "killed"]
+    state: EndState
     reason: str = ""
     traceback: str = ""
     seconds: float = 0.0

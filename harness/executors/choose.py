@@ -13,7 +13,7 @@ from harness.study.model import Resources
 ExecutorName = Literal["ray", "inline"]
 
 
-def chosen(
+def executor_named(
     wanted: ExecutorName | Executor,
     resources: Resources,
     parallel: int | None,
@@ -43,7 +43,7 @@ def chosen(
     return wanted
 
 
-def room(executor: Executor, resources: Resources, parallel: int | None) -> int | None:
+def trials_at_once(executor: Executor, resources: Resources, parallel: int | None) -> int | None:
     """Trials at once on the cluster that the executor joins; `parallel` where it cannot tell."""
     asked = getattr(executor, "room", None)
     if asked is None:

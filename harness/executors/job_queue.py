@@ -19,7 +19,7 @@ class Broken(BaseException):
     """The scheduler's own processes died. Not an Exception, for the same reason."""
 
 
-class Watched(Protocol):
+class SchedulerWatch(Protocol):
     """Whoever watches those processes."""
 
     @property
@@ -27,7 +27,7 @@ class Watched(Protocol):
         """What is gone; empty while all is well."""
 
 
-class HandOut:
+class JobQueue:
     """Hands out a job for each free slot, so that it is pulled, and claimed, just before it starts.
 
     An error of the driver (in its jobs or its `on_event`) is kept, ends the run, and is raised by
@@ -40,7 +40,7 @@ class HandOut:
         on_event: OnEvent,
         stop: Callable[[], bool],
         slots: int,
-        watch: Watched | None = None,
+        watch: SchedulerWatch | None = None,
     ) -> None:
         self.slots = slots
         self._jobs = iter(jobs)

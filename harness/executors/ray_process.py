@@ -53,7 +53,7 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
-def alone(cpus: float, parallel: int | None) -> dict[str, Any]:
+def own_cluster_options(cpus: float, parallel: int | None) -> dict[str, Any]:
     """Options of `ray.init` for a Ray of our own, with room for `parallel` trials of `cpus`."""
     here = max(float(len(os.sched_getaffinity(0))), cpus)
     return {
@@ -64,7 +64,7 @@ def alone(cpus: float, parallel: int | None) -> dict[str, Any]:
     }
 
 
-def joining(address: str, variables: Mapping[str, str]) -> dict[str, Any]:
+def join_options(address: str, variables: Mapping[str, str]) -> dict[str, Any]:
     """Options of `ray.init` for a cluster that is there already."""
     return {"address": address, "runtime_env": {"env_vars": dict(variables)}}
 
@@ -95,7 +95,7 @@ def name_of(node: Mapping[str, Any]) -> str:
     return f"{host} ({address}, {node['NodeID'][:6]})"
 
 
-def hush() -> None:
+def silence_ray() -> None:
     """Ray's libraries log errors only; after `ray.init`, which sets their levels.
 
     That Tune cannot save its state is no news: nothing here is restored from it, and a full disk
@@ -106,7 +106,7 @@ def hush() -> None:
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
 
 
-def told_by(error: Exception) -> str:
+def ray_error_text(error: Exception) -> str:
     """The last line of one of Ray's errors, which are long, with its type."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}"
 

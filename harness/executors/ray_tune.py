@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 from harness import import_path, installation  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.executors.base import Executor, Job, OnEvent  # noqa: E402
-from harness.executors.job_queue import Broken, HandOut, Stopped  # noqa: E402
+from harness.executors.job_queue import Broken, JobQueue, Stopped  # noqa: E402
 from harness.executors.ray_process import Watch  # noqa: E402
 from harness.executors.shared_storage import check_shared  # noqa: E402
 from harness.executors.tune_parts import Listener, NewestFirst, Search, worker_of  # noqa: E402
@@ -74,7 +74,7 @@ class RayExecutor(Executor):
             batch = islice(chain([first], pulled), MAX_TRIALS)
             room = ray_process.slots(_resources_of_nodes(), first.cpus, first.gpus)
             slots = min(room, self._parallel or room, MAX_TRIALS)
-            self._tune(HandOut(batch, on_event, stop, slots, self._watch))
+            self._tune(JobQueue(batch, on_event, stop, slots, self._watch))
 
     def room(self, cpus: float, gpus: float) -> int:
         """Trials that fit at once on the cluster; before `run`: it is joined and left to ask."""
@@ -102,7 +102,7 @@ class RayExecutor(Executor):
         self._join(job.cpus)
         self._watch = Watch(self._address)
         garbage.settle()
-        ray_process.hush()
+        ray_process.silence_ray()
         self._rule = installation.rule(imported_by(job.subject), job.project)
         installation.differing(_ask_nodes(import_path.look, self._rule), self._rule)
         if self._address is not None:
@@ -112,9 +112,9 @@ class RayExecutor(Executor):
         threads = thread_environment(cpus)
         if self._address is not None:
             ray_process.check_reachable(self._address)
-            options = ray_process.joining(self._address, threads)
+            options = ray_process.join_options(self._address, threads)
         else:
-            options = ray_process.alone(cpus, self._parallel)
+            options = ray_process.own_cluster_options(cpus, self._parallel)
         try:
             with ray_process.starting(threads), _without_usage_process():
                 ray.init(
@@ -126,7 +126,7 @@ class RayExecutor(Executor):
         except Exception as error:  # Ray raises bare ones where a process does not come up
             raise ray_process.start_error(self._address, error) from error
 
-    def _tune(self, jobs: HandOut) -> None:
+    def _tune(self, jobs: JobQueue) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(jobs.slots)
         config = tune.TuneConfig(
             search_alg=Search(jobs),
@@ -220,4 +220,4 @@ def _answer(reference: Any) -> Any:
     try:
         return ray.get(reference, timeout=1.0)
     except Exception as error:  # the node is gone, or lacks this program's files
-        return ray_process.told_by(error)
+        return ray_process.ray_error_text(error)

@@ -21,7 +21,7 @@ from harness.contract import Report
 from harness.executors import ray_process
 from harness.executors.base import Ended
 from harness.executors.job_file import write_job
-from harness.executors.job_queue import HandOut
+from harness.executors.job_queue import JobQueue
 
 FLUSH_SECONDS = 0.5
 """Reports are sent together at most this often: a trip through Tune costs milliseconds."""
@@ -31,7 +31,7 @@ JOB_FILE = "job.json"
 class Search(Searcher):  # type: ignore[misc]
     """Gives Tune a job as a trial whenever a slot is free for it."""
 
-    def __init__(self, jobs: HandOut) -> None:
+    def __init__(self, jobs: JobQueue) -> None:
         super().__init__()
         self._handed = jobs
 
@@ -65,7 +65,7 @@ class NewestFirst(FIFOScheduler):  # type: ignore[misc]
     First in, first out would give it to one of those, and throw its half-started actor away.
     """
 
-    def __init__(self, jobs: HandOut) -> None:
+    def __init__(self, jobs: JobQueue) -> None:
         super().__init__()
         self._handed = jobs
 
@@ -87,7 +87,7 @@ class NewestFirst(FIFOScheduler):  # type: ignore[misc]
 class Listener(Callback):  # type: ignore[misc]
     """Turns what Tune tells into events."""
 
-    def __init__(self, jobs: HandOut) -> None:
+    def __init__(self, jobs: JobQueue) -> None:
         self._handed = jobs
         self._put_back = ray_process.signal_handlers()
 

@@ -54,7 +54,7 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     began = time.monotonic()  # a clock may be set back meanwhile
     device = environment.device_model(job.gpus > 0)
     deadline = Deadline(job.notice, job.deadline)
-    attempts.begin(job.folder)
+    attempts.start_attempt(job.folder)
     with LogStream(job.log) as log:
         told = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)

@@ -27,7 +27,7 @@ SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError",
 """Errors of the machine rather than of the trial, as they open a failure's reason."""
 
 
-class Line(NamedTuple):
+class ReportLine(NamedTuple):
     """One report of an attempt and when it was made (Unix seconds)."""
 
     at: float
@@ -93,7 +93,7 @@ def _never_begun(folder: Path) -> bool:
         return False
 
 
-def begin(folder: Path) -> None:
+def start_attempt(folder: Path) -> None:
     """The worker begins: from now on the folder holds what it writes."""
     with contextlib.suppress(OSError):
         (folder / PREPARED).unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def _text(at: float, report: Report) -> str:
     return f'{{"at": {at!r}, "report": {report.model_dump_json()}}}\n'
 
 
-def read_reports(folder: Path) -> list[Line]:
+def read_reports(folder: Path) -> list[ReportLine]:
     """Reports of an attempt in order; null metrics read as NaN, a torn last line is left out."""
     file = folder / REPORTS
     if not file.is_file():
@@ -120,13 +120,13 @@ def read_reports(folder: Path) -> list[Line]:
     for text in file.read_text(encoding="utf-8").split("\n"):
         try:
             content = json.loads(text)
-            found.append(Line(float(content["at"]), report_of(content["report"])))
+            found.append(ReportLine(float(content["at"]), report_of(content["report"])))
         except (ValueError, KeyError, TypeError):
             continue
     return found
 
 
-def last_told(opened: float, lines: Iterable[Line]) -> float:
+def last_report_time(opened: float, lines: Iterable[ReportLine]) -> float:
     """Unix time of an attempt's last report; of its opening where it has none since then."""
     return max([opened, *(line.at for line in lines)])
 
@@ -273,7 +273,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def drop_checkpoints(root: Path, read: Mapping[Path, list[Line]] | None = None) -> None:
+def drop_checkpoints(root: Path, read: Mapping[Path, list[ReportLine]] | None = None) -> None:
     """Delete the checkpoints of a finished trial: needed until it is done, and large.
 
     Where no student was left, the newest one stays: it is all there is of what was trained.
@@ -317,7 +317,7 @@ def _number_of(folder: Path) -> int:
     return int(head) if head.isdigit() else 0
 
 
-def measurements(lines: Iterable[Line]) -> list[MeasuredAt]:
+def measurements(lines: Iterable[ReportLine]) -> list[MeasuredAt]:
     """Measurements among the reports, by step; the latest of a step counts, NaN becomes None."""
     found: dict[int, MeasuredAt] = {}
     for _, report in lines:
@@ -330,7 +330,7 @@ def measurements(lines: Iterable[Line]) -> list[MeasuredAt]:
     return [found[step] for step in sorted(found)]
 
 
-def kept_artifacts(lines: Iterable[Line]) -> list[Artifact]:
+def kept_artifacts(lines: Iterable[ReportLine]) -> list[Artifact]:
     """Every artifact but checkpoints, each path once, in order of appearance."""
     found: dict[tuple[str, str], Artifact] = {}
     for _, report in lines:

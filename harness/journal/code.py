@@ -52,7 +52,7 @@ def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted([*themselves, *one_sided]) or both
 
 
-def told(names: Iterable[str], most: int = MOST) -> str:
+def names_in_words(names: Iterable[str], most: int = MOST) -> str:
     """Names for a sentence: `evaluation/edit.py: following, EditScores; recipes/flow.py`."""
     files: dict[str, list[str]] = {}
     for name in names:

@@ -23,16 +23,8 @@ from pydantic import BaseModel
 from harness.errors import HarnessError, WorkspaceError
 from harness.journal.garbage import paused
 from harness.journal.lines import Reader
-from harness.journal.records import (
-    OVER,
-    Closed,
-    MeasuredAt,
-    Opened,
-    Planned,
-    Record,
-    State,
-    Superseded,
-)
+from harness.journal.records import Closed, MeasuredAt, Opened, Planned, Record, Superseded
+from harness.journal.states import OVER, State
 from harness.text.identifiers import inside, refusal
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _DEEP = {"I", "I;16", "I;16B", "I;16L"}
 
 
-def shown(content: bytes | Path) -> Image:
+def picture_as_shown(content: bytes | Path) -> Image:
     """The first frame in RGB: upright, transparency on white, sixteen bits scaled to eight.
 
     Raises:

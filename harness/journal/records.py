@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Artifact, Estimate
+from harness.journal.states import EndState
 from harness.journal.trial import Trial
 from harness.journal.workspace import WorkspaceId
 from harness.text.identifiers import Name
@@ -18,8 +19,6 @@ from harness.text.secrets import public
 
 Moment = Annotated[float, Field(ge=0, lt=253402300800)]
 """Unix time, seconds; before the year 10000, so that it can be told as a date."""
-
-State = Literal["pending", "running", "done", "failed", "diverged", "killed"]
 
 
 class _Record(BaseModel):
@@ -247,10 +246,6 @@ class MeasuredAt(_Record):
     estimates: list[Estimate] = Field(default_factory=list)
 
 
-OVER = ("done", "diverged")
-"""How an attempt ends that leaves a result: it is not run again."""
-
-
 class Closed(_Record):
     """An attempt ended. `done` and `diverged` complete the trial; the others do not."""
 
@@ -259,7 +254,7 @@ class Closed(_Record):
     key: Name
     attempt: int
     nonce: Name
-    state: Literal["done", "failed", "diverged", "killed"]
+    state: EndState
     reason: str = ""
     seconds: float = Field(0.0, description="Wall time of the attempt.")
     gpus: float = 0.0

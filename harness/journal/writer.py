@@ -13,10 +13,7 @@ from pathlib import Path
 
 from harness.errors import WorkspaceError
 from harness.journal.lines import lines_of
-from harness.journal.records import (
-    Opened,
-    Record,
-)
+from harness.journal.records import Opened, Record
 
 
 class Journal:

@@ -93,14 +93,14 @@ def adaptive_of(
     return Adaptive(at_most=wanted)
 
 
-def as_at_most(study: Study, adaptive: Adaptive | None) -> Study:
+def with_most_replicates(study: Study, adaptive: Adaptive | None) -> Study:
     """The study with all the replicates that it may come to."""
     if adaptive is None or adaptive.at_most == study.replicates:
         return study
     return study.model_copy(update={"replicates": adaptive.at_most})
 
 
-def looks_told(adaptive: Adaptive) -> list[str]:
+def looks_in_words(adaptive: Adaptive) -> list[str]:
     """The looks in words: when they are, what they ended, what is open."""
     most = f"at most {adaptive.at_most} replicates"
     if not adaptive.looks:

@@ -19,6 +19,7 @@ from harness.journal.history import History
 from harness.journal.records import Frozen, Planned, Spending
 from harness.journal.trial import canonical
 from harness.planning.plan import Amendment, Kind, Path_, day
+from harness.study.opened import OpenedStudy
 
 if TYPE_CHECKING:
     from harness.journal.trial import Arm
@@ -345,8 +346,9 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def as_recorded(plan: Plan, study: Study, history: History) -> Plan:
+def as_recorded(plan: Plan, opened: OpenedStudy) -> Plan:
     """The plan once it is recorded: with what the first run froze, and its amendments as run."""
+    study, history = opened.study, opened.history
     fixed = frozen_fields(study, frozen_of(history, study.name))
     changes = amendments(study, [arm.name for arm in plan.arms], history)
     if plan.adaptive is not None and (known := frozen_of(history, study.name)) is not None:

@@ -21,13 +21,8 @@ from harness.planning.amendments import KnownArms, amended, contrasts_in, frozen
 from harness.planning.crossing import crossing
 from harness.planning.pilot import Cells, Groups, Pilot, Values
 from harness.planning.plan import Enough, PlannedContrast
-from harness.planning.prompt_spread import PromptSpread, digests, valid
-from harness.study.contrasts import (
-    Matched,
-    asked,
-    differences_of,
-    undeclared,
-)
+from harness.planning.prompt_spread import PromptSpread, digests, spread_still_valid
+from harness.study.contrasts import Matched, asked_in_words, differences_of, undeclared
 from harness.study.model import Contrast, Study
 from harness.subjects.settings import StudentsSettings
 
@@ -126,12 +121,12 @@ class Pilots:
     def pilot(self, metric: str, test: Comparison) -> Pilot | None:
         """The spread between replicates, of these cells or else of other arms."""
         groups = test.groups
-        known = pilot.own(self._compared(metric, test), groups)
+        known = pilot.own_spread(self._compared(metric, test), groups)
         if known is not None or test.over_training:
             return known
         if self._whole is not None:
-            known = pilot.borrowed(self._whole.values(metric), groups)
-        return known or pilot.borrowed(self.values(metric), groups)
+            known = pilot.borrowed_spread(self._whole.values(metric), groups)
+        return known or pilot.borrowed_spread(self.values(metric), groups)
 
     def over_prompts(self, contrast: str, metric: str, test: Comparison) -> PromptSpread | None:
         """The spread over prompts, of these cells or else of the same contrast elsewhere."""
@@ -141,7 +136,7 @@ class Pilots:
         if self._spreads:
             values = self.values(metric, pilot.arms_of(groups))
             today = digests(metric, self._protocol, groups, values, self._keys)
-            if (found := valid(self._spreads, metric, today)) is not None:
+            if (found := spread_still_valid(self._spreads, metric, today)) is not None:
                 return found
         return self._lent.get(contrast)
 
@@ -158,7 +153,7 @@ def planned_contrast(
     arms: KnownArms | None = None,
 ) -> PlannedContrast:
     """A contrast with its pairs, its detectable difference and its notes."""
-    resolved = bare(contrast, matched, asked(study, contrast))
+    resolved = with_arms_alone(contrast, matched, asked_in_words(study, contrast))
     resolved = resolved.model_copy(update={"family": _family(study, frozen)})
     why = amended(study, contrast, resolved, frozen, arms)
     alpha = float(frozen_fields(study, frozen)["alpha"]) / resolved.family
@@ -192,10 +187,10 @@ class Comparison:
     """Of who is sooner: the value that is reached, or lost."""
     falls: bool = False
 
-    def in_sds(self) -> power.Spread:
+    def in_sds(self) -> power.PlannedSpread:
         """In SDs of a pair's difference; a value at two cycles is a pair, too."""
         size = pilot.in_pairs(self.groups)
-        return power.Spread(size * math.sqrt(2) if self.step is not None else size)
+        return power.PlannedSpread(size * math.sqrt(2) if self.step is not None else size)
 
     @property
     def over_training(self) -> bool:
@@ -281,7 +276,7 @@ def _told(
     for one, test in zip(known, tests, strict=True):
         found = recorded.over_prompts(resolved.id, resolved.metric, test)
         assumed = found.assumed() if found is not None else None
-        spread = power.Spread(one.sd * power.assured(one.df), assumed)
+        spread = power.PlannedSpread(one.sd * power.assured(one.df), assumed)
         now = power.detectable(n, alpha * test.share, spread=spread)
         planned.append(_Test(now, alpha * test.share, spread, one, found))
     # All of its tests have to find something, so the hardest says what is detected.
@@ -299,7 +294,7 @@ class _Test:
 
     detects: float
     alpha: float
-    spread: power.Spread
+    spread: power.PlannedSpread
     pilot: Pilot
     over_prompts: PromptSpread | None
 
@@ -338,7 +333,7 @@ def _source(known: Pilot) -> str:
     )
 
 
-def _reaching(margin: float, n: int, alpha: float, spread: power.Spread) -> list[Enough]:
+def _reaching(margin: float, n: int, alpha: float, spread: power.PlannedSpread) -> list[Enough]:
     """More seeds at these prompts, more prompts at these seeds; both together if neither can."""
     given = spread.prompts.number if spread.prompts else None
     seeds = power.replicates_needed(margin, alpha, spread=spread)
@@ -361,7 +356,7 @@ def _words(seeds: int, prompts: int | None) -> str:
     return f"{seeds} seeds" + (f" and {prompts} prompts" if prompts else "")
 
 
-def _more(n: int, now: float, alpha: float, spread: power.Spread, beyond: float) -> str:
+def _more(n: int, now: float, alpha: float, spread: power.PlannedSpread, beyond: float) -> str:
     """What a third more seeds would detect, and twice the prompts; what would not help."""
     seeds = n + max(1, round(n / 3))
     found = beyond + power.detectable(seeds, alpha, spread=spread)
@@ -378,7 +373,7 @@ def _more(n: int, now: float, alpha: float, spread: power.Spread, beyond: float)
     return f"{with_seeds}, {with_prompts}"
 
 
-def bare(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContrast:
+def with_arms_alone(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContrast:
     """The contrast with its arms, before anything is said of what it can detect."""
     least = matched.estimated
     return PlannedContrast(

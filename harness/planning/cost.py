@@ -352,4 +352,4 @@ def _gpu_seconds(attempt: Attempt, workspace: Workspace) -> float:
     if not opened.gpus:
         return 0.0
     lines = attempts.read_reports(attempts.folder_of(workspace, attempt))
-    return (attempts.last_told(opened.at, lines) - opened.at) * opened.gpus
+    return (attempts.last_report_time(opened.at, lines) - opened.at) * opened.gpus

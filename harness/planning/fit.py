@@ -13,17 +13,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.contract import Subject
 from harness.errors import HarnessError
 from harness.journal.command_line import typed
-from harness.journal.history import History, TrialHistory
+from harness.journal.history import TrialHistory
 from harness.journal.trial import Arm
-from harness.journal.workspace import Workspace, project_of
 from harness.planning.amendments import frozen_of
 from harness.planning.attainable import Pilots, planned_contrast
 from harness.planning.make import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
 from harness.planning.plan import Plan, PlannedContrast
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.planning.text import detects
 from harness.study.arms import (
     ArmsError,
@@ -36,9 +34,9 @@ from harness.study.arms import (
 from harness.study.contrasts import match
 from harness.study.fractions import NoFractionError
 from harness.study.model import DESIGNS, Factor, Level, Scores, Study, find
+from harness.study.opened import OpenedStudy
 from harness.study.where import WhereError
 from harness.subjects.identity import identity_of
-from harness.subjects.load import load_subject
 from harness.text.words import nearest
 
 MOST_ARMS = 2_000
@@ -94,24 +92,21 @@ class Fit(BaseModel):
     )
 
 
-def fitting_designs(
-    study: Study, plan: Plan, history: History, limit: Limit, workspace: Workspace | None = None
-) -> list[Fit]:
+def fitting_designs(opened: OpenedStudy, plan: Plan, limit: Limit) -> list[Fit]:
     """The designs that fit, the study's own first; then those that do not.
 
     Args:
-        study: the study.
+        opened: the study, and what is recorded already.
         plan: its plan: seconds a trial and parallelism come from there.
-        history: what is recorded already.
         limit: what may be spent from now on.
-        workspace: named in the command that an error says, where it would not be found.
 
     Raises:
         HarnessError: if no trial was measured yet, or GPU-hours are asked of trials without GPUs.
     """
+    study, subject = opened.study, opened.subject
     seconds = plan.cost.seconds_per_trial
     if seconds is None:
-        again = typed("run", "--hours", 1, study=study.file, workspace=workspace)
+        again = typed("run", "--hours", 1, study=study.file, workspace=opened.workspace)
         raise HarnessError(
             "no finished trial says what one costs, so nothing can be fitted. Run the study "
             f"for a while: `{again}`. (It freezes the replicates: to try "
@@ -123,7 +118,6 @@ def fitting_designs(
         )
     rate = study.resources.gpus if limit.unit == "gpu_hours" else 1 / plan.cost.parallel
     affordable = int(limit.amount * 3600 / (seconds * rate) + 1e-9)
-    subject = load_subject(study.subject, project=project_of(study.file))
     seen: set[frozenset[bytes]] = set()
     found = []
     for variant, levels in variants(study):
@@ -139,7 +133,7 @@ def fitting_designs(
             continue
         seen.add(recipes)
         own = variant is study
-        found.append(_fit(variant, levels, own, subject, arms, plan, history, affordable))
+        found.append(_fit(opened.asking(variant), levels, own, arms, plan, affordable))
     return sorted(found, key=lambda fit: (not fit.fits, not fit.own))
 
 
@@ -180,15 +174,9 @@ def _detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
 
 
 def _fit(
-    study: Study,
-    levels: str,
-    own: bool,
-    subject: Subject,
-    arms: list[Arm],
-    plan: Plan,
-    history: History,
-    affordable: int,
+    opened: OpenedStudy, levels: str, own: bool, arms: list[Arm], plan: Plan, affordable: int
 ) -> Fit:
+    study, subject, history = opened.study, opened.subject, opened.history
     prints = fingerprints_of(study, subject, arms)
     maker = identity_of(study.subject)
     keyed = keyed_trials(subject, arms, prints, MOST_REPLICATES, maker)
@@ -219,7 +207,7 @@ def _fit(
     theirs = [t.trial for t in plan.trials if t.trial.kind == "trial"]
     its_keys = {(trial.arm, trial.replicate): trial.key for trial in theirs}
     better = {name: spec.higher_is_better for name, spec in subject.metrics.items()}
-    whole = Pilots(as_answered(plan, history), its_keys, protocol, higher_is_better=better)
+    whole = Pilots(as_read_by(plan, history), its_keys, protocol, higher_is_better=better)
     lent = {c.id: c.prompt_spread for c in plan.contrasts if c.prompt_spread is not None}
     pilots = Pilots(seen, keys, protocol, higher_is_better=better, whole=whole, lent=lent)
     contrasts = [

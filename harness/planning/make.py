@@ -11,22 +11,25 @@ from harness.errors import HarnessError
 from harness.journal.code import conflict
 from harness.journal.garbage import paused
 from harness.journal.trial import Arm, Trial, canonical, key_of, keys_of
-from harness.planning.adaptive import adaptive_of, as_at_most
-from harness.planning.plan import (
-    Confounded,
-    Plan,
-    day,
-)
+from harness.planning import cost
+from harness.planning.adaptive import adaptive_of, with_most_replicates
+from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
+from harness.planning.attainable import Pilots, planned_contrast
+from harness.planning.cost import not_here, spent_gpu_hours
+from harness.planning.plan import Confounded, Plan, day
+from harness.planning.prompt_spread import recorded_for
+from harness.planning.reuse import ReuseCheck, orphans, read_by_plan
+from harness.study.arms import fraction_of, layout, mixtures
+from harness.study.contrasts import match
 from harness.study.model import Study
 from harness.subjects.identity import identity_of, maker_of_references
 from harness.subjects.load import Digests, data_of, digests_of_references
 from harness.subjects.settings import name_of
 
 if TYPE_CHECKING:
-    from harness.journal.history import History
     from harness.journal.records import Frozen
-    from harness.journal.workspace import Workspace
     from harness.study.arms import Layout
+    from harness.study.opened import OpenedStudy
 
 
 SCOPED = 200
@@ -44,56 +47,40 @@ def _joined(scopes: list[str]) -> str:
 
 @paused()
 def make_plan(
-    study: Study,
-    history: History,
+    opened: OpenedStudy,
     *,
-    workspace: Workspace,
     parallel: int | None = None,
     check_devices: bool = True,
     gpus: int | None = None,
-    subject: Subject | None = None,
     until_decided: bool = False,
     at_most: int | None = None,
 ) -> Plan:
-    """Plan a checked study against a history. Writes nothing.
+    """Plan an opened study against its history. Writes nothing.
 
     Args:
-        study: from `harness.study.load`.
-        history: what is recorded already.
-        workspace: where students are kept and trials are claimed.
+        opened: the study, its subject and workspace, and what is recorded already.
         parallel: trials at once; default what fits on this machine.
         check_devices: refuse GPUs that are not here; off where the trials run elsewhere.
         gpus: GPUs of the cluster that is planned for, instead of those here.
-        subject: in the place of the one that the study names.
         until_decided: plan a run that stops when it is decided; a study that began so goes on so.
         at_most: replicates such a run may come to; default the study's.
 
     Raises:
         HarnessError: if a trial asks for devices that do not exist, or the protocol is refused.
     """
-    from harness.journal.workspace import project_of
-    from harness.planning import cost
-    from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
-    from harness.planning.attainable import Pilots, planned_contrast
-    from harness.planning.cost import not_here, spent_gpu_hours
-    from harness.planning.prompt_spread import recorded_for
-    from harness.planning.reuse import Recorded, orphans, read_by_plan
-    from harness.study.arms import layout, mixtures
-    from harness.study.contrasts import match
-    from harness.subjects.load import load_subject  # the functions below need the models above
-
+    study, subject, workspace = opened.study, opened.subject, opened.workspace
+    history = opened.history
     if gpus is not None:
         parallel = parallel or cost.parallel_of(study.resources, gpus)
     elif check_devices:
         cost.check_devices(study.resources)
-    subject = subject or load_subject(study.subject, project=project_of(study.file))
     frozen, written = frozen_of(history, study.name), study
     adaptive = adaptive_of(study, history, frozen, until_decided=until_decided, at_most=at_most)
-    study = as_at_most(study, adaptive)
+    study = with_most_replicates(study, adaptive)
     made = layout(study, subject)
     prints = fingerprints_of(study, subject, made.arms)
     own = prints[made.arms[0].name]
-    recorded = Recorded(
+    recorded = ReuseCheck(
         history,
         workspace,
         study.name,
@@ -194,8 +181,6 @@ def _lost(frozen: Frozen | None) -> list[str]:
 def _confounded(study: Study) -> Confounded | None:
     if study.design != "fractional":
         return None
-    from harness.study.arms import fraction_of
-
     fraction, names = fraction_of(study), list(study.factors)
     return Confounded(
         resolution=fraction.resolution,

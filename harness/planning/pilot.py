@@ -51,7 +51,7 @@ def in_pairs(groups: Groups) -> float:
     return total
 
 
-def own(values: Values, groups: Groups) -> Pilot | None:
+def own_spread(values: Values, groups: Groups) -> Pilot | None:
     """From the contrast's own cells, those that at least two replicates have.
 
     With every cell in every replicate the standard deviation of the replicates' differences; where
@@ -83,7 +83,7 @@ def own(values: Values, groups: Groups) -> Pilot | None:
     return Pilot(sd, statistics.fmean(len(d) for _, d in seen) - 1, n)
 
 
-def borrowed(values: Values, groups: Groups) -> Pilot | None:
+def borrowed_spread(values: Values, groups: Groups) -> Pilot | None:
     """From whatever arms have replicates in common, as if all varied alike.
 
     A guess to plan with, never to judge by: the residual spread of arms x replicates, with the

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Fingerprints
 from harness.journal.records import Look, Outcome, OutcomeState, Spending
+from harness.journal.states import PlanState
 from harness.journal.trial import Arm, Trial
 from harness.planning.prompt_spread import PromptSpread
 from harness.study.contrasts import ContrastPart, mean_of, weights_of
@@ -208,8 +209,6 @@ class Adaptive(BaseModel):
 INCOMPARABLE = "records of an earlier version, whose code nothing compares with today's"
 """Why a result counts that nothing says to be of today's code."""
 
-PlanState = Literal["new", "measure", "reuse", "stale", "running"]
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -383,7 +382,7 @@ class Cost(_Frozen):
     budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
 
 
-class Expected(BaseModel):
+class ExpectedTrials(BaseModel):
     """Trials of a study that runs until decided; references and reruns are left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

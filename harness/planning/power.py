@@ -25,7 +25,7 @@ _SQRT2 = math.sqrt(2.0)
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PlannedPrompts:
     """What prompts add to the variance of a difference, as estimated from a pilot."""
 
     added: float
@@ -37,24 +37,24 @@ class Prompts:
     number: int
     strata: int = 1
 
-    def scaled(self, number: int) -> Prompts:
+    def scaled(self, number: int) -> PlannedPrompts:
         """With another number of prompts, spread over the strata as they are."""
         ratio = self.number / number
         per = (number - self.strata) / max(1, self.number - self.strata)
         df = max(1.0, self.df * per)
-        return Prompts(self.added * ratio, self.shared * ratio, df, number, self.strata)
+        return PlannedPrompts(self.added * ratio, self.shared * ratio, df, number, self.strata)
 
 
 @dataclass(frozen=True)
-class Spread:
+class PlannedSpread:
     """Spread of one replicate's difference, and what prompts add; 1.0 alone is SDs (d_z)."""
 
     seeds: float = 1.0
     """Standard deviation of one replicate's difference at the prompts of the pilot."""
-    prompts: Prompts | None = None
+    prompts: PlannedPrompts | None = None
     """None: a claim on exactly these prompts."""
 
-    def at(self, prompts: int | None) -> Spread:
+    def at(self, prompts: int | None) -> PlannedSpread:
         """The spread with another number of prompts; unchanged where there are none."""
         if self.prompts is None or prompts is None or prompts == self.prompts.number:
             return self
@@ -62,7 +62,7 @@ class Spread:
         # The pilot's own estimate of the shared part may exceed the variance it is a part of.
         least = min(1.0, self.prompts.number / prompts) * self.seeds**2
         variance = max(least, self.seeds**2 - self.prompts.shared + there.shared)
-        return Spread(math.sqrt(variance), there)
+        return PlannedSpread(math.sqrt(variance), there)
 
 
 def power(effect: float, n: int, alpha: float = 0.05) -> float:
@@ -86,7 +86,7 @@ def power(effect: float, n: int, alpha: float = 0.05) -> float:
     return _survival(critical, n - 1, shift) + _survival(critical, n - 1, -shift)
 
 
-def power_over(difference: float, n: int, alpha: float, spread: Spread) -> float:
+def power_over(difference: float, n: int, alpha: float, spread: PlannedSpread) -> float:
     """Power to tell `difference` from 0 over n seeds, and over the spread's prompts if it has any.
 
     Raises:
@@ -101,7 +101,7 @@ def power_over(difference: float, n: int, alpha: float, spread: Spread) -> float
 
 
 def detectable(
-    n: int, alpha: float = 0.05, target: float = POWER, spread: Spread | None = None
+    n: int, alpha: float = 0.05, target: float = POWER, spread: PlannedSpread | None = None
 ) -> float:
     """Smallest difference that n replicates find with the target power; without spread in SDs.
 
@@ -110,7 +110,7 @@ def detectable(
     Raises:
         ValueError: as `power`.
     """
-    spread = spread or Spread()
+    spread = spread or PlannedSpread()
     prompts = spread.prompts
     if prompts is None or prompts.added <= 0:
         return spread.seeds * _detectable(n, alpha, target)
@@ -118,7 +118,7 @@ def detectable(
     return _smallest(lambda d: power_over(d, n, alpha, spread), target, least)
 
 
-def floor_of_seeds(alpha: float, spread: Spread, target: float = POWER) -> float:
+def floor_of_seeds(alpha: float, spread: PlannedSpread, target: float = POWER) -> float:
     """What no number of seeds can go below at the spread's prompts; 0 without prompts."""
     prompts = spread.prompts
     if prompts is None or prompts.added <= 0:
@@ -126,26 +126,29 @@ def floor_of_seeds(alpha: float, spread: Spread, target: float = POWER) -> float
     return math.sqrt(prompts.added) * _floor(round(prompts.df, 3), alpha, target)
 
 
-def floor_of_prompts(n: int, alpha: float, spread: Spread, target: float = POWER) -> float:
+def floor_of_prompts(n: int, alpha: float, spread: PlannedSpread, target: float = POWER) -> float:
     """What no number of prompts can go below with n seeds: the part of the seeds alone."""
     return spread.at(MAX_PROMPTS).seeds * _detectable(n, alpha, target)
 
 
 def replicates_needed(
-    difference: float, alpha: float = 0.05, target: float = POWER, spread: Spread | None = None
+    difference: float,
+    alpha: float = 0.05,
+    target: float = POWER,
+    spread: PlannedSpread | None = None,
 ) -> int | None:
     """Fewest replicates that find the difference; None if `MAX_REPLICATES` do not.
 
     Without spread the difference is in SDs.
     """
-    spread = spread or Spread()
+    spread = spread or PlannedSpread()
     if difference <= 0:
         return None
     return _fewest(2, MAX_REPLICATES, lambda n: power_over(difference, n, alpha, spread) >= target)
 
 
 def prompts_needed(
-    difference: float, n: int, alpha: float, spread: Spread, target: float = POWER
+    difference: float, n: int, alpha: float, spread: PlannedSpread, target: float = POWER
 ) -> int | None:
     """Fewest prompts, no fewer than there are, with which n seeds find the difference; or None."""
     if spread.prompts is None or difference <= 0:
@@ -158,7 +161,7 @@ def prompts_needed(
 
 
 def both_needed(
-    difference: float, alpha: float, spread: Spread, target: float = POWER
+    difference: float, alpha: float, spread: PlannedSpread, target: float = POWER
 ) -> tuple[int, int] | None:
     """Seeds and prompts that find the difference together, where neither does alone.
 
@@ -167,7 +170,9 @@ def both_needed(
     """
     if spread.prompts is None:
         return None
-    alone = replicates_needed(difference, alpha, target, Spread(spread.at(MAX_PROMPTS).seeds))
+    alone = replicates_needed(
+        difference, alpha, target, PlannedSpread(spread.at(MAX_PROMPTS).seeds)
+    )
     if alone is None:
         return None
     n = alone + max(1, math.ceil(alone / 4))

@@ -42,7 +42,7 @@ class PromptSpread(BaseModel):
     prompts: int = Field(ge=2, description="Prompts in all strata.")
     strata: int = Field(ge=1)
 
-    def assumed(self) -> power.Prompts:
+    def assumed(self) -> power.PlannedPrompts:
         """What to plan with: the variance as large as it may well be.
 
         It and the seeds' are taken so large each, which together is more careful than the one in
@@ -50,7 +50,7 @@ class PromptSpread(BaseModel):
         """
         n = len(self.replicates)
         variance = self.variance * power.assured(self.df) ** 2
-        return power.Prompts(
+        return power.PlannedPrompts(
             added=max(0.0, variance - self.both),
             shared=self.both * n,
             df=self.df,
@@ -94,7 +94,7 @@ def to_text(spreads: Sequence[PromptSpread]) -> str:
     return json.dumps({"version": 1, "contrasts": rows}) + "\n"
 
 
-def read(folders: Iterable[Path]) -> list[PromptSpread]:
+def read_spreads(folders: Iterable[Path]) -> list[PromptSpread]:
     """The records of some folders of results. A file that holds something else is as none."""
     found = []
     for folder in folders:
@@ -108,10 +108,10 @@ def read(folders: Iterable[Path]) -> list[PromptSpread]:
 
 def recorded_for(study: Study, workspace: Workspace) -> list[PromptSpread]:
     """What the workspace's last report of a study, and the results beside its file, say."""
-    return read([workspace.study(study.name) / RESULTS, study.file.parent / RESULTS])
+    return read_spreads([workspace.study(study.name) / RESULTS, study.file.parent / RESULTS])
 
 
-def valid(
+def spread_still_valid(
     spreads: Iterable[PromptSpread], metric: str, today: Mapping[int, str]
 ) -> PromptSpread | None:
     """The record of most replicates all of whose numbers are today's."""

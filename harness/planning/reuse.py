@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from harness.contract import Fingerprints
-from harness.journal.code import changed, told
+from harness.journal.code import changed, names_in_words
 from harness.journal.history import Attempt, History, TrialHistory
 from harness.journal.records import Planned
+from harness.journal.states import PlanState
 from harness.journal.trial import Trial, canonical, is_of_schema_1, key_of
 from harness.journal.workspace import Workspace
-from harness.planning.plan import INCOMPARABLE, Plan, PlannedTrial, PlanState
+from harness.planning.plan import INCOMPARABLE, Plan, PlannedTrial
 from harness.subjects.identity import changed_words, identity_of, invocation_of, maker_of_references
 from harness.subjects.settings import CommandSettings, SubjectSpec, parsed
 
@@ -34,7 +35,7 @@ class Judged(NamedTuple):
 
 
 @dataclass
-class Recorded:
+class ReuseCheck:
     """Judges planned trials against one history.
 
     Attributes:
@@ -210,13 +211,13 @@ class Recorded:
         earlier = self.earlier(trial) if self.earlier is not None and not old.subject else None
         now = earlier or prints
         if old.data != now.data:
-            files = told(changed(then.data_files, now.data_files))
+            files = names_in_words(changed(then.data_files, now.data_files))
             named = f" ({files})" if files and then.data_files else ""
             return f"data changed{named}"
         pair = then.code, now.code
         if pair not in self._changes:  # listings are long, and the same for thousands of trials
             names = changed(then.code_files, now.code_files) if then.code_files else []
-            self._changes[pair] = told(names) or "code changed"
+            self._changes[pair] = names_in_words(names) or "code changed"
         return self._changes[pair]
 
     def _maker(self, attempt: Attempt) -> str:
@@ -275,7 +276,7 @@ def read_by_plan(
     return history.read_by(study, own | {key: last[key] for key in own.keys() & last.keys()})
 
 
-def as_answered(plan: Plan, history: History) -> History:
+def as_read_by(plan: Plan, history: History) -> History:
     """The history as the study of a plan reads it: every answer is made from it."""
     return read_by_plan(plan.study, plan.fingerprints, plan.trials, history)
 

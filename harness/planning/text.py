@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.journal.command_line import typed
 from harness.journal.workspace import Workspace
-from harness.planning.adaptive import looks_told
+from harness.planning.adaptive import looks_in_words
 from harness.planning.cost import ESTIMATED, fitting
 from harness.planning.plan import Cost, Plan, PlannedContrast, day
 
 if TYPE_CHECKING:
-    from harness.planning.plan import Expected
+    from harness.planning.plan import ExpectedTrials
 
 SHOWN = 8
 """Levels, mixtures and warnings shown before the rest is only counted."""
@@ -29,7 +29,7 @@ def lines_of(
     *,
     arms: bool = False,
     workspace: Workspace | None = None,
-    expected: Expected | None = None,
+    expected: ExpectedTrials | None = None,
 ) -> list[str]:
     """Lines to print, aligned on the first column.
 
@@ -101,12 +101,17 @@ def _cost(cost: Cost) -> str:
         parts = [f"not known yet: {cost.basis}; {at_once}"]
     else:
         low, high = cost.lo_hours or 0.0, cost.hi_hours or 0.0
-        parts = [f"{at_once}: {duration(cost.hours)} [{duration(low)} to {duration(high)}]"]
+        parts = [
+            f"{at_once}: {hours_in_words(cost.hours)} "
+            f"[{hours_in_words(low)} to {hours_in_words(high)}]"
+        ]
         if cost.gpu_hours:
             spread = f"[{_scaled(cost, low)} to {_scaled(cost, high)}]"
             parts.insert(0, f"{cost.gpu_hours:.3g} GPU-h {spread}")
         source = "" if cost.basis.startswith(ESTIMATED) else "from "
-        parts.append(f"{duration(cost.seconds_per_trial / 3600)} a trial, {source}{cost.basis}")
+        parts.append(
+            f"{hours_in_words(cost.seconds_per_trial / 3600)} a trial, {source}{cost.basis}"
+        )
     if cost.budget_gpu_hours is not None:
         total = cost.spent_gpu_hours + (cost.gpu_hours or 0.0)
         fits = "ok" if total <= cost.budget_gpu_hours else "EXCEEDED"
@@ -130,7 +135,7 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def duration(hours: float) -> str:
+def hours_in_words(hours: float) -> str:
     """Hours as people read them: `45 s`, `12 min`, `3 h 10`, `2.5 d`."""
     seconds = hours * 3600
     if seconds < 90:
@@ -143,9 +148,9 @@ def duration(hours: float) -> str:
     return f"{hours / 24:.1f} d"
 
 
-def _looks(plan: Plan, expected: Expected | None) -> list[str]:
+def _looks(plan: Plan, expected: ExpectedTrials | None) -> list[str]:
     """When a study that runs until decided is looked at, what is open, what it may be expected."""
-    told = looks_told(plan.adaptive) if plan.adaptive is not None else []
+    told = looks_in_words(plan.adaptive) if plan.adaptive is not None else []
     if expected is not None and plan.adaptive is not None and not plan.adaptive.looks:
         told.append(
             f"{expected.at_most} trials at most; expected {expected.nothing_differs:.0f} if "

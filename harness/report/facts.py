@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.analysis import words
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer
 from harness.analysis.observed import contributing
 from harness.analysis.tradeoffs import FEWEST_ARMS
@@ -19,7 +20,7 @@ from harness.text.printable import code
 from harness.text.printable import markdown as plain
 
 
-def duration(seconds: float) -> str:
+def seconds_in_words(seconds: float) -> str:
     """`31 s`, `12.4 min` or `5.20 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -33,17 +34,17 @@ def compute(answer: Answer) -> str:
     where = ", ".join(answer.devices) or "a device that was not recorded"
     parts = [
         f"All {answer.attempts} attempts of this study's trials and reference rows together took "
-        f"{duration(answer.seconds_all)} of wall time on {where} ({_gpu(answer)})."
+        f"{seconds_in_words(answer.seconds_all)} of wall time on {where} ({_gpu(answer)})."
     ]
     if answer.trial_seconds:
-        least, median, most = (duration(s) for s in answer.trial_seconds)
+        least, median, most = (seconds_in_words(s) for s in answer.trial_seconds)
         parts.append(f"One trial takes {median} in the median ({least} to {most}).")
     if answer.attempts_failed:
         share = 100 * answer.seconds_failed / answer.seconds_all if answer.seconds_all else 0
         parts.append(
             f"Included are {answer.attempts_failed} attempts whose result does not count (failed, "
             f"killed, superseded, or no longer planned): "
-            f"{duration(answer.seconds_failed)}, {share:.0f} % of the time."
+            f"{seconds_in_words(answer.seconds_failed)}, {share:.0f} % of the time."
         )
     else:
         parts.append("No attempt failed or was thrown away.")
@@ -103,8 +104,9 @@ def _elsewhere(file: Path, workspace: Workspace) -> list[str]:
     return [] if usual else ["--workspace", path_word(os.path.relpath(workspace.root, project))]
 
 
-def fingerprints(answer: Answer, plan: Plan, history: History) -> list[tuple[str, list[str]]]:
+def fingerprints(made: AnsweredStudy) -> list[tuple[str, list[str]]]:
     """(name, values) of what identifies the results; several values where they differ."""
+    answer, plan, history = made.answer, made.plan, made.history
     attempts = _attempts(plan, history)
     codes = _distinct(a.opened.code for a in attempts)
     rows = [
@@ -196,13 +198,12 @@ def method(answer: Answer) -> list[str]:
     ]
 
 
-def markdown(
-    answer: Answer, plan: Plan, history: History, workspace: Workspace | None = None
-) -> str:
+def markdown(made: AnsweredStudy, *, portable: bool = False) -> str:
     """Question, verdicts in words, tables, compute, commands and fingerprints.
 
-    `workspace` is named in the commands; see `facts.commands`.
+    Commands name the workspace where they need it; with `portable` none names a folder.
     """
+    answer, plan = made.answer, made.plan
     parts = [f"# {plain(answer.question)}", plain(answer.headline)]
     parts.append(f"Study `{answer.study}`{', ' + plain(answer.scope) if answer.scope else ''}.")
     declared = [v for v in answer.verdicts if v.declared]
@@ -230,9 +231,10 @@ def markdown(
     parts += ["## Results", *printed]
     parts += [f"No interaction: {plain(told)}." for told in answer.left_out]
     parts += ["## Compute", plain(compute(answer))]
-    lines = [f"- {plain(what)}: {code(line)}" for what, line in commands(answer, plan, workspace)]
+    typed_out = commands(answer, plan, None if portable else made.workspace)
+    lines = [f"- {plain(what)}: {code(line)}" for what, line in typed_out]
     parts += ["## Reproduce", "In the folder of the project:", "\n".join(lines)]
-    marks = fingerprints(answer, plan, history)
+    marks = fingerprints(made)
     lines = [f"- {plain(name)}: {code(' ; '.join(values))}" for name, values in marks]
     parts += ["## Fingerprints", "\n".join(lines)]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in method(answer))]

@@ -12,7 +12,7 @@ from harness.analysis.model import Answer, ArmRow, Verdict
 from harness.analysis.observed import Observed
 from harness.planning.crossing import crossing
 from harness.planning.plan import Plan, PlannedContrast
-from harness.report.plots import Axis, Group, IntervalPlot, Tick, better_words, row_mark
+from harness.report.plots import Axis, IntervalPlot, PlotGroup, Tick, better_words, row_mark
 
 Places = dict[int, float]
 """Replicate (or cycle) to value."""
@@ -21,7 +21,7 @@ MOST_LINES = 6
 
 
 @dataclass(frozen=True)
-class Line:
+class FigureLine:
     """A polyline; its look says what it is (`k0` to `k5`, `fit`, `level`, `loss`, `faint`)."""
 
     look: str
@@ -42,7 +42,7 @@ class Figure:
     x_title: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    lines: list[Line]
+    lines: list[FigureLine]
     dots: list[tuple[str, str, str]] = field(default_factory=list)
     """(x, y, look)."""
     legend: list[tuple[str, str]] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _trend(asked: _Asked) -> Figure | None:
     fitted = [middle + slope * x for x in ends]
     x = Axis.over(list(score.values()), 0.08)
     y = Axis.over([*fitted, *(v for _, v in dots), *means.values()], 0.08, flip=True)
-    line = Line("fit", [(x.at(a), y.at(b)) for a, b in zip(ends, fitted, strict=True)])
+    line = FigureLine("fit", [(x.at(a), y.at(b)) for a, b in zip(ends, fitted, strict=True)])
     ticks = _thinned([(score[level], Tick(x.at(score[level]), level)) for level in score], x)
     return Figure(
         f"{asked.contrast.metric} by {factor}",
@@ -190,7 +190,7 @@ def _interaction(asked: _Asked) -> Figure | None:
     x = Axis(-0.25, len(xs) - 0.75)
     y = Axis.over(means.values(), 0.1, flip=True)
     lines = [
-        Line(
+        FigureLine(
             f"k{i % MOST_LINES}",
             [(x.at(n), y.at(means[kind, v])) for n, v in enumerate(xs) if (kind, v) in means],
             f"{lines_of}={kind}",
@@ -223,17 +223,17 @@ def _collapse(asked: _Asked) -> Figure | None:
         extra = [mean[since] + down * asked.verdict.margin]
     values = [v for curve in curves.values() for v in curve.values()]
     y = Axis.over([*values, *extra], 0.08, flip=True)
-    lines = [Line("faint", _points(x, y, curve)) for curve in curves.values()]
-    lines.append(Line("tone", _points(x, y, mean)))
+    lines = [FigureLine("faint", _points(x, y, curve)) for curve in curves.values()]
+    lines.append(FigureLine("tone", _points(x, y, mean)))
     legend = [("tone", "mean"), ("faint", "replicates")]
     if since in mean and since != last:
         held = [(x.at(since), y.at(mean[since])), (x.at(last), y.at(mean[since]))]
-        lines.append(Line("level", held))
-        lines.append(Line("loss", [held[1], (x.at(last), y.at(mean[last]))]))
+        lines.append(FigureLine("level", held))
+        lines.append(FigureLine("loss", [held[1], (x.at(last), y.at(mean[last]))]))
         legend.append(("loss", f"lost since cycle {since}"))
     for level in extra:
         ends = [(x.at(min(mean)), y.at(level)), (x.at(last), y.at(level))]
-        lines.append(Line("level", ends))
+        lines.append(FigureLine("level", ends))
         legend.append(("level", f"value at cycle {since}, and the margin from it"))
     dots = [(*point, "tone") for point in _points(x, y, mean)]
     return _over_training(asked, x, y, mean, lines, dots, legend)
@@ -251,10 +251,12 @@ def _sooner(asked: _Asked) -> Figure | None:
     y = Axis.over([threshold, *(v for mean in means for v in mean.values())], 0.08, flip=True)
     rising = (asked.better is not False) != asked.contrast.falls
     names = (asked.verdict.a, asked.verdict.b)
-    lines = [Line("level", [(x.at(steps[0]), y.at(threshold)), (x.at(steps[-1]), y.at(threshold))])]
+    lines = [
+        FigureLine("level", [(x.at(steps[0]), y.at(threshold)), (x.at(steps[-1]), y.at(threshold))])
+    ]
     dots, legend = [], []
     for i, (mean, name) in enumerate(zip(means, names, strict=True)):
-        lines.append(Line(f"k{i + 1}", _points(x, y, mean), name))
+        lines.append(FigureLine(f"k{i + 1}", _points(x, y, mean), name))
         legend.append((f"k{i + 1}", name))
         at = crossing(mean, threshold, rising=rising)
         if at is not None and _reached(mean, threshold, rising=rising):
@@ -273,7 +275,7 @@ def _over_training(
     x: Axis,
     y: Axis,
     steps: Iterable[int],
-    lines: list[Line],
+    lines: list[FigureLine],
     dots: list[tuple[str, str, str]],
     legend: list[tuple[str, str]],
 ) -> Figure:
@@ -345,7 +347,7 @@ def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> Interv
             )
         )
     better = better_words(answer, verdict.metric)
-    return IntervalPlot(verdict.metric, better, [Group("", marks)], axis.ticks(4))
+    return IntervalPlot(verdict.metric, better, [PlotGroup("", marks)], axis.ticks(4))
 
 
 def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
@@ -361,4 +363,4 @@ def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
         )
         marks.append(row_mark(axis, name, text, part.difference, part.lo, part.hi, why="no number"))
     title = f"Each by itself, at {words.percent(level)}"
-    return IntervalPlot(verdict.metric, "", [Group(title, marks)], axis.ticks(4), axis.at(0.0))
+    return IntervalPlot(verdict.metric, "", [PlotGroup(title, marks)], axis.ticks(4), axis.at(0.0))

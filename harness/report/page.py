@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import words
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, ArmRow, Interaction, Verdict
-from harness.analysis.observed import Observed, PromptReader, observe
+from harness.analysis.observed import observe
 from harness.errors import NotJudgedError, WorkspaceError
-from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
-from harness.journal.workspace import Workspace
-from harness.planning.adaptive import looks_told
+from harness.planning.adaptive import looks_in_words
 from harness.planning.plan import Plan, day
 from harness.report import facts, panels, plots, tables
 from harness.report.cards import cards
@@ -25,7 +24,7 @@ from harness.report.results import FOLDER, write_results
 from harness.text.printable import shown
 
 if TYPE_CHECKING:
-    from harness.study.model import Study
+    pass
 
 MANY_ARMS = 60
 """Above this many arms only the primary metric is plotted arm by arm; tables hold the others."""
@@ -34,9 +33,7 @@ MOST_ROWS = 2000
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(
-    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace
-) -> Path:
+def write_report(made: AnsweredStudy) -> Path:
     """Write report.html, report.md, tables/ and results/ into the study's folder.
 
     The same inputs give the same bytes. `results/` holds what `export` writes: the records from
@@ -45,12 +42,8 @@ def write_report(
     The page loads nothing and needs no script, so it can be mailed, archived, or shown in MLflow's
     sandboxed frame.
 
-    Args:
-        answer: the study's answer.
-        plan: the plan it was made from.
-        study: the study.
-        history: journals; learning curves, environments and panels are found through it.
-        workspace: where the attempts' pictures are and the report goes.
+    Learning curves, environments and panels are found through the history; the attempts' pictures
+    are in the workspace, where the report goes.
 
     Returns:
         the path of report.html.
@@ -58,9 +51,9 @@ def write_report(
     Raises:
         WorkspaceError: if it cannot be written there.
     """
-    folder = workspace.study(answer.study)
+    folder = made.workspace.study(made.answer.study)
     try:
-        return _written(answer, plan, study, history, workspace, folder)
+        return _written(made, folder)
     except OSError as error:
         raise WorkspaceError(
             f"the report cannot be written: {error.filename or folder}: {error.strerror or error}. "
@@ -68,46 +61,32 @@ def write_report(
         ) from error
 
 
-def _written(
-    answer: Answer, plan: Plan, study: Study, history: History, workspace: Workspace, folder: Path
-) -> Path:
+def _written(made: AnsweredStudy, folder: Path) -> Path:
+    plan = made.plan
     (folder / "tables").mkdir(parents=True, exist_ok=True)
-    latest = history.latest_plan(plan.study)
+    latest = made.history.latest_plan(plan.study)
     ran = latest is not None and latest.digest == plan.digest
     with suppress(NotJudgedError):  # nothing has a result yet
         if ran or not (folder / FOLDER).exists():  # of an edited file nothing is on record
-            write_results(answer, plan, history, folder / FOLDER, with_tables=False)
-    made = report_files(answer, plan, study, history, workspace)
-    for name, text in made.items():
+            write_results(made, folder / FOLDER, with_tables=False)
+    for name, text in report_files(made).items():
         _write(folder / name, text)
     return folder / "report.html"
 
 
-def report_files(
-    answer: Answer,
-    plan: Plan,
-    study: Study,
-    history: History,
-    workspace: Workspace,
-    *,
-    portable: bool = False,
-    by_prompt: PromptReader | None = None,
-) -> dict[str, str]:
+def report_files(made: AnsweredStudy, *, portable: bool = False) -> dict[str, str]:
     """Relative path to text of what `write_report` writes, the page last.
 
-    Commands name the workspace where they need it; with `portable` no page names a folder. Values
-    by prompt are those that the history's records name, unless `by_prompt` reads others.
+    Commands name the workspace where they need it; with `portable` no page names a folder.
     """
     found = {}
-    for table in tables.tables(answer):
+    for table in tables.tables(made.answer):
         found[f"tables/{table.name}.csv"] = tables.to_csv(table)
         if table.printed_columns:
             found[f"tables/{table.name}.tex"] = tables.to_latex(table)
             found[f"tables/{table.name}.md"] = tables.to_markdown(table)
-    found["report.md"] = markdown(answer, plan, history, None if portable else workspace)
-    found["report.html"] = render(
-        answer, plan, study, history, workspace, portable=portable, by_prompt=by_prompt
-    )
+    found["report.md"] = markdown(made, portable=portable)
+    found["report.html"] = render(made, portable=portable)
     return found
 
 
@@ -117,16 +96,7 @@ def _write(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
-def render(
-    answer: Answer,
-    plan: Plan,
-    study: Study,
-    history: History,
-    workspace: Workspace,
-    *,
-    portable: bool = False,
-    by_prompt: PromptReader | None = None,
-) -> str:
+def render(made: AnsweredStudy, *, portable: bool = False) -> str:
     """The HTML page as text; see `report_files`."""
     import jinja2
     from markupsafe import Markup
@@ -141,21 +111,16 @@ def render(
         # characters.
         finalize=lambda word: shown(word) if type(word) is str else word,
     )
-    observed = observe(plan, history, by_prompt or PromptTables(history))
-    content = _content(answer, plan, study, history, workspace, observed)
-    content["commands"] = facts.commands(answer, plan, None if portable else workspace)
+    content = _content(made)
+    where = None if portable else made.workspace
+    content["commands"] = facts.commands(made.answer, made.plan, where)
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html.j2").render(**content, style=style)
 
 
-def _content(
-    answer: Answer,
-    plan: Plan,
-    study: Study,
-    history: History,
-    workspace: Workspace,
-    observed: Observed,
-) -> dict[str, Any]:
+def _content(made: AnsweredStudy) -> dict[str, Any]:
+    answer, plan, history = made.answer, made.plan, made.history
+    observed = observe(plan, history, made.by_prompt or PromptTables(history))
     declared = [v for v in answer.verdicts if v.declared]
     headline = tables.headline_metrics(answer)
     ordered = sorted(headline, key=lambda m: m != answer.primary)
@@ -167,7 +132,7 @@ def _content(
     return {
         "answer": answer,
         "level": f"{100 * (1 - answer.alpha):g} %",
-        "meta": _meta(answer, plan, study),
+        "meta": _meta(made),
         "groups": _groups(declared, answer),
         "declared": declared,
         "amendments": [amendment.words for amendment in answer.amendments],
@@ -183,7 +148,7 @@ def _content(
         "agreement": tables.agreement_table(answer),
         "trade": trade,
         "trade_unnumbered": sum(d.number is None for d in trade.dots) if trade else 0,
-        "sheet": panels.sheet(answer, plan, history, workspace),
+        "sheet": panels.sheet(made),
         "metrics": [tables.with_arrow(answer, m) for m in headline],
         "protocol_short": answer.protocol[:12],
         "results": _results(answer, headline),
@@ -196,7 +161,7 @@ def _content(
         "curves": curves(answer, observed),
         "over": tables.over_words(answer, headline),
         "compute": facts.compute(answer),
-        "fingerprints": facts.fingerprints(answer, plan, history),
+        "fingerprints": facts.fingerprints(made),
         "environment": facts.environment(plan, history),
         "method": facts.method(answer),
         "descriptions": [
@@ -215,12 +180,13 @@ def _groups(declared: list[Verdict], answer: Answer) -> list[tuple[str, list[Ver
     return [(heading, verdicts) for heading, verdicts in found if verdicts]
 
 
-def _meta(answer: Answer, plan: Plan, study: Study) -> list[tuple[str, str]]:
+def _meta(made: AnsweredStudy) -> list[tuple[str, str]]:
+    answer, plan, study = made.answer, made.plan, made.study
     arms = sum(row.kind == "arm" for row in answer.arms)
     found = [
         ("scope", answer.scope),
         ("design", f"{study.design}, {arms} arms x {_most(plan)}{plan.replicates} replicates"),
-        ("looks", "; ".join(looks_told(plan.adaptive) if plan.adaptive else ())),
+        ("looks", "; ".join(looks_in_words(plan.adaptive) if plan.adaptive else ())),
         ("protocol", answer.protocol_name),
         ("primary metric", answer.primary),
         ("weights measured", study.select),

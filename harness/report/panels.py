@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, ArmRow
 from harness.analysis.observed import contributing
 from harness.contract import Artifact
 from harness.journal.attempts import read_reports
-from harness.journal.history import History
-from harness.journal.pictures import shown
-from harness.journal.workspace import Workspace
-from harness.planning.plan import Plan
+from harness.journal.pictures import picture_as_shown
 
 MOST_ITEMS = 8
 MOST_ROWS = 24
@@ -26,7 +24,7 @@ _FIRST = ("truth", "source", "teacher", "undistilled")
 
 
 @dataclass(frozen=True)
-class Picture:
+class PanelPicture:
     """One embedded picture."""
 
     uri: str
@@ -43,7 +41,7 @@ class Row:
     baseline: bool
     key: str
     replicate: int
-    pictures: list[Picture | None]
+    pictures: list[PanelPicture | None]
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,14 @@ class Sheet:
     notes: list[str]
 
 
-def sheet(answer: Answer, plan: Plan, history: History, workspace: Workspace) -> Sheet | None:
+def sheet(made: AnsweredStudy) -> Sheet | None:
     """Pick items that most rows have and embed their pictures; None where there are none."""
+    answer = made.answer
     found: list[tuple[ArmRow, int, dict[str, tuple[Path, Artifact]]]] = []
     for row in _ordered(answer):
         for replicate, key in row.keys.items():
             done = row.trial_states.get(replicate) == "done"
-            panels = _panels(key, plan, history, workspace) if done else {}
+            panels = _panels(made, key) if done else {}
             if panels:
                 found.append((row, replicate, panels))
                 break
@@ -111,14 +110,12 @@ def _most_telling(answer: Answer, rows: Sequence[ArmRow]) -> set[str]:
     return {row.arm for row in rows if row.kind == "reference"} | set(arms[:room])
 
 
-def _panels(
-    key: str, plan: Plan, history: History, workspace: Workspace
-) -> dict[str, tuple[Path, Artifact]]:
+def _panels(made: AnsweredStudy, key: str) -> dict[str, tuple[Path, Artifact]]:
     """Item to file of a trial's last panels (first draw); empty unless the trial counts."""
-    record = history.trials.get(key)
+    record = made.history.trials.get(key)
     found: dict[str, tuple[Path, Artifact]] = {}
-    for attempt in contributing(record, plan.fingerprints.protocol) if record else []:
-        folder = workspace.trial(key) / "attempts" / attempt.folder_name
+    for attempt in contributing(record, made.plan.fingerprints.protocol) if record else []:
+        folder = made.workspace.trial(key) / "attempts" / attempt.folder_name
         listed = [a for line in read_reports(folder) for a in line.report.artifacts]
         listed += attempt.closed.artifacts if attempt.closed else []
         for artifact in listed:
@@ -146,7 +143,7 @@ def _pick(rows: Sequence[set[str]]) -> list[str]:
     return sorted(chosen, key=lambda i: (i.startswith("edit"), i))
 
 
-def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
+def _embed(panel: tuple[Path, Artifact] | None, label: str) -> PanelPicture | None:
     if panel is None:
         return None
     file, artifact = panel
@@ -159,13 +156,13 @@ def _embed(panel: tuple[Path, Artifact] | None, label: str) -> Picture | None:
         except ValueError:  # a trainer's file that is no picture
             return None
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
-    return Picture(uri, 0 < width < 64, f"{label}: {artifact.caption or artifact.item}")
+    return PanelPicture(uri, 0 < width < 64, f"{label}: {artifact.caption or artifact.item}")
 
 
 def _smaller(data: bytes) -> bytes:
     from PIL import Image
 
-    image = shown(data)
+    image = picture_as_shown(data)
     height = max(1, round(image.height * MOST_PIXELS / image.width))
     small = image.resize((MOST_PIXELS, height), Image.Resampling.LANCZOS)
     out = io.BytesIO()

@@ -35,7 +35,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Group:
+class PlotGroup:
     """Rows under one heading, such as the levels of a factor."""
 
     title: str
@@ -48,7 +48,7 @@ class IntervalPlot:
 
     metric: str
     better: str
-    groups: list[Group]
+    groups: list[PlotGroup]
     ticks: list[Tick]
     zero: str | None = None
     over: str = ""
@@ -132,10 +132,10 @@ def arm_plot(answer: Answer, metric: str) -> IntervalPlot:
     near = near or [m for row in references if (m := row.cells[metric].mean) is not None]
     axis = Axis.over(near)
     places = tables.column_places(answer, metric)
-    groups = [Group("", [_arm_mark(axis, row, metric, places) for row in rows])]
+    groups = [PlotGroup("", [_arm_mark(axis, row, metric, places) for row in rows])]
     shown = [row for row in references if row.cells[metric].mean is not None]
     if shown:
-        groups.append(Group("References", [_arm_mark(axis, r, metric, places) for r in shown]))
+        groups.append(PlotGroup("References", [_arm_mark(axis, r, metric, places) for r in shown]))
     better, over = better_words(answer, metric), tables.over_words(answer, [metric])
     return IntervalPlot(metric, better, groups, axis.ticks() if near else [], over=over)
 
@@ -229,7 +229,7 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
             marks.append(row_mark(axis, e.level, text, e.mean, e.lo, e.hi, tag=tag, why=e.why))
         aliases = next(e.aliases for e in listed if e.factor == factor)
         title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
-        groups.append(Group(title, marks))
+        groups.append(PlotGroup(title, marks))
     ticks = axis.ticks() if known else []
     over = words.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
     zero = axis.at(0.0) if known else None

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from harness.analysis.model import Answer
+from harness.analysis.answered_study import AnsweredStudy
 from harness.contract import Artifact
 from harness.errors import NotJudgedError
 from harness.journal.history import Attempt, History, TrialHistory
@@ -30,15 +30,11 @@ JOURNAL = "journal.jsonl"
 Kept = Callable[[Attempt], list[Artifact]]
 
 
-def write_results(
-    answer: Answer, plan: Plan, history: History, folder: Path, *, with_tables: bool = True
-) -> list[Path]:
+def write_results(made: AnsweredStudy, folder: Path, *, with_tables: bool = True) -> list[Path]:
     """Write journal, answer and tables; the same records give the same bytes.
 
     Args:
-        answer: the study's answer.
-        plan: the plan it was made from.
-        history: where the trials' attempts are.
+        made: the study, answered.
         folder: made where missing; files of the same names are replaced.
         with_tables: off where the tables lie beside the folder already.
 
@@ -48,8 +44,8 @@ def write_results(
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
-    texts = result_files(answer, plan, history, with_tables=with_tables)
-    found = {name: text.encode() for name, text in texts.items()} | packed(answer, plan, history)
+    texts = result_files(made, with_tables=with_tables)
+    found = {name: text.encode() for name, text in texts.items()} | packed(made)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in found.items():
         temporary = folder / f".{name}-{os.getpid()}"
@@ -58,17 +54,18 @@ def write_results(
     return [folder / name for name in found]
 
 
-def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
+def packed(made: AnsweredStudy) -> dict[str, bytes]:
     """Values by prompt of the journal's measurements, under their file's name.
 
     Of headline metrics, the primary one and those that a contrast judges; nothing where no trial
     has any. The same records give the same bytes.
     """
-    metrics = kept_metrics(answer, plan)
+    history = made.history
+    metrics = kept_metrics(made)
     tables_of = PromptTables(history)
     rows = [
         row
-        for planned in plan.trials
+        for planned in made.plan.trials
         if (known := history.trials.get(planned.trial.key)) is not None
         for attempt in counting(known)
         for measured in (attempt.closed.measurements if attempt.closed is not None else ())
@@ -78,35 +75,30 @@ def packed(answer: Answer, plan: Plan, history: History) -> dict[str, bytes]:
     return {PACKED: packed_text(rows)} if rows else {}
 
 
-def kept_metrics(answer: Answer, plan: Plan) -> list[str]:
+def kept_metrics(made: AnsweredStudy) -> list[str]:
     """Metrics whose values by prompt are kept: the headline, the primary one, what is judged."""
-    headline = [name for name, about in answer.metrics.items() if about["headline"]]
+    plan = made.plan
+    headline = [name for name, about in made.answer.metrics.items() if about["headline"]]
     judged = [contrast.metric for contrast in plan.contrasts]
     return list(dict.fromkeys([*headline, plan.primary, *judged]))
 
 
 def result_files(
-    answer: Answer,
-    plan: Plan,
-    history: History,
-    kept: Kept = lambda attempt: [],
-    *,
-    with_tables: bool = True,
+    made: AnsweredStudy, kept: Kept = lambda attempt: [], *, with_tables: bool = True
 ) -> dict[str, str]:
     """Name to text of what `write_results` writes.
 
     Args:
-        answer: the study's answer.
-        plan: the plan it was made from.
-        history: where the trials' attempts are.
+        made: the study, answered.
         kept: the artifacts of an attempt that go along with the journal and stay named in it.
         with_tables: off where the tables lie beside already.
 
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
+    answer, plan = made.answer, made.plan
     headline = {name for name, about in answer.metrics.items() if about["headline"]}
-    records = list(_records(plan, history, headline, kept))
+    records = list(_records(plan, made.history, headline, kept))
     if not any(isinstance(record, Closed) for record in records):
         raise NotJudgedError(f"study {plan.study!r} has no result yet; run it first")
     found = {

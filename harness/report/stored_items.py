@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.answered_study import AnsweredStudy
 from harness.contract import Subject
 from harness.errors import WorkspaceError
 from harness.journal import attempts
-from harness.journal.history import Attempt, History
+from harness.journal.history import Attempt
 from harness.journal.item_table import KINDS, TableError, read_table
 from harness.journal.prompt_values import (
     PACKED,
@@ -31,7 +32,6 @@ from harness.journal.prompt_values import (
 )
 from harness.journal.records import MeasuredAt
 from harness.journal.workspace import Workspace
-from harness.planning.plan import Plan
 from harness.report.results import counting
 from harness.text.words import said_by
 
@@ -46,21 +46,14 @@ class Filled:
     """Why others have none, a line each."""
 
 
-def fill_in(
-    plan: Plan,
-    history: History,
-    workspace: Workspace,
-    subject: Subject,
-    metrics: list[str],
-    echo: Callable[[str], None],
+def fill_in_prompt_values(
+    made: AnsweredStudy, metrics: list[str], echo: Callable[[str], None]
 ) -> Filled:
     """Make values by prompt of a study's measurements that have none of these metrics.
 
     Args:
-        plan: the study's.
-        history: as the study reads it.
-        workspace: whose attempts are looked into, and where the values are written.
-        subject: asked for the tables.
+        made: the study; the attempts in its workspace are looked into, where the values are
+            written, and its subject is asked for the tables.
         metrics: whose values are kept.
         echo: prints one line where there is something to do.
 
@@ -68,10 +61,11 @@ def fill_in(
         WorkspaceError: if the workspace cannot be written.
     """
     done = Filled()
+    subject, workspace = made.subject, made.workspace
     again = getattr(subject, "prompt_tables", None)
     if again is None:
         return done
-    lacking = list(_lacking(plan, history, workspace, metrics))
+    lacking = list(_lacking(made, metrics))
     if not lacking:
         return done
     echo(f"values by prompt of {len(lacking)} measurements, from their stored items ...")
@@ -89,11 +83,10 @@ def fill_in(
     return done
 
 
-def _lacking(
-    plan: Plan, history: History, workspace: Workspace, metrics: list[str]
-) -> Iterator[tuple[Attempt, MeasuredAt]]:
+def _lacking(made: AnsweredStudy, metrics: list[str]) -> Iterator[tuple[Attempt, MeasuredAt]]:
+    history, workspace = made.history, made.workspace
     tables = PromptTables(history)
-    for planned in plan.trials:
+    for planned in made.plan.trials:
         if planned.trial.kind == "reference":
             continue  # no contrast judges it
         known = history.trials.get(planned.trial.key)

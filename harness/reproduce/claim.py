@@ -15,14 +15,14 @@ from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.planning.amendments import contrasts_in
 from harness.planning.plan import PlannedContrast
-from harness.planning.text import duration, plural
+from harness.planning.text import hours_in_words, plural
 from harness.reproduce import levels, new_replicates, stored, surroundings
 from harness.reproduce.judging import Compared, Reproduction, level_for, replicate_band, weakest
-from harness.reproduce.levels import Echo, Level, run_again
-from harness.reproduce.one_trial import Asked, loaded, opening, reproduce_trial
+from harness.reproduce.levels import Echo, Level, rerun_trial
+from harness.reproduce.one_trial import ReproductionRequest, loaded, opening, reproduce_trial
 from harness.reproduce.places import Places
 from harness.reproduce.recorded import Recorded, record_of
-from harness.reproduce.restudy import Numbers, Restudied, restudy, said, with_replicates
+from harness.reproduce.restudy import Numbers, Restudied, restudy, verdict_key, with_replicates
 
 
 def reproduce_claim(
@@ -31,7 +31,7 @@ def reproduce_claim(
     history: History,
     places: Places,
     workspace: Workspace,
-    asked: Asked,
+    asked: ReproductionRequest,
     fresh_seeds: int,
     echo: Echo,
 ) -> Reproduction:
@@ -70,17 +70,17 @@ def reproduce_claim(
     return _judged(claim, parts, known)
 
 
-def _opening(claim: Claim, asked: Asked) -> tuple[list[str], Level]:
+def _opening(claim: ReportedClaim, asked: ReproductionRequest) -> tuple[list[str], Level]:
     """The set, what differs, what each rung costs for all of it; and the rung to climb."""
     ladders, differences = [], []
     for recorded in claim.trials:
         subject, problem = loaded(recorded)
         ladders.append(levels.prices(recorded, subject))
-        here = surroundings.now(recorded, subject).differences if subject else [problem]
+        here = surroundings.surroundings_of(recorded, subject).differences if subject else [problem]
         differences += here
     of, arms = claim.made.plan.replicates, len({r.trial.arm for r in claim.trials})
     total = [levels.together(rungs) for rungs in zip(*ladders, strict=True)]
-    rung = levels.chosen(asked.level, total, claim.contrast.id)
+    rung = levels.level_to_run(asked.level, total, claim.contrast.id)
     told = [
         f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
         f"{claim.replicates} of {of} replicates give this verdict by themselves",
@@ -91,7 +91,9 @@ def _opening(claim: Claim, asked: Asked) -> tuple[list[str], Level]:
     return told, rung
 
 
-def _judged(claim: Claim, parts: Sequence[Reproduction], known: dict[str, Any]) -> Reproduction:
+def _judged(
+    claim: ReportedClaim, parts: Sequence[Reproduction], known: dict[str, Any]
+) -> Reproduction:
     name = claim.contrast.id
     known |= {
         "parts": list(parts),
@@ -110,7 +112,7 @@ def _judged(claim: Claim, parts: Sequence[Reproduction], known: dict[str, Any]) 
     numbers: Numbers = {part.key: _last(part) for part in parts}
     fewer = claim.made.with_numbers(numbers).first(claim.replicates).verdicts()[name]
     whole = claim.made.with_numbers(numbers).verdicts()[name]
-    changed = {said(fewer), said(whole)} != {said(claim.verdict)}
+    changed = {verdict_key(fewer), verdict_key(whole)} != {verdict_key(claim.verdict)}
     told = (
         f"{name} was {claim.verdict.verdict}; by these trials alone it is {fewer.verdict}, with "
         f"the other replicates as recorded {whole.verdict}"
@@ -128,7 +130,7 @@ def _last(part: Reproduction) -> dict[str, float | None]:
 
 
 def _fresh(
-    claim: Claim, count: int, known: dict[str, Any], workspace: Workspace, echo: Echo
+    claim: ReportedClaim, count: int, known: dict[str, Any], workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """New replicates of both sides: their differences against the recorded ones."""
     arms = _one_each(claim)
@@ -143,23 +145,23 @@ def _fresh(
         return Reproduction(**known, decision="not judged", reason=str(error))
     closed = [r.trained.closed for r in arms]
     seconds = count * sum(c.seconds for c in closed if c is not None)
-    echo(f"price      {plural(len(jobs), 'new trial')}: {duration(seconds / 3600)}")
+    echo(f"price      {plural(len(jobs), 'new trial')}: {hours_in_words(seconds / 3600)}")
     runs = []
     for number, (recorded, trial) in enumerate(jobs, 1):
         echo(f"trial      {number}/{len(jobs)}  {trial.short}")
-        runs.append(run_again(recorded, "train", workspace, echo, trial))
-    known["parts"] = [new_replicates.told(run, arms[0]) for run in runs]
+        runs.append(rerun_trial(recorded, "train", workspace, echo, trial))
+    known["parts"] = [new_replicates.part_of(run, arms[0]) for run in runs]
     known["seconds"] = sum(run.ended.seconds for run in runs)
     bad = [part for part in known["parts"] if part.decision == "not judged"]
     if bad:
         reason = f"{len(bad)} of {len(runs)} new trials gave no numbers; see {bad[0].folder}"
         return Reproduction(**known, decision="not judged", reason=reason)
     numbers = [(run.trial, new_replicates.numbers_of(run)) for run in runs]
-    larger = with_replicates(claim.made, numbers, workspace).verdicts()[claim.contrast.id]
+    larger = with_replicates(claim.made, numbers).verdicts()[claim.contrast.id]
     return _fresh_judged(claim, larger, count, known)
 
 
-def _one_each(claim: Claim) -> list[Recorded]:
+def _one_each(claim: ReportedClaim) -> list[Recorded]:
     """A recorded trial of each arm; other studies may know the arms by other names."""
     arm_of = {t.trial.key: t.trial.arm for t in claim.made.plan.trials}
     found: dict[str, Recorded] = {}
@@ -168,7 +170,9 @@ def _one_each(claim: Claim) -> list[Recorded]:
     return list(found.values())
 
 
-def _fresh_judged(claim: Claim, larger: Verdict, count: int, known: dict[str, Any]) -> Reproduction:
+def _fresh_judged(
+    claim: ReportedClaim, larger: Verdict, count: int, known: dict[str, Any]
+) -> Reproduction:
     then = claim.verdict.per_replicate
     new = [value for r, value in larger.per_replicate.items() if r not in then]
     band = replicate_band([*then.values()], level_for(1), count)
@@ -183,7 +187,7 @@ def _fresh_judged(claim: Claim, larger: Verdict, count: int, known: dict[str, An
         replicates=band,
     )
     decision = new_replicates.by_band(value.now, band)
-    changed = said(larger) != said(claim.verdict)
+    changed = verdict_key(larger) != verdict_key(claim.verdict)
     return Reproduction(
         **known,
         decision=decision,
@@ -199,7 +203,7 @@ MOST_LISTED = 6
 
 
 @dataclass(frozen=True)
-class Claim:
+class ReportedClaim:
     """A contrast of a recorded study and the trials that decide it."""
 
     contrast: PlannedContrast
@@ -214,7 +218,7 @@ class Claim:
 
 def claim_of(
     contrast: str, key: str, history: History, places: Places, workspace: Workspace
-) -> Claim:
+) -> ReportedClaim:
     """The contrast, its recorded verdict, and the smallest set of trials that gives it."""
     planned = _declaring(contrast, key, history, places)
     history = history.read_by(planned.study)
@@ -247,7 +251,7 @@ def claim_of(
         record_of(t.key, history, places, workspace) for t in deciding if t.key not in without
     ]
     left = [f"{t.short} ({without[t.key]})" for t in deciding if t.key in without]
-    return Claim(declared[contrast], verdict, made, replicates, trials, left)
+    return ReportedClaim(declared[contrast], verdict, made, replicates, trials, left)
 
 
 def _without_result(sides: Sequence[Trial], history: History, protocol: str) -> dict[str, str]:
@@ -280,7 +284,9 @@ def smallest(made: Restudied, contrast: str) -> int:
         return count
     # A prefix, not the smallest set of any replicates, lest those are picked that come out. So this
     # asks whether the recorded numbers come out; `--fresh-seeds` asks whether the claim holds.
-    while count > 2 and said(made.first(count - 1).verdicts()[contrast]) == said(verdict):
+    while count > 2 and verdict_key(made.first(count - 1).verdicts()[contrast]) == verdict_key(
+        verdict
+    ):
         count -= 1
     return count
 

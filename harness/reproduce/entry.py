@@ -13,7 +13,7 @@ from harness.reproduce.claim import reproduce_claim
 from harness.reproduce.judging import Reproduction, lines, to_json
 from harness.reproduce.levels import LEVELS, Level
 from harness.reproduce.new_replicates import fresh_replicates
-from harness.reproduce.one_trial import Asked, reproduce_trial
+from harness.reproduce.one_trial import ReproductionRequest, reproduce_trial
 from harness.reproduce.places import Places, places_around, places_given
 from harness.reproduce.recorded import record_of
 from harness.text.secrets import without_credentials
@@ -79,7 +79,7 @@ def reproduction(
         return Reproduction(key=key_prefix, decision="not judged", reason=str(error))
     try:
         if contrast:
-            asked = Asked(level=level)
+            asked = ReproductionRequest(level=level)
             return reproduce_claim(
                 contrast, key, history, places, workspace, asked, fresh_seeds, echo
             )
@@ -90,7 +90,7 @@ def reproduction(
         )
     if fresh_seeds:
         return fresh_replicates(recorded, fresh_seeds, workspace, echo)
-    return reproduce_trial(recorded, Asked(level=level), workspace, echo)
+    return reproduce_trial(recorded, ReproductionRequest(level=level), workspace, echo)
 
 
 def _check(key: str, level: str, contrast: str, fresh_seeds: int) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.journal.attempts import Line, measurements
+from harness.journal.attempts import ReportLine, measurements
 from harness.journal.history import TrialHistory
 from harness.journal.trial import Kind
 from harness.reproduce.recorded import Recorded
@@ -204,7 +204,7 @@ class Compared(BaseModel):
     replicates: Band | None = Field(None, description="Prediction interval of a new replicate.")
 
 
-def compare(recorded: Recorded, level: str, reports: Sequence[Line]) -> list[Compared]:
+def compare(recorded: Recorded, level: str, reports: Sequence[ReportLine]) -> list[Compared]:
     """Every recorded number beside its new one; with level measure only those of the last step.
 
     A number that is measured today but was not recorded has nothing to compare with: left out.

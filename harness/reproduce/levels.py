@@ -15,11 +15,11 @@ from harness.contract import Report, Subject
 from harness.errors import NotJudgedError
 from harness.executors.base import Ended, Job
 from harness.executors.worker import execute, limit_threads
-from harness.journal.attempts import Line, read_reports
+from harness.journal.attempts import ReportLine, read_reports
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.planning.cost import gpus_here
-from harness.planning.text import duration
+from harness.planning.text import hours_in_words
 from harness.reproduce.recorded import Recorded
 from harness.subjects.settings import name_of
 
@@ -50,7 +50,7 @@ class Price:
         """`train    40 s, 0.011 GPU-h   run again from the start (from ...)`."""
         if self.refused:
             return f"{self.rung:<8} {'not possible':<18}  {self.refused}"
-        cost = "not known" if self.seconds is None else duration(self.seconds / 3600)
+        cost = "not known" if self.seconds is None else hours_in_words(self.seconds / 3600)
         if self.seconds is not None and self.seconds < 1:
             cost = "under 1 s"
         if self.gpu_hours:
@@ -86,7 +86,7 @@ def together(prices: Sequence[Price]) -> Price:
     return Price(first.rung, seconds, sum(p.gpu_hours for p in prices), first.basis)
 
 
-def chosen(level: Level, ladder: Sequence[Price], key: str) -> Rung:
+def level_to_run(level: Level, ladder: Sequence[Price], key: str) -> Rung:
     """The rung to climb; `auto` is measuring where a student is kept, else training.
 
     Raises:
@@ -165,22 +165,22 @@ QUIET_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Again:
+class Rerun:
     """What came out."""
 
     trial: Trial
     folder: Path
-    reports: list[Line]
+    reports: list[ReportLine]
     ended: Ended
 
 
-def run_again(
+def rerun_trial(
     recorded: Recorded,
     rung: Literal["measure", "train"],
     workspace: Workspace,
     echo: Echo,
     trial: Trial | None = None,
-) -> Again:
+) -> Rerun:
     """Execute it in this process, below `<workspace>/reproductions/`; the record is not touched.
 
     Args:
@@ -197,18 +197,18 @@ def run_again(
     made = trial or recorded.trial
     folder = _folder(workspace, made.key)
     limit_threads(recorded.cpus)  # before the subject imports a numerical library
-    reports: list[Line] = []
+    reports: list[ReportLine] = []
     ended = Ended(state="failed", reason="ended without an outcome")
     began = shown = time.time()
     for at, event in execute(_job(recorded, made, rung, folder, workspace)):
         if isinstance(event, Ended):
             ended = event
             break
-        reports.append(Line(at, event))
+        reports.append(ReportLine(at, event))
         if at - shown > QUIET_SECONDS:
             echo(f"           {_progress(made, event)}, {at - began:.0f} s")
             shown = at
-    return Again(made, folder, reports, ended)
+    return Rerun(made, folder, reports, ended)
 
 
 def _folder(workspace: Workspace, key: str) -> Path:
@@ -220,17 +220,12 @@ def _folder(workspace: Workspace, key: str) -> Path:
 
 def _job(recorded: Recorded, trial: Trial, rung: str, folder: Path, workspace: Workspace) -> Job:
     again: Literal["train", "reference"] = "reference" if trial.kind == "reference" else "train"
-    return Job(
-        key=trial.key,
-        short=trial.short,
-        attempt=1,
-        nonce="reproduction",
+    return Job.of(
+        trial,
+        folder,
+        "reproduction",
         mode="measure" if rung == "measure" else again,
         subject=recorded.subject,
-        recipe=trial.recipe,
-        replicate=trial.replicate,
-        folder=folder,
-        log=folder / "log.txt",
         cache=workspace.cache,
         measurement=recorded.measurement,
         student=recorded.student if rung == "measure" else None,

@@ -11,7 +11,7 @@ from harness.errors import HarnessError, NotJudgedError
 from harness.journal.attempts import measurements
 from harness.journal.trial import Trial, key_of
 from harness.journal.workspace import Workspace
-from harness.planning.text import duration
+from harness.planning.text import hours_in_words
 from harness.reproduce import levels, surroundings
 from harness.reproduce.judging import (
     FEWEST_REPLICATES,
@@ -24,7 +24,7 @@ from harness.reproduce.judging import (
     replicates_of,
     weakest,
 )
-from harness.reproduce.levels import Again, Echo, Price, run_again
+from harness.reproduce.levels import Echo, Price, Rerun, rerun_trial
 from harness.reproduce.one_trial import headline, loaded, opening, refuse, reported
 from harness.reproduce.recorded import Recorded
 from harness.subjects.identity import identity_of
@@ -49,14 +49,14 @@ def fresh_replicates(
         for line in opening(known["differences"], known["ladder"]):
             echo(line)
         seconds = (price[-1].seconds or 0.0) * count
-        echo(f"fresh      {count} new replicates: {duration(seconds / 3600)}")
+        echo(f"fresh      {count} new replicates: {hours_in_words(seconds / 3600)}")
     except HarnessError as error:
         return Reproduction(**known, decision="not judged", reason=str(error))
     made = [
-        run_again(recorded, "train", workspace, echo, trial)
+        rerun_trial(recorded, "train", workspace, echo, trial)
         for trial in new_trials(recorded, count, first_free(recorded))
     ]
-    known["parts"] = [told(run, recorded) for run in made]
+    known["parts"] = [part_of(run, recorded) for run in made]
     known["seconds"] = sum(run.ended.seconds for run in made)
     known["folder"] = str(made[0].folder.parent)
     bad = [part for part in known["parts"] if part.decision == "not judged"]
@@ -77,10 +77,10 @@ def ready(recorded: Recorded) -> tuple[Subject, list[str], list[Price]]:
         raise NotJudgedError(problem)
     if recorded.trial.kind != "trial":
         raise NotJudgedError(f"{recorded.key} is a {recorded.trial.kind}: it has no replicates")
-    here = surroundings.now(recorded, subject)
+    here = surroundings.surroundings_of(recorded, subject)
     refuse(recorded, here, "train")
     priced = levels.prices(recorded, subject)
-    levels.chosen("train", priced, recorded.key)
+    levels.level_to_run("train", priced, recorded.key)
     return subject, here.differences, priced
 
 
@@ -104,13 +104,13 @@ def new_trials(recorded: Recorded, count: int, first: int) -> list[Trial]:
     ]
 
 
-def numbers_of(run: Again) -> dict[str, float | None]:
+def numbers_of(run: Rerun) -> dict[str, float | None]:
     """Numbers of the last step of what was run again."""
     found = measurements(run.reports)
     return found[-1].metrics if found and run.ended.state == "done" else {}
 
 
-def told(run: Again, recorded: Recorded) -> Reproduction:
+def part_of(run: Rerun, recorded: Recorded) -> Reproduction:
     """One new replicate as a part of the result: it is judged with the others, not by itself."""
     numbers = numbers_of(run)
     decision: Decision = "consistent with a new replicate" if numbers else "not judged"
@@ -128,7 +128,7 @@ def told(run: Again, recorded: Recorded) -> Reproduction:
 
 
 def _judged(
-    recorded: Recorded, made: Sequence[Again], metrics: Sequence[str], known: dict[str, Any]
+    recorded: Recorded, made: Sequence[Rerun], metrics: Sequence[str], known: dict[str, Any]
 ) -> Reproduction:
     step = max(at.step for at in recorded.values()) if recorded.values() else 0
     found = [numbers_of(run) for run in made]

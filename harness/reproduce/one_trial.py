@@ -11,7 +11,7 @@ from harness.errors import HarnessError, NotJudgedError
 from harness.journal.workspace import Workspace
 from harness.reproduce import levels, stored, surroundings
 from harness.reproduce.judging import Judgement, Reproduction, compare, judge
-from harness.reproduce.levels import Again, Echo, Level, Rung, run_again
+from harness.reproduce.levels import Echo, Level, Rerun, Rung, rerun_trial
 from harness.reproduce.places import why_not_trusted
 from harness.reproduce.recorded import Recorded
 from harness.reproduce.restudy import changes, restudy
@@ -20,7 +20,7 @@ from harness.subjects.settings import CommandSettings
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReproductionRequest:
     """How a trial is to be reproduced."""
 
     level: Level = "auto"
@@ -33,7 +33,7 @@ class Asked:
 
 
 def reproduce_trial(
-    recorded: Recorded, asked: Asked, workspace: Workspace, echo: Echo
+    recorded: Recorded, asked: ReproductionRequest, workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """Climb one rung for one trial. What cannot be judged is told, not raised."""
     known: dict[str, Any] = {
@@ -45,13 +45,13 @@ def reproduce_trial(
         echo(line)
     subject, problem = loaded(recorded)
     try:
-        here = surroundings.now(recorded, subject) if subject is not None else None
+        here = surroundings.surroundings_of(recorded, subject) if subject is not None else None
         known["differences"] = here.differences if here else [problem]
         priced = levels.prices(recorded, subject)
         known["ladder"] = [price.line() for price in priced]
         for line in opening(known["differences"], known["ladder"]) if asked.alone else ():
             echo(line)
-        rung = levels.chosen(asked.level, priced, recorded.key)
+        rung = levels.level_to_run(asked.level, priced, recorded.key)
         known["level"] = rung
         if asked.alone:
             echo(f"level      {rung}: {levels.WHAT[rung]}")
@@ -65,7 +65,7 @@ def reproduce_trial(
     except HarnessError as error:
         why = str(error) if problem in str(error) else f"{error}: {problem}"
         return Reproduction(**known, decision="not judged", reason=why)
-    made = run_again(recorded, rung, workspace, echo)
+    made = rerun_trial(recorded, rung, workspace, echo)
     return _judged(recorded, rung, made, asked, known, workspace, subject)
 
 
@@ -105,7 +105,7 @@ def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
         return None, str(error)
 
 
-def refuse(recorded: Recorded, here: surroundings.Now, rung: Rung) -> None:
+def refuse(recorded: Recorded, here: surroundings.Surroundings, rung: Rung) -> None:
     """Refuse what would compare numbers that mean something else today.
 
     Raises:
@@ -140,7 +140,9 @@ def reported(recorded: Recorded, subject: Subject | None) -> set[str]:
     return names | {str(name) for name in named if name}
 
 
-def _record(here: surroundings.Now, recorded: Recorded, known: dict[str, Any]) -> Reproduction:
+def _record(
+    here: surroundings.Surroundings, recorded: Recorded, known: dict[str, Any]
+) -> Reproduction:
     """Hashes decide; other versions or another device are told, and decide nothing."""
     if here.problem:
         same = "the stored recipe hashes to the key; nothing else can be judged"
@@ -158,8 +160,8 @@ def _record(here: surroundings.Now, recorded: Recorded, known: dict[str, Any]) -
 def _judged(
     recorded: Recorded,
     rung: Literal["measure", "train"],
-    made: Again,
-    asked: Asked,
+    made: Rerun,
+    asked: ReproductionRequest,
     known: dict[str, Any],
     workspace: Workspace,
     subject: Subject | None,
@@ -180,7 +182,7 @@ def _judged(
 def _decision(
     recorded: Recorded,
     rung: Literal["measure", "train"],
-    made: Again,
+    made: Rerun,
     differences: Sequence[str],
     metrics: Collection[str],
     family: int,
@@ -204,7 +206,7 @@ def _decision(
     return judge(values, recorded, metrics, differences, family)
 
 
-def _divergence(step: int, made: Again) -> Judgement:
+def _divergence(step: int, made: Rerun) -> Judgement:
     last = max((line.report.step for line in made.reports), default=0)
     reason = f"it diverged at cycle {last}, recorded is cycle {step}"
     return Judgement("bit-equal" if last == step else "not reproduced", reason, [])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.bundle.read import unpacked_bundle
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal.history import History
 from harness.journal.records import Planned
@@ -168,14 +168,8 @@ def _with_journals(folder: Path) -> Iterable[Path]:
 
 def _unpacked(file: Path, workspace: Workspace) -> Path:
     """Folder of a bundle's content, checked and unpacked once."""
-    try:
-        bundles = importlib.import_module("harness.bundle.read")
-    except ModuleNotFoundError:
-        raise HarnessError(
-            f"--from {file}: this version does not read bundles; unpack it and name the folder"
-        ) from None
     workspace.ensure_usable()
-    return Path(bundles.unpacked_bundle(file, workspace.cache / "bundles"))
+    return unpacked_bundle(file, workspace.cache / "bundles")
 
 
 OWN = "harness."

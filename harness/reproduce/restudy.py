@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from harness.analysis.model import Answer, Verdict
-from harness.analysis.observed import PromptReader
+from harness.analysis.answered_study import AnsweredStudy
+from harness.analysis.model import Verdict
 from harness.contract import Fingerprints, Subject
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal.history import Attempt, History, TrialHistory
@@ -17,44 +17,25 @@ from harness.journal.prompt_values import PromptTables, PromptValues
 from harness.journal.records import Closed, MeasuredAt, Opened, Planned
 from harness.journal.trial import Trial, canonical
 from harness.journal.workspace import STUDY_FILE, Workspace
-from harness.planning.plan import Plan
+from harness.planning.make import make_plan
 from harness.planning.reuse import under_their_keys
 from harness.reproduce.places import Places, why_not_trusted
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
+from harness.subjects.load import load_subject
 from harness.text.words import last_words
 
 Numbers = Mapping[str, Mapping[str, float | None]]
 """Trial key -> metric -> number of the last step; None where it was not finite."""
 
 
-@dataclass(frozen=True)
-class Restudied:
-    """A study as its record says it, with the history that answers it."""
-
-    study: Study
-    plan: Plan
-    history: History
-    subject: Subject
-    """With the digests of the record."""
-    by_prompt: PromptReader | None = None
-    """Where values by prompt are read; None: those of the history."""
-
-    def answer(self) -> Answer:
-        """The study's answer by that history."""
-        from harness.analysis.answer import answer
-
-        return answer(
-            self.plan,
-            self.study,
-            self.history,
-            metrics=self.subject.metrics,
-            by_prompt=self.by_prompt,
-        )
+class Restudied(AnsweredStudy):
+    """A study as its record says it: its subject gives the digests of the record."""
 
     def verdicts(self) -> dict[str, Verdict]:
         """Contrast id -> verdict on the declared contrasts, those declared late included."""
         declared = {contrast.id for contrast in self.plan.contrasts}
-        return {v.id: v for v in self.answer().verdicts if v.id in declared}
+        return {v.id: v for v in self.answer.verdicts if v.id in declared}
 
     def with_numbers(self, numbers: Numbers) -> Restudied:
         """The study with these numbers in the place of the recorded ones."""
@@ -133,9 +114,6 @@ def restudy(
     Raises:
         NotJudgedError: if the subject is missing, or resolves the study to other trials now.
     """
-    from harness.planning.make import make_plan
-    from harness.subjects.load import load_subject
-
     file = project / (planned.study_file or STUDY_FILE)
     history = history.read_by(planned.study)
     try:
@@ -147,7 +125,8 @@ def restudy(
         # not here any more. The price: that data changed is seen by the other rungs only, and a
         # recipe's default that changed is refused below.
         subject = cast(Subject, AsRecorded(found, planned, history))
-        plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=subject)
+        opened = OpenedStudy(study, workspace, subject=subject, history=history)
+        plan = make_plan(opened, check_devices=False)
     except (HarnessError, ValueError) as error:
         raise NotJudgedError(
             f"study {planned.study!r} cannot be answered again: {last_words(str(error), 300)}"
@@ -160,27 +139,24 @@ def restudy(
             "trials now (a recipe's default changed)"
         )
     prints = plan.fingerprints.model_copy(update={"protocol": protocol})
-    return Restudied(study, plan.model_copy(update={"fingerprints": prints}), history, subject)
+    return Restudied(opened, plan.model_copy(update={"fingerprints": prints}), history)
 
 
 def with_replicates(
-    made: Restudied,
-    new: Sequence[tuple[Trial, Mapping[str, float | None]]],
-    workspace: Workspace,
+    made: Restudied, new: Sequence[tuple[Trial, Mapping[str, float | None]]]
 ) -> Restudied:
     """The study with further replicates, whose trials were run outside of it.
 
     Replicates between its own and these, which other studies may have run, stay out.
     """
-    from harness.planning.make import make_plan
-
     top = max(trial.replicate for trial, _ in new)
     study = made.study.model_copy(update={"replicates": top + 1})
     history = copy.copy(made.history)
     history.trials = dict(made.history.trials)
     for trial, numbers in new:
         history.trials[trial.key] = _made_up(trial, numbers, made)
-    plan = make_plan(study, history, workspace=workspace, check_devices=False, subject=made.subject)
+    opened = OpenedStudy(study, made.workspace, subject=made.subject, history=history)
+    plan = make_plan(opened, check_devices=False)
     prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
     keys = {trial.key for trial, _ in new}
     own = made.study.replicates
@@ -191,7 +167,7 @@ def with_replicates(
     ]
     larger = replace(
         made,
-        study=study,
+        opened=opened,
         plan=plan.model_copy(update={"fingerprints": prints, "trials": kept}),
         history=history,
     )
@@ -248,7 +224,7 @@ def _told(measured: MeasuredAt, new: Mapping[str, float | None]) -> MeasuredAt:
     return measured.model_copy(update={"metrics": {**measured.metrics, **new}})
 
 
-def said(verdict: Verdict) -> tuple[str, ...]:
+def verdict_key(verdict: Verdict) -> tuple[str, ...]:
     """What a verdict says: its name, and of the best of several levels which they are."""
     return (verdict.verdict, *verdict.best)
 
@@ -258,7 +234,7 @@ def changes(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list
     return [
         f"{name}: {_told_as(verdict)} -> {_told_as(after[name]) if name in after else 'gone'}"
         for name, verdict in before.items()
-        if name not in after or said(after[name]) != said(verdict)
+        if name not in after or verdict_key(after[name]) != verdict_key(verdict)
     ]
 
 

@@ -18,7 +18,7 @@ from harness.journal.workspace import RESULTS, Workspace
 from harness.reproduce.judging import Compared, Decision, Reproduction
 from harness.reproduce.recorded import Recorded
 from harness.reproduce.restudy import restudy
-from harness.reproduce.surroundings import raised
+from harness.reproduce.surroundings import exception_text
 from harness.subjects.settings import name_of
 
 ANSWER = "answer.json"
@@ -54,7 +54,7 @@ def reproduce_tables(
         protocol = recorded.measured_by.opened.protocol
         again = restudy(
             planned, history, recorded.project, recorded.places, workspace, protocol
-        ).answer()
+        ).answer
         found, changed = _beside(answer, again, contrast)
         if answer.rules != again.rules:
             notes.append(OTHER_RULES)
@@ -241,7 +241,9 @@ def _from_items(
         return [], [f"the trial's stored items are not here: {error}"]
     except Exception as error:  # a subject may raise anything
         name = name_of(recorded.subject)
-        return [], [f"subject {name} does not read the trial's stored items: {raised(error)}"]
+        return [], [
+            f"subject {name} does not read the trial's stored items: {exception_text(error)}"
+        ]
     return [
         _compared(name, last.metrics[name], value, last.step)
         for name, value in sorted(numbers.items())

@@ -18,7 +18,7 @@ MOST = 20
 
 
 @dataclass(frozen=True)
-class Now:
+class Surroundings:
     """What stands here today in the place of what the trial ran with."""
 
     fingerprints: Fingerprints | None
@@ -46,7 +46,7 @@ class Now:
         return now is not None and now.protocol == recorded.measured_by.opened.protocol
 
 
-def now(recorded: Recorded, subject: Subject) -> Now:
+def surroundings_of(recorded: Recorded, subject: Subject) -> Surroundings:
     """Compare code, data, protocol, environment and device with the recorded ones."""
     device = environment.device_model(recorded.gpus > 0)
     versions = environment.versions()
@@ -64,13 +64,13 @@ def now(recorded: Recorded, subject: Subject) -> Now:
         name = recorded.measurement.protocol
         problem = (
             f"code, data and protocol cannot be compared: subject {name_of(recorded.subject)} has "
-            f"no digests here for this recipe under protocol {name!r}: {raised(error)}"
+            f"no digests here for this recipe under protocol {name!r}: {exception_text(error)}"
         )
-        return Now(None, device, versions, [], beside, problem)
-    return Now(marks, device, versions, _digests(recorded, marks), beside)
+        return Surroundings(None, device, versions, [], beside, problem)
+    return Surroundings(marks, device, versions, _digests(recorded, marks), beside)
 
 
-def raised(error: Exception) -> str:
+def exception_text(error: Exception) -> str:
     """The message; with its type where it was not made for users."""
     made = isinstance(error, ValueError | OSError)
     return str(error) if made else f"{type(error).__name__}: {error}"

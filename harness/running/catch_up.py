@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.journal import shards
-from harness.journal.history import History
-from harness.journal.workspace import Workspace
-from harness.planning.plan import Plan
 from harness.text.secrets import without_credentials
 from harness.tracking.mlflow_place import AwayError, MlflowPlace, stamp
 from harness.tracking.names import Remark
@@ -17,26 +14,21 @@ from harness.tracking.ownership import ElsewhereError
 from harness.tracking.tracker import GuardedTracker
 
 if TYPE_CHECKING:
-    from harness.study.model import Study
+    from harness.analysis.answered_study import AnsweredStudy
 
 PATIENCE_SECONDS = 15.0
 """After the last write that worked."""
 
 
 def catch_up(
-    study: Study,
-    plan: Plan,
-    history: History,
-    workspace: Workspace,
-    page: Path,
-    place: MlflowPlace,
-    echo: Callable[[str], None],
+    made: AnsweredStudy, page: Path, place: MlflowPlace, echo: Callable[[str], None]
 ) -> str:
     """Empty where MLflow has everything, now at the latest; else one line: what, why, and how.
 
     Nothing of it fails the run: its results are there.
     """
-    wanted = stamp(plan, history, page)
+    study, history = made.study, made.history
+    wanted = stamp(made.plan, history, page)
     shown = without_credentials(place.uri)
     try:
         seen = place.look(study.name, history, wanted)
@@ -54,7 +46,7 @@ def catch_up(
         )
     echo(f"mlflow     is behind; writing what is missing to {shown} ...")
     try:
-        told = _write(study, plan, history, workspace, page, place, wanted)
+        told = _write(made, page, place, wanted)
     except Exception as error:  # a workspace that cannot be written, an answer that cannot be made
         told = [f"{type(error).__name__}: {error}"]
     if not told:
@@ -66,21 +58,11 @@ def catch_up(
     )
 
 
-def _write(
-    study: Study,
-    plan: Plan,
-    history: History,
-    workspace: Workspace,
-    page: Path,
-    place: MlflowPlace,
-    wanted: str,
-) -> list[str]:
-    from harness.analysis.answer import answer
-
+def _write(made: AnsweredStudy, page: Path, place: MlflowPlace, wanted: str) -> list[str]:
     # MLflow has one writer at a time, the process that holds the study.
-    with shards.claim_run(workspace, study.name, None):
+    with shards.claim_run(made.workspace, made.study.name, None):
         tell = GuardedTracker(place, remedy="")
-        tell.start(plan, history)
-        tell.answer(answer(plan, study, history), page)
-        tell.complete(history, wanted)
+        tell.start(made.plan, made.history)
+        tell.answer(made.answer, page)
+        tell.complete(made.history, wanted)
         return [text for text in tell.close(PATIENCE_SECONDS) if not isinstance(text, Remark)]

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.observed import ENDED, observe
+from harness.analysis.observed import observe
 from harness.contract import Report
 from harness.executors.base import Job
 from harness.journal.command_line import typed
 from harness.journal.history import History
 from harness.journal.item_table import NOT_USED
-from harness.journal.records import OVER, Closed
+from harness.journal.records import Closed
+from harness.journal.states import ENDED, OVER
 from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Adaptive, Plan, PlannedContrast
@@ -222,13 +223,15 @@ class LiveDisplay(Display):
             text += f"   {self.gpu_seconds / 3600:.1f}{of} GPU-h"
         left = self.left()
         if left is not None:
-            spread = f" (\u00b1{duration(left[1])})" if left[1] >= 1 else ""
-            text += f"   left {duration(left[0])}{spread}"
+            spread = f" (\u00b1{elapsed_in_words(left[1])})" if left[1] >= 1 else ""
+            text += f"   left {elapsed_in_words(left[0])}{spread}"
         elif not self.running and not sum(counts.values()):
             text += "   starting workers"
         lines = [text]
         for job, report, began in list(self.running.values()):
-            lines.append(f" {job.short}  {_where(report)}  {duration(time.monotonic() - began)}")
+            lines.append(
+                f" {job.short}  {_where(report)}  {elapsed_in_words(time.monotonic() - began)}"
+            )
         lines += [f" {text}" for text in self._outlook.lines()]
         if self.last_failure:
             lines.append(f" last failure: {self.last_failure}")
@@ -241,7 +244,7 @@ def _where(report: Report | None) -> str:
     return f"step {report.step}" + (f"/{report.total}" if report.total else "")
 
 
-def duration(seconds: float) -> str:
+def elapsed_in_words(seconds: float) -> str:
     """Short form of a time span: `42 s`, `3 min 20 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
@@ -251,7 +254,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def make(
+def make_display(
     plan: Plan,
     to_run: int,
     echo: Echo,

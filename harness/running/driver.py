@@ -17,12 +17,13 @@ from harness.executors.base import DEADLINE, Deadline, Ended, Event, Executor, J
 from harness.journal import attempts, claims, environment
 from harness.journal.claims import Claim
 from harness.journal.history import Attempt, History, TrialHistory
-from harness.journal.records import OVER, Closed, Opened, Record
+from harness.journal.records import Closed, Opened, Record
+from harness.journal.states import OVER
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.journal.writer import Journal
 from harness.planning.plan import PlannedTrial
-from harness.planning.reuse import Recorded
+from harness.planning.reuse import ReuseCheck
 from harness.running.display import Display
 from harness.subjects.settings import CommandSettings, SubjectSpec
 from harness.tracking.tracker import Tracker
@@ -34,12 +35,15 @@ WAIT_SECONDS = 1.0
 
 
 @dataclass
-class _Running:
+class UnderWay:
+    """An attempt of this driver: its folder exists, and its trial is claimed."""
+
     planned: PlannedTrial
+    claim: Claim
     job: Job
     opened: Opened
-    claim: Claim
     carried: int
+    """Step of the checkpoint it continues from; 0 for a fresh start."""
     started: bool = False
     began: float = 0.0
     """`time.monotonic()` when it started."""
@@ -71,7 +75,7 @@ class Driver:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RunSettings,
         missing: list[PlannedTrial],
         *,
         workspace: Workspace,
@@ -80,7 +84,7 @@ class Driver:
         tracker: Tracker,
         display: Display,
         stop: Callable[[], bool],
-        more: Callable[[History], list[PlannedTrial]] | None = None,
+        more: Callable[[], list[PlannedTrial]] | None = None,
     ) -> None:
         """Take what is to run first; `more` says, once all of that has ended, what comes next."""
         self.settings = settings
@@ -94,7 +98,7 @@ class Driver:
         self._more = more
         self._queue = deque(missing)
         self._waiting: deque[PlannedTrial] = deque()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, UnderWay] = {}
         self._retried: dict[str, int] = {}
         self._whole_gpu: set[str] = set()
         self._seen: dict[str, int] = {}
@@ -128,7 +132,7 @@ class Driver:
         if self._more is None:
             return False
         self._refresh()
-        found = self._more(self.history)
+        found = self._more()
         self._queue.extend(found)
         if not found:
             self._more = None
@@ -163,11 +167,11 @@ class Driver:
             try:
                 self._close_interrupted(past)
                 with self._writing():
-                    made = prepare_job(planned, past, self.settings, self.workspace, gpus)
+                    made = prepared(planned, claim, past, self.settings, self.workspace, gpus)
             except WorkspaceError:
                 claim.release()
                 raise
-            self._running[key] = _Running(planned, made.job, made.opened, claim, made.carried)
+            self._running[key] = made
             yield made.job
 
     def _on_event(self, job: Job, event: Event, at: float) -> None:
@@ -188,7 +192,7 @@ class Driver:
             assert isinstance(event, Ended), event
             self._close(running, event, at)
 
-    def _close(self, running: _Running, ended: Ended, at: float) -> None:
+    def _close(self, running: UnderWay, ended: Ended, at: float) -> None:
         job = running.job
         lines = attempts.read_reports(job.folder)
         closed = closing_record(running.opened, job, ended, at, running.began, lines)
@@ -212,7 +216,7 @@ class Driver:
             self._queue.appendleft(running.planned)
         self._display.ended(job, closed, again)
 
-    def _thin(self, job: Job, lines: list[attempts.Line]) -> None:
+    def _thin(self, job: Job, lines: list[attempts.ReportLine]) -> None:
         """Let go of a finished trial's resume points; what a trainer wrote only where told to."""
         root, spec = self.workspace.trial(job.key), self.settings.subject
         if not isinstance(spec, CommandSettings):
@@ -307,7 +311,7 @@ class Driver:
         self._seen = self._journal_sizes()
         self.history = self._read_history()
         settings = self.settings
-        self._recorded = Recorded(
+        self._recorded = ReuseCheck(
             self.history,
             self.workspace,
             settings.study,
@@ -320,7 +324,7 @@ class Driver:
         if self._journal_sizes() != self._seen:
             self._read()
 
-    def _let_go(self, running: _Running) -> None:
+    def _let_go(self, running: UnderWay) -> None:
         """Undo a preparation that never started; an attempt that cannot be closed stays open."""
         if not running.started:
             attempts.remove_unstarted(running.job.folder)
@@ -329,7 +333,7 @@ class Driver:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What is the same for every attempt of a run."""
 
     study: str
@@ -344,27 +348,19 @@ class Settings:
     deadline: Deadline = field(default_factory=Deadline)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An attempt whose folder exists and that has not begun."""
-
-    job: Job
-    opened: Opened
-    carried: int
-    """Step of the checkpoint it continues from; 0 for a fresh start."""
-
-
-def prepare_job(
+def prepared(
     planned: PlannedTrial,
+    claim: Claim,
     past: TrialHistory | None,
-    settings: Settings,
+    settings: RunSettings,
     workspace: Workspace,
     gpus: float,
-) -> Prepared:
+) -> UnderWay:
     """Make the attempt folder, copy what it continues from, and describe the job.
 
     Args:
         planned: the trial as it stands.
+        claim: of the trial.
         past: all that is recorded of it, by whichever study.
         settings: what is the same for every attempt.
         workspace: where it goes.
@@ -395,16 +391,13 @@ def prepare_job(
         except OSError:  # half a copy only takes space
             attempts.remove_unstarted(folder)
             raise
-    job = Job(
-        key=trial.key,
-        short=trial.short,
+    job = Job.of(
+        trial,
+        folder,
+        nonce,
         attempt=number,
-        nonce=nonce,
         mode=mode,
         subject=settings.subject,
-        recipe=trial.recipe,
-        replicate=trial.replicate,
-        folder=folder,
         log=workspace.trial(trial.key) / attempts.LOG,
         cache=workspace.cache,
         measurement=settings.measurement,
@@ -440,7 +433,7 @@ def prepare_job(
         workspace=workspace.id,
         resumed_from=previous.opened.attempt if previous is not None and copies else None,
     )
-    return Prepared(job, opened, copies[0].step if copies else 0)
+    return UnderWay(planned, claim, job, opened, copies[0].step if copies else 0)
 
 
 def _kept_student(
@@ -456,7 +449,12 @@ def _kept_student(
 
 
 def closing_record(
-    opened: Opened, job: Job, ended: Ended, at: float, began: float, lines: list[attempts.Line]
+    opened: Opened,
+    job: Job,
+    ended: Ended,
+    at: float,
+    began: float,
+    lines: list[attempts.ReportLine],
 ) -> Closed:
     """The closing record of an attempt that ended under this driver.
 
@@ -489,7 +487,7 @@ def closing_record(
     )
 
 
-def unheard_reports(lines: list[attempts.Line], last: float) -> list[attempts.Line]:
+def unheard_reports(lines: list[attempts.ReportLine], last: float) -> list[attempts.ReportLine]:
     """Reports on disk after the one made at Unix time `last`; all where that is not among them.
 
     Reports travel in bundles: the last bundle of a worker that dies never arrives.
@@ -502,7 +500,7 @@ def interrupted_record(workspace: Workspace, attempt: Attempt) -> Closed:
     """The closing record of an attempt whose driver vanished: killed, as far as it reported."""
     opened = attempt.opened
     lines = attempts.read_reports(attempts.folder_of(workspace, attempt))
-    last = attempts.last_told(opened.at, lines)
+    last = attempts.last_report_time(opened.at, lines)
     return Closed(
         at=last,
         key=opened.key,

@@ -7,27 +7,26 @@ and never taken again: after any interruption the next run goes on behind the la
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from harness.contract import MetricSpec
 from harness.journal.history import History
-from harness.journal.records import OVER, Look, Outcome
+from harness.journal.records import Look, Outcome
+from harness.journal.states import OVER
 from harness.journal.writer import Journal
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
-from harness.planning.reuse import as_answered
 from harness.running.display import Display
-from harness.running.plan_record import announce_new
-from harness.study.model import Study
+from harness.running.plan_record import record_plan
+from harness.study.opened import OpenedStudy
 
 WANTED = ("new", "measure", "running")
 
 
-class Straight:
+class AllAtOnce:
     """All that is missing at once: the study has a fixed number of replicates."""
 
     unfinished = False
     """Whether there is something to do though no trial is missing."""
-    more: Callable[[History], list[PlannedTrial]] | None = None
+    more: Callable[[], list[PlannedTrial]] | None = None
     """What comes next, once all that was given out has ended."""
 
     def __init__(self, plan: Plan) -> None:
@@ -42,28 +41,23 @@ class Straight:
         return list(trials)
 
 
-def of(
-    study: Study, plan: Plan, journal: Journal, metrics: Mapping[str, MetricSpec]
-) -> Straight | Looking:
+def batches_of(opened: OpenedStudy, plan: Plan, journal: Journal) -> AllAtOnce | UntilDecided:
     """How a recorded plan is worked through."""
     if plan.adaptive is None:
-        return Straight(plan)
-    return Looking(study, plan, journal, metrics)
+        return AllAtOnce(plan)
+    return UntilDecided(opened, plan, journal)
 
 
-class Looking(Straight):
+class UntilDecided(AllAtOnce):
     """Gives out what runs before the next look, and takes it."""
 
-    def __init__(
-        self, study: Study, plan: Plan, journal: Journal, metrics: Mapping[str, MetricSpec]
-    ) -> None:
+    def __init__(self, opened: OpenedStudy, plan: Plan, journal: Journal) -> None:
         """Take a plan that is recorded, with its levels frozen."""
         super().__init__(plan)
         self.unfinished = not self.adaptive.over
         self.more = self.next
-        self._study = study
+        self._opened = opened
         self._journal = journal
-        self._metrics = metrics
         self._display: Display | None = None
         self._given: set[str] = set()
 
@@ -95,27 +89,28 @@ class Looking(Straight):
         self._given |= {t.trial.key for t in found}
         return found
 
-    def next(self, history: History) -> list[PlannedTrial]:
+    def next(self) -> list[PlannedTrial]:
         """Take the looks that are due and give out what they ask for; empty at the end."""
         while not self.warnings:
             if self.adaptive.over:
                 return self.batch(self.plan.trials)
-            if not self._take(history):
+            if not self._take():
                 break
             if found := self.batch(self.plan.trials):
                 return found
         return []
 
-    def _take(self, history: History) -> bool:
-        from harness.analysis.looks import look_at, needed
+    def _take(self) -> bool:
+        from harness.analysis.answered_study import AnsweredStudy
+        from harness.analysis.looks import needed
 
         n, before = self.adaptive.due, self.adaptive.ended()
-        seen = as_answered(self.plan, history)
-        if why := _too_few(self.plan, seen, n):
+        made = AnsweredStudy.of(self._opened, self.plan)
+        if why := _too_few(self.plan, made.history, n):
             self.warnings.append(why)
             return False
         contrasts = [c for c in self.plan.contrasts if not c.amended]
-        said = look_at(self.plan, self._study, seen, self._metrics, n)
+        said = made.look(n)
         open_ = [c for c, outcome in said.items() if outcome.state == "open"]
         last = self.adaptive.at_most
         going = [a.name for a in self.plan.arms if self.adaptive.replicates_of(a.name) == last]
@@ -129,17 +124,17 @@ class Looking(Straight):
             dropped=[] if over else [arm for arm in going if arm not in wanted],
             over=over,
         )
-        self._record(look, history)
+        self._record(look)
         return True
 
-    def _record(self, look: Look, history: History) -> None:
+    def _record(self, look: Look) -> None:
         """The look, and the plan without what it ended."""
         made = self.adaptive.model_copy(update={"looks": [*self.adaptive.looks, look]})
         left = {t.key for t in made.planned([t.trial for t in self.plan.trials])}
         trials = [t for t in self.plan.trials if t.trial.key in left]
         gone = [t for t in self.plan.trials if t.trial.key not in left]
         self.plan = self.plan.model_copy(update={"adaptive": made, "trials": trials})
-        announce_new(self._study, self.plan, self._journal, history, again=True)
+        record_plan(self._opened, self.plan, self._journal, again=True)
         if self._display is not None:
             fewer = sum(t.state in WANTED for t in gone)
             self._display.looked(made, fewer, look_words(look, made))

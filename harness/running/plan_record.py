@@ -12,11 +12,11 @@ from harness.journal.workspace import in_project
 from harness.journal.writer import Journal
 from harness.planning.amendments import content_of, frozen_with
 from harness.planning.plan import Plan, PlannedTrial
-from harness.planning.reuse import as_answered, codes_of
-from harness.study.model import Study
+from harness.planning.reuse import as_read_by, codes_of
+from harness.study.opened import OpenedStudy
 
 
-def is_announced(plan: Plan, history: History) -> bool:
+def is_recorded(plan: Plan, history: History) -> bool:
     """True if the latest plan on record is this one, and nothing it reads was superseded since.
 
     What is read again after that (an edit was taken back) has to be said by a plan of its own.
@@ -42,9 +42,9 @@ def is_current(page: Path, plan: Plan, history: History) -> bool:
     With what lies beside it: the same report as text, and the records from which others reproduce.
     """
     beside = (page.with_suffix(".md"), page.parent / "results")
-    if not page.is_file() or not is_announced(plan, history) or not all(map(_is_there, beside)):
+    if not page.is_file() or not is_recorded(plan, history) or not all(map(_is_there, beside)):
         return False
-    seen = as_answered(plan, history).trials
+    seen = as_read_by(plan, history).trials
     known = (seen.get(t.trial.key) for t in plan.trials)
     ends = [a.closed.at for h in known if h for a in h.ordered if a.closed]
     return page.stat().st_mtime >= max(ends, default=0.0)
@@ -54,11 +54,10 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
-def announce_new(
-    study: Study,
+def record_plan(
+    opened: OpenedStudy,
     plan: Plan,
     journal: Journal,
-    history: History,
     *,
     again: bool = False,
     spending: Spending | None = None,
@@ -70,7 +69,8 @@ def announce_new(
     True if it was recorded: the plan does not know yet what the first run froze, or that
     amendments were run.
     """
-    if is_announced(plan, history) and not again:
+    study, history = opened.study, opened.history
+    if is_recorded(plan, history) and not again:
         return False
     codes, accepted = _by_arm(plan)
     record = Planned(

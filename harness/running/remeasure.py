@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.journal import shards
 from harness.journal.trial import label_of
-from harness.journal.workspace import Workspace, project_of
 from harness.journal.writer import Journal
+from harness.planning.make import make_plan
 from harness.planning.plan import PlannedTrial
 from harness.running import plan_record
-from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.subjects.settings import StudentsSettings
 
 
-def outdated(study: Study, workspace: Workspace, echo: Callable[[str], None]) -> None:
+def supersede_outdated(opened: OpenedStudy, echo: Callable[[str], None]) -> None:
     """Supersede stale results that can be had again: of reference rows, and of checkpoints here.
 
     A result whose checkpoint is gone stays, and is told: nothing could take its place.
@@ -23,19 +24,17 @@ def outdated(study: Study, workspace: Workspace, echo: Callable[[str], None]) ->
     Raises:
         HarnessError: if the study is not of checkpoints, or another process runs it.
     """
-    from harness.planning.make import make_plan
-    from harness.running.run import history_of
-
+    study, workspace = opened.study, opened.workspace
     if not isinstance(study.subject, StudentsSettings):
         raise HarnessError(f"{study.file} is no study of checkpoints")
-    if not _stale(study, workspace):
+    if not make_plan(opened).count("stale"):
         return
     workspace.ensure_usable()
     with shards.claim_run(workspace, study.name, None):
-        history = history_of(study, workspace)
-        plan = make_plan(study, history, workspace=workspace)
+        history = opened.reread()
+        plan = make_plan(opened)
         stale = [t for t in plan.trials if t.state == "stale"]
-        here = [t for t in stale if _is_here(t, study.subject, study)]
+        here = [t for t in stale if _is_here(t, study.subject, opened.project)]
         journal = Journal(workspace.journal, history.described[workspace.journal])
         plan_record.supersede(study.name, here, journal, history, workspace.id)
     left = [t for t in stale if t not in here]
@@ -48,21 +47,13 @@ def outdated(study: Study, workspace: Workspace, echo: Callable[[str], None]) ->
         )
 
 
-def _stale(study: Study, workspace: Workspace) -> bool:
-    from harness.planning.make import make_plan
-    from harness.running.run import history_of
-
-    plan = make_plan(study, history_of(study, workspace), workspace=workspace)
-    return plan.count("stale") > 0
-
-
-def _is_here(planned: PlannedTrial, subject: StudentsSettings, study: Study) -> bool:
+def _is_here(planned: PlannedTrial, subject: StudentsSettings, project: Path) -> bool:
     trial = planned.trial
     if trial.kind != "trial":
         return True
     levels = {name: label_of(value) for name, value in trial.recipe.items()}
     return any(
-        (project_of(study.file) / s.path).exists()
+        (project / s.path).exists()
         for s in subject.students
         if s.replicate == trial.replicate
         and all(levels.get(name) == label_of(value) for name, value in s.levels.items())

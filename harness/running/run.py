@@ -9,31 +9,33 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.contract import Measurement, Subject
+from harness.analysis.answered_study import AnsweredStudy
+from harness.contract import Measurement
 from harness.errors import STOPPED, HarnessError
 from harness.executors.base import Deadline, Executor
-from harness.executors.choose import ExecutorName, chosen, room
+from harness.executors.choose import ExecutorName, executor_named, trials_at_once
 from harness.journal import garbage, shards, temporary_folders
 from harness.journal.command_line import typed
 from harness.journal.history import History
 from harness.journal.records import Spending
 from harness.journal.shards import Shard
-from harness.journal.workspace import RESULTS, Workspace, project_of
+from harness.journal.workspace import Workspace
 from harness.journal.writer import Journal
 from harness.planning.amendments import as_recorded
 from harness.planning.cost import budget_warning, cost_of
+from harness.planning.make import make_plan
 from harness.planning.plan import Plan, PlannedTrial
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.planning.text import amendment_lines
 from harness.running import display, looks, plan_record
 from harness.running.catch_up import catch_up
-from harness.running.driver import Driver, Settings, Tally
+from harness.running.driver import Driver, RunSettings, Tally
 from harness.running.interrupts import Interrupts
 from harness.running.status import left_by_others
 from harness.study.model import Study
-from harness.subjects.load import load_subject
+from harness.study.opened import OpenedStudy
 from harness.tracking.mlflow_place import SETTLE_SECONDS, MlflowPlace, stamp
 from harness.tracking.tracker import GuardedTracker, Tracker
 
@@ -60,20 +62,9 @@ class RunResult:
     """Trials of other shards that have no result yet, by how they stand."""
 
 
-def history_of(study: Study, workspace: Workspace) -> History:
-    """The workspace's journals and those recorded beside the study file."""
-    return History.read([workspace.journal, study.file.parent / RESULTS])
-
-
-def run_study(study: Study, **options: Any) -> int:
-    """Run a study and return the exit code; see `run` for the options."""
-    return run(study, **options).exit_code
-
-
 def run(
-    study: Study,
+    opened: OpenedStudy,
     *,
-    workspace: Workspace,
     executor: ExecutorName | Executor = "ray",
     tracker: Tracker | Callable[[], Tracker] | None = None,
     accept_stale: bool = False,
@@ -92,8 +83,7 @@ def run(
     """Run what is missing, then analyse and report. Typing the same again continues.
 
     Args:
-        study: a loaded study.
-        workspace: where everything is kept.
+        opened: a study in its workspace, where everything is kept.
         executor: `ray`, `inline`, or an executor.
         tracker: a tracker, or how to make one; made only if there is something to run.
         accept_stale: count results of other code or data as they are.
@@ -112,36 +102,43 @@ def run(
     Raises:
         HarnessError: for anything the user has to decide or repair; nothing was started then.
     """
+    study, workspace = opened.study, opened.workspace
     if not smoke:
         shards.refuse_claimed(workspace, study.name, shard)
-    project = project_of(study.file)
-    subject = load_subject(study.subject, project=project)  # refuses what breaks the contract
-    headline = tuple(name for name, spec in subject.metrics.items() if spec.headline)
-    make = partial(chosen, executor, study.resources, parallel, ray_address, workspace)
+    opened.reread()  # it may have been opened a while ago
+    headline = tuple(name for name, spec in opened.subject.metrics.items() if spec.headline)
+    make = partial(executor_named, executor, study.resources, parallel, ray_address, workspace)
     at_once = parallel
     if ray_address is not None and study.budget is not None and study.budget.hours is not None:
-        at_once = room(make(), study.resources, parallel)  # hours pass as fast as the cluster works
+        at_once = trials_at_once(
+            make(), study.resources, parallel
+        )  # hours pass as fast as the cluster works
     mine = partial(_share, shard=shard)
     planned = partial(
-        _planned, study, workspace, at_once, ray_address, until_decided and not smoke, at_most
+        make_plan,
+        opened,
+        parallel=at_once,
+        check_devices=ray_address is None,  # a cluster's devices are counted by its executor
+        until_decided=until_decided and not smoke,
+        at_most=at_most,
     )
-    history, plan = planned()
+    plan = planned()
     refuse_undecidable(plan, shard)
     _warn(study, plan, shard, echo)
     refuse_missing(plan, mine(plan), rerun_stale)
     if smoke:
         from harness.running.smoke import run_smoke
 
-        settings = _settings(study, plan, subject, project)
+        settings = _settings(opened, plan)
         return RunResult(run_smoke(plan, settings, workspace, make(), echo), plan)
     refuse_stale(plan, accept_stale, rerun_stale)
-    refuse_over_budget(study, subject, plan, mine(plan), history, at_once, rerun_stale, over_budget)
+    refuse_over_budget(opened, plan, mine(plan), at_once, rerun_stale, over_budget)
     idle = None
     if not rerun_stale:
-        idle = _nothing_to_run(study, plan, mine(plan), history, workspace, tracker, echo)
+        idle = _nothing_to_run(opened, plan, mine(plan), tracker, echo)
     if idle is not None:
         return replace(idle, headline=headline)
-    wait = _refuse_strangers(tracker, study, history)
+    wait = _refuse_strangers(tracker, opened)
 
     workspace.ensure_usable()
     calm = nullcontext() if executor == "inline" else garbage.relaxed()
@@ -153,40 +150,40 @@ def run(
         calm,
     ):
         temporary_folders.remove_leftovers(workspace)
-        history, plan = planned()  # nobody else changes it any more
+        history = opened.reread()  # nobody else changes it any more
+        plan = planned()
         journal = Journal(workspace.journal, history.described[workspace.journal])
         spending = _levels(plan, echo)
         if rerun_stale and plan_record.supersede(
             study.name, mine(plan), journal, history, workspace.id
         ):
-            history, plan = planned()
+            history = opened.reread()
+            plan = planned()
         todo = _to_run(mine(plan))
         echo(f"plan      {_counted(plan, shard, todo)}")
         # On record before the first trial starts: what is judged as planned was planned by then.
-        if plan_record.announce_new(
-            study, plan, journal, history, again=bool(todo), spending=spending
-        ):
-            plan = as_recorded(plan, study, history)
-        work = looks.of(study, plan, journal, subject.metrics)
+        if plan_record.record_plan(opened, plan, journal, again=bool(todo), spending=spending):
+            plan = as_recorded(plan, opened)
+        work = looks.batches_of(opened, plan, journal)
         made = make()
         tell = GuardedTracker(tracker, _remedy(tracker, study.name, workspace))
-        seen = as_answered(plan, history)
+        seen = as_read_by(plan, history)
         tell.start(plan, seen)
         result, answered = RunResult(0, plan, headline=headline), False
         try:
             tell.settle(wait)
             if todo or work.unfinished:
                 shown = plan.model_copy(update={"trials": mine(plan)})
-                with display.make(
+                with display.make_display(
                     shown, len(todo), echo, seen, live=live, workspace=workspace
                 ) as view:
                     work.show(view)
                     driver = Driver(
-                        replace(_settings(study, plan, subject, project), deadline=ends),
+                        replace(_settings(opened, plan), deadline=ends),
                         work.batch(todo),
                         workspace=workspace,
                         journal=journal,
-                        read_history=lambda: history_of(study, workspace),
+                        read_history=opened.reread,
                         tracker=tell,
                         display=view,
                         stop=stop,
@@ -202,13 +199,14 @@ def run(
                 answered = True
                 with shards.concluding(workspace, study.name, shard):
                     if shard is not None:  # others may have superseded results since
-                        history, result.plan = planned()
-                        plan_record.announce_new(study, result.plan, journal, history)
-                    _conclude(study, workspace, result, tell)
+                        opened.reread()
+                        result.plan = planned()
+                        plan_record.record_plan(opened, result.plan, journal)
+                    _conclude(opened, result, tell)
                     tell.close()
                 if shard is not None:
                     own = mine(result.plan)
-                    now = as_answered(result.plan, history_of(study, workspace))
+                    now = as_read_by(result.plan, opened.reread())
                     result.left = left_by_others(result.plan, own, now, workspace)
         finally:
             result.warnings += [*tell.close(), *work.warnings]
@@ -227,11 +225,9 @@ def _warn(study: Study, plan: Plan, shard: Shard | None, echo: Echo) -> None:
 
 
 def _nothing_to_run(
-    study: Study,
+    opened: OpenedStudy,
     plan: Plan,
     mine: list[PlannedTrial],
-    history: History,
-    workspace: Workspace,
     tracker: Tracker | Callable[[], Tracker] | None,
     echo: Echo,
 ) -> RunResult | None:
@@ -239,29 +235,30 @@ def _nothing_to_run(
 
     What MLflow lacks is written, if it can be, before it is said that all is there.
     """
-    page = workspace.study(plan.study) / "report.html"
+    page = opened.workspace.study(plan.study) / "report.html"
     if _to_run(mine) or (plan.adaptive is not None and not plan.adaptive.over):
         return None
     if _to_run(plan.trials):
         echo(f"nothing to run: all {len(mine)} trials of this shard are there")
         return RunResult(0, plan)
-    if not plan_record.is_current(page, plan, history):
+    if not plan_record.is_current(page, plan, opened.history):
         return None
     lacking = ""
-    if isinstance(tracker, MlflowPlace) and not shards.others_live(workspace, plan.study):
-        seen = as_answered(plan, history)
-        lacking = catch_up(study, plan, seen, workspace, page, tracker, echo)
+    if isinstance(tracker, MlflowPlace) and not shards.others_live(opened.workspace, plan.study):
+        lacking = catch_up(AnsweredStudy.of(opened, plan), page, tracker, echo)
     echo(f"nothing to run: all {len(plan.trials)} trials {'ended' if lacking else 'are there'}")
     return RunResult(0, plan, report=page, warnings=[lacking] if lacking else [])
 
 
-def _refuse_strangers(tracker: object, study: Study, history: History) -> float:
+def _refuse_strangers(tracker: object, opened: OpenedStudy) -> float:
     """Ask before anything starts whose the study is in MLflow; seconds to wait for its client.
 
     Raises:
         ElsewhereError: if somebody went on with it from elsewhere.
     """
-    known = not isinstance(tracker, MlflowPlace) or tracker.refuse_strangers(study.name, history)
+    if not isinstance(tracker, MlflowPlace):
+        return 0.0
+    known = tracker.refuse_strangers(opened.study.name, opened.history)
     return 0.0 if known else SETTLE_SECONDS
 
 
@@ -285,29 +282,6 @@ def _exit_code(tally: Tally | None, stop: Interrupts, answered: bool) -> int:
     return 1 if tally is not None and tally.incomplete else 0
 
 
-def _planned(
-    study: Study,
-    workspace: Workspace,
-    parallel: int | None,
-    ray_address: str | None,
-    until_decided: bool,
-    at_most: int | None,
-) -> tuple[History, Plan]:
-    from harness.planning.make import make_plan
-
-    history = history_of(study, workspace)
-    here = ray_address is None  # a cluster's devices are counted by its executor
-    return history, make_plan(
-        study,
-        history,
-        workspace=workspace,
-        parallel=parallel,
-        check_devices=here,
-        until_decided=until_decided,
-        at_most=at_most,
-    )
-
-
 def _levels(plan: Plan, echo: Echo) -> Spending | None:
     """The levels that the first run of a study freezes that runs until decided."""
     adaptive = plan.adaptive
@@ -327,18 +301,19 @@ def _levels(plan: Plan, echo: Echo) -> Spending | None:
     return made
 
 
-def _settings(study: Study, plan: Plan, subject: Subject, project: Path) -> Settings:
-    return Settings(
+def _settings(opened: OpenedStudy, plan: Plan) -> RunSettings:
+    study = opened.study
+    return RunSettings(
         study=study.name,
         subject=study.subject,
         measurement=Measurement(
             protocol=study.protocol, at=tuple(study.measure_at), select=study.select
         ),
         fingerprints=plan.fingerprints,
-        measures=hasattr(subject, "measure"),
+        measures=hasattr(opened.subject, "measure"),
         gpus=study.resources.gpus,
         cpus=study.resources.cpus,
-        project=project,
+        project=opened.project,
     )
 
 
@@ -357,21 +332,21 @@ def _counted(plan: Plan, shard: Shard | None, todo: list[PlannedTrial]) -> str:
     return text if shard is None else f"{text}; shard {shard} runs {len(todo)}"
 
 
-def _conclude(study: Study, workspace: Workspace, result: RunResult, tracker: Tracker) -> None:
+def _conclude(opened: OpenedStudy, result: RunResult, tracker: Tracker) -> None:
     """Answer and report. A failure here never loses the run: it becomes a warning."""
     wanted: tuple[History, str] | None = None
     try:
-        from harness.analysis.answer import answer
         from harness.report.page import write_report
 
-        history = as_answered(result.plan, history_of(study, workspace))
-        result.answer = answer(result.plan, study, history)
-        result.report = write_report(result.answer, result.plan, study, history, workspace)
-        wanted = history, stamp(result.plan, history, result.report)
+        opened.reread()
+        made = AnsweredStudy.of(opened, result.plan)
+        result.answer = made.answer
+        result.report = write_report(made)
+        wanted = made.history, stamp(made.plan, made.history, result.report)
     except Exception as error:  # analysis of odd results may fail in any way
         result.warnings.append(
             f"the report could not be made ({type(error).__name__}: {error}); "
-            f"`{typed('report', study=study.file, workspace=workspace)}` tries again"
+            f"`{typed('report', study=opened.study.file, workspace=opened.workspace)}` tries again"
         )
     if result.answer is not None:
         tracker.answer(result.answer, result.report)
@@ -452,11 +427,9 @@ def refuse_stale(plan: Plan, accept: bool, rerun: bool) -> None:
 
 
 def refuse_over_budget(
-    study: Study,
-    subject: Subject,
+    opened: OpenedStudy,
     plan: Plan,
     mine: Sequence[PlannedTrial],
-    history: History,
     parallel: int | None,
     rerun_stale: bool,
     allowed: bool,
@@ -470,6 +443,7 @@ def refuse_over_budget(
         BudgetError: if something would run (stale trials too, with `rerun_stale`), what was spent
             and is expected exceeds the budget, and that is not `allowed`.
     """
+    study, subject, history = opened.study, opened.subject, opened.history
     cost = own = plan.cost
     if rerun_stale or len(mine) < len(plan.trials):
         again = {"state": "new"} if rerun_stale else {}

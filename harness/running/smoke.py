@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from harness.contract import Report
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.executors.worker import SMOKE_OVER
-from harness.journal.records import OVER
+from harness.journal.states import OVER
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Plan, PlannedTrial
-from harness.running.driver import Settings
+from harness.running.driver import RunSettings
 from harness.running.interrupts import Interrupts
 
 STEPS = 3
@@ -20,7 +20,7 @@ STEPS = 3
 
 def run_smoke(
     plan: Plan,
-    settings: Settings,
+    settings: RunSettings,
     workspace: Workspace,
     executor: Executor,
     echo: Callable[[str], None],
@@ -33,7 +33,7 @@ def run_smoke(
     workspace.ensure_usable()
     scratch = workspace.cache / f"smoke-{secrets.token_hex(4)}"
     ended: dict[str, Ended] = {}
-    arms = chosen(plan)
+    arms = smoke_trials(plan)
     echo(
         f"smoke   {len(arms)} of {len(plan.arms)} arms, up to their first report from step {STEPS} "
         "on; nothing is recorded"
@@ -44,16 +44,11 @@ def run_smoke(
             trial = planned.trial
             folder = scratch / trial.key
             folder.mkdir(parents=True)
-            yield Job(
-                key=trial.key,
-                short=trial.short,
-                attempt=1,
-                nonce="smoke",
+            yield Job.of(
+                trial,
+                folder,
+                "smoke",
                 subject=settings.subject,
-                recipe=trial.recipe,
-                replicate=trial.replicate,
-                folder=folder,
-                log=folder / "log.txt",
                 cache=workspace.cache,
                 measurement=settings.measurement,
                 gpus=settings.gpus,
@@ -85,7 +80,7 @@ def run_smoke(
     return 0 if len(good) == len(arms) and all(good) else 1
 
 
-def chosen(plan: Plan) -> list[PlannedTrial]:
+def smoke_trials(plan: Plan) -> list[PlannedTrial]:
     """First replicate there is of the baseline and of the first and last other arm of the design.
 
     References are no arms; they are made by the run itself, first.

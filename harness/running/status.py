@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,27 +12,17 @@ from harness.errors import HarnessError, WorkspaceError
 from harness.journal import claims, shards
 from harness.journal.command_line import typed
 from harness.journal.history import History, TrialHistory
-from harness.journal.records import OVER, Planned
+from harness.journal.records import Planned
+from harness.journal.states import IN_ORDER, OVER, StateNow
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace, here, project_of
-from harness.planning.adaptive import looks_of, looks_told
+from harness.planning.adaptive import looks_in_words, looks_of
 from harness.planning.amendments import frozen_of
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.study.yaml_file import name_in
 
-Stands = Literal["pending", "running", "interrupted", "done", "failed", "diverged", "killed"]
-ORDER: tuple[Stands, ...] = (
-    "done",
-    "running",
-    "pending",
-    "interrupted",
-    "failed",
-    "diverged",
-    "killed",
-)
 
-
-class TrialStanding(BaseModel):
+class TrialStatus(BaseModel):
     """One trial as it stands."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +32,7 @@ class TrialStanding(BaseModel):
     arm: str
     kind: str
     replicate: int
-    state: Stands = Field(description="`interrupted`: opened by a driver that is gone.")
+    state: StateNow = Field(description="`interrupted`: opened by a driver that is gone.")
     attempts: int
     reason: str = ""
     seconds: float = Field(description="Wall seconds of all attempts.")
@@ -51,7 +40,7 @@ class TrialStanding(BaseModel):
     made_in: str = Field("", description="Id of the workspace it was made in, if not this one.")
 
 
-class Standing(BaseModel):
+class StudyStatus(BaseModel):
     """A study as it stands."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,11 +54,11 @@ class Standing(BaseModel):
     looks: list[str] = Field(
         default_factory=list, description="Of a study that runs until decided: what is open."
     )
-    trials: list[TrialStanding]
+    trials: list[TrialStatus]
     report: str = ""
 
 
-def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
+def study_status(study: str, history: History, workspace: Workspace) -> StudyStatus:
     """Every trial that the study's last `run` planned.
 
     Raises:
@@ -82,15 +71,15 @@ def standing_of(study: str, history: History, workspace: Workspace) -> Standing:
             f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
         )
     seen, own = history.read_by(study).trials, workspace.id
-    trials = [trial_standing(t, seen.get(t.key), workspace, own) for t in latest.trials]
+    trials = [trial_status(t, seen.get(t.key), workspace, own) for t in latest.trials]
     counts = Counter(t.state for t in trials)
     page = workspace.study(study) / "report.html"
-    return Standing(
+    return StudyStatus(
         study=study,
         study_file=_file_of(latest, workspace),
         workspace=str(workspace.root),
         running_on=shards.holders(workspace, study),
-        counts={state: counts[state] for state in ORDER if counts[state]},
+        counts={state: counts[state] for state in IN_ORDER if counts[state]},
         to_run=sum(t.state not in OVER for t in trials),
         looks=_looks(study, history),
         trials=trials,
@@ -104,7 +93,7 @@ def _looks(study: str, history: History) -> list[str]:
         return []
     looks = looks_of(history, study)
     known = Adaptive(at_most=frozen.spending.at_most, first=frozen.spending.first, looks=looks)
-    return looks_told(known)
+    return looks_in_words(known)
 
 
 def _file_of(planned: Planned, workspace: Workspace) -> str:
@@ -131,26 +120,26 @@ def left_by_others(
     trials = [t.trial for t in plan.trials if t.trial.key not in own]
     here = workspace.id
     found = Counter(
-        trial_standing(t, history.trials.get(t.key), workspace, here).state for t in trials
+        trial_status(t, history.trials.get(t.key), workspace, here).state for t in trials
     )
-    return {state: found[state] for state in ORDER if found[state] and state not in OVER}
+    return {state: found[state] for state in IN_ORDER if found[state] and state not in OVER}
 
 
-def trial_standing(
+def trial_status(
     trial: Trial, history: TrialHistory | None, workspace: Workspace, own: str | None = None
-) -> TrialStanding:
+) -> TrialStatus:
     """One trial; an attempt without an ending counts as running only while its claim is held.
 
     Many trials of one workspace are told sooner with its id, `own`.
     """
     own = workspace.id if own is None else own
-    state: Stands = history.state if history else "pending"
+    state: StateNow = history.state if history else "pending"
     if state == "running" and not claims.is_claimed(claims.trial_lock(workspace, trial.key)):
         state = "interrupted"
     latest = history.latest if history else None
     closed = latest.closed if latest else None
     elsewhere = latest is not None and latest.opened.is_elsewhere(own)
-    return TrialStanding(
+    return TrialStatus(
         key=trial.key,
         short=trial.short,
         arm=trial.arm,

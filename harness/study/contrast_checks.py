@@ -8,7 +8,7 @@ from typing import Any
 from harness.study.arms import everything_on
 from harness.study.model import KINDS, Contrast, Level, StudyFile, find
 from harness.study.scores import ScoresError, scores_of
-from harness.study.shape import Shape, Strangers
+from harness.study.shape import Shape, UnknownFactors
 from harness.study.yaml_file import Document
 from harness.text.words import nearest
 
@@ -57,7 +57,12 @@ class ContrastChecks:
     """
 
     def __init__(
-        self, document: Document, shape: Shape, levels: Levels, named: Named, strangers: Strangers
+        self,
+        document: Document,
+        shape: Shape,
+        levels: Levels,
+        named: Named,
+        strangers: UnknownFactors,
     ) -> None:
         self.document = document
         self.shape = shape

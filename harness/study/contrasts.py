@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.study.arms import Combination, Layout, baseline_of, named_levels
 from harness.study.fractions import (
-    Estimated,
     Factors,
+    LeastSquares,
     estimate,
     estimate_interaction,
     estimate_side,
@@ -96,7 +96,7 @@ class Matched:
     """Arms of one side whose cell lacks the other; dropped."""
     same: list[str] = field(default_factory=list)
     """Arms that are both sides of a cell: the two combinations resolve to one recipe."""
-    estimated: Estimated | None = None
+    estimated: LeastSquares | None = None
     """In a fraction none of whose cells holds both sides: the difference by least squares."""
     parts: list[ContrastPart] = field(default_factory=list)
     """Of other kinds than a difference: its weighted sums of arms."""
@@ -508,7 +508,7 @@ SHOWN = 8
 """Levels and cycles shown before the rest is only counted."""
 
 
-def asked(study: Study, contrast: Contrast) -> str:
+def asked_in_words(study: Study, contrast: Contrast) -> str:
     """E.g. `slope over edit_share 0, 0.1, 0.5, per unit of edit_share`; empty for sides.
 
     Args:

@@ -210,7 +210,7 @@ Effect = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Estimated:
+class LeastSquares:
     """A contrast estimated by least squares."""
 
     weights: dict[str, float]
@@ -226,7 +226,7 @@ def estimate(
     a: Mapping[str, str],
     b: Mapping[str, str],
     at: Mapping[str, str] | None = None,
-) -> Estimated | None:
+) -> LeastSquares | None:
     """The main effects' part of `a - b`; None where the arms do not determine it.
 
     Args:
@@ -256,7 +256,7 @@ def estimate_side(
     factors: Factors,
     side: Mapping[str, str],
     at: Mapping[str, str] | None = None,
-) -> Estimated | None:
+) -> LeastSquares | None:
     """The mean at some levels by main effects, over both levels of all other factors alike.
 
     Differences of two are `estimate`'s; None where the arms do not determine it.
@@ -279,7 +279,7 @@ def estimate_interaction(
     factors: Factors,
     pair: tuple[str, str],
     at: Mapping[str, str] | None = None,
-) -> Estimated | None:
+) -> LeastSquares | None:
     """The difference of differences of two factors, second levels against first: weights 4 / N.
 
     Where a main effect is the same product of columns, it is not fitted but told as an alias. None
@@ -330,7 +330,7 @@ def _estimated(
     *,
     unit: int,
     main: bool,
-) -> Estimated:
+) -> LeastSquares:
     """Weights with what else they hold: `unit` of an effect's coefficient is told as it whole."""
     effects: list[Effect] = [(f,) for f in free] if main else []
     aliases = []
@@ -339,7 +339,7 @@ def _estimated(
         held -= asked.get(effect, 0)
         if held:
             aliases.append(_share(held / unit) + "*".join(effect))
-    return Estimated({arm: float(w) for arm, w in weights.items() if w}, aliases)
+    return LeastSquares({arm: float(w) for arm, w in weights.items() if w}, aliases)
 
 
 def _product_of(row: Mapping[str, int], effect: Effect) -> int:

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
-class Stranger:
+class ForeignCheckpoint:
     """One checkpoint as the command line or a manifest gives it."""
 
     path: Path
@@ -38,9 +38,9 @@ class Stranger:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def strangers_of(
+def foreign_checkpoints(
     given: Iterable[str], labels: Mapping[str, Any], settings: Mapping[str, Any]
-) -> list[Stranger]:
+) -> list[ForeignCheckpoint]:
     """What the arguments name: `PATH`, `PATH:arm=x,replicate=2`, or a manifest (.csv).
 
     Args:
@@ -80,8 +80,8 @@ def labels_of(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def numbered(
-    strangers: Sequence[Stranger], taken: Iterable[tuple[Any, int]] = ()
-) -> list[Stranger]:
+    strangers: Sequence[ForeignCheckpoint], taken: Iterable[tuple[Any, int]] = ()
+) -> list[ForeignCheckpoint]:
     """With a replicate each: those of an arm that have none get the free numbers from 0 on."""
     used = set(taken) | {(place(s), s.replicate) for s in strangers if s.replicate is not None}
     found = []
@@ -90,11 +90,11 @@ def numbered(
         if number is None:
             number = next(n for n in range(len(used) + 1) if (place(stranger), n) not in used)
             used.add((place(stranger), number))
-        found.append(Stranger(stranger.path, stranger.levels, number, stranger.settings))
+        found.append(ForeignCheckpoint(stranger.path, stranger.levels, number, stranger.settings))
     return found
 
 
-def place(stranger: Stranger) -> tuple[tuple[str, str], ...]:
+def place(stranger: ForeignCheckpoint) -> tuple[tuple[str, str], ...]:
     """Its arm, as something to compare."""
     return tuple(sorted((name, label_of(value)) for name, value in stranger.levels.items()))
 
@@ -161,7 +161,9 @@ def _split(text: str) -> tuple[Path, dict[str, Any]]:
     return Path(path), labels_of(rest.split(","))
 
 
-def _stranger(path: Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> Stranger:
+def _stranger(
+    path: Path, said: Mapping[str, Any], settings: Mapping[str, Any]
+) -> ForeignCheckpoint:
     own = {k.removeprefix(SETTING): v for k, v in said.items() if k.startswith(SETTING)}
     levels = {k: v for k, v in said.items() if not k.startswith(SETTING) and k != REPLICATE}
     replicate = said.get(REPLICATE)
@@ -169,7 +171,7 @@ def _stranger(path: Path, said: Mapping[str, Any], settings: Mapping[str, Any]) 
         raise HarnessError(f"{path}: replicate must be a whole number from 0, given {replicate!r}")
     if any(value is None or isinstance(value, list | dict) for value in levels.values()):
         raise HarnessError(f"{path}: a label needs a plain value, given {levels}")
-    return Stranger(path, levels or {"arm": _called(path)}, replicate, {**settings, **own})
+    return ForeignCheckpoint(path, levels or {"arm": _called(path)}, replicate, {**settings, **own})
 
 
 def _called(path: Path) -> str:
@@ -259,7 +261,7 @@ HEAD = (
 )
 
 
-class StrangerFile:
+class CheckpointStudyFile:
     """One such file; nothing is written before `save`."""
 
     def __init__(self, file: Path) -> None:
@@ -299,7 +301,7 @@ class StrangerFile:
 
     def add(
         self,
-        strangers: Sequence[Stranger],
+        strangers: Sequence[ForeignCheckpoint],
         *,
         name: str,
         protocol: str,
@@ -317,7 +319,9 @@ class StrangerFile:
         again = [
             s
             if s.replicate is not None
-            else Stranger(s.path, s.levels, paths.get((place(s), s.path.resolve())), s.settings)
+            else ForeignCheckpoint(
+                s.path, s.levels, paths.get((place(s), s.path.resolve())), s.settings
+            )
             for s in strangers
         ]
         seen: dict[Any, Path] = {}
@@ -372,7 +376,7 @@ class StrangerFile:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _entry(self, stranger: Stranger) -> dict[str, Any]:
+    def _entry(self, stranger: ForeignCheckpoint) -> dict[str, Any]:
         entry = {
             "path": self._written(stranger.path),
             "levels": dict(stranger.levels),
@@ -394,4 +398,4 @@ class StrangerFile:
 
 
 def _levels(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return place(Stranger(Path(), dict(entry["levels"])))
+    return place(ForeignCheckpoint(Path(), dict(entry["levels"])))

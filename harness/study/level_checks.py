@@ -12,7 +12,7 @@ from harness.study.fractions import NoFractionError, smallest_fraction
 from harness.study.model import DESIGNS, Factor, Level, Scores, Study, find, levels_of
 from harness.study.recipes import RecipeError, Resolver, nested
 from harness.study.scores import ScoresError, scores_of
-from harness.study.shape import Shape, Strangers
+from harness.study.shape import Shape, UnknownFactors
 from harness.study.where import Where, WhereError
 from harness.study.yaml_file import Document
 from harness.text.words import nearest
@@ -40,7 +40,7 @@ class LevelChecks:
             for name, factor in shape.study.factors.items()
             if factor.path is None and not isinstance(factor.levels, dict)
         ]
-        self.strangers = Strangers(document, self.known, named_by_path, resolver)
+        self.strangers = UnknownFactors(document, self.known, named_by_path, resolver)
 
     def run(self) -> list[int]:
         """Check all; returns the positions of the contrasts that are right."""

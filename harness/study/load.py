@@ -9,37 +9,46 @@ from typing import Any
 from harness.contract import Subject
 from harness.errors import HarnessError, Problem, StudyError, SubjectError
 from harness.journal.garbage import paused
-from harness.journal.workspace import STUDY_FILE, file_of, here, project_of
+from harness.journal.workspace import STUDY_FILE, Workspace, file_of, here, project_of
 from harness.study.arms import ArmsError, Combination, Layout, baseline_of, combinations, layout
 from harness.study.contrast_checks import DIRECTED, unmatched
 from harness.study.contrasts import match, sides
 from harness.study.level_checks import DesignChecks, FactorChecks, LevelChecks
 from harness.study.model import Contrast, Study
+from harness.study.opened import OpenedStudy
 from harness.study.recipes import Fault, RecipeError, Resolver, nested, resolver_of
 from harness.study.shape import Shape, shape_of
 from harness.study.where import WhereError
 from harness.study.yaml_file import Document, Loc, is_file, read
 from harness.subjects.load import load_subject, model_of
-from harness.subjects.settings import (
-    CommandSettings,
-    Placeholder,
-    StudentsSettings,
-    placeholders,
-)
+from harness.subjects.settings import CommandSettings, Placeholder, StudentsSettings, placeholders
 from harness.text.words import nearest
 
 
-@paused()
 def load_study(path: Path) -> Study:
-    """Read and check a study file.
+    """Read and check a study file; see `open_study` for commands, which need more than the file."""
+    return _checked(path)[0]
+
+
+def open_study(path: Path, workspace: Workspace | Path | None = None) -> OpenedStudy:
+    """Read and check a study file and find its workspace; its subject is made once.
 
     Args:
         path: the study's YAML file, or its folder, which then holds `study.yaml`.
+        workspace: the folder that the user named, if any, or a workspace.
 
     Raises:
         HarnessError: if there is no such file.
         StudyError: with every mistake of the study and its recipe, each with file, line and column.
     """
+    study, subject = _checked(path)
+    if not isinstance(workspace, Workspace):
+        workspace = Workspace.find(study.file, workspace)
+    return OpenedStudy(study, workspace, subject=subject)
+
+
+@paused()
+def _checked(path: Path) -> tuple[Study, Subject]:
     file = file_of(Path(path))
     if not _is_text(file):
         raise HarnessError(
@@ -68,8 +77,8 @@ NEEDED_FOR_ARMS = {
 """Parts of the file that must be right before arms can be resolved."""
 
 
-def checked_study(file: Path) -> Study:
-    """Read a study file and check everything in it.
+def checked_study(file: Path) -> tuple[Study, Subject]:
+    """A study file with everything in it checked, and the subject that it was checked against.
 
     Raises:
         StudyError: with every mistake found.
@@ -78,10 +87,10 @@ def checked_study(file: Path) -> Study:
     shape = shape_of(document)
     if shape is None:
         raise StudyError(file, _news(document.problems))
-    study = _Checks(file, document, shape).run()
-    if document.problems:
+    study, subject = _Checks(file, document, shape).run()
+    if document.problems or subject is None:
         raise StudyError(file, _news(document.problems))
-    return study
+    return study, subject
 
 
 def _news(problems: list[Problem]) -> list[Problem]:
@@ -100,7 +109,7 @@ class _Checks:
         self.study = Study(**dict(shape.study), file=file.absolute())
         self.named = SubjectChecks(file, document, shape)
 
-    def run(self) -> Study:
+    def run(self) -> tuple[Study, Subject | None]:
         subject = self.named.run()
         self.study = self.study.model_copy(update={"subject": self.named.spec})
         recipe = RecipeChecks(self.file, self.document, self.shape)
@@ -117,7 +126,7 @@ class _Checks:
             self._measured(subject, resolver)
             if resolver is not None and self._ready():
                 self._arms(subject, good)
-        return self.study
+        return self.study, subject
 
     def _ready(self) -> bool:
         own = str(self.file)

@@ -141,7 +141,7 @@ def _set_aside(
     lost.add(top)
 
 
-class Strangers:
+class UnknownFactors:
     """Collects unknown factor names while the rest of the file is checked; `tell` reports them."""
 
     def __init__(

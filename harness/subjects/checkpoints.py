@@ -90,7 +90,9 @@ class StudentsSubject(MeasuredElsewhere):
         return _place({name: recipe[name] for name in names if name in recipe})
 
 
-def examined(measuring: Any, students: Iterable[tuple[Path, Mapping[str, Any]]]) -> list[str]:
+def checkpoint_problems(
+    measuring: Any, students: Iterable[tuple[Path, Mapping[str, Any]]]
+) -> list[str]:
     """What is wrong with some checkpoints, a line each; empty if all can be measured."""
     examine = getattr(measuring, "examine", None)
     found = []

@@ -277,7 +277,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         raise
 
 
-def _nan(line: Line, declared: set[str]) -> str:
+def _nan(line: ProgressLine, declared: set[str]) -> str:
     """Why a line means divergence: NaN anywhere, or an infinity among what is judged."""
     bad = [
         name
@@ -319,7 +319,7 @@ _SURROGATE = b"\\ud"
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgressLine:
     """One line of progress."""
 
     step: int
@@ -340,7 +340,7 @@ class ProgressFile:
         self._rest = b""
         self._step = 0
 
-    def read(self, *, last: bool = False) -> Iterator[Line]:
+    def read(self, *, last: bool = False) -> Iterator[ProgressLine]:
         """New lines, in order. `last`: nobody writes any more, so a line needs no end."""
         while chunk := self._more():
             *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -374,7 +374,7 @@ class ProgressFile:
         self._offset += len(chunk)
         return chunk
 
-    def _line(self, raw: bytes) -> Line | None:
+    def _line(self, raw: bytes) -> ProgressLine | None:
         if not raw.strip():
             return None
         try:
@@ -393,7 +393,7 @@ class ProgressFile:
             return None
         self._step = step
         said = content.get("diverged")
-        return Line(
+        return ProgressLine(
             step=step,
             total=_count(content.get("total")),
             metrics=_numbers(content),

@@ -1,1 +1,1 @@
-"""Contract tests and stubs that any executor, tracker or subject can be run against."""
+"""What recorded studies name as their subject, and the contract tests of any subject."""

@@ -1,7 +1,7 @@
 """A ten-line subject that trains nothing: keeps the harness honest and its tests fast.
 
 `score = 1 + 0.5 x - 0.1 y + noise`, noise shared by the arms of a replicate: their differences have
-no spread, and nothing is decided by them. `harness.testing.stub_spread` has one.
+no spread, and nothing is decided by them.
 Faults are asked for in the recipe: `fault: raise | nan | nothing | kill | slow | diverge`.
 """
 

@@ -31,7 +31,16 @@ from harness.tracking.address import (
 )
 from harness.tracking.ownership import ElsewhereError, Ownership, epochs_in, is_epoch_of
 from harness.tracking.pages import changed_by_user, write_pictures
-from harness.tracking.rows import STUDY, TAG, DataSet, Known, Point, RefusedError, RunWrite, Status
+from harness.tracking.rows import (
+    STUDY,
+    TAG,
+    DataSet,
+    KnownRun,
+    Point,
+    RefusedError,
+    RunWrite,
+    Status,
+)
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # we retry, and say so
 PAGE = 1000
@@ -69,7 +78,7 @@ class MlflowStore:
         self._client: Any = None
         self._engine: Any = None
 
-    def connect(self) -> dict[str, Known]:
+    def connect(self) -> dict[str, KnownRun]:
         """Reach the server, make the experiment; return our runs in it by identity.
 
         What others wrote there is left alone. Where a run of ours exists twice (a request came
@@ -79,7 +88,7 @@ class MlflowStore:
             self._open()
             with self._lock:
                 self._ensure_experiment()
-            found: dict[str, Known] = {}
+            found: dict[str, KnownRun] = {}
             for run in self._search(f"tags.`{TAG}kind` != ''"):
                 ident = rows.ident_of(run.data.tags)
                 if not ident or not self._is_ours(run):
@@ -93,7 +102,7 @@ class MlflowStore:
                     found[ident] = known
             return found
 
-    def find(self, ident: str) -> Known | None:
+    def find(self, ident: str) -> KnownRun | None:
         with _translated():
             found = self._search(rows.filter_of(ident))
             return next((_known(run) for run in found if self._is_ours(run)), None)
@@ -105,7 +114,7 @@ class MlflowStore:
                 if run.info.run_id != run_id and self._is_ours(run):
                     self._client.delete_run(run.info.run_id)
 
-    def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+    def create(self, write: RunWrite, tags: Mapping[str, str]) -> KnownRun:
         """Create a run with all its tags; runs that drivers share are searched first, locked."""
         if write.ident == STUDY or write.ident.startswith("arm/"):
             with _translated(), self._lock:
@@ -151,7 +160,7 @@ class MlflowStore:
         with _translated():
             self._client.log_inputs(run_id, made)
 
-    def put(self, known: Known, write: RunWrite) -> None:
+    def put(self, known: KnownRun, write: RunWrite) -> None:
         """Store files and pictures; what is there already is replaced, never doubled."""
         homes = artifact_homes(self._workspace, self.uri)
         place = known.artifact_uri
@@ -308,7 +317,7 @@ class MlflowStore:
             token = page.token
         raise RefusedError(f"its pages of runs have no end (more than {MOST_PAGES}, or one twice)")
 
-    def _create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+    def _create(self, write: RunWrite, tags: Mapping[str, str]) -> KnownRun:
         with _translated():
             run = self._client.create_run(
                 self.experiment_id, start_time=write.start_ms, tags=dict(tags), run_name=write.name
@@ -316,13 +325,13 @@ class MlflowStore:
             return _known(run)
 
 
-def _known(run: Any) -> Known:
+def _known(run: Any) -> KnownRun:
     latest = {
         m.key: Point(m.key, m.value, m.step, m.timestamp)
         for m in run.data.to_proto().metrics  # the plain mapping drops step and timestamp
     }
     info, data = run.info, run.data
-    return Known(
+    return KnownRun(
         info.run_id, info.status, info.artifact_uri, dict(data.tags), dict(data.params), latest
     )
 

@@ -21,7 +21,7 @@ from harness.journal.workspace import Workspace
 from harness.planning.plan import Plan
 from harness.text.secrets import without_credentials
 from harness.tracking.address import sqlite_file, sync_command, tracking_uri
-from harness.tracking.ownership import Ownership, answered, epochs_in
+from harness.tracking.ownership import Ownership, epochs_in, name_to_write_to
 from harness.tracking.rows import TAG, WRITTEN
 from harness.tracking.tracker import Tracker
 
@@ -42,7 +42,7 @@ _RUN_TAGS = (
 )
 
 
-class Seen(NamedTuple):
+class SeenExperiment(NamedTuple):
     """An experiment as a look shows it."""
 
     id: str
@@ -94,7 +94,7 @@ class MlflowPlace:
         """Take an address, and what `--as` and `--adopt` say."""
         self.workspace = workspace
         self.uri = tracking_uri(workspace, given)
-        self.beside = answered(beside)
+        self.beside = name_to_write_to(beside)
         self.adopt = adopt
         if beside and adopt:
             raise HarnessError(
@@ -108,7 +108,7 @@ class MlflowPlace:
 
         return MlflowTracker(self.workspace, self.uri, beside=self.beside, adopt=self.adopt)
 
-    def look(self, study: str, history: History, wanted: str = "") -> Seen | None:
+    def look(self, study: str, history: History, wanted: str = "") -> SeenExperiment | None:
         """The experiment of a study, if it may be written; None where only a client can tell.
 
         One that an earlier version left, and that bears the wanted stamp, is not looked into: that
@@ -151,7 +151,7 @@ class MlflowPlace:
     def _owner(self, study: str) -> Ownership:
         return Ownership(self.workspace, self.uri, study, beside=self.beside, adopt=self.adopt)
 
-    def _seen(self, experiment: str) -> Seen | None:
+    def _seen(self, experiment: str) -> SeenExperiment | None:
         file = sqlite_file(self.uri)
         if file is not None:
             return _in_sqlite(file, experiment)
@@ -159,7 +159,7 @@ class MlflowPlace:
             return _in_time(lambda: _on_server(self.uri, experiment), LOOK_SECONDS)
         return None
 
-    def _run_tags(self, seen: Seen) -> list[dict[str, str]]:
+    def _run_tags(self, seen: SeenExperiment) -> list[dict[str, str]]:
         """Tags of the runs in an experiment, deleted ones of a deleted experiment.
 
         Raises:
@@ -171,8 +171,8 @@ class MlflowPlace:
         return _in_time(lambda: _runs_on_server(self.uri, seen), RUNS_SECONDS)
 
 
-def _in_sqlite(file: Path, experiment: str) -> Seen:
-    none = Seen("", False, {})
+def _in_sqlite(file: Path, experiment: str) -> SeenExperiment:
+    none = SeenExperiment("", False, {})
     if not file.exists():
         return none
     with _reading(file) as rows:
@@ -180,11 +180,11 @@ def _in_sqlite(file: Path, experiment: str) -> Seen:
         if found is None:
             return none
         tags = dict(rows.execute(_TAGS, (found[0],)).fetchall())
-        return Seen(str(found[0]), found[1] == "active", tags)
+        return SeenExperiment(str(found[0]), found[1] == "active", tags)
     return none
 
 
-def _runs_in_sqlite(file: Path, seen: Seen) -> list[dict[str, str]]:
+def _runs_in_sqlite(file: Path, seen: SeenExperiment) -> list[dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     with _reading(file) as rows:
         state = "active" if seen.active else "deleted"
@@ -233,7 +233,7 @@ def _in_time(ask: Callable[[], Made], seconds: float) -> Made:
     return found  # type: ignore[return-value]
 
 
-def _on_server(uri: str, experiment: str) -> Seen | None:
+def _on_server(uri: str, experiment: str) -> SeenExperiment | None:
     import urllib.error
     import urllib.request
 
@@ -248,15 +248,15 @@ def _on_server(uri: str, experiment: str) -> Seen | None:
         found = content.get("experiment", {})
         tags = {str(t["key"]): str(t.get("value", "")) for t in found.get("tags", [])}
         number = str(found.get("experiment_id", ""))
-        return Seen(number, found.get("lifecycle_stage") == "active", tags)
+        return SeenExperiment(number, found.get("lifecycle_stage") == "active", tags)
     except urllib.error.HTTPError as error:
-        none = Seen("", False, {})
+        none = SeenExperiment("", False, {})
         return none if error.code == 404 else None  # the client may know how to be let in
     except (ValueError, KeyError, TypeError, AttributeError):  # no answer of MLflow's
         return None
 
 
-def _runs_on_server(uri: str, seen: Seen) -> list[dict[str, str]]:
+def _runs_on_server(uri: str, seen: SeenExperiment) -> list[dict[str, str]]:
     from harness.tracking.remote import Remote
 
     remote = Remote(uri)

@@ -12,43 +12,26 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from harness.analysis.model import Answer
-from harness.analysis.observed import ENDED
 from harness.contract import Artifact, Report
 from harness.errors import HarnessError
 from harness.journal import claims, shards, temporary_folders
 from harness.journal.command_line import NAME, typed
 from harness.journal.history import History, TrialHistory
-from harness.journal.records import OVER, Closed, Opened
+from harness.journal.records import Closed, Opened
+from harness.journal.states import ENDED, OVER
 from harness.journal.workspace import Workspace, project_of
 from harness.planning.plan import Plan
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.subjects.load import load_subject
 from harness.text.secrets import without_credentials
-from harness.tracking.address import (
-    sync_command,
-    tracking_uri,
-)
+from harness.tracking.address import sync_command, tracking_uri
 from harness.tracking.mlflow_client import MlflowStore
 from harness.tracking.names import MOST_NAMES, Remark, for_mlflow, renamed
 from harness.tracking.ownership import Ownership
-from harness.tracking.pages import (
-    TABLE_TAG,
-    VIEWS,
-    items_table,
-    link,
-    note,
-    saved_views,
-)
+from harness.tracking.pages import TABLE_TAG, VIEWS, items_table, link, note, saved_views
 from harness.tracking.projection import Projection, study_files
-from harness.tracking.rows import (
-    ORPHAN,
-    STUDY,
-    TAG,
-    Point,
-    RunWrite,
-    Store,
-)
-from harness.tracking.writer import Background
+from harness.tracking.rows import ORPHAN, STUDY, TAG, Point, RunWrite, Store
+from harness.tracking.writer import BackgroundWriter
 
 KNOWN_HEADLINES = ["t2i/fid", "t2i/kd", "t2i/clip"]
 KNOWN_HEADLINES += ["edit/fidelity", "edit/following", "edit/preservation"]
@@ -97,7 +80,7 @@ class LiveTracker:
         self._workspace = workspace
         self._store = store
         self._answered = (beside, adopt)
-        self._background = Background(store)
+        self._background = BackgroundWriter(store)
         self._projection: Projection | None = None
         self._interim: Interim | None = None
         self._history: History | None = None
@@ -137,7 +120,7 @@ class LiveTracker:
         first_note = note(plan, None, self._links_hint())
         racing = shards.others_live(self._workspace, plan.study)
 
-        def action(background: Background) -> None:
+        def action(background: BackgroundWriter) -> None:
             background.experiment_tags.update(tags)
             background.experiment_defaults["mlflow.note.content"] = first_note
             background.look_for(p.key for p in past if racing)
@@ -194,7 +177,7 @@ class LiveTracker:
         files = study_files(report_html)
         text = note(projection.plan, answer, self._links_hint())
 
-        def action(background: Background) -> None:
+        def action(background: BackgroundWriter) -> None:
             background.look_for(write.ident for write in elsewhere)
             background.add(*elsewhere)
             for row in answer.arms:
@@ -229,7 +212,7 @@ class LiveTracker:
             if p and any(c and (p.key, o.nonce) not in self._told for o, c in p.attempts)
         ]
 
-        def action(background: Background) -> None:
+        def action(background: BackgroundWriter) -> None:
             background.look_for(write.ident for write in late)
             background.add(*late)
             background.stamp = stamp
@@ -303,13 +286,13 @@ class LiveTracker:
     def _finished_elsewhere(self, plan: Plan) -> list[Past]:
         """Trials that another driver ran meanwhile (studies share trials): nobody told us."""
         missing = [t.trial.key for t in plan.trials if t.trial.key not in self._closed]
-        history = as_answered(plan, History.read([self._workspace.journal] if missing else []))
+        history = as_read_by(plan, History.read([self._workspace.journal] if missing else []))
         past = [p for key in missing if (p := self._past(key, history))]
         alone = not shards.others_live(self._workspace, plan.study)  # live shards tell their own
         return [p for p in past if alone and p.key in self._closed]
 
     def _replays(
-        self, past: list[Past], projection: Projection, background: Background
+        self, past: list[Past], projection: Projection, background: BackgroundWriter
     ) -> Iterator[RunWrite]:
         everything = background.known or {}
         planned = {STUDY, *(t.trial.key for t in projection.plan.trials)}

@@ -68,7 +68,7 @@ class _Memory(BaseModel):
     )
 
 
-def answered(given: str | None) -> str:
+def name_to_write_to(given: str | None) -> str:
     """The name that `--as` gives, else STILLHOUSE_AS; empty where neither says anything.
 
     Raises:

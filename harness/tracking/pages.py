@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.analysis import words
 from harness.analysis.model import Answer
-from harness.journal.pictures import shown
+from harness.journal.pictures import picture_as_shown
 from harness.planning.plan import Plan
 from harness.text.printable import code, markdown
-from harness.tracking.rows import ORPHAN, TAG, Picture, shorten
+from harness.tracking.rows import ORPHAN, TAG, LoggedPicture, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -276,7 +276,7 @@ TABLE = "items.json"
 TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}
 
 
-def write_pictures(pictures: Iterable[Picture], folder: Path) -> bool:
+def write_pictures(pictures: Iterable[LoggedPicture], folder: Path) -> bool:
     """Write `images/<name>+step+...png` and its thumbnail; True if there was any to show.
 
     Pictures that do not exist (any longer) are left out.
@@ -330,7 +330,7 @@ def _enlarged(file: Path) -> Image | None:
     from PIL import Image
 
     try:
-        image = shown(file)
+        image = picture_as_shown(file)
     except ValueError:
         return None
     factor = -(-SMALLEST // max(image.size))

@@ -23,7 +23,16 @@ from harness.planning.plan import Plan, PlannedContrast
 from harness.text.words import keeping_end
 from harness.tracking.names import MOST_NAMES, for_mlflow
 from harness.tracking.ownership import WORKSPACE
-from harness.tracking.rows import STUDY, TAG, DataSet, Picture, Point, RunWrite, Status, shorten
+from harness.tracking.rows import (
+    STUDY,
+    TAG,
+    DataSet,
+    LoggedPicture,
+    Point,
+    RunWrite,
+    Status,
+    shorten,
+)
 
 KEPT_PREFIXES = ("oracle/", "train/", "cost/")
 MORE = "more/"
@@ -312,7 +321,9 @@ def study_files(report: Path | None) -> dict[str, bytes | Path]:
     return found
 
 
-def _pictures(artifacts: Collection[Artifact], folder: Path, step: int, at: float) -> list[Picture]:
+def _pictures(
+    artifacts: Collection[Artifact], folder: Path, step: int, at: float
+) -> list[LoggedPicture]:
     found = []
     for panel in artifacts:
         if panel.kind != "panel":
@@ -320,7 +331,7 @@ def _pictures(artifacts: Collection[Artifact], folder: Path, step: int, at: floa
         name = for_mlflow(panel.item or Path(panel.path).stem)
         name += f" draw {panel.draw}" if panel.draw else ""
         where = step if panel.step is None else panel.step
-        found.append(Picture("panels/" + name, folder / panel.path, where, _ms(at)))
+        found.append(LoggedPicture("panels/" + name, folder / panel.path, where, _ms(at)))
     return found
 
 

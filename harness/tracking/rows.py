@@ -35,7 +35,7 @@ class DataSet(NamedTuple):
     context: Literal["training", "evaluation"]
 
 
-class Picture(NamedTuple):
+class LoggedPicture(NamedTuple):
     """A PNG on disk, shown under `name` with a slider over steps."""
 
     name: str
@@ -58,7 +58,7 @@ class RunWrite:
     params: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     datasets: tuple[DataSet, ...] = ()
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[LoggedPicture] = field(default_factory=list)
     files: dict[str, bytes | Path] = field(default_factory=dict)
     status: Status | None = None
     end_ms: int | None = None
@@ -83,7 +83,7 @@ class RunWrite:
 
 
 @dataclass
-class Known:
+class KnownRun:
     """A run as the server has it."""
 
     run_id: str
@@ -127,7 +127,7 @@ def filter_of(ident: str) -> str:
     return f"tags.`{TAG}key` = '{ident}'"
 
 
-def fresh_points(write: RunWrite, known: Known) -> list[Point]:
+def fresh_points(write: RunWrite, known: KnownRun) -> list[Point]:
     """Points that the server lacks, in order, each (name, step) once.
 
     A value that is already there is not written again. A measured value that differs from the one
@@ -150,7 +150,7 @@ def fresh_points(write: RunWrite, known: Known) -> list[Point]:
     return found
 
 
-def _after(point: Point, known: Known, differs: bool) -> Point:
+def _after(point: Point, known: KnownRun, differs: bool) -> Point:
     """A correction carries a later timestamp than what it corrects, or MLflow would not show it."""
     newest = known.latest.get(point.name)
     if differs and newest is not None and point.at_ms <= newest.at_ms:
@@ -158,7 +158,7 @@ def _after(point: Point, known: Known, differs: bool) -> Point:
     return point
 
 
-def remember(known: Known, points: Iterable[Point]) -> None:
+def remember(known: KnownRun, points: Iterable[Point]) -> None:
     """Note that the points are on the server now."""
     for point in points:
         known.steps.setdefault(point.name, {})[point.step] = point.value
@@ -179,13 +179,13 @@ class RefusedError(Exception):
 class Store(Protocol):
     """A tracking server. Any error but `RefusedError` counts as temporary."""
 
-    def connect(self) -> dict[str, Known]:
+    def connect(self) -> dict[str, KnownRun]:
         """Reach the server, make the experiment; return our runs in it by identity."""
 
-    def find(self, ident: str) -> Known | None:
+    def find(self, ident: str) -> KnownRun | None:
         """Search one run by its tags."""
 
-    def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+    def create(self, write: RunWrite, tags: Mapping[str, str]) -> KnownRun:
         """Create a run with all its tags."""
 
     def only(self, ident: str, run_id: str) -> None:
@@ -202,7 +202,7 @@ class Store(Protocol):
     def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
         """Attach data sets."""
 
-    def put(self, known: Known, write: RunWrite) -> None:
+    def put(self, known: KnownRun, write: RunWrite) -> None:
         """Store files and pictures; what is there already is replaced, never doubled."""
 
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:

@@ -115,10 +115,11 @@ def _analysed(
 
     Without the answer where the subject is not at hand.
     """
-    from harness.analysis.answer import answer
+    from harness.analysis.answered_study import AnsweredStudy
     from harness.planning.make import make_plan
-    from harness.planning.reuse import as_answered, under_their_keys
+    from harness.planning.reuse import under_their_keys
     from harness.study.model import Study
+    from harness.study.opened import OpenedStudy
 
     seen = history.read_by(planned.study)
     try:
@@ -127,12 +128,13 @@ def _analysed(
         )
         said = {**planned.study_json, "protocol": there, "file": file}
         study = Study.model_validate(said)
-        plan = make_plan(study, history, workspace=workspace, check_devices=False)
-        plan = under_their_keys(plan, planned)
-        seen = as_answered(plan, history)
+        opened = OpenedStudy(study, workspace, history=history)
+        plan = under_their_keys(make_plan(opened, check_devices=False), planned)
+        made = AnsweredStudy.of(opened, plan)
+        seen = made.history
         if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:
             raise HarnessError("the subject resolves this study to other trials now")
-        return plan, seen, answer(plan, study, seen), ""
+        return plan, seen, made.answer, ""
     except Exception as error:  # the subject may be gone, or changed in any way
         reason = last_words(str(error), 300)
         text = (

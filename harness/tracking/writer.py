@@ -22,7 +22,7 @@ from harness.tracking.rows import (
     STUDY,
     TAG,
     WRITTEN,
-    Known,
+    KnownRun,
     Point,
     RefusedError,
     RunWrite,
@@ -45,10 +45,10 @@ CLOSING_GRACE, ABSENT_GRACE = 10.0, 2.0
 before, one that never did."""
 
 
-Action = Callable[["Background"], None]
+Action = Callable[["BackgroundWriter"], None]
 
 
-class Background:
+class BackgroundWriter:
     """Owns the store: no other thread touches it."""
 
     def __init__(self, store: Store) -> None:
@@ -58,7 +58,7 @@ class Background:
         self.experiment_defaults: dict[str, str] = {}
         self.stamp = ""
         """Left on the experiment at the end, if everything could be written."""
-        self.known: dict[str, Known] | None = None
+        self.known: dict[str, KnownRun] | None = None
         self.replays: Iterator[RunWrite] = iter(())
         """What the journal holds and the server may lack; written before anything newer."""
         self.warnings: list[str] = []
@@ -288,7 +288,7 @@ class Background:
         if known.ended and is_trial(write.ident):
             self._forget(write.ident)
 
-    def _put(self, known: Known, write: RunWrite) -> None:
+    def _put(self, known: KnownRun, write: RunWrite) -> None:
         """Store files; that none may go where the server says is told once, the rest goes on."""
         try:
             self.store.put(known, write)
@@ -300,7 +300,7 @@ class Background:
     def _taken(
         self,
         write: RunWrite,
-        known: Known,
+        known: KnownRun,
         points: list[Point],
         params: dict[str, str],
         tags: dict[str, str],
@@ -344,7 +344,7 @@ class Background:
                 kept[1] |= mark
         return written, kept[0], kept[1]
 
-    def _cut_names(self, write: RunWrite, known: Known) -> None:
+    def _cut_names(self, write: RunWrite, known: KnownRun) -> None:
         """Of names without end only so many get into a run: measured ones first."""
         fresh = {p.name: p.measured for p in write.points if p.name not in known.latest}
         room = MOST_NAMES - len(known.latest)
@@ -369,7 +369,7 @@ class Background:
             del self.known[ident]
             self._uncertain.add(ident)
 
-    def _learn_steps(self, write: RunWrite, known: Known) -> None:
+    def _learn_steps(self, write: RunWrite, known: KnownRun) -> None:
         """Ask for the steps of a metric only where the write could repeat one of them."""
         unclear = []
         for name in {p.name for p in write.points} - set(known.steps):
@@ -383,7 +383,7 @@ class Background:
         if unclear:
             known.steps |= self.store.history(known.run_id, sorted(unclear))
 
-    def _create(self, write: RunWrite) -> Known:
+    def _create(self, write: RunWrite) -> KnownRun:
         assert self.known is not None
         tags = {k: v for k, v in write.tags.items() if v}
         if write.nested and STUDY in self.known:

@@ -6,15 +6,12 @@ trains it, so that a trial imports no other objective and its code digest covers
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from recipes.schedule import shifted
+from recipes.schedule import Student, shifted
 from recipes.settings import Settings
-
-if TYPE_CHECKING:
-    from recipes.recipe import Recipe
 
 Gradient = Literal["selected_rung", "full_rollout"]
 
@@ -38,6 +35,15 @@ class Renoise(Settings):
         return shifted(self.low, self.shift)
 
 
+class WithStudent(Protocol):
+    """What an objective asks of the recipe it stands in."""
+
+    @property
+    def student(self) -> Student:
+        """The student that the objective trains."""
+        ...
+
+
 class ObjectiveSettings(Settings):
     """What the settings of every objective answer; the defaults fit one that rolls nothing out."""
 
@@ -58,7 +64,7 @@ class ObjectiveSettings(Settings):
         """True where no target images are needed; else the data must offer them."""
         return True
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: WithStudent) -> None:
         """Refuse a recipe in which the objective cannot work.
 
         Raises:
@@ -183,7 +189,7 @@ class DpDmd(Matching):
         """The first rung is the anchor's; matching begins at the second."""
         return max(1, super().first_exit(rungs))
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: WithStudent) -> None:
         """One rung cannot be split into a diverse step and matching steps."""
         if recipe.student.rungs < 2:
             raise ValueError("objective dp_dmd needs student.rungs >= 2, given 1; use dmd for one")
@@ -199,7 +205,7 @@ class DecoupledDmd(Matching):
         description="Guidance (CFG augmentation) only at levels cleaner than the student's rung.",
     )
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: WithStudent) -> None:
         """Below the last rung there must be levels left."""
         last = recipe.student.levels.levels[-1]
         if self.ca_below_rung and last <= self.renoise.lowest:
@@ -235,7 +241,7 @@ class Consistency(Fakeless):
         """Teacher samples stand in for target images."""
         return self.clean == "teacher"
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: WithStudent) -> None:
         """Every rung must be a level of the grid, or sampling asks what was never trained."""
         if self.grid % recipe.student.rungs:
             raise ValueError(

@@ -179,6 +179,3 @@ def flow_loss(
     text = text_encoder(torch.tensor(encode(texts)))
     predicted = velocity(model, z_t, t, text, source_BCHW)
     return (predicted - (noise - x_BCHW)).square().mean()
-
-
-__all__ = ["Plan", "draw_batch", "fit_teacher", "flat_gradients", "flow_loss"]

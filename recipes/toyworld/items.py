@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.toyworld.item_cases import case_of
 from recipes.toyworld.prompts import EditCase, Prompt, edit_cases, prompts
 
 if TYPE_CHECKING:
@@ -77,22 +78,6 @@ def _plain(prompt: Prompt) -> list[Any]:
     return [prompt.category, *prompt.attributes]
 
 
-def _prompt(plain: Sequence[str]) -> Prompt:
-    return Prompt(plain[0], tuple(plain[1:]))
-
-
-def case_of(item: Any) -> EditCase:
-    """The edit case an item was made from."""
-    detail = item.detail
-    return EditCase(
-        item.category,
-        _prompt(detail["source"]),
-        item.prompt,
-        _prompt(detail["target"]),
-        detail["operation"],
-    )
-
-
 def reference_captions(category: str, count: int) -> list[str]:
     """Captions of `reference_images`."""
     pool = prompts(category, "heldout")
@@ -140,11 +125,6 @@ def _generator(name: str) -> Generator:
 
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
     return torch.Generator().manual_seed(seed)
-
-
-def prompt_of(item: Any) -> Prompt:
-    """The prompt that a T2I item was made from."""
-    return _prompt(item.detail["prompt"])
 
 
 def _u8(images_BCHW: Tensor) -> Tensor:

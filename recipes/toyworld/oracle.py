@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from recipes.toyworld.prompts import (
     ATTRIBUTES,
-    BLANK,
     CATEGORIES,
     LETTER_SLOTS,
     LETTERS,
@@ -176,6 +175,3 @@ def _stage(channels_in: int, channels_out: int, kernel: int, stride: int) -> lis
         nn.BatchNorm2d(channels_out),
         nn.GELU(),
     ]
-
-
-__all__ = ["BLANK", "Matches", "Oracle", "follows", "matches"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recipes.toyworld.items import case_of, prompt_of
+from recipes.toyworld.item_cases import case_of, prompt_of
 from recipes.toyworld.oracle import SCORES, follows, matches
 from recipes.toyworld.weights import load
 

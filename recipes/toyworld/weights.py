@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 from pathlib import Path
@@ -109,15 +108,6 @@ def merge_low_rank(base: dict[str, Tensor], low_rank: dict[str, Tensor]) -> dict
         elif not key.endswith(".down"):
             merged[key] = value
     return merged
-
-
-def digest(name: str, *, folder: Path = WEIGHTS) -> str:
-    """SHA-256 of a weights file.
-
-    Raises:
-        ValueError: unknown name or missing file.
-    """
-    return hashlib.sha256(_path(name, folder).read_bytes()).hexdigest()
 
 
 def _path(name: str, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.journal.workspace import Workspace
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 from harness.subjects.load import load_subject as subject_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,9 @@ def golden() -> dict[str, Any]:
     for name in STUDIES:
         study = load_study(ROOT / "studies" / name / "study.yaml")
         subject = subject_of(study.subject, project=ROOT)
-        plan = make_plan(study, History(), workspace=Workspace(ROOT / "none"), subject=subject)
+        plan = make_plan(
+            OpenedStudy(study, Workspace(ROOT / "none"), subject=subject, history=History())
+        )
         kinds = {t.trial.kind: t.trial for t in reversed(plan.trials)}
         found[name] = {
             "digest": study.digest(),

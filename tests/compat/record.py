@@ -16,8 +16,8 @@ from unittest import mock
 
 from harness.commands import export
 from harness.journal.workspace import Workspace
-from harness.running.run import run_study
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Dying
 
 RECORDS = Path(__file__).parent / "records"
@@ -65,7 +65,7 @@ def made(folder: Path) -> None:
         file = folder / name
         file.write_text(text)
         options = {"executor": "inline", "tracker": None, "echo": print, **options}
-        assert run_study(load_study(file), workspace=workspace, **options) == 0
+        assert run(OpenedStudy(load_study(file), workspace), **options).exit_code == 0
 
     with mock.patch.dict(os.environ, {"STUB_CODE": "older"}):
         run("study.yaml", FIRST)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.journal import attempts, claims
-from harness.journal.attempts import Line
+from harness.journal.attempts import ReportLine
 from harness.journal.history import Attempt, History, TrialHistory
 from harness.journal.trial import key_of
 from harness.journal.workspace import Workspace
-from harness.running.status import standing_of
+from harness.running.status import study_status
 from harness.tracking.rows import TAG
 
 ENDINGS = ("done", "diverged")
@@ -67,7 +67,7 @@ def problems(
     for key, told in expected.items():
         if key in history.trials:
             found += [f"{key}: {p}" for p in _trial(workspace, history.trials[key], told)]
-    standing = standing_of(study, history, workspace)
+    standing = study_status(study, history, workspace)
     if standing.counts != {"done": len(expected)} or standing.running_on:
         found.append(f"status: says {standing.counts}, run by {standing.running_on or 'nobody'}")
     if not standing.report:
@@ -235,7 +235,7 @@ def _kind(run: Any) -> str:
     return str(run.data.tags.get(TAG + "kind", ""))
 
 
-def _told(folder: Path, lines: list[Line]) -> Told:
+def _told(folder: Path, lines: list[ReportLine]) -> Told:
     reports = [line.report for line in lines]
     student = folder / "student"
     return Told(

@@ -16,13 +16,13 @@ import psutil
 
 from harness.journal import attempts
 from harness.journal.history import TrialHistory
-from harness.testing.trainer import FAULTS
 from tests.study_processes import StudyProcesses
+from tests.support.trainer import FAULTS
 
 TRAINER = """\
 name: demo
 question: Does the rate help?
-subject: harness.testing.trainer
+subject: tests.support.trainer
 recipe: {cycles: 8}
 factors: {rate: [0.1, 0.2]}
 baseline: {rate: 0.1}

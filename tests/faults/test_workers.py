@@ -8,9 +8,9 @@ import signal
 import psutil
 import pytest
 
-from harness.testing.keeper import OutOfMemoryError
 from tests.faults.aftermath import Undisturbed, assert_clean
 from tests.faults.stage import Stage, family
+from tests.support.keeper import OutOfMemoryError
 
 RAY = ("gcs_server", "raylet/raylet", "ray::")
 

@@ -17,8 +17,8 @@ from harness.journal.history import History
 from harness.journal.prompt_values import PromptValues
 from harness.planning.plan import PlannedContrast
 from harness.study.contrasts import ContrastPart
-from harness.testing.made_up import FACTORS, MadeUp
-from harness.testing.made_up_records import METRICS
+from tests.support.made_up import FACTORS, MadeUp
+from tests.support.made_up_records import METRICS
 
 SIDES = {
     "rise": ("edit_share", ""),

@@ -6,8 +6,9 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.analysis.open_study import Answered, answered
+from harness.analysis.answered_study import AnsweredStudy
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 
 from .run_place import Place
 
@@ -27,7 +28,7 @@ contrasts:
 """
 
 
-def studied(folder: Path, text: str = STUDY, recipe: str = "{cycles: 2}") -> Answered:
+def studied(folder: Path, text: str = STUDY, recipe: str = "{cycles: 2}") -> AnsweredStudy:
     """The study, run, and answered."""
     place = Place(folder)
     made = place.study(text, recipe)
@@ -35,7 +36,7 @@ def studied(folder: Path, text: str = STUDY, recipe: str = "{cycles: 2}") -> Ans
     return answered(made.file, place.workspace.root)
 
 
-def small(made: Answered, file: Path, **options) -> Path:
+def small(made: AnsweredStudy, file: Path, **options) -> Path:
     """Its bundle without Stillhouse's own source, which would only take time."""
     write_bundle(made, file, **options)
     drop = {n: None for n in contents(file) if n.startswith("stillhouse/")}

@@ -12,7 +12,7 @@ import pytest
 from harness.journal.workspace import Workspace
 from harness.tracking import writer
 from harness.tracking.mlflow_tracker import LiveTracker
-from harness.tracking.rows import DataSet, Known, Point, RunWrite, Status
+from harness.tracking.rows import DataSet, KnownRun, Point, RunWrite, Status
 from tests.harness.mlflow_records import Recorder, plan_of
 
 
@@ -32,7 +32,7 @@ class FakeStore:
     uri: str = "http://fake"
     experiment_name: str = ""
     experiment_id: str = "7"
-    runs: dict[str, Known] = field(default_factory=dict)
+    runs: dict[str, KnownRun] = field(default_factory=dict)
     rows: list[tuple[str, Point]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     experiment_tags: dict[str, str] = field(default_factory=dict)
@@ -45,25 +45,25 @@ class FakeStore:
         yield
         self.fault("after", name, ident)
 
-    def connect(self) -> dict[str, Known]:
+    def connect(self) -> dict[str, KnownRun]:
         for _ in self._call("connect", ""):
             pass
         return {
-            k: Known(v.run_id, v.status, "", dict(v.tags), dict(v.params), dict(v.latest))
+            k: KnownRun(v.run_id, v.status, "", dict(v.tags), dict(v.params), dict(v.latest))
             for k, v in self.runs.items()
         }
 
-    def find(self, ident: str) -> Known | None:
+    def find(self, ident: str) -> KnownRun | None:
         self.calls.append(("find", ident))
         return deepcopy(self.runs.get(ident))
 
     def only(self, ident: str, run_id: str) -> None:
         self.calls.append(("only", ident))
 
-    def create(self, write: RunWrite, tags: Mapping[str, str]) -> Known:
+    def create(self, write: RunWrite, tags: Mapping[str, str]) -> KnownRun:
         for _ in self._call("create", write.ident):
             assert write.ident not in self.runs, "created twice"
-            self.runs[write.ident] = Known(write.ident, "RUNNING", "", dict(tags), {}, {})
+            self.runs[write.ident] = KnownRun(write.ident, "RUNNING", "", dict(tags), {}, {})
         return deepcopy(self.runs[write.ident])
 
     def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
@@ -88,7 +88,7 @@ class FakeStore:
     def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
         self.calls.append(("inputs", run_id))
 
-    def put(self, known: Known, write: RunWrite) -> None:
+    def put(self, known: KnownRun, write: RunWrite) -> None:
         self.calls.append(("put", write.ident))
 
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:

@@ -12,8 +12,9 @@ from harness.journal.history import History, TrialHistory
 from harness.journal.workspace import Workspace
 from harness.reproduce.entry import reproduction
 from harness.reproduce.judging import Reproduction
-from harness.running.run import run_study
+from harness.running.run import run
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 
 STUDY = """
 name: again
@@ -65,13 +66,12 @@ class Lab:
 
     def _run(self, file: Path, **options: Any) -> None:
         loaded = load_study(file)
-        code = run_study(
-            loaded,
-            workspace=self.workspace,
+        code = run(
+            OpenedStudy(loaded, self.workspace),
             executor="inline",
             echo=lambda _: None,
             **{"tracker": None, **options},
-        )
+        ).exit_code
         assert code == 0
 
     def copy(self, root: Path) -> Lab:

@@ -3,7 +3,10 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from harness.analysis.model import Answer
+from harness.executors import worker
 from harness.executors.base import Ended
 from harness.executors.inline import InlineExecutor
 from harness.executors.worker import execute
@@ -11,8 +14,10 @@ from harness.journal.history import History, TrialHistory
 from harness.journal.workspace import Workspace
 from harness.running import run
 from harness.running.run import RunResult
+from harness.study import load, opened
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.tracking.tracker import NullTracker
 
 STUB = """\
@@ -30,7 +35,7 @@ contrasts:
 KEEPER = """\
 name: kept
 question: Does x help?
-subject: harness.testing.keeper
+subject: tests.support.keeper
 recipe: {recipe}
 factors: {{x: [0.0, 1.0]}}
 baseline: {{x: 0.0}}
@@ -57,13 +62,19 @@ class Place:
     def run(self, made: Study, **options) -> RunResult:
         self.said = []
         options = {"executor": "inline", "echo": self.said.append, **options}
-        return run.run(made, workspace=self.workspace, **options)
+        return run.run(OpenedStudy(made, self.workspace), **options)
 
     def history(self) -> History:
         return History.read([self.workspace.journal])
 
     def trials(self) -> list[TrialHistory]:
         return list(self.history().trials.values())
+
+
+def put_subject(patch: pytest.MonkeyPatch, subject: object) -> None:
+    """Whatever a study names, this is what is loaded for it."""
+    for module in (opened, load, worker):
+        patch.setattr(module, "load_subject", lambda name, project=None: subject)
 
 
 class Spy(NullTracker):

@@ -17,6 +17,7 @@ from harness.planning.make import make_plan
 from harness.planning.plan import Plan
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 
 HEAD = """\
 name: demo
@@ -63,7 +64,7 @@ def study(folder: Path, body: str = BODY) -> Study:
 def plan(made: Study, history: History | None = None, **options: object) -> Plan:
     """A plan against a history, in a workspace beside the study file."""
     place = Workspace(made.file.parent / "workspace")
-    return make_plan(made, history or History(), workspace=place, **options)  # type: ignore[arg-type]
+    return make_plan(OpenedStudy(made, place, history=history or History()), **options)  # type: ignore[arg-type]
 
 
 def add_run(

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.answered_study import AnsweredStudy
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.journal.writer import Journal
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
-from harness.planning.reuse import as_answered
+from harness.planning.reuse import as_read_by
 from harness.running import plan_record
-from harness.running.run import StaleError, history_of, run
+from harness.running.run import StaleError, run
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.subjects.identity import changed_words, identity_of, program_of
 from harness.subjects.settings import CommandSettings
 
@@ -138,7 +140,7 @@ def command(
 
 
 def planned(study: Study, workspace: Workspace) -> Plan:
-    return make_plan(study, history_of(study, workspace), workspace=workspace)
+    return make_plan(OpenedStudy(study, workspace))
 
 
 def states(study: Study, workspace: Workspace) -> dict[str, int]:
@@ -152,18 +154,14 @@ def states(study: Study, workspace: Workspace) -> dict[str, int]:
 def go(study: Study, workspace: Workspace, **options) -> None:
     told: list[str] = []
     assert (
-        run(study, workspace=workspace, executor="inline", echo=told.append, **options).exit_code
+        run(OpenedStudy(study, workspace), executor="inline", echo=told.append, **options).exit_code
         == 0
     )
 
 
 def difference(study: Study, workspace: Workspace) -> float:
     """Of the contrast x, by what the study reads now."""
-    from harness.analysis.answer import answer
-
-    history = history_of(study, workspace)
-    plan = make_plan(study, history, workspace=workspace)
-    found = answer(plan, study, as_answered(plan, history)).verdicts[0].difference
+    found = AnsweredStudy.of(OpenedStudy(study, workspace)).answer.verdicts[0].difference
     assert found is not None
     return round(found, 6)
 
@@ -285,7 +283,7 @@ def test_an_edit_taken_back_costs_nothing(module, workspace):
     assert states(study, workspace) == {"reuse": 6}
     go(study, workspace)
     assert difference(study, workspace) == 1.0
-    attempts = [a for t in history_of(study, workspace).trials.values() for a in t.ordered]
+    attempts = [a for t in OpenedStudy(study, workspace).history.trials.values() for a in t.ordered]
     assert len(attempts) == 12
 
 
@@ -308,8 +306,8 @@ def test_results_that_are_read_again_are_stale_again(module, workspace):
     (study,) = module(1, "one")
     go(study, workspace)
     module(3)
-    history = history_of(study, workspace)
-    plan = make_plan(study, history, workspace=workspace)
+    history = OpenedStudy(study, workspace).history
+    plan = make_plan(OpenedStudy(study, workspace, history=history))
     plan_record.supersede("one", plan.trials, Journal(workspace.journal), history)
     module(1)
     go(study, workspace)
@@ -322,8 +320,8 @@ def test_an_interrupted_rerun_goes_on(module, workspace):
     (study,) = module(1, "one")
     go(study, workspace)
     module(3)
-    history = history_of(study, workspace)
-    plan = make_plan(study, history, workspace=workspace)
+    history = OpenedStudy(study, workspace).history
+    plan = make_plan(OpenedStudy(study, workspace, history=history))
     journal = Journal(workspace.journal)
     assert plan_record.supersede("one", plan.trials[:2], journal, history) == 2
     assert states(study, workspace) == {"new": 2, "stale": 4}
@@ -397,11 +395,11 @@ def test_one_damaged_line_forgets_neither_the_plan_nor_the_other_trials(module, 
     (file,) = workspace.journal.glob("*.jsonl")
     lines = file.read_text().split("\n")
     file.write_text("\n".join([lines[0][:40], *lines[1:]]))
-    history = history_of(study, workspace)
+    history = OpenedStudy(study, workspace).history
     assert len(history.warnings) == 1, "the line; what it said stands beside the attempts"
     assert states(study, workspace) == {"reuse": 6}
     shutil.rmtree(workspace.root / "trials")
-    history = history_of(study, workspace)
+    history = OpenedStudy(study, workspace).history
     assert len(history.warnings) == 3, "the line, the plan without that trial, its attempt"
     assert states(study, workspace) == {"new": 1, "reuse": 5}
     go(study, workspace)
@@ -420,7 +418,7 @@ def test_of_two_lines_that_describe_one_trial_the_one_counts_that_its_key_is_of(
     told["is"]["recipe"] = {"x": 9.0}
     other = f"{'0' if first else '9'}-of-somebody.jsonl"
     (workspace.journal / other).write_text(json.dumps(told) + "\n")
-    history = history_of(study, workspace)
+    history = OpenedStudy(study, workspace).history
     (warning,) = history.warnings
     assert f"describes trial {told['key']}" in warning
     opened = [a.opened.trial for t in history.trials.values() for a in t.ordered]
@@ -484,15 +482,15 @@ def test_time_spent_counts_what_was_superseded_and_not_what_others_ran(module, w
     module(3)
     go(two, workspace)
     go(one, workspace)
-    history = history_of(one, workspace)
-    plan = make_plan(one, history, workspace=workspace)
-    assert spent(plan, as_answered(plan, history)).attempts == 12
+    history = OpenedStudy(one, workspace).history
+    plan = make_plan(OpenedStudy(one, workspace, history=history))
+    assert spent(plan, as_read_by(plan, history)).attempts == 12
     module(5)
     go(two, workspace, rerun_stale=True)
     module(3)
-    history = history_of(one, workspace)
-    plan = make_plan(one, history, workspace=workspace)
-    found = spent(plan, as_answered(plan, history))
+    history = OpenedStudy(one, workspace).history
+    plan = make_plan(OpenedStudy(one, workspace, history=history))
+    found = spent(plan, as_read_by(plan, history))
     assert (found.attempts, found.attempts_failed) == (12, 6)
 
 
@@ -558,7 +556,7 @@ def test_a_record_of_no_date_is_refused(module, workspace):
     (file,) = workspace.journal.glob("*.jsonl")
     line = next(x for x in file.read_text().split("\n") if x.startswith('{"type":"planned"'))
     (workspace.journal / "z.jsonl").write_text(json.dumps(json.loads(line) | {"at": 1e308}) + "\n")
-    history = history_of(study, workspace)
+    history = OpenedStudy(study, workspace).history
     assert len(history.planned["one"]) == 1
     assert len(history.warnings) == 1
 
@@ -576,7 +574,7 @@ def test_a_record_with_half_a_letter_is_refused(module, workspace):
         + json.dumps(told | {"nonce": "cd", "device": "\ud800"})
         + "\n"
     )
-    history = history_of(study, workspace)
+    history = OpenedStudy(study, workspace).history
     assert len(history.trials[told["key"]].attempts) == 2
     (warning,) = history.warnings
     assert "half of a surrogate pair" in warning

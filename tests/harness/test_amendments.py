@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.answer import answer
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.explore import benjamini_hochberg
 from harness.analysis.model import Answer, Verdict
 from harness.planning.make import make_plan
@@ -16,15 +17,15 @@ from harness.planning.plan import Plan
 from harness.planning.text import lines_of
 from harness.report.page import write_report
 from harness.report.results import write_results
-from harness.running.run import history_of
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import Place
 
 BODY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_spread
+subject: tests.support.stub_spread
 recipe: {{cycles: 2}}
 factors: {{part.x: [0.0, 1.0, 2.0], part.y: [0, 1]}}
 design: one_factor
@@ -52,11 +53,11 @@ def place(tmp_path: Path, first_run: Path) -> Place:
 
 
 def planned(place: Place, made: Study) -> Plan:
-    return make_plan(made, history_of(made, place.workspace), workspace=place.workspace)
+    return make_plan(OpenedStudy(made, place.workspace))
 
 
 def answered(place: Place, made: Study) -> Answer:
-    history = history_of(made, place.workspace)
+    history = OpenedStudy(made, place.workspace).history
     return answer(planned(place, made), made, history, metrics=stub.metrics)
 
 
@@ -241,9 +242,14 @@ def test_without_any_record_nothing_counts_as_planned(place: Place):
 def test_recorded_results_keep_it_when_the_workspace_is_gone(place: Place):
     made = place.study(BODY.replace("margin: 0.01", "margin: 0.9") + LATER)
     place.run(made)
-    history = history_of(made, place.workspace)
+    history = OpenedStudy(made, place.workspace).history
     before = planned(place, made)
-    write_results(answered(place, made), before, history, place.folder / "results")
+    write_results(
+        AnsweredStudy(OpenedStudy(made, place.workspace), before, history).answered_by(
+            answered(place, made)
+        ),
+        place.folder / "results",
+    )
     shutil.rmtree(place.workspace.root)
     after = planned(place, made)
     assert (after.frozen_at, words(after)) == (before.frozen_at, words(before))
@@ -254,17 +260,31 @@ def test_recorded_results_keep_it_when_the_workspace_is_gone(place: Place):
 def test_exported_twice_is_the_same(place: Place):
     made = place.study(BODY + LATER)
     place.run(made)
-    history = history_of(made, place.workspace)
+    history = OpenedStudy(made, place.workspace).history
     folder = place.folder / "results"
-    (one, *_) = write_results(answered(place, made), planned(place, made), history, folder)
+    (one, *_) = write_results(
+        AnsweredStudy(
+            OpenedStudy(made, place.workspace), planned(place, made), history
+        ).answered_by(answered(place, made)),
+        folder,
+    )
     text = one.read_bytes()
-    again = history_of(made, place.workspace)
-    write_results(answered(place, made), planned(place, made), again, folder)
+    again = OpenedStudy(made, place.workspace).history
+    write_results(
+        AnsweredStudy(OpenedStudy(made, place.workspace), planned(place, made), again).answered_by(
+            answered(place, made)
+        ),
+        folder,
+    )
     assert one.read_bytes() == text
 
 
 def test_the_page_says_nothing_of_amendments_where_there_are_none(place: Place):
     made = place.study(BODY)
-    history = history_of(made, place.workspace)
-    page = write_report(answered(place, made), planned(place, made), made, history, place.workspace)
+    history = OpenedStudy(made, place.workspace).history
+    page = write_report(
+        AnsweredStudy(
+            OpenedStudy(made, place.workspace), planned(place, made), history
+        ).answered_by(answered(place, made))
+    )
     assert "Changes of the study file" not in page.read_text()

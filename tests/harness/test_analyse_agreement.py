@@ -14,8 +14,8 @@ from harness.contract import MetricSpec
 from harness.report import tables
 from harness.report.facts import markdown
 from harness.report.page import render
-from harness.testing.made_up import make_up
-from harness.testing.made_up_records import METRICS, Options
+from tests.support.made_up import make_up
+from tests.support.made_up_records import METRICS, Options
 
 SPECS = {
     "distance": MetricSpec(higher_is_better=False, follows="truth"),
@@ -123,8 +123,8 @@ def test_interval_covers_about_as_often_as_it_says(n: int, correlation: float) -
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Answer, str, str]:
     made = make_up(tmp_path_factory.mktemp("made"), Options(pictures=False))
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
-    page = render(found, made.plan, made.study, made.history, made.workspace)
-    return found, page, markdown(found, made.plan, made.history)
+    page = render(made.answered(found))
+    return found, page, markdown(made.answered(found), portable=True)
 
 
 def test_the_answer_counts_trained_arms_only(told: tuple[Answer, str, str]) -> None:
@@ -158,5 +158,5 @@ def test_a_subject_that_names_nothing_to_follow_gets_no_section(tmp_path) -> Non
     found = answer(made.plan, made.study, made.history, metrics=silent)
     assert found.agreement == []
     assert "agreement" not in [table.name for table in tables.tables(found)]
-    page = render(found, made.plan, made.study, made.history, made.workspace)
+    page = render(made.answered(found))
     assert "Do learned metrics follow" not in page

@@ -15,9 +15,9 @@ from harness.analysis.model import Answer
 from harness.journal.history import History
 from harness.journal.records import Closed, MeasuredAt, Opened
 from harness.report import tables
-from harness.testing.made_up import MadeUp, make_up
-from harness.testing.made_up_records import METRICS, Options
 from harness.text.printable import latex
+from tests.support.made_up import MadeUp, make_up
+from tests.support.made_up_records import METRICS, Options
 
 BASE, LITTLE, NONE, MUCH = (f"portrait-e{share}-g2" for share in ("0.5", "0.1", "0", "0.7"))
 

@@ -25,7 +25,7 @@ FACTORS = {name: ["low", "high"] for name in NAMES}
 BODY = """\
 name: demo
 question: Which of four matter?
-subject: harness.testing.stub_spread
+subject: tests.support.stub_spread
 recipe: {{cycles: 2}}
 factors:
   part.x: [0.0, 1.0]

@@ -220,7 +220,7 @@ def test_folders_of_kills_before_the_start_raise_no_number_and_go(tmp_path: Path
     assert attempts.next_number(workspace, None, trial.key) == 1
     assert list(folder.parent.iterdir()) == []
     _, folder = attempts.make_folder(workspace, trial, 1)
-    attempts.begin(folder)
+    attempts.start_attempt(folder)
     (folder / "weights").write_text("by a worker whose driver did not live to record it")
     assert attempts.next_number(workspace, None, trial.key) == 2
     assert (folder / "weights").exists()

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis.open_study import answered
-from harness.bundle.blind import Identity, identity_of, leftovers, refuse_traces, scrubbed
+from harness.bundle.blind import Identity, identity_of, refuse_traces, scrubbed, traces_left
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 
 from .bundles import STUDY, contents, studied
@@ -86,7 +86,7 @@ def test_a_planted_word_is_found_wherever_it_hides(kind: str, word: str):
         word = "ÇELIK"  # İ has no one upper case
     who = Identity((word,))
     members = {"trials/x/file.bin": PLANTED[kind](word), "other": PLANTED[kind]("nobody here")}
-    found = leftovers(members, who)
+    found = traces_left(members, who)
     assert found
     assert all(line.startswith("trials/x/file.bin") and ", byte " in line for line in found)
     with pytest.raises(BundleError, match=r"trials/x/file\.bin.*byte \d+") as refused:
@@ -96,25 +96,25 @@ def test_a_planted_word_is_found_wherever_it_hides(kind: str, word: str):
 
 def test_offsets_and_member_names_are_told():
     who = Identity((WORD,))
-    found = leftovers({f"code/{WORD}.py": b"12345" + WORD.encode()}, who)
+    found = traces_left({f"code/{WORD}.py": b"12345" + WORD.encode()}, who)
     assert any("its name" in line for line in found)
     assert any("byte 5: 'Quillfeather'" in line for line in found)
 
 
 def test_what_cannot_be_looked_into_is_no_proof():
     for content in (b"%PDF-1.7 ...", b"\x28\xb5\x2f\xfdxxxx", b"\x1f\x8bbroken", b"PAR1broken"):
-        assert "cannot be looked into" in leftovers({"x": content}, Identity(()))[0]
+        assert "cannot be looked into" in traces_left({"x": content}, Identity(()))[0]
 
 
 def test_short_words_count_as_words_only():
     who = Identity(("anna",))
-    assert leftovers({"x": b"hosanna annapurna"}, who) == []
-    assert len(leftovers({"x": b"anna, /data/anna/x anna_2"}, who)) == 3
+    assert traces_left({"x": b"hosanna annapurna"}, who) == []
+    assert len(traces_left({"x": b"anna, /data/anna/x anna_2"}, who)) == 3
 
 
 def test_anybodys_home_is_found_in_records_but_not_in_source():
     members = {"results/x": b"open /home/someone/x", "code/x": b"open /home/someone/x"}
-    assert [m.split(",")[0] for m in leftovers(members, Identity(()))] == ["results/x"]
+    assert [m.split(",")[0] for m in traces_left(members, Identity(()))] == ["results/x"]
 
 
 def _repository(project: Path) -> None:
@@ -187,7 +187,7 @@ def test_source_that_the_digest_names_is_never_changed():
     members = {"code/a.py": WORD.encode(), "code/b.py": WORD.encode()}
     found = scrubbed(members, who)
     assert found == {"code/a.py": WORD.encode(), "code/b.py": b"anonymous"}
-    assert len(leftovers(found, who)) == 1
+    assert len(traces_left(found, who)) == 1
 
 
 def test_common_names_are_said_not_to_be_searched_for(tmp_path: Path, monkeypatch):

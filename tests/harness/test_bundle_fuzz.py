@@ -21,7 +21,7 @@ from .bundles import contents, small, studied
 STUDY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0]}}
 baseline: {{x: 0.0}}

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.open_study import Answered, answered
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.spending import calibrated
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.looks import Looks
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.study.load import load_study
 
@@ -25,7 +26,7 @@ JOURNAL, ANSWER = "results/journal.jsonl", "results/answer.json"
 KINDS = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors:
   x: {{levels: [0.0, 0.1, 0.5, 0.001], ordered: true}}
@@ -61,7 +62,7 @@ contrasts:
 """
 
 
-def noisy(place: Place, *, salt: int = 15, fault: str = "false") -> Answered:
+def noisy(place: Place, *, salt: int = 15, fault: str = "false") -> AnsweredStudy:
     file = place.folder / "study.yaml"
     file.write_text(NOISY.format(salt=salt, fault=fault))
     place.run(load_study(file), until_decided=True)
@@ -153,7 +154,8 @@ def _in_outcome(state: str, /, **changes: Any) -> Callable:
 
 def _times(state: str, name: str, factor: float) -> Callable:
     def made(looks: list[dict[str, Any]]) -> None:
-        said = next(o for k in looks for o in k["outcomes"].values() if o["state"] == state)
+        every = (o for k in looks for o in k["outcomes"].values())
+        said = next(o for o in every if o["state"] == state and name in o)
         said[name] *= factor
 
     return _in_looks(made)

@@ -24,7 +24,7 @@ ANSWER, MANIFEST = "results/answer.json", "bundle.json"
 STUDY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors:
   x: {{levels: [0.0, 0.1, 0.5], ordered: true}}

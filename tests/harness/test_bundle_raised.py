@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.open_study import answered
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.recomputed import ANSWER
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.report.page import write_report
 from harness.study.load import load_study
@@ -65,7 +65,7 @@ def test_report_and_bundle_through_links_and_dots(way: str, tmp_path: Path):
     assert record is not None
     assert record.study_file == "study.yaml"
     made = answered(file, place.workspace.root)
-    page = write_report(made.answer, made.plan, made.study, made.history, made.workspace)
+    page = write_report(made)
     direct = answered(plain.file, place.workspace.root)
     one = small(made, tmp_path / "one.zip").read_bytes()
     assert one == small(direct, tmp_path / "two.zip").read_bytes()

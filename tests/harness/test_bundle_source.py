@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.open_study import Answered, answered
+from harness.analysis.answered_study import AnsweredStudy
 from harness.bundle.blind import Identity
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 
 from .bundles import contents
@@ -48,7 +49,7 @@ protocol: p
 """
 
 
-def _theirs(project: Path, trainer: Path, cwd: str) -> Answered:
+def _theirs(project: Path, trainer: Path, cwd: str) -> AnsweredStudy:
     place = Place(project)
     (trainer / "parts").mkdir(parents=True)
     (trainer / "trainer.py").write_text(TRAINER)
@@ -82,7 +83,7 @@ def test_a_trainers_code_goes_along_from_its_own_folder(where: str, tmp_path: Pa
         write_bundle(made, tmp_path / "blind.zip", blind=who)
 
 
-def _as_it_ran(made: Answered) -> frozenset[str]:
+def _as_it_ran(made: AnsweredStudy) -> frozenset[str]:
     from harness.bundle.blind import identity_of
 
     return identity_of(made).as_it_ran

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.open_study import answered
 from harness.bundle.read import unpacked_bundle, verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 
 from .bundles import contents, rewritten, small, studied

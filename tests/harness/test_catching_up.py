@@ -228,7 +228,9 @@ def test_the_look_sends_no_credentials_of_another_server(monkeypatch: pytest.Mon
         here = f"http://127.0.0.1:{server.server_port}"
         for named in ("http://127.0.0.1:1", here):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
-            assert mlflow_place._on_server(here, "demo") == mlflow_place.Seen("", False, {})
+            assert mlflow_place._on_server(here, "demo") == mlflow_place.SeenExperiment(
+                "", False, {}
+            )
     finally:
         server.shutdown()
     assert seen == [None, "Bearer of-another"]

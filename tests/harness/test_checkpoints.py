@@ -19,8 +19,8 @@ from harness import cli
 from harness.analysis import words
 from harness.analysis.inference import SAME_PROMPTS, ByPrompt, estimate, one_group
 from harness.analysis.model import Answer, Verdict
-from harness.analysis.open_study import answered
 from harness.bundle.read import verify_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.journal.prompt_values import PromptValues
 from harness.report.facts import markdown
@@ -34,7 +34,7 @@ STUDY = """\
 name: strangers
 question: Which is better?
 subject:
-  measured_by: harness.testing.stub_prompts
+  measured_by: tests.support.stub_prompts
   students: [{students}]
 recipe: {{arm: a}}
 factors: {{arm: [a, b, c]}}
@@ -187,7 +187,7 @@ def test_every_pair_that_nobody_declared_is_compared_too(place: Place):
 
 def test_no_page_table_or_tag_speaks_of_seeds(place: Place):
     made = answered(place.folder / "study.yaml", place.workspace.root)
-    page = markdown(place.answer, made.plan, made.history)
+    page = markdown(made.answered(place.answer), portable=True)
     said = page[: page.index("## How to read this")]
     assert "over seeds" not in said
     assert "1 seed" not in said
@@ -266,7 +266,7 @@ def test_measure_prints_sentences_a_table_and_json(tmp_path: Path, monkeypatch):
         checkpoint(tmp_path / name / "student", RECIPES[name])
     cli._register()
     given = ["measure", "a/student", "b/student", "--no-mlflow"]
-    given += ["--measured-by", "harness.testing.stub_prompts"]
+    given += ["--measured-by", "tests.support.stub_prompts"]
     told = CliRunner().invoke(cli.app, given)
     assert told.exit_code == 0, told.output
     _, _, pairs = told.output.partition("checkpoints in pairs:\n")

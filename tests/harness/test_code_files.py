@@ -10,8 +10,9 @@ import pytest
 
 from harness.analysis.guard import changes_since, confounds
 from harness.contract import Fingerprints
-from harness.journal.code import changed, conflict, differing, told
+from harness.journal.code import changed, conflict, differing, names_in_words
 from harness.planning.make import make_plan
+from harness.study.opened import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 
@@ -50,13 +51,13 @@ def test_a_definition_that_moved_is_no_change_and_no_conflict():
 
 
 def test_names_are_told_by_file_and_few():
-    assert told(["a.py", "b.py"]) == "a.py, b.py"
-    assert told([f"{n}.py" for n in range(5)]) == "0.py, 1.py, 2.py and 2 more"
+    assert names_in_words(["a.py", "b.py"]) == "a.py, b.py"
+    assert names_in_words([f"{n}.py" for n in range(5)]) == "0.py, 1.py, 2.py and 2 more"
     names = ["evaluation/edit.py#EditScores", "evaluation/edit.py#following", "recipes/flow.py"]
-    assert told(names) == "evaluation/edit.py: EditScores, following; recipes/flow.py"
+    assert names_in_words(names) == "evaluation/edit.py: EditScores, following; recipes/flow.py"
     many = [f"a.py#f{n}" for n in range(5)]
-    assert told([*many, "b.py#g"]) == "a.py: f0, f1, f2 and 2 more; b.py: g"
-    assert told([]) == ""
+    assert names_in_words([*many, "b.py#g"]) == "a.py: f0, f1, f2 and 2 more; b.py: g"
+    assert names_in_words([]) == ""
 
 
 class _Code:
@@ -90,7 +91,7 @@ def test_each_trial_is_recorded_with_its_own_code_and_found_again(
     assert place.run(study).tally is None, "nothing is stale"
 
     def planned():
-        return make_plan(study, place.history(), workspace=place.workspace)
+        return make_plan(OpenedStudy(study, place.workspace, history=place.history()))
 
     plan, keys = planned(), [t.key for t in trials]
     assert not plan.warnings
@@ -110,7 +111,7 @@ def test_a_changed_file_of_both_arms_is_a_confound(tmp_path: Path, monkeypatch: 
     place = Place(tmp_path)
     study = place.study()
     place.run(study)
-    plan = make_plan(study, place.history(), workspace=place.workspace)
+    plan = make_plan(OpenedStudy(study, place.workspace, history=place.history()))
     keys = [t.trial.key for t in plan.trials]
     history = place.history()
     for trial in list(history.trials.values())[:1]:
@@ -136,6 +137,6 @@ def test_reference_rows_have_digests_of_their_own(tmp_path: Path, monkeypatch: p
     place = Place(tmp_path)
     text = STUB.replace("harness.testing.stub", "harness.testing.stub_measured")
     study = place.study(text)
-    plan = make_plan(study, place.history(), workspace=place.workspace)
+    plan = make_plan(OpenedStudy(study, place.workspace, history=place.history()))
     data = {t.trial.arm: t.trial.data for t in plan.trials if t.trial.kind == "reference"}
     assert data == {"truth": "data of truth", "untrained": "data of untrained"}

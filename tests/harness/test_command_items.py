@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.analysis.open_study import answered
 from harness.bundle.read import extract_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.executors.inline import InlineExecutor
 from harness.journal.history import History
 from harness.journal.prompt_values import PACKED, PromptTables
@@ -19,6 +19,7 @@ from harness.journal.workspace import Workspace
 from harness.report.results import write_results
 from harness.running.run import run
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 from tests.harness.study_files import mistakes
 from tests.harness.test_command_study import STUDY
 from tests.harness.trainers import COMMAND, settings
@@ -76,7 +77,7 @@ def study(folder: Path, subject: dict[str, Any] | None = None, **changes: Any) -
 def ran(file: Path) -> tuple[Workspace, History]:
     place = Workspace(file.parent / "w")
     made = load_study(file)
-    done = run(made, workspace=place, executor=InlineExecutor(), echo=lambda _: None)
+    done = run(OpenedStudy(made, place), executor=InlineExecutor(), echo=lambda _: None)
     assert done.exit_code == 0
     return place, History.read([place.journal])
 
@@ -85,7 +86,7 @@ def test_tables_of_each_step_from_workspace_results_and_bundle(tmp_path: Path) -
     file = study(tmp_path / "p")
     place, history = ran(file)
     made = answered(file, place.root)
-    write_results(made.answer, made.plan, made.history, tmp_path / "results")
+    write_results(made, tmp_path / "results")
     write_bundle(made, tmp_path / "b.zip")
     extract_bundle(tmp_path / "b.zip", tmp_path / "out")
     protocol = next(iter(history.trials.values())).complete.opened.protocol

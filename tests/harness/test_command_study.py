@@ -19,9 +19,10 @@ from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
 from harness.reproduce.entry import reproduction
 from harness.reproduce.levels import Level
-from harness.running.run import history_of, run
+from harness.running.run import run
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.subjects.settings import CommandSettings
 from tests.harness.study_files import mistakes
 from tests.harness.trainers import COMMAND, OWN, TRAINER
@@ -64,7 +65,7 @@ def _place(study: Study) -> Workspace:
 def _run(study: Study, executor: Executor | None = None) -> int:
     place = _place(study)
     return run(
-        study, workspace=place, executor=executor or InlineExecutor(), echo=lambda _: None
+        OpenedStudy(study, place), executor=executor or InlineExecutor(), echo=lambda _: None
     ).exit_code
 
 
@@ -115,7 +116,7 @@ def test_any_key_and_type_of_yaml_is_a_recipe(tmp_path: Path) -> None:
     odd = {"_target_": "a.B", "model_config": 1, "copy": [1, 2], "x-y": {"1": "on "}, "lr": 1e-4}
     file = _write(tmp_path, recipe={**STUDY["recipe"], **odd})
     study = load_study(file)
-    plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
+    plan = make_plan(OpenedStudy(study, _place(study)))
     assert plan.arms[0].recipe == {**STUDY["recipe"], **odd, "train": {"steps": 2}}
     assert type(plan.arms[0].recipe["train"]["steps"]) is int
 
@@ -123,7 +124,7 @@ def test_any_key_and_type_of_yaml_is_a_recipe(tmp_path: Path) -> None:
 def test_what_is_null_in_the_base_may_become_anything(tmp_path: Path) -> None:
     levels = [None, "adam", {"name": "sgd", "momentum": 0.9}]
     study = load_study(_write(tmp_path, factors={"optimiser": levels}, contrasts=[]))
-    plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
+    plan = make_plan(OpenedStudy(study, _place(study)))
     assert [arm.recipe["optimiser"] for arm in plan.arms] == levels
 
 
@@ -146,7 +147,7 @@ def test_a_json_schema_says_what_may_be_set(tmp_path: Path) -> None:
         "train.steps": [2, 4], "train.warm_up": [0, None]})  # fmt: skip
     (file.parent / "recipe.schema.json").write_text(json.dumps(schema))
     study = load_study(file)
-    plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
+    plan = make_plan(OpenedStudy(study, _place(study)))
     assert plan.arms[0].recipe["train"] == {"steps": 2, "warm_up": 0, "clip": 1.0}
     wrong = {"train.steps": [2, 11], "train.warm_up": [0, "x"], "train.other": [1]}
     text = str(mistakes(_write(tmp_path, {"recipe_schema": "recipe.schema.json"}, factors=wrong,
@@ -159,8 +160,8 @@ def test_a_json_schema_says_what_may_be_set(tmp_path: Path) -> None:
 def test_it_runs_answers_and_reproduces(tmp_path: Path) -> None:
     study = load_study(_write(tmp_path))
     assert _run(study) == 0
-    history = history_of(study, _place(study))
-    plan = make_plan(study, history, workspace=_place(study))
+    history = OpenedStudy(study, _place(study)).history
+    plan = make_plan(OpenedStudy(study, _place(study), history=history))
     assert {t.state for t in plan.trials} == {"reuse"}
     key = plan.trials[0].trial.key
     log = (_place(study).trial(key) / "log.txt").read_text()
@@ -177,7 +178,7 @@ def test_a_trainer_of_other_code_is_stale(tmp_path: Path) -> None:
     study = load_study(_write(tmp_path))
     assert _run(study) == 0
     (study.file.parent / "trainer.py").write_text(TRAINER + "\n# better\n")
-    plan = make_plan(study, history_of(study, _place(study)), workspace=_place(study))
+    plan = make_plan(OpenedStudy(study, _place(study)))
     assert {(t.state, t.why) for t in plan.trials} == {("stale", "trainer.py")}
 
 
@@ -185,7 +186,7 @@ def test_failures_and_divergence_are_of_their_trial_only(tmp_path: Path) -> None
     modes = ["", "breaks", "nan"]
     study = load_study(_write(tmp_path, factors={"mode": modes}, contrasts=[], replicates=1))
     assert _run(study) == 1
-    history = history_of(study, _place(study))
+    history = OpenedStudy(study, _place(study)).history
     states = {t.latest.opened.trial.arm: t.state for t in history.trials.values() if t.latest}
     assert sorted(states.values()) == ["diverged", "done", "failed"]
     (failed,) = [t.latest for t in history.trials.values() if t.state == "failed"]
@@ -273,13 +274,13 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path: Path) -> None:
     assert told.returncode == 130, told.stdout + told.stderr
     # `polite` would sleep at step two again, so what continues must be past it.
     assert _run(study) == 0
-    (record,) = history_of(study, _place(study)).trials.values()
+    (record,) = OpenedStudy(study, _place(study)).history.trials.values()
     assert [a.closed.state for a in record.ordered if a.closed] == ["killed", "done"]
     assert record.ordered[-1].opened.resumed_from == 1
     whole = load_study(_write(tmp_path / "whole", recipe={**recipe, "mode": ""},
                         factors={"mode": [""]}, contrasts=[], replicates=1))  # fmt: skip
     assert _run(whole) == 0
-    (other,) = history_of(whole, _place(whole)).trials.values()
+    (other,) = OpenedStudy(whole, _place(whole)).history.trials.values()
     got, expected = (
         t.latest.closed.measurements[-1].metrics  # type: ignore[union-attr]
         for t in (record, other)
@@ -299,7 +300,7 @@ def test_ray_runs_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert _run(study, executor) == 0
     finally:
         executor.close()
-    history = history_of(study, _place(study))
+    history = OpenedStudy(study, _place(study)).history
     assert [t.state for t in history.trials.values()] == ["done"] * 4
     left = [p for p in psutil.process_iter() if str(tmp_path) in " ".join(_cmdline(p))]
     assert left == []
@@ -324,14 +325,14 @@ def test_trainers_share_the_reference_rows_of_who_measures(tmp_path: Path) -> No
     for number, subject in enumerate(subjects):
         changes = {"name": f"s{number}", "recipe": recipe, "protocol": "p"}
         study = load_study(_write(tmp_path / f"p{number}", subject, **changes))
-        plan = make_plan(study, history_of(study, place), workspace=place)
+        plan = make_plan(OpenedStudy(study, place))
         made = [t for t in plan.trials if t.trial.kind == "reference"]
         rows.append({t.trial.arm: (t.trial.key, t.trial.subject) for t in made})
         if number:
             assert {t.state for t in made} == {"reuse"}
             assert {t.state for t in plan.trials if t not in made} == {"new"}
         else:
-            run(study, workspace=place, executor=InlineExecutor(), echo=lambda _: None)
+            run(OpenedStudy(study, place), executor=InlineExecutor(), echo=lambda _: None)
     assert rows[0] == rows[1]
     assert rows[0]
     assert {maker for _, maker in rows[0].values()} == {MEASURES}

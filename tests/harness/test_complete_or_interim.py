@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.answer import answer
+from harness.analysis.answered_study import AnsweredStudy
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Plan
 from harness.report.page import write_report
 from harness.running.display import Outlook
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.testing import stub
 from harness.tracking.mlflow_tracker import Interim
 from harness.tracking.pages import note
@@ -81,7 +83,11 @@ def test_never_both(made: Study, tmp_path: Path):
         texts = [found.model_dump_json(), note(planned, found, "")]
         if seed < 12:
             place = Workspace(tmp_path / str(seed))
-            texts.append(write_report(found, planned, made, history, place).read_text())
+            texts.append(
+                write_report(
+                    AnsweredStudy(OpenedStudy(made, place), planned, history).answered_by(found)
+                ).read_text()
+            )
         seen.add(state)
         for text in texts:
             assert not ("Complete," in text and "interim" in text), (seed, found.headline)

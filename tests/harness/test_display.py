@@ -41,7 +41,7 @@ def closed(made: Job, state: str = "done", seconds: float = 2.0, reason: str = "
 
 def test_one_line_per_finished_trial(tmp_path, plan: Plan):
     said: list[str] = []
-    with display.make(plan, 3, said.append, History(), live=False) as view:
+    with display.make_display(plan, 3, said.append, History(), live=False) as view:
         assert type(view) is Display
         good, bad, weak = job(tmp_path, "a"), job(tmp_path, "b"), job(tmp_path, "c", 1)
         view.started(good, 0)
@@ -68,7 +68,7 @@ def test_where_nothing_ends_for_a_while_it_says_that_work_goes_on(
     clock = [100.0]
     monkeypatch.setattr("harness.running.display.time.monotonic", lambda: clock[0])
     said: list[str] = []
-    view = display.make(plan, 3, said.append, History(), live=False)
+    view = display.make_display(plan, 3, said.append, History(), live=False)
     one, two = job(tmp_path, "a"), job(tmp_path, "b")
     view.started(one, 0)
     view.started(two, 0)
@@ -144,7 +144,7 @@ def test_live_view_keeps_finished_trials_quiet_and_failures_loud(
     [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7800, "2 h 10 min")],
 )
 def test_durations(seconds: float, text: str):
-    assert display.duration(seconds) == text
+    assert display.elapsed_in_words(seconds) == text
 
 
 def test_contrasts_are_shown_over_complete_replicates_as_trials_finish(tmp_path):

@@ -12,15 +12,16 @@ import pytest
 from harness.errors import HarnessError
 from harness.executors.base import Executor
 from harness.executors.inline import InlineExecutor
-from harness.testing import keeper, stub
-from harness.testing.executor_contract import (
+from harness.testing import stub
+from harness.testing.subject_contract import SubjectContract
+from tests.support import keeper
+from tests.support.executor_contract import (
     ExecutorContract,
     Recorder,
     StopContract,
     make_job,
     never,
 )
-from harness.testing.subject_contract import SubjectContract
 
 
 class TestInline(ExecutorContract, StopContract):

@@ -11,9 +11,11 @@ from harness.commands import plan as plan_command
 from harness.errors import HarnessError
 from harness.journal.history import History
 from harness.journal.records import Planned
+from harness.journal.workspace import Workspace
 from harness.planning import power
 from harness.planning.fit import Fit, Limit, fit_lines, fitting_designs
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Place
 from tests.harness.study_files import add_run, plan, study
 
@@ -38,7 +40,11 @@ def measured(made: Study, replicates: int = 1) -> History:
 
 def fits(made: Study, text: str, history: History | None = None) -> dict[tuple[str, str], Fit]:
     known = measured(made) if history is None else history
-    found = fitting_designs(made, plan(made, known, parallel=2), known, Limit.read(text))
+    found = fitting_designs(
+        OpenedStudy(made, Workspace(made.file.parent / "w"), history=known),
+        plan(made, known, parallel=2),
+        Limit.read(text),
+    )
     names = [f.design + (str(f.resolution) if f.resolution else "") for f in found]
     return {(n, f.levels): f for n, f in zip(names, found, strict=True)}
 
@@ -148,7 +154,9 @@ def test_the_family_is_that_of_the_first_run(tmp_path: Path):
     (own,) = [
         f
         for f in fitting_designs(
-            fewer, plan(fewer, history, parallel=2), history, Limit.read("hours=5")
+            OpenedStudy(fewer, Workspace(fewer.file.parent / "w"), history=history),
+            plan(fewer, history, parallel=2),
+            Limit.read("hours=5"),
         )
         if f.own
     ]
@@ -214,7 +222,11 @@ def test_gpu_hours_count_gpus_not_parallel_trials(tmp_path: Path):
     made = study(tmp_path, BODY + "resources: {gpus: 0.5}\n")
     known = measured(made)
     planned = plan(made, known, parallel=2, check_devices=False)
-    found = fitting_designs(made, planned, known, Limit.read("gpu_hours=5"))
+    found = fitting_designs(
+        OpenedStudy(made, Workspace(made.file.parent / "w"), history=known),
+        planned,
+        Limit.read("gpu_hours=5"),
+    )
     full = next(f for f in found if f.own)
     assert (full.trials, full.gpu_hours) == (96, pytest.approx(4.8)), "0.05 GPU-h a trial"
 

@@ -12,6 +12,7 @@ import pytest
 from pydantic import model_validator
 
 from harness.analysis.answer import answer
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, Verdict
 from harness.contract import Fingerprints
 from harness.errors import StudyError
@@ -21,9 +22,9 @@ from harness.planning.text import lines_of
 from harness.report.results import result_files
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.subjects import load
+from harness.study.opened import OpenedStudy
 from harness.testing import stub, stub_measured
-from tests.harness.run_place import Place
+from tests.harness.run_place import Place, put_subject
 
 BODY = """\
 name: demo
@@ -46,7 +47,7 @@ def place(tmp_path: Path) -> Place:
 
 def judged(place: Place, made: Study) -> tuple[Answer, Verdict]:
     history = History.read([place.workspace.journal])
-    planned = make_plan(made, history, workspace=place.workspace)
+    planned = make_plan(OpenedStudy(made, place.workspace, history=history))
     found = answer(planned, made, history, metrics=stub.metrics)
     return found, next(v for v in found.verdicts if v.id == "H")
 
@@ -142,10 +143,10 @@ def test_a_recipe_field_that_follows_the_factor(place: Place, monkeypatch: pytes
 
     names = {k: getattr(stub, k) for k in dir(stub) if not k.startswith("__")}
     derived = SimpleNamespace(**{**names, "Recipe": Derived})
-    monkeypatch.setattr(load, "load_subject", lambda name, project=None: derived)
+    put_subject(monkeypatch, derived)
     made = place.study(BODY)
     place.run(made)
-    planned = make_plan(made, place.history(), workspace=place.workspace)
+    planned = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
     said = "the sides' recipes also differ in cycles, which no factor of the contrast sets"
     assert said in "\n".join(lines_of(planned, "study.yaml"))
     text = notes(place, made)
@@ -159,7 +160,7 @@ def test_one_share_moves_the_others_without_being_a_confound(place: Place):
     )
     body = body.replace("1.0", "0.8").replace("0.0", "0.2")
     made = place.study(body.replace("{{cycles: 2}}", "{{mixture: {{a: 1, b: 1, c: 1}}}}"))
-    planned = make_plan(made, History(), workspace=place.workspace)
+    planned = make_plan(OpenedStudy(made, place.workspace, history=History()))
     assert planned.contrasts[0].confounded == []
 
 
@@ -202,7 +203,7 @@ def test_two_studies_share_their_trials_by_key(place: Place):
     folder.mkdir()
     (folder / "study.yaml").write_text(more.format(protocol="p"))
     second = load_study(folder)
-    planned = make_plan(second, place.history(), workspace=place.workspace)
+    planned = make_plan(OpenedStudy(second, place.workspace, history=place.history()))
     by_arm = {(t.trial.arm, t.state) for t in planned.trials if t.trial.kind == "trial"}
     assert by_arm == {("x0", "reuse"), ("x1", "reuse"), ("x2", "new")}
     before = {t.key: len(t.attempts) for t in place.trials()}
@@ -230,11 +231,13 @@ def test_two_protocols_in_one_workspace_each_keep_their_reference_rows(place: Pl
     second = load_study(place.folder / "second")
     place.run(second)
     for made in (first, second):
-        planned = make_plan(made, place.history(), workspace=place.workspace)
+        planned = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
         assert {t.state for t in planned.trials} == {"reuse"}
         rows = [row for row in judged(place, made)[0].arms if row.kind == "reference"]
         assert [row.n_done for row in rows] == [1, 1]
-        files = result_files(judged(place, made)[0], planned, place.history())
+        files = result_files(
+            AnsweredStudy.of(OpenedStudy(made, place.workspace, history=place.history()))
+        )
         folder = place.folder / made.name
         folder.mkdir()
         (folder / "journal.jsonl").write_text(files["journal.jsonl"])

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.executors.base import Ended
-from harness.executors.job_queue import HandOut
+from harness.executors.job_queue import JobQueue
 
 
 def test_a_job_whose_worker_was_starting_up_is_told_when_the_scheduler_breaks() -> None:
@@ -14,7 +14,7 @@ def test_a_job_whose_worker_was_starting_up_is_told_when_the_scheduler_breaks() 
         told.append((job.key, event.state if isinstance(event, Ended) else str(event)))
 
     jobs = [SimpleNamespace(key="a"), SimpleNamespace(key="b")]
-    handed = HandOut(jobs, on_event, lambda: False, 2)  # type: ignore[arg-type]
+    handed = JobQueue(jobs, on_event, lambda: False, 2)  # type: ignore[arg-type]
     handed.next("1")
     handed.next("2")
     handed.started("1")

@@ -19,8 +19,8 @@ from harness.reproduce.places import places_given
 from harness.text.identifiers import ForeignError, identifier, inside
 from harness.tracking import remote
 from harness.tracking.kept_records import fetch
-from harness.tracking.rows import Known, RefusedError, RunWrite
-from harness.tracking.writer import Background
+from harness.tracking.rows import KnownRun, RefusedError, RunWrite
+from harness.tracking.writer import BackgroundWriter
 from tests.harness import hostile_server as bad
 from tests.harness.hostile_server import Hostile
 from tests.harness.reproduce_lab import Lab
@@ -294,7 +294,7 @@ def test_an_artifact_address_of_this_machine_is_neither_read_nor_written(
     copies = fetch(server.address, mine)
     assert not [f for c in copies for f in c.rglob("*") if "secret" in f.name]
     store = MlflowStore(mine, server.address)
-    known = Known("0" * 32, "RUNNING", server.artifact_uri, {}, {}, {})
+    known = KnownRun("0" * 32, "RUNNING", server.artifact_uri, {}, {}, {})
     mine.ensure_usable()
     with pytest.raises(ForeignError, match="refused"):
         store.put(known, RunWrite(ident="x", files={"report.html": b"x"}))
@@ -401,15 +401,15 @@ def test_a_place_for_files_that_is_refused_is_told_once(mine: Workspace) -> None
     """The rest of the runs goes on."""
     store, put = SimpleNamespace(log=lambda *_: None, set_status=lambda *_: None), []
 
-    def refuse(known: Known, write: RunWrite) -> None:
+    def refuse(known: KnownRun, write: RunWrite) -> None:
         put.append(known.run_id)
         raise ForeignError("refused")
 
     store.put = refuse
-    background = Background(store)  # type: ignore[arg-type]
+    background = BackgroundWriter(store)  # type: ignore[arg-type]
     background.known = {}
     for n in range(3):
-        background.known[f"r{n}"] = Known(f"r{n}", "RUNNING", "file:///x", {}, {}, {})
+        background.known[f"r{n}"] = KnownRun(f"r{n}", "RUNNING", "file:///x", {}, {}, {})
         background._write(RunWrite(ident=f"r{n}", files={"a": b""}, status="FINISHED"))
     assert put == ["r0", "r1", "r2"]
     assert background.warnings == ["MLflow: refused"]

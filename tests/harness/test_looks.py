@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.analysis.inference import Estimated, Prompts, Seeds
+from harness.analysis.inference import Estimated, OverPrompts, OverSeeds
 from harness.analysis.kinds import Best, Collapse, Linear
 from harness.analysis.looks import AtLook, decide, needed, outcomes, prompt_bound
 from harness.analysis.spending import calibrated
@@ -16,8 +16,8 @@ def spending() -> Spending:
 
 def seen(difference: float, se: float, n: int, further: float = 0.0) -> Estimated:
     """A difference over n replicates, and what prompts add to its variance."""
-    prompts = Prompts(further, 0.0, 40.0, {"all": 41}) if further else None
-    return Estimated(Seeds(n, difference, se, float(n - 1)), prompts)
+    prompts = OverPrompts(further, 0.0, 40.0, {"all": 41}) if further else None
+    return Estimated(OverSeeds(n, difference, se, float(n - 1)), prompts)
 
 
 def state(member, n: int, spending: Spending, *others) -> str:
@@ -109,7 +109,7 @@ def test_prompts_bind_where_no_possible_difference_could_be_told_from_none(spend
 
 
 def test_a_difference_without_spread_stays_open(spending: Spending):
-    same = Estimated(Seeds(6, 0.1, why="no spread"))
+    same = Estimated(OverSeeds(6, 0.1, why="no spread"))
     assert state(Linear(same, None, True), 6, spending) == "open"
 
 

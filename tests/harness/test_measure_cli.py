@@ -10,9 +10,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli
-from harness.analysis.open_study import answered
+from harness.commands.opened import answered
 from harness.errors import HarnessError
-from harness.study.from_checkpoints import Stranger, labels_of, numbered, strangers_of
+from harness.study.from_checkpoints import (
+    ForeignCheckpoint,
+    foreign_checkpoints,
+    labels_of,
+    numbered,
+)
 from harness.study.load import load_study
 from harness.subjects.settings import StudentsSettings
 
@@ -198,7 +203,7 @@ def test_mistakes(project: Path, words: list[str], told: str) -> None:
 def test_mistakes_of_a_manifest_have_a_place(project: Path, content: bytes, told: str) -> None:
     (project / "m.csv").write_bytes(content)
     with pytest.raises(HarnessError) as error:
-        strangers_of(["m.csv"], {}, {})
+        foreign_checkpoints(["m.csv"], {}, {})
     assert told in str(error.value)
     assert "m.csv" in str(error.value)
 
@@ -206,7 +211,7 @@ def test_mistakes_of_a_manifest_have_a_place(project: Path, content: bytes, told
 def test_a_manifest_of_a_spreadsheet_is_read(project: Path) -> None:
     text = "path,arm,replicate\r\na-0/student,a\u2028b,1\r\n,,\r\n"
     (project / "M.CSV").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    (one,) = strangers_of(["M.CSV"], {}, {})
+    (one,) = foreign_checkpoints(["M.CSV"], {}, {})
     assert (one.path, one.levels, one.replicate) == (Path("a-0/student"), {"arm": "a\u2028b"}, 1)
 
 
@@ -218,8 +223,9 @@ def test_another_protocol_needs_another_file(project: Path) -> None:
 
 def test_numbers_are_given_where_they_are_free() -> None:
     a, b = {"arm": "a"}, {"arm": "b"}
-    given = [Stranger(Path("1"), a), Stranger(Path("2"), a, 0), Stranger(Path("3"), b),
-             Stranger(Path("4"), a)]  # fmt: skip
+    given = [ForeignCheckpoint(Path("1"), a), ForeignCheckpoint(Path("2"), a, 0),
+             ForeignCheckpoint(Path("3"), b),
+             ForeignCheckpoint(Path("4"), a)]  # fmt: skip
     assert [s.replicate for s in numbered(given)] == [1, 0, 0, 2]
 
 
@@ -227,5 +233,5 @@ def test_values_of_labels_are_those_of_yaml() -> None:
     assert labels_of(["a=1", "b=1e-4", "c=x y", "d=9:1", "e='1'"]) == {
         "a": 1, "b": 1e-4, "c": "x y", "d": "9:1", "e": "1",
     }  # fmt: skip
-    (one,) = strangers_of(["p:setting.base=x"], {"arm": "a"}, {"rungs": 4})
+    (one,) = foreign_checkpoints(["p:setting.base=x"], {"arm": "a"}, {"rungs": 4})
     assert (one.settings, one.levels) == ({"rungs": 4, "base": "x"}, {"arm": "a"})

@@ -11,7 +11,7 @@ import pytest
 from harness.contract import Report
 from harness.tracking import mlflow_tracker
 from harness.tracking.mlflow_tracker import LiveTracker
-from harness.tracking.rows import STUDY, TAG, Known, Point, RunWrite, fresh_points, remember
+from harness.tracking.rows import STUDY, TAG, KnownRun, Point, RunWrite, fresh_points, remember
 from tests.harness.fake_store import FakeStore, impatient, recorder_of
 from tests.harness.mlflow_records import answer_of, plan_of
 
@@ -187,8 +187,8 @@ def test_what_the_study_no_longer_plans_leaves_the_views_but_stays(tmp_path: Pat
     assert {run.status for run in store.runs.values()} == {"FINISHED"}
 
 
-def _known(*points: Point) -> Known:
-    known = Known("r", "RUNNING", "", {}, {}, {})
+def _known(*points: Point) -> KnownRun:
+    known = KnownRun("r", "RUNNING", "", {}, {}, {})
     remember(known, points)
     return known
 

@@ -9,8 +9,9 @@ import mlflow
 import pytest
 
 from harness.journal.workspace import Workspace
-from harness.running.run import run_study
+from harness.running.run import run as run_study
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 from harness.tracking.mlflow_tracker import MlflowTracker
 from harness.tracking.ownership import EPOCH
 from harness.tracking.rows import TAG
@@ -64,7 +65,10 @@ def test_a_study_of_the_stub_and_its_replay_are_the_same(
     tracker = MlflowTracker(workspace)
     lines: list[str] = []
     run_study(
-        load_study(file), workspace=workspace, executor="inline", tracker=tracker, echo=lines.append
+        OpenedStudy(load_study(file), workspace),
+        executor="inline",
+        tracker=tracker,
+        echo=lines.append,
     )
     live, tags = _content(tracker.uri)
     kinds = [name.split()[0] for name in live]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.running import run
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import STUB, Place
 
 OTHER = STUB.replace("name: demo", "name: other")
@@ -21,7 +21,7 @@ def test_what_another_driver_closes_during_a_slow_read_is_not_run_again(
     other_file = place.folder / "other.yaml"
     other_file.write_text(OTHER.format(recipe="{}", protocol="p"))
     other = load_study(other_file)
-    read, calls = run.history_of, []
+    read, calls = OpenedStudy.reread, []
 
     def slowly(*given):
         history = read(*given)
@@ -30,7 +30,7 @@ def test_what_another_driver_closes_during_a_slow_read_is_not_run_again(
             place.run(other)
         return history
 
-    monkeypatch.setattr(run, "history_of", slowly)
+    monkeypatch.setattr(OpenedStudy, "reread", slowly)
     result = place.run(mine)
     assert len(calls) >= slow
     assert result.exit_code == 0
@@ -45,7 +45,7 @@ def test_reading_does_not_miss_what_is_appended_before_sizes_are_noted(
     mine = place.study()
     other_file = place.folder / "other.yaml"
     text = OTHER.format(recipe="{}", protocol="p")
-    read, calls = run.history_of, []
+    read, calls = OpenedStudy.reread, []
 
     def slowly(*given):
         history = read(*given)
@@ -55,6 +55,6 @@ def test_reading_does_not_miss_what_is_appended_before_sizes_are_noted(
             place.run(load_study(other_file))
         return history
 
-    monkeypatch.setattr(run, "history_of", slowly)
+    monkeypatch.setattr(OpenedStudy, "reread", slowly)
     assert place.run(mine).exit_code == 0
     assert [len(t.attempts) for t in place.trials()] == [1] * 4

@@ -16,8 +16,8 @@ from harness.planning.make import _joined
 from harness.planning.plan import Plan
 from harness.planning.text import lines_of
 from harness.study.model import Study
-from harness.subjects import load
 from harness.testing import stub
+from tests.harness.run_place import put_subject
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 
 
@@ -32,7 +32,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(**names: Any) -> None:
         subject = SimpleNamespace(**{k: getattr(stub, k) for k in dir(stub)} | names)
-        monkeypatch.setattr(load, "load_subject", lambda name, project=None: subject)
+        put_subject(monkeypatch, subject)
 
     return put
 

@@ -13,7 +13,7 @@ from harness.journal.attempts import append_report
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.planning import cost
-from harness.planning.text import duration, lines_of
+from harness.planning.text import hours_in_words, lines_of
 from harness.study.load import load_study
 from harness.study.model import Study
 from harness.subjects.settings import StudentSettings, StudentsSettings, alike
@@ -148,7 +148,7 @@ def test_text_when_all_is_done(made: Study) -> None:
     [(0.01, "36 s"), (0.5, "30 min"), (3.17, "3 h 10"), (1.999, "2 h 00"), (60.0, "2.5 d")],
 )
 def test_durations(hours: float, text: str) -> None:
-    assert duration(hours) == text
+    assert hours_in_words(hours) == text
     assert not math.isnan(hours)
 
 

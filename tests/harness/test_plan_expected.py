@@ -13,6 +13,7 @@ from harness.journal.workspace import Workspace
 from harness.planning import cost
 from harness.planning.text import lines_of
 from harness.running.run import refuse_missing, run
+from harness.study.opened import OpenedStudy
 from harness.testing import stub
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 
@@ -100,7 +101,7 @@ def test_what_is_missing_is_planned_around_and_stops_a_run(tmp_path: Path, monke
     assert "bring what is not here yet" in lines[-1]
     place = Workspace.find(made.file, None)
     with pytest.raises(HarnessError, match=r"weights: /nowhere \(fetch them\)"):
-        run(made, workspace=place, executor="inline", tracker=None, echo=lambda _: None)
+        run(OpenedStudy(made, place), executor="inline", tracker=None, echo=lambda _: None)
     assert not place.journal.exists()
 
 

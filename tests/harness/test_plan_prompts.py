@@ -17,16 +17,17 @@ from harness.planning import power, prompt_spread
 from harness.planning.fit import Limit, fitting_designs
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
-from harness.planning.prompt_spread import PromptSpread, digests, valid
+from harness.planning.prompt_spread import PromptSpread, digests, spread_still_valid
 from harness.planning.text import lines_of
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Place
 
 STUDY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0, 2.0]}}
 baseline: {{x: 0.0}}
@@ -47,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def planned(place: Place, text: str = STUDY, history: History | None = None) -> Plan:
     known = place.history() if history is None else history
-    return make_plan(place.study(text), known, workspace=place.workspace)
+    return make_plan(OpenedStudy(place.study(text), place.workspace, history=known))
 
 
 def test_a_claim_over_prompts_is_planned_with_what_the_report_found(place: Place) -> None:
@@ -70,12 +71,12 @@ def test_a_claim_over_prompts_is_planned_with_what_the_report_found(place: Place
         assert spread is not None
         assert (spread.variance, spread.both, spread.df) == (found.variance, found.both, found.df)
         assert (contrast.prompts, spread.strata, len(spread.replicates)) == (24, 2, 4)
-        prompts = power.Prompts(
+        prompts = power.PlannedPrompts(
             max(0, found.variance * power.assured(found.df) ** 2 - found.both),
             4 * found.both, found.df, 24, 2,
         )  # fmt: skip
         assert contrast.spread is not None
-        both = power.Spread(contrast.spread, prompts)
+        both = power.PlannedSpread(contrast.spread, prompts)
         assert contrast.detectable == power.detectable(4, 0.025, spread=both)
         assert contrast.detectable > power.detectable(4, 0.025) * contrast.spread
     text = "\n".join(lines_of(plan, "study.yaml"))
@@ -86,7 +87,7 @@ def test_a_claim_over_prompts_is_planned_with_what_the_report_found(place: Place
 def test_without_the_record_it_is_on_exactly_these_prompts(place: Place, tmp_path: Path) -> None:
     """As before the first report, or where the subject tells no items."""
     elsewhere = Workspace(tmp_path / "w")
-    plan = make_plan(place.study(STUDY), place.history(), workspace=elsewhere)
+    plan = make_plan(OpenedStudy(place.study(STUDY), elsewhere, history=place.history()))
     assert [c.prompts for c in plan.contrasts] == [None, None]
     text = "\n".join(lines_of(plan, "study.yaml"))
     assert "4 seeds detect >= " in text
@@ -116,7 +117,7 @@ def test_results_beside_the_study_file_say_it_too(place: Place, tmp_path: Path) 
     folder.mkdir()
     for name in ("journal.jsonl", prompt_spread.FILE):
         (folder / name).write_bytes((results / name).read_bytes())
-    plan = make_plan(study, History.read([folder]), workspace=other.workspace)
+    plan = make_plan(OpenedStudy(study, other.workspace, history=History.read([folder])))
     assert [c.prompts for c in plan.contrasts] == [24, 24]
 
 
@@ -126,7 +127,7 @@ def test_results_beside_the_study_file_say_it_too(place: Place, tmp_path: Path) 
 )
 def test_a_broken_record_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / prompt_spread.FILE).write_text(content)
-    assert prompt_spread.read([tmp_path, tmp_path / "nowhere"]) == []
+    assert prompt_spread.read_spreads([tmp_path, tmp_path / "nowhere"]) == []
 
 
 def test_a_record_of_others_trials_or_of_no_replicate_never_fits() -> None:
@@ -143,9 +144,9 @@ def test_a_record_of_others_trials_or_of_no_replicate_never_fits() -> None:
         )  # fmt: skip
 
     one, two = record([today[0]]), record([today[0], today[1]])
-    assert valid([one, two], "m", today) is two
-    assert valid([record([]), record([today[0], "other"])], "m", today) is None
-    assert valid([record([today[0]], "n")], "m", today) is None
+    assert spread_still_valid([one, two], "m", today) is two
+    assert spread_still_valid([record([]), record([today[0], "other"])], "m", today) is None
+    assert spread_still_valid([record([today[0]], "n")], "m", today) is None
     for altered in (
         digests("m", "q", groups, values, keys),
         digests("m", "p", [(1.0, [{"a": 1.0, "b": -0.5}])], values, keys),
@@ -161,7 +162,7 @@ def _with(place: Place, spread: PromptSpread, tmp_path: Path, text: str = STUDY)
     folder = workspace.study("demo") / "results"
     folder.mkdir(parents=True)
     (folder / prompt_spread.FILE).write_text(prompt_spread.to_text([spread]))
-    return make_plan(place.study(text), place.history(), workspace=workspace)
+    return make_plan(OpenedStudy(place.study(text), workspace, history=place.history()))
 
 
 def _found(place: Place) -> PromptSpread:
@@ -175,7 +176,7 @@ def test_where_prompts_bind_more_seeds_are_said_not_to_help(place: Place, tmp_pa
     contrast = _with(place, bound, tmp_path).contrasts[0]
     (said,) = (note for note in contrast.notes if "more seeds" in note)
     assert contrast.spread is not None
-    spread = power.Spread(contrast.spread, bound.assumed())
+    spread = power.PlannedSpread(contrast.spread, bound.assumed())
     floor = power.floor_of_seeds(0.025, spread)
     twice = power.detectable(4, 0.025, spread=spread.at(48))
     assert said == f"more seeds would not help below {floor:.3g}; 48 prompts detect {twice:.3g}"
@@ -187,7 +188,7 @@ def test_where_seeds_bind_more_prompts_are_said_not_to_help(place: Place, tmp_pa
     contrast = _with(place, bound, tmp_path).contrasts[0]
     (said,) = (note for note in contrast.notes if "more prompts" in note)
     assert contrast.spread is not None
-    five = power.detectable(5, 0.025, spread=power.Spread(contrast.spread, bound.assumed()))
+    five = power.detectable(5, 0.025, spread=power.PlannedSpread(contrast.spread, bound.assumed()))
     assert said.endswith(f"; 5 seeds detect {five:.3g}")
 
 
@@ -195,7 +196,7 @@ def test_a_margin_is_reached_by_seeds_by_prompts_or_by_both(place: Place, tmp_pa
     spread = _found(place).model_copy(update={"variance": 0.01, "both": 0.0})
     known = planned(place).contrasts[0].spread
     assert known is not None
-    both = power.Spread(known, spread.assumed())
+    both = power.PlannedSpread(known, spread.assumed())
     now = power.detectable(4, 0.025, spread=both)
     by_seeds, by_prompts = (
         power.floor_of_seeds(0.025, both),
@@ -225,8 +226,12 @@ def test_every_design_of_a_fit_is_told_over_the_same_prompts(tmp_path: Path) -> 
     place = Place(tmp_path / "both")
     made: Study = place.study(text)
     assert place.run(made).exit_code == 0
-    plan = make_plan(made, place.history(), workspace=place.workspace)
-    found = fitting_designs(made, plan, place.history(), Limit.read("hours=1"))
+    plan = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
+    found = fitting_designs(
+        OpenedStudy(made, Workspace(made.file.parent / "w"), history=place.history()),
+        plan,
+        Limit.read("hours=1"),
+    )
     assert {f.design for f in found} >= {"full", "one_factor"}
     for fit in found:
         assert [c.prompts for c in fit.contrasts if c.arm_weights()] == [24]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness.planning.power import (
     MAX_REPLICATES,
-    Prompts,
-    Spread,
+    PlannedPrompts,
+    PlannedSpread,
     assured,
     both_needed,
     detectable,
@@ -95,7 +95,7 @@ def test_the_promised_power_is_reached_in_four_of_five_pilots(pilot: int, n: int
     runs, reached, naive = 3000, 0, 0
     for _ in range(runs):
         seen = statistics.stdev(rng.gauss(0, 1) for _ in range(pilot))  # the truth is 1
-        promised = detectable(n, 0.01, spread=Spread(seen * assured(pilot - 1)))
+        promised = detectable(n, 0.01, spread=PlannedSpread(seen * assured(pilot - 1)))
         reached += promised >= detectable(n, 0.01)
         naive += seen >= 1
     assert reached / runs == pytest.approx(0.8, abs=4 * (0.16 / runs) ** 0.5)
@@ -140,7 +140,10 @@ ALPHAS = st.sampled_from([0.05, 0.05 / 2, 0.05 / 5, 0.05 / 12])
 @given(n=st.integers(2, 49), alpha=ALPHAS, spread=SPREADS)
 @settings(max_examples=60, deadline=None)
 def test_more_seeds_detect_less_at_every_number(n: int, alpha: float, spread: float) -> None:
-    more, fewer = detectable(n + 1, alpha, spread=Spread(spread)), detectable(n, alpha) * spread
+    more, fewer = (
+        detectable(n + 1, alpha, spread=PlannedSpread(spread)),
+        detectable(n, alpha) * spread,
+    )
     assert more < fewer
     assert detectable(n, alpha / 2) > detectable(n, alpha)
 
@@ -157,7 +160,7 @@ def test_more_seeds_detect_less_at_every_number(n: int, alpha: float, spread: fl
 def test_more_seeds_and_more_prompts_detect_less(
     n: int, alpha: float, added: float, shared: float, prompts: int, strata: int
 ) -> None:
-    spread = Spread(1.0, Prompts(added, shared, prompts - strata, prompts, strata))
+    spread = PlannedSpread(1.0, PlannedPrompts(added, shared, prompts - strata, prompts, strata))
     now = detectable(n, alpha, spread=spread)
     assert detectable(n + 1, alpha, spread=spread) < now * (1 + 1e-4)
     assert detectable(n, alpha, spread=spread.at(2 * prompts)) < now
@@ -167,7 +170,7 @@ def test_more_seeds_and_more_prompts_detect_less(
 
 
 def test_what_is_needed_is_what_is_detected() -> None:
-    spread = Spread(0.02, Prompts(0.01**2, 0.005**2, 33, 34, 1))
+    spread = PlannedSpread(0.02, PlannedPrompts(0.01**2, 0.005**2, 33, 34, 1))
     alpha, wanted = 0.0125, 0.045
     n = replicates_needed(wanted, alpha, spread=spread)
     assert n is not None
@@ -187,9 +190,9 @@ def test_what_is_needed_is_what_is_detected() -> None:
 
 
 def test_without_spread_of_prompts_a_claim_over_both_is_the_narrow_one() -> None:
-    none = Spread(2.0, Prompts(0.0, 0.0, 33, 34))
+    none = PlannedSpread(2.0, PlannedPrompts(0.0, 0.0, 33, 34))
     assert detectable(6, 0.01, spread=none) == 2.0 * detectable(6, 0.01)
-    tiny = Spread(2.0, Prompts(1e-9, 0.0, 33, 34))
+    tiny = PlannedSpread(2.0, PlannedPrompts(1e-9, 0.0, 33, 34))
     assert detectable(6, 0.01, spread=tiny) == pytest.approx(2.0 * detectable(6, 0.01), rel=1e-3)
 
 
@@ -207,9 +210,9 @@ def test_power_over_both_agrees_with_simulated_studies(
 
     alpha, both, seeds = 0.05 / 4, 0.6, 0.15
     shared = both**2 / prompts
-    spread = Spread(
+    spread = PlannedSpread(
         math.sqrt(seeds**2 + shared),
-        Prompts(by_prompt**2 / prompts, shared, prompts - 1, prompts),
+        PlannedPrompts(by_prompt**2 / prompts, shared, prompts - 1, prompts),
     )
     difference = detectable(n, alpha, spread=spread)
     assert power_over(difference, n, alpha, spread) == pytest.approx(0.8, abs=1e-6)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.open_study import answered
 from harness.bundle.blind import identity_of, scrubbed
 from harness.bundle.read import extract_bundle, verify_bundle
 from harness.bundle.write import write_bundle
+from harness.commands.opened import answered
 from harness.errors import BundleError
 from harness.journal.history import History
 from harness.journal.item_table import ItemTable, read_table
@@ -31,7 +31,7 @@ from .run_place import Place
 STUDY = """\
 name: demo
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0]}}
 baseline: {{x: 0.0}}
@@ -135,7 +135,7 @@ def test_each_measured_step_has_its_own(tmp_path):
 
 def exported(place: Place, folder: Path) -> Path:
     made = answered(place.folder / "study.yaml", place.workspace.root)
-    write_results(made.answer, made.plan, made.history, folder)
+    write_results(made, folder)
     return folder
 
 
@@ -189,7 +189,12 @@ def test_reproduce_works_from_results_and_from_a_bundle(tmp_path):
     key = next(iter(place.history().trials))
     for source in (str(tmp_path / "p" / "results"), str(file)):
         found = reproduction(
-            key, workspace=place.workspace, level="tables", source=source, echo=lambda _: None
+            key,
+            workspace=place.workspace,
+            level="tables",
+            source=source,
+            study=place.folder / "study.yaml",
+            echo=lambda _: None,
         )
         assert found.decision == "bit-equal", found.reason
 
@@ -391,9 +396,7 @@ def test_a_blind_bundle_takes_words_out_of_packed_prompts(tmp_path):
     place = run(tmp_path / "p")
     made = answered(place.folder / "study.yaml", place.workspace.root)
     who = identity_of(made, ["hills"])
-    found = scrubbed(
-        {f"results/{PACKED}": packed(made.answer, made.plan, made.history)[PACKED]}, who
-    )
+    found = scrubbed({f"results/{PACKED}": packed(made)[PACKED]}, who)
     text = gzip.decompress(found[f"results/{PACKED}"])
     assert b"hills" not in text
     assert b"anonymous 1" in text

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from harness.executors import ray_process
-from harness.executors.job_queue import Broken, HandOut, Stopped
+from harness.executors.job_queue import Broken, JobQueue, Stopped
 from harness.executors.ray_process import cause_of_death
 
 
@@ -21,7 +21,7 @@ def test_a_process_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         ray_process, "_own_processes", lambda: {"raylet": psutil.Process(process.pid)}
     )
     watch = ray_process.Watch(None)
-    jobs = HandOut([], lambda job, event, at: None, lambda: False, 1, watch)
+    jobs = JobQueue([], lambda job, event, at: None, lambda: False, 1, watch)
     jobs.check()
     assert watch.broken == ""
     process.kill()  # a zombie until somebody waits for it: that is dead, too
@@ -63,7 +63,7 @@ def test_its_end_is_told_on_the_way_out() -> None:
 
 
 def test_being_told_to_stop_comes_first() -> None:
-    jobs = HandOut([], lambda job, event, at: None, lambda: True, 1)
+    jobs = JobQueue([], lambda job, event, at: None, lambda: True, 1)
     with pytest.raises(Stopped):
         jobs.check()
 

@@ -11,7 +11,7 @@ import pytest
 from harness.analysis.answer import answer
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
-from harness.running.run import history_of
+from harness.study.opened import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import Place
 
@@ -56,7 +56,7 @@ def place(tmp_path: Path, first_run: Path) -> Place:
 
 def planned(place: Place, body: str) -> Plan:
     study = place.study(body)
-    return make_plan(study, history_of(study, place.workspace), workspace=place.workspace)
+    return make_plan(OpenedStudy(study, place.workspace))
 
 
 def amended(place: Place, body: str) -> list[str]:
@@ -97,8 +97,8 @@ def test_names_and_sentences_are_not_what_is_compared(place: Place, body: str, e
         of_earlier_versions(place)
     assert amended(place, body) == []
     study = place.study(body)
-    made = make_plan(study, history_of(study, place.workspace), workspace=place.workspace)
-    told = answer(made, study, history_of(study, place.workspace), metrics=stub.metrics)
+    made = make_plan(OpenedStudy(study, place.workspace))
+    told = answer(made, study, OpenedStudy(study, place.workspace).history, metrics=stub.metrics)
     assert [v.id for v in told.verdicts if v.planned] == ALL
 
 

@@ -15,8 +15,8 @@ import pytest
 from harness.analysis.answer import answer
 from harness.report import facts, panels
 from harness.report.page import render, write_report
-from harness.testing.made_up import MadeUp, make_up
-from harness.testing.made_up_records import METRICS, Options
+from tests.support.made_up import MadeUp, make_up
+from tests.support.made_up_records import METRICS, Options
 
 FAULTS = {
     ("portrait-e0.1-g2", 2): "diverged",
@@ -67,7 +67,7 @@ class Page(html.parser.HTMLParser):
 
 def drawn(made: MadeUp) -> tuple[str, Page]:
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
-    text = render(found, made.plan, made.study, made.history, made.workspace)
+    text = render(made.answered(found))
     return text, Page(text)
 
 
@@ -135,7 +135,7 @@ def test_the_same_inputs_give_the_same_bytes(made, tmp_path):
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
 
     def files() -> dict[str, bytes]:
-        page = write_report(found, made.plan, made.study, made.history, made.workspace)
+        page = write_report(made.answered(found))
         assert page.name == "report.html"
         folder = page.parent
         return {
@@ -163,14 +163,14 @@ def test_the_same_inputs_give_the_same_bytes(made, tmp_path):
 def test_text_from_users_is_escaped(made):
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
     nasty = found.model_copy(update={"question": "<script>alert(1)</script> & more"})
-    text = render(nasty, made.plan, made.study, made.history, made.workspace)
+    text = render(made.answered(nasty))
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
 
 
 def test_panels_show_references_first_and_the_last_step(made):
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
-    sheet = panels.sheet(found, made.plan, made.history, made.workspace)
+    sheet = panels.sheet(made.answered(found))
     assert sheet is not None
     assert [row.label for row in sheet.rows][:4] == [
         "truth",
@@ -192,7 +192,7 @@ def test_large_pictures_are_scaled_down(made, tmp_path):
     for file in tmp_path.rglob("landscape-004-*.png"):
         Image.open(file).resize((320, 240)).save(file)
     found = answer(copied.plan, copied.study, copied.history, metrics=METRICS)
-    sheet = panels.sheet(found, copied.plan, copied.history, copied.workspace)
+    sheet = panels.sheet(copied.answered(found))
     assert sheet is not None
     picture = sheet.rows[0].pictures[0]
     assert picture is not None

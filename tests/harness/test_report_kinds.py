@@ -13,18 +13,20 @@ import pytest
 
 from harness.analysis import words
 from harness.analysis.answer import answer
+from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, Part, Spread, Verdict
 from harness.analysis.observed import observe
 from harness.report import kind_plots, plots, tables
 from harness.report.cards import cards
 from harness.report.facts import markdown
 from harness.report.page import render
-from harness.testing.made_up import FACTORS, MadeUp, make_up
-from harness.testing.made_up_records import METRICS, Options
+from harness.study.opened import OpenedStudy
 from harness.tracking.pages import note
 from harness.tracking.projection import Projection
 from tests.harness.asked import PROMPTS, Reader, every_kind
 from tests.harness.test_report import Page
+from tests.support.made_up import FACTORS, MadeUp, make_up
+from tests.support.made_up_records import METRICS, Options
 
 SETTLED = ("improves", "harms", "improves (size unsettled)", "harms (size unsettled)", "equivalent")
 VERDICTS = {
@@ -163,7 +165,7 @@ def verdict(found: Answer, name: str) -> Verdict:
 def drawn(asked: tuple[MadeUp, Answer]) -> str:
     made, found = asked
     reader = Reader(made.history)
-    return render(found, made.plan, made.study, made.history, made.workspace, by_prompt=reader)
+    return render(made.answered(found, reader))
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +293,7 @@ def test_a_size_stands_beside_a_difference(asked, page):
 
 def test_markdown_leads_from_each_sentence_to_its_kind(asked):
     made, found = asked
-    text = markdown(found, made.plan, made.history)
+    text = markdown(made.answered(found), portable=True)
     for v in (v for v in found.verdicts if v.declared):
         assert f"[what this means](/docs/statistics.md#{v.kind})" in text
     assert text.count("On exactly these prompts: ") == sum(
@@ -341,7 +343,7 @@ def test_mlflow_says_what_a_claim_reaches_over_and_who_takes_part(asked, tmp_pat
 def test_without_prompts_there_is_one_interval_and_it_says_so(tmp_path: Path):
     made = make_up(tmp_path, Options(replicates=3, pictures=False))
     found = answer(made.plan, made.study, made.history, metrics=METRICS)
-    text = render(found, made.plan, made.study, made.history, made.workspace)
+    text = render(made.answered(found))
     assert 'class="inner"' not in text
     assert "On exactly these prompts: " not in text
     assert "over seeds, on exactly these prompts." in text
@@ -374,7 +376,13 @@ def test_effects_without_a_number_stand_and_say_why(tmp_path: Path):
     rows = list(csv.DictReader(io.StringIO(tables.to_csv(tables.effect_table(found)))))
     assert len([r for r in rows if r["factor"] == "guidance.scale"]) == 3 * 4
     assert any(found.left_out[0] == r["why there is none"] for r in rows)
-    text = Page(render(found, plan, made.study, made.history, made.workspace)).text
+    text = Page(
+        render(
+            AnsweredStudy(OpenedStudy(made.study, made.workspace), plan, made.history).answered_by(
+                found
+            )
+        )
+    ).text
     assert "no cell of the design holds every level" in text
     assert "t2i/fid was never measured" in text
     assert f"No interaction: {found.left_out[0]}." in text

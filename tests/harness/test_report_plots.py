@@ -14,10 +14,10 @@ from harness.report import curves as curves_module
 from harness.report import plots
 from harness.report.curves import NOTHING, ONE_CYCLE, Curves, curves
 from harness.report.plots import Axis
-from harness.testing.made_up import MadeUp, make_up
-from harness.testing.made_up_records import METRICS, Options
 from tests.harness.asked import PROMPTS, Reader
 from tests.harness.test_report import FAULTS
+from tests.support.made_up import MadeUp, make_up
+from tests.support.made_up_records import METRICS, Options
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.reproduce.judging import level_for, lines, replicate_band, rerun_band
-from harness.reproduce.one_trial import Asked, reproduce_trial
+from harness.reproduce.one_trial import ReproductionRequest, reproduce_trial
 from harness.reproduce.recorded import find
 from tests.harness.reproduce_lab import CLAIM, Lab
 
@@ -153,7 +153,7 @@ def test_other_numbers_count_once_the_reported_ones_are_equal(lab):
     key = lab.key_at(1.0, 1)
     lab.move({key: 5e-4}, "cost")
     recorded = find(key, lab.workspace)
-    asked = Asked(level="train", metrics={"score"})
+    asked = ReproductionRequest(level="train", metrics={"score"})
     found = reproduce_trial(recorded, asked, lab.workspace, lambda _: None)
     assert found.decision == "consistent with a new replicate"
     assert [v.metric for v in found.values if v.judged] == ["cost"]

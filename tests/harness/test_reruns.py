@@ -9,6 +9,8 @@ from harness.journal.trial import identity, key_of
 from harness.planning.make import make_plan
 from harness.planning.text import lines_of
 from harness.reproduce.recorded import find
+from harness.study.opened import OpenedStudy
+from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 
 RERUNS = STUB + "reruns: 3\n"
@@ -24,7 +26,7 @@ def test_only_reruns_name_the_repetition_in_their_identity() -> None:
 def test_reruns_repeat_the_baseline_spread_over_its_replicates(tmp_path) -> None:
     place = Place(tmp_path)
     made = place.study(RERUNS)
-    plan = make_plan(made, place.history(), workspace=place.workspace)
+    plan = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
     last = [t.trial for t in plan.trials[-3:]]
     assert [(t.kind, t.rerun, t.replicate) for t in last] == [
         ("rerun", 1, 0),
@@ -40,7 +42,10 @@ def test_reruns_repeat_the_baseline_spread_over_its_replicates(tmp_path) -> None
 def test_a_study_without_reruns_keeps_its_digest_and_its_keys(tmp_path) -> None:
     place = Place(tmp_path)
     plain, repeated = place.study(), place.study(RERUNS)
-    plans = [make_plan(s, place.history(), workspace=place.workspace) for s in (plain, repeated)]
+    plans = [
+        make_plan(OpenedStudy(s, place.workspace, history=place.history()))
+        for s in (plain, repeated)
+    ]
     assert [t.trial for t in plans[0].trials] == [t.trial for t in plans[1].trials[:4]]
     assert "reruns" in plain.model_dump()
     assert plain.digest() != repeated.digest()
@@ -72,5 +77,5 @@ def test_reruns_have_the_seeds_of_their_trial_and_stay_out_of_the_answer(tmp_pat
         stored = json.loads((place.workspace.trial(rerun.key) / "trial.json").read_text())
         assert stored["rerun"] == trial.rerun
         assert find(trial.short, place.workspace).key == rerun.key
-    again = answer(result.plan, place.study(RERUNS), history)
+    again = answer(result.plan, place.study(RERUNS), history, stub.metrics)
     assert again.attempts == 4 + 3  # but their time is counted

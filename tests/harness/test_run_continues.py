@@ -16,7 +16,7 @@ from harness.journal.writer import Journal
 from harness.planning import cost
 from harness.running.driver import Driver
 from harness.running.run import StaleError
-from harness.running.status import standing_of
+from harness.running.status import study_status
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy, finished_elsewhere, scores
 
@@ -119,7 +119,7 @@ def test_an_interrupted_attempt_is_closed_and_continued(
 
     with pytest.raises(Gone):
         place.run(made, executor=Vanishing())
-    standing = standing_of("kept", place.history(), place.workspace)
+    standing = study_status("kept", place.history(), place.workspace)
     assert standing.counts == {"pending": 3, "interrupted": 1}
     result = place.run(made)
     assert result.exit_code == 0

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.analysis.open_study import answered
 from harness.commands import plan, report, status
+from harness.commands.opened import answered
 from harness.errors import STOPPED
 from harness.report.page import write_report
 from harness.reproduce.entry import reproduction
@@ -52,7 +52,7 @@ def test_a_report_of_an_edited_file_unmakes_no_record(old: str, new: str, tmp_pa
 
     assert again().decision == "bit-equal"
     made = answered(place.study(NAMED.replace(old, new)).file, place.workspace.root)
-    page = write_report(made.answer, made.plan, made.study, made.history, made.workspace)
+    page = write_report(made)
     assert new.split(":")[0] in page.read_text()
     assert again().decision == "bit-equal"
     if old == "amount":  # the arms have the names they had

@@ -17,10 +17,10 @@ from harness.executors.job_file import take_job, write_job
 from harness.journal.workspace import Workspace
 from harness.slurm import script
 from harness.study.load import load_study
-from harness.testing.executor_contract import make_job
 from harness.text.secrets import is_secret, public, secrets_of, without_credentials
 from tests.harness.test_slurm_script import request
 from tests.harness.trainers import COMMAND, OWN, TRAINER, settings
+from tests.support.executor_contract import make_job
 
 SECRET, OUTSIDE = "hunter2-in-the-file", "swordfish-from-outside"
 ENV = {

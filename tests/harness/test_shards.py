@@ -12,6 +12,7 @@ from harness.journal.trial import Trial
 from harness.planning.make import make_plan
 from harness.planning.plan import PlannedTrial
 from harness.running.run import BudgetError
+from harness.study.opened import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 
@@ -186,7 +187,9 @@ def test_hours_of_a_budget_are_those_of_the_shard(tmp_path):
     place = Place(tmp_path)
     place.run(place.study())
     more = STUB.replace("replicates: 2", "replicates: 8")
-    planned = make_plan(place.study(more), place.history(), workspace=place.workspace, parallel=1)
+    planned = make_plan(
+        OpenedStudy(place.study(more), place.workspace, history=place.history()), parallel=1
+    )
     assert planned.cost.hours
 
     def within(share: float):

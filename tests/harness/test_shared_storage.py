@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import WorkspaceError
 from harness.executors.shared_storage import Ask, Reader, check_shared, read_nonce
-from harness.testing.executor_contract import Recorder, make_job, never
+from tests.support.executor_contract import Recorder, make_job, never
 
 ELSEWHERE = """\
 import os, sys

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from harness.commands.export import command
 from harness.journal.history import History
 from harness.journal.prompt_values import PACKED, PromptTables
-from harness.testing import stub_prompts
+from tests.support import stub_prompts
 
 from .test_prompt_values import PROTOCOL, every, run
 
@@ -86,8 +86,8 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
     for attempt in history.trials[key].ordered:
         assert PromptTables(history).of(key, attempt.opened.code, PROTOCOL, "score") is None
     made = stub_prompts.fingerprints
-    from harness.analysis.open_study import answered
-    from harness.report.stored_items import fill_in
+    from harness.commands.opened import answered
+    from harness.report.stored_items import fill_in_prompt_values
 
     before = answered(place.folder / "study.yaml", place.workspace.root)
     monkeypatch.setattr(
@@ -95,8 +95,6 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
         "fingerprints",
         lambda *a: made(*a).model_copy(update={"protocol": "changed"}),
     )
-    done = fill_in(
-        before.plan, before.history, place.workspace, stub_prompts, ["score"], lambda _: None
-    )
+    done = fill_in_prompt_values(before, ["score"], lambda _: None)
     assert done.made == 0
     assert "protocol p is another now" in done.left[0]

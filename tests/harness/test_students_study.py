@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.journal.workspace import Workspace
 from harness.planning.fit import Limit, fitting_designs
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Place
 from tests.harness.study_files import plan
 
@@ -82,5 +84,9 @@ def test_unequal_replicates_are_planned_tried_run_and_fitted(place: Place):
     planned = plan(made, place.history())
     (contrast,) = planned.contrasts
     assert "no replicates in the history" not in contrast.notes
-    (own, *_) = fitting_designs(made, planned, place.history(), Limit("hours", 1.0))
+    (own, *_) = fitting_designs(
+        OpenedStudy(made, Workspace(made.file.parent / "w"), history=place.history()),
+        planned,
+        Limit("hours", 1.0),
+    )
     assert (own.replicates, own.trials) == (4, 0), "all are measured, and there are no others"

@@ -16,6 +16,7 @@ from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
 from harness.planning.text import lines_of
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 from harness.study.yaml_file import read_text
 from tests.harness.study_mutants import LAUGHS, ROOT, mutant
 
@@ -55,7 +56,7 @@ def survives(seed: int, folder: Path) -> bool:
             except StudyError as error:
                 return not _placed(error)
             planned = make_plan(
-                made, History(), workspace=Workspace(folder / "w"), check_devices=False
+                OpenedStudy(made, Workspace(folder / "w"), history=History()), check_devices=False
             )
             assert planned.trials
             assert lines_of(planned, "study.yaml", arms=True)

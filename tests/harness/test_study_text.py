@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from harness.commands import reproduce, status
 from harness.errors import HarnessError
-from harness.study.from_checkpoints import StrangerFile
+from harness.study.from_checkpoints import CheckpointStudyFile
 from harness.study.load import load_study
 from harness.study.yaml_file import name_in
 from harness.subjects.any_recipe import by_schema
@@ -147,7 +147,7 @@ def test_files_that_cannot_be_studies_are_refused_wherever_they_are_read(odd: Pa
         load_study(odd)
     assert name_in(odd) in ("odd", "bomb")
     with pytest.raises(HarnessError):
-        StrangerFile(odd)
+        CheckpointStudyFile(odd)
     with pytest.raises(HarnessError, match="recipe_schema"):
         by_schema(odd)
     for command, words in (

@@ -10,8 +10,8 @@ from harness.contract import Estimate, Outcome, Report
 from harness.executors.base import Ended
 from harness.executors.worker import EVERY_SECONDS, TrialLog, line_of, note_end
 from harness.journal import attempts
-from harness.testing.executor_contract import make_job
 from tests.harness.run_place import KEEPER, Dying, Place
+from tests.support.executor_contract import make_job
 
 
 def test_progress_is_told_every_few_seconds_and_measurements_always(tmp_path: Path) -> None:

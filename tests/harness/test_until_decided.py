@@ -22,9 +22,10 @@ from harness.planning.make import make_plan
 from harness.planning.power import detectable
 from harness.planning.text import lines_of
 from harness.running.display import Outlook
-from harness.running.status import standing_of
+from harness.running.status import study_status
 from harness.study.load import load_study
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Place
 
 STUDY = """\
@@ -71,7 +72,9 @@ def place(tmp_path: Path) -> Looks:
 
 def arm(place: Looks, name: str) -> str:
     plan = make_plan(
-        load_study(place.folder / "study.yaml"), place.history(), workspace=place.workspace
+        OpenedStudy(
+            load_study(place.folder / "study.yaml"), place.workspace, history=place.history()
+        )
     )
     return next(a.name for a in plan.arms if a.levels["x"] == name)
 
@@ -267,7 +270,7 @@ def test_looks_travel_with_the_results(place: Looks):
     written = place.workspace.study("looks") / "results"
     history = History.read([written])
     assert looks_of(history, "looks") == place.looks()
-    plan = make_plan(made, history, workspace=place.workspace)
+    plan = make_plan(OpenedStudy(made, place.workspace, history=history))
     assert plan.adaptive is not None
     assert plan.adaptive.over
     assert plan.missing() == []
@@ -276,7 +279,9 @@ def test_looks_travel_with_the_results(place: Looks):
 
 def test_plan_and_status_say_what_is_open(place: Looks):
     made = place.make()
-    plan = make_plan(made, place.history(), workspace=place.workspace, until_decided=True)
+    plan = make_plan(
+        OpenedStudy(made, place.workspace, history=place.history()), until_decided=True
+    )
     before = lines_of(plan, "study.yaml", expected=expected(plan))
     assert any("after replicate 3, then after each, at most 8" in line for line in before)
     assert any("32 trials at most; expected" in line for line in before)
@@ -284,11 +289,11 @@ def test_plan_and_status_say_what_is_open(place: Looks):
     with contextlib.suppress(Killed):
         place.run(made, until_decided=True, executor=Dies(14))
     assert [k.replicates for k in place.looks()] == [3]
-    plan = make_plan(made, place.history(), workspace=place.workspace)
+    plan = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
     told = "\n".join(lines_of(plan, "study.yaml"))
     assert "far improves (after 3)" in told
     assert "open: near" in told
-    standing = standing_of("looks", place.history(), place.workspace)
+    standing = study_status("looks", place.history(), place.workspace)
     assert standing.looks == [
         "the last one after 3 of at most 8 replicates",
         "far improves (after 3); open: near",
@@ -299,7 +304,9 @@ def test_plan_and_status_say_what_is_open(place: Looks):
 def test_expected_trials_are_those_of_the_looks(place: Looks, at_most: int):
     """Against looks by the product's functions, of 150 studies with nothing and with effects."""
     made = place.make(replicates=at_most)
-    plan = make_plan(made, place.history(), workspace=place.workspace, until_decided=True)
+    plan = make_plan(
+        OpenedStudy(made, place.workspace, history=place.history()), until_decided=True
+    )
     found = expected(plan)
     assert found is not None
     assert found.at_most == 4 * at_most
@@ -338,7 +345,7 @@ def test_the_live_view_tells_decided_contrasts_from_open_ones(place: Looks):
     made = place.make()
     with contextlib.suppress(Killed):
         place.run(made, until_decided=True, executor=Dies(14))
-    plan = make_plan(made, place.history(), workspace=place.workspace)
+    plan = make_plan(OpenedStudy(made, place.workspace, history=place.history()))
     outlook = Outlook(plan, place.history())
     outlook.looked(plan.adaptive)
     far, near = outlook.lines()

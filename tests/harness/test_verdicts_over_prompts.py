@@ -10,14 +10,14 @@ import pytest
 from harness.analysis.answer import answer
 from harness.analysis.model import Answer, Verdict
 from harness.planning.make import make_plan
-from harness.running.run import history_of
-from harness.testing import stub_prompts
+from harness.study.opened import OpenedStudy
 from tests.harness.run_place import Place
+from tests.support import stub_prompts
 
 BODY = """\
 name: prompts
 question: Does x help?
-subject: harness.testing.stub_prompts
+subject: tests.support.stub_prompts
 recipe: {recipe}
 factors: {{x: [0.0, 1.0, 1.1]}}
 design: one_factor
@@ -44,8 +44,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def again(place: Place) -> Answer:
     study = place.study(BODY)
-    history = history_of(study, place.workspace)
-    plan = make_plan(study, history, workspace=place.workspace)
+    history = OpenedStudy(study, place.workspace).history
+    plan = make_plan(OpenedStudy(study, place.workspace, history=history))
     return answer(plan, study, history, metrics=stub_prompts.metrics)
 
 

@@ -14,8 +14,8 @@ from scipy import stats
 from harness.journal.prompt_values import PromptTables
 from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
-from harness.running.run import history_of
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = """\
@@ -88,9 +88,11 @@ def test_the_numbers_are_those_of_the_trial(tmp_path):
 def _in_pairs(content: dict, workspace: Path) -> None:
     """Each pair is scipy's paired t over the prompts of every stratum, strata put together."""
     study = load_study(Path(content["study"]))
-    history = history_of(study, Workspace(workspace))
+    history = OpenedStudy(study, Workspace(workspace)).history
     tables = PromptTables(history)
-    protocol = make_plan(study, history, workspace=Workspace(workspace)).fingerprints.protocol
+    protocol = make_plan(
+        OpenedStudy(study, Workspace(workspace), history=history)
+    ).fingerprints.protocol
     keys = {f"arm={row['levels']['arm']}": row["key"] for row in content["students"]}
     pairs = content["pairs"]
     assert {p["about"] for p in pairs} == {"checkpoints"}

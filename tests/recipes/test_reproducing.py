@@ -14,6 +14,7 @@ from harness.journal.workspace import Workspace
 from harness.reproduce.entry import reproduction
 from harness.running.run import run
 from harness.study.load import load_study
+from harness.study.opened import OpenedStudy
 
 PROTOCOL = Path(__file__).parent / "toyworld-tiny-v1.yaml"
 STUDY = f"""
@@ -47,7 +48,7 @@ def ran(tmp_path_factory) -> Workspace:
     (root / "study.yaml").write_text(STUDY)
     workspace = Workspace(root / "stillhouse-workspace")
     study = load_study(root / "study.yaml")
-    done = run(study, workspace=workspace, executor="inline", echo=lambda _: None)
+    done = run(OpenedStudy(study, workspace), executor="inline", echo=lambda _: None)
     assert done.exit_code == 0
     return workspace
 

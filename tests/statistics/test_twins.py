@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from harness.analysis import kinds
-from harness.analysis.inference import ByPrompt, Estimated, Seeds, estimate, one_group, over_seeds
+from harness.analysis.inference import (
+    ByPrompt,
+    Estimated,
+    OverSeeds,
+    estimate,
+    one_group,
+    over_seeds,
+)
 from harness.analysis.step_down import step_down
 from harness.journal.prompt_values import PromptValues
 from tests.statistics import twins
@@ -155,7 +162,7 @@ def plain(distance: str, x: Array, y: Array) -> float:
 
 
 def linear(mean: float, se: float, df: float, margin: float | None = None) -> kinds.Linear:
-    return kinds.Linear(Estimated(Seeds(int(df) + 1, mean, se, df)), margin, True)
+    return kinds.Linear(Estimated(OverSeeds(int(df) + 1, mean, se, df)), margin, True)
 
 
 @pytest.mark.parametrize("margin", [None, 0.8, 3.0])

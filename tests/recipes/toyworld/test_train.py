@@ -103,4 +103,4 @@ def test_unknown_or_missing_weights_say_what_to_do(tmp_path) -> None:
     with pytest.raises(ValueError, match="choose one of autoencoder, teacher"):
         weights.load("teachers")
     with pytest.raises(ValueError, match=r"train it with `/.* -m recipes\.toyworld\.train oracle`"):
-        weights.digest("oracle", folder=tmp_path)
+        weights.load("oracle", folder=tmp_path)

@@ -1,4 +1,4 @@
-"""Euler sampling of the toy teacher with guidance: for training reports and tests."""
+"""Euler sampling of the toy teacher with guidance, straight from its networks."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Contract tests that any executor or subject must pass: subclass, give the fixture, run pytest.
-
-class TestMine(ExecutorContract):
-@pytest.fixture
-def executor(self):
-return MyExecutor()
-"""
+"""What any executor must do: subclass, and give the fixture `executor`."""
 
 from __future__ import annotations
 
@@ -17,7 +11,8 @@ from typing import Any
 from harness.contract import Measurement, Report
 from harness.executors.base import Ended, Event, Executor, Job
 from harness.journal import attempts
-from harness.testing import keeper, stub
+from harness.testing import stub
+from tests.support import keeper
 
 SUBJECTS = {stub.__name__: stub.Recipe, keeper.__name__: keeper.Recipe}
 

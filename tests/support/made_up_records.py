@@ -16,7 +16,7 @@ from harness.journal.records import Closed, MeasuredAt, Opened, Record
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Plan
-from harness.testing.made_up_pictures import ITEMS, picture
+from tests.support.made_up_pictures import ITEMS, picture
 
 START = 1_760_000_000.0
 STEPS = (50, 100, 200)

@@ -30,7 +30,7 @@ from harness.contract import (
     Outcome,
     Report,
 )
-from harness.testing.keeper import OutOfMemoryError
+from tests.support.keeper import OutOfMemoryError
 
 WEIGHTS = 16
 PARTS = ("weights.json", "momentum.json")

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.answered_study import AnsweredStudy
+from harness.analysis.model import Answer
+from harness.analysis.observed import PromptReader
 from harness.contract import Fingerprints
 from harness.journal.history import History
 from harness.journal.lines import lines_of
@@ -19,8 +22,9 @@ from harness.journal.trial import Arm, Trial, key_of
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
 from harness.study.model import Study
+from harness.study.opened import OpenedStudy
 from harness.subjects.identity import identity_of
-from harness.testing.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
+from tests.support.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
 
 __all__ = ["BASELINE", "FACTORS", "METRICS", "MadeUp", "Options", "make_up"]
 
@@ -40,6 +44,11 @@ class MadeUp:
     study: Study
     plan: Plan
     history: History
+
+    def answered(self, answer: Answer, by_prompt: PromptReader | None = None) -> AnsweredStudy:
+        """The study opened, with an answer."""
+        opened = OpenedStudy(self.study, self.workspace, history=self.history)
+        return AnsweredStudy(opened, self.plan, self.history, by_prompt).answered_by(answer)
 
 
 def make_up(root: Path, options: Options | None = None) -> MadeUp:
@@ -78,7 +87,7 @@ def _study(chosen: Options) -> Study:
             "name": "task-mixture",
             "question": "Does editing data help or hurt text-to-image when both are distilled "
             "together?",
-            "subject": "harness.testing.made_up",
+            "subject": "tests.support.made_up",
             "recipe": {},
             "factors": {name: {"levels": levels} for name, levels in FACTORS.items()},
             "design": chosen.design,
