@@ -38,7 +38,10 @@ def _invoke(*words: str) -> None:
     assert done.exit_code == 0, done.output
 
 
-def test_each_command_makes_the_subject_once(tmp_path: Path, counts: dict[str, int]) -> None:
+def test_each_command_makes_the_subject_once(
+    tmp_path: Path, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     data = {"data": ["rows.txt"]}
     (tmp_path / "studies" / "theirs").mkdir(parents=True)
     (tmp_path / "studies" / "theirs" / "rows.txt").write_text("1\n2\n")
