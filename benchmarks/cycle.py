@@ -129,7 +129,7 @@ def trial_loop(recipe_fields: dict, folder: Path) -> Iterator[None]:
     import json
 
     from harness.contract import Context, Measurement
-    from harness.journal.trial import stream_for
+    from harness.journal.seeds import stream_for
     from recipes import subject
 
     context = Context(
@@ -149,7 +149,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--reports", type=int, default=2, help="reports of a trial per block")
     given = parser.parse_args()
-    from harness.journal.trial import stream_for
+    from harness.journal.seeds import stream_for
     from recipes.data.draws import Draws
     from recipes.recipe import Recipe
 

@@ -52,7 +52,7 @@ def replicate(task: tuple[int, dict[str, Any], str, str, dict[str, Any]]) -> dic
     from evaluation.protocol import load_protocol
     from evaluation.sampling import sampling_features
     from evaluation.world import load_world
-    from harness.journal.trial import stream_for
+    from harness.journal.seeds import stream_for
     from recipes.cycle import Distillation
     from recipes.data.draws import Draws
     from recipes.data.toyworld import ToyWorldSource

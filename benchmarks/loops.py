@@ -31,7 +31,7 @@ from itertools import count, pairwise
 import torch
 from torch import Tensor, nn
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.ledger import Ledger
 
 torch.set_num_threads(1)

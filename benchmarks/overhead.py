@@ -27,7 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 CONTENDERS = ("ours", "reuse", "stock")
 CYCLES = 3
@@ -53,7 +53,7 @@ def ours(folder: Path, trials: int, echo: Callable[[str], None] = _quiet) -> tup
     """Run a study of `trials` trials; seconds until MLflow is verified, and trials run."""
     began = time.perf_counter()
     from harness.journal.workspace import Workspace
-    from harness.running.run import run as run_study
+    from harness.running.run_study import run as run_study
     from harness.study.load import load_study
     from harness.tracking.mlflow_tracker import MlflowTracker
 
@@ -112,7 +112,7 @@ def _train(config: dict[str, Any]) -> None:
     from ray import tune
 
     from harness.contract import Context, Measurement
-    from harness.journal.trial import stream_for
+    from harness.journal.seeds import stream_for
     from harness.testing import stub
 
     folder = Path(tune.get_context().get_trial_dir()) / "attempt"

@@ -115,7 +115,7 @@ def main() -> int:
     given = parser.parse_args()
     from harness.contract import Context, Measurement
     from harness.journal.attempts import append_report
-    from harness.journal.trial import stream_for
+    from harness.journal.seeds import stream_for
     from recipes import subject
     from recipes.recipe import Recipe
 

@@ -32,7 +32,7 @@ def worker(trials: int, cycles: int) -> None:
 
     torch.set_num_threads(1)
     from harness.contract import Context, Measurement
-    from harness.journal.trial import stream_for
+    from harness.journal.seeds import stream_for
     from recipes import subject
     from recipes.recipe import Recipe
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.journal.environment import versions
 from harness.text.secrets import without_credentials
-from harness.text.words import last_words, said_by
+from harness.text.spelling import last_words, said_by
 
 MOST_SHOWN = 300
 

@@ -27,7 +27,7 @@ from gpu_parts.made import (
     skeleton,
 )
 from gpu_parts.setup import GB, Log, Setup, apart
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws

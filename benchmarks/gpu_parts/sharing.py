@@ -16,7 +16,7 @@ import torch
 
 from gpu_parts.made import FAMILIES, DrawnConditions, config_of, recipe_of
 from gpu_parts.setup import GB, Log, Setup
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 

@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gpu_parts.setup import Log, Setup, apart, flat_gradient
 from harness.contract import Context, Measurement, Report
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 from recipes.recipe import Recipe
 

@@ -26,7 +26,7 @@ from gpu_parts.made import (
     stir,
 )
 from gpu_parts.setup import Log, Setup, apart, flat_gradient
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 from recipes.families.qwen_image_settings import QwenImage

@@ -24,7 +24,7 @@ from harness.contract import MetricSpec
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
 from harness.journal.states import ENDED
-from harness.planning.attainable import comparisons
+from harness.planning.detectable import comparisons
 from harness.planning.pilot import arms_of
 from harness.planning.plan import Adaptive, Plan
 from harness.planning.prompt_spread import PromptSpread, digests

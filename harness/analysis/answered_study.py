@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from harness.analysis.observed import PromptReader
     from harness.contract import Subject
     from harness.journal.history import History
-    from harness.journal.records import Outcome
+    from harness.journal.records import LookOutcome
     from harness.journal.workspace import Workspace
     from harness.planning.plan import Plan
     from harness.study.model import Study
-    from harness.study.opened import OpenedStudy
+    from harness.study.opened_study import OpenedStudy
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class AnsweredStudy:
         metrics = self.subject.metrics
         return answer(self.plan, self.study, self.history, metrics, by_prompt=self.by_prompt)
 
-    def look(self, replicates: int) -> dict[str, Outcome]:
+    def look(self, replicates: int) -> dict[str, LookOutcome]:
         """What a look after so many replicates says of every planned contrast.
 
         The study runs until decided, its levels frozen. Contrasts that ended before are read on the

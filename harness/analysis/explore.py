@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.effects import (
     InteractionContrast,
     LevelContrast,
@@ -27,9 +27,9 @@ from harness.analysis.inference import ByPrompt, Cell, Estimated, Values, estima
 from harness.analysis.model import About, Effect, Interaction, Spread, Verdict
 from harness.analysis.observed import Observed
 from harness.analysis.sizes import gap_of, sizes_of
-from harness.analysis.step_down import read
+from harness.analysis.step_down import verdict_of
 from harness.contract import MetricSpec
-from harness.planning.attainable import ols_note
+from harness.planning.detectable import ols_note
 from harness.planning.plan import Plan
 
 MOST_INTERACTIONS = 200
@@ -238,11 +238,11 @@ def _verdict(
     p_adjusted: float | None,
     rate: float,
 ) -> Verdict:
-    reading = read(found.interval(rate), None, metric.spec.higher_is_better)
+    reading = verdict_of(found.interval(rate), None, metric.spec.higher_is_better)
     a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
     aliased = [ols_note(contrast.weights, contrast.aliases)] if contrast.weights else []
     reason = _why(found, metric)
-    told = words.sentence(
+    told = sentences.sentence(
         reading.verdict,
         kind="difference",
         a=a,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.inference import Estimated, Trial, Values
-from harness.analysis.step_down import Reading, read
+from harness.analysis.step_down import Reading, verdict_of
 from harness.journal.prompt_values import PromptValues
 
 
@@ -38,7 +38,7 @@ class Linear:
 
     def _read(self, found: Estimated, alpha: float) -> Reading:
         interval = found.interval(alpha, narrow=self.narrow)
-        return read(interval, self.margin, self.higher_is_better)
+        return verdict_of(interval, self.margin, self.higher_is_better)
 
     @property
     def p(self) -> float | None:

@@ -23,7 +23,7 @@ from harness.analysis.cases import Case
 from harness.analysis.inference import Estimated, t_quantile
 from harness.analysis.kinds import Collapse, Linear
 from harness.analysis.step_down import Decided, Reading, step_down
-from harness.journal.records import Outcome, OutcomeState, Spending
+from harness.journal.records import LookOutcome, OutcomeState, Spending
 from harness.planning.plan import Plan
 
 FUTILE = 0.4
@@ -82,7 +82,7 @@ def outcomes(
     alpha: float,
     family: int,
     stopped: Mapping[str, OutcomeState] | None = None,
-) -> dict[str, Outcome]:
+) -> dict[str, LookOutcome]:
     """What a look says: the verdict of every planned contrast, and whether it needs more.
 
     Args:
@@ -97,7 +97,7 @@ def outcomes(
     }
 
 
-def _outcome(now: AtLook, decided: Decided, alpha: float, state: OutcomeState) -> Outcome:
+def _outcome(now: AtLook, decided: Decided, alpha: float, state: OutcomeState) -> LookOutcome:
     reading, share, spending = decided.reading, alpha / decided.left, now.spending
     p = now.member.p
     if settled(reading):
@@ -115,7 +115,7 @@ def _outcome(now: AtLook, decided: Decided, alpha: float, state: OutcomeState) -
         ):
             state = "futile"
     found = getattr(now.member, "found", None)
-    return Outcome(
+    return LookOutcome(
         state=state,
         verdict=reading.verdict,
         level=spending.level(now.replicates, share),

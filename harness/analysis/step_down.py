@@ -81,7 +81,7 @@ def step_down(members: Sequence[Member], alpha: float, family: int | None = None
         left -= len(leaving)
 
 
-def read(
+def verdict_of(
     interval: tuple[float, float] | None, margin: float | None, higher_is_better: bool | None
 ) -> Reading:
     """The verdict table, rows read from the top.

@@ -40,7 +40,7 @@ import numpy.typing as npt
 
 from harness.analysis.inference import Values
 from harness.analysis.model import Agreement, AgreementName, ParetoPoint
-from harness.analysis.words import number
+from harness.analysis.sentences import number
 from harness.contract import MetricSpec
 
 DRAWS = 2000

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.analysis import guard, words
+from harness.analysis import guard, sentences
 from harness.analysis.cases import Case, first_of
 from harness.analysis.explore import Explored, about, method_of, spread_of
 from harness.analysis.inference import Estimated, OverPrompts
@@ -17,7 +17,7 @@ from harness.analysis.sizes import gap_of, sizes_of
 from harness.analysis.step_down import Decided, step_down
 from harness.journal.history import History
 from harness.journal.states import ENDED, ENDED_WITHOUT
-from harness.planning.attainable import fitted_note
+from harness.planning.detectable import fitted_note
 from harness.planning.plan import Plan, PlannedContrast
 
 MOST_MISSING = 6
@@ -105,9 +105,11 @@ class _Telling:
             "levels": len(contrast.parts),
             "reaches": _reaches(contrast),
         }
-        expected = words.expectation(contrast.expect, verdict, found.difference if found else None)
+        expected = sentences.expectation(
+            contrast.expect, verdict, found.difference if found else None
+        )
         p_adjusted, adjustment = self._p_adjusted(p, self._wide.left)
-        told = words.sentence(
+        told = sentences.sentence(
             verdict,
             **sentence,
             lo=reading.lo,
@@ -219,7 +221,7 @@ class _Telling:
         difference = found.difference if found else None
         shown = {**sentence, "difference": difference, "best": reading.members}
         shown["step"] = reading.step
-        told = words.sentence(
+        told = sentences.sentence(
             reading.verdict,
             **shown,
             lo=reading.lo,
@@ -282,12 +284,12 @@ class _Telling:
         """The further estimates of its kind, and the shape of a trend."""
         case, alpha = self._case, self._plan.alpha
         parts = case.parts
-        each = f"each at {words.percent(1 - alpha)}, not adjusted"
+        each = f"each at {sentences.percent(1 - alpha)}, not adjusted"
         if case.contrast.kind == "more":
             named = zip((case.a, case.b), parts, strict=False)
             told = [f"{name} {_part_words(part)}" for name, part in named]
             return [f"by themselves, {each}: {'; '.join(told)}"] if told else []
-        shape = words.shape(case.found.difference if case.found else None, parts)
+        shape = sentences.shape(case.found.difference if case.found else None, parts)
         found = [shape] if shape else []
         for name, label in (("quadratic", "bend"), ("neighbour", "steps")):
             told = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
@@ -363,10 +365,10 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
 
 
 def _p_and_difference(p: float | None, difference: float | None) -> str:
-    told = [words.p_value(p)]
+    told = [sentences.p_value(p)]
     if difference is not None:
-        places = words.decimals(None, difference)
-        told.insert(0, f"difference {words.number(difference, places, signed=True)}")
+        places = sentences.decimals(None, difference)
+        told.insert(0, f"difference {sentences.number(difference, places, signed=True)}")
     return ", ".join(told)
 
 
@@ -378,11 +380,11 @@ def _reaches(contrast: PlannedContrast) -> str:
 
 def _part_words(part: Part) -> str:
     width = (part.hi - part.lo) / 2 if part.lo is not None and part.hi is not None else None
-    places = words.decimals(width, part.difference or 0.0)
-    middle = words.number(part.difference, places, signed=True)
+    places = sentences.decimals(width, part.difference or 0.0)
+    middle = sentences.number(part.difference, places, signed=True)
     if part.lo is None:
         return f"{middle}, no interval"
-    lo, hi = (words.number(v, places, signed=True) for v in (part.lo, part.hi))
+    lo, hi = (sentences.number(v, places, signed=True) for v in (part.lo, part.hi))
     return f"{middle} ({lo} to {hi})"
 
 
@@ -406,7 +408,7 @@ def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> li
             if observed.states.get(arm, {}).get(r) == state
         ).most_common(1)[0][0]
         more = f" and {len(listed) - MOST_MISSING} more arms" if len(listed) > MOST_MISSING else ""
-        reason = f": {words.shortened(why)}" if why else ""
+        reason = f": {sentences.shortened(why)}" if why else ""
         found.append(
             f"{total} trial{'s' if total > 1 else ''} {state}, without a part in this: "
             f"{', '.join(listed[:MOST_MISSING])}{more}{reason}"

@@ -27,12 +27,9 @@ from urllib.parse import quote, urlsplit
 
 from harness.bundle.contents import OWN, TRAINER, Members, digested, git
 from harness.bundle.verify.looks import JOURNAL
+from harness.bundle.withheld import is_packed, rewritten
 from harness.errors import BundleError, WorkspaceError
-from harness.journal.prompt_values import PACKED
 from harness.journal.workspace import here, project_of
-from harness.study.model import Study
-from harness.subjects.settings import CommandSettings
-from harness.text.secrets import secrets_of
 
 if TYPE_CHECKING:
     from harness.analysis.answered_study import AnsweredStudy
@@ -54,7 +51,7 @@ SOURCE = ("code/", "stillhouse/", f"{TRAINER}/")
 
 
 @dataclass(frozen=True)
-class Identity:
+class Traces:
     """What must not be in a blind bundle."""
 
     words: tuple[str, ...]
@@ -93,9 +90,7 @@ def _bounded(form: bytes, word: str) -> bytes:
     return form if len(word) >= SHORT else rb"(?<![A-Za-z])" + form + rb"(?![A-Za-z])"
 
 
-def identity_of(
-    made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str] = ()
-) -> Identity:
+def traces_of(made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str] = ()) -> Traces:
     """User, hosts, paths, authors and addresses of a study, of this machine and of its journals.
 
     Args:
@@ -132,10 +127,10 @@ def identity_of(
             common[word.strip()] = None
         else:
             found[word.strip()] = None
-    return Identity(tuple(found), tuple(common), frozenset(digested(made)))
+    return Traces(tuple(found), tuple(common), frozenset(digested(made)))
 
 
-def scrubbed(members: Members, who: Identity) -> Members:
+def scrubbed(members: Members, who: Traces) -> Members:
     """Members with the words taken out of text; recipes and source that is digested stay."""
     found: Members = {}
     for name, content in members.items():
@@ -165,12 +160,12 @@ def _is_text(raw: bytes) -> bool:
     return True
 
 
-def _cleaned(raw: bytes, who: Identity, name: str) -> bytes:
+def _cleaned(raw: bytes, who: Traces, name: str) -> bytes:
     found = who.cleaned(raw)
     return found if name.startswith(SOURCE) else HOMES.sub(f"/{STAND_IN}".encode(), found)
 
 
-def _record(line: bytes, who: Identity) -> bytes:
+def _record(line: bytes, who: Traces) -> bytes:
     """A journal's line; trials stay as they are, since their recipes hash to their keys."""
     if not who.hits(line) and not HOMES.search(line):
         return line
@@ -280,7 +275,7 @@ Part = tuple[str, bytes]
 """Where it is, e.g. `trials/x/features.npz!words.npy`, and its bytes."""
 
 
-def refuse_traces(members: Members, who: Identity) -> None:
+def refuse_traces(members: Members, who: Traces) -> None:
     """Refuse a bundle in which any of the words is left.
 
     Raises:
@@ -309,7 +304,7 @@ def _more(count: int) -> str:
     return f" (and {count} more in it)" if count else ""
 
 
-def traces_left(members: Members, who: Identity) -> list[str]:
+def traces_left(members: Members, who: Traces) -> list[str]:
     """`member, byte n: 'word'` for every place where a word of the identity is left."""
     found = []
     for name, content in members.items():
@@ -393,51 +388,3 @@ def _parquet(place: str, data: bytes) -> Iterator[Part]:
 
 def _column(values: list[object]) -> bytes:
     return b"\n".join(v if isinstance(v, bytes) else str(v).encode() for v in values)
-
-
-MOST_BYTES = 2**26
-SHORTEST = 6
-"""Characters from which a value is looked for everywhere; shorter ones only beside their name."""
-
-
-def withheld(members: Members, study: Study) -> Members:
-    """The members with `{env:NAME}` in the place of each secret: what a reader has to set."""
-    if not isinstance(study.subject, CommandSettings):
-        return members
-    secrets = secrets_of(study.subject.env)
-    if not secrets:
-        return members
-    return {name: _without(name, content, secrets) for name, content in members.items()}
-
-
-def _without(member: str, content: bytes | Path, secrets: dict[str, str]) -> bytes | Path:
-    if is_packed(member):
-        return rewritten(content, lambda text: _without_secrets(text, secrets))
-    if isinstance(content, Path) and content.stat().st_size > MOST_BYTES:
-        return content  # weights
-    there = content.read_bytes() if isinstance(content, Path) else content
-    made = _without_secrets(there, secrets)
-    return content if made == there else made
-
-
-def _without_secrets(made: bytes, secrets: dict[str, str]) -> bytes:
-    for name, value in secrets.items():
-        beside = rf"(\b{re.escape(name)}['\"]?\s*:\s*)(['\"]?){re.escape(value)}\2(?=[\s,}}]|$)"
-        made = re.sub(beside.encode(), rf'\g<1>"{{env:{name}}}"'.encode(), made)
-    for name, value in secrets.items():
-        if len(value) >= SHORTEST:
-            made = made.replace(value.encode(), f"{{env:{name}}}".encode())
-    return made
-
-
-def is_packed(name: str) -> bool:
-    """Whether a member holds text that is packed: values by prompt, whose names are a study's."""
-    return name.rpartition("/")[2] == PACKED
-
-
-def rewritten(content: bytes | Path, change: Callable[[bytes], bytes]) -> bytes:
-    """The content with its text changed; the same bytes where nothing is."""
-    there = content.read_bytes() if isinstance(content, Path) else content
-    text = gzip.decompress(there)
-    made = change(text)
-    return there if made == text else gzip.compress(made, 9, mtime=0)

@@ -31,7 +31,7 @@ from harness.text.archive import MOST_RATIO, Archive, Bad, name_problem
 
 if TYPE_CHECKING:
     from harness.analysis.answered_study import AnsweredStudy
-    from harness.bundle.blind import Identity
+    from harness.bundle.blind import Traces
     from harness.contract import ArtifactKind
 
 
@@ -57,7 +57,7 @@ def write_bundle(
     file: Path,
     *,
     kinds: Sequence[ArtifactKind] = ALWAYS,
-    blind: Identity | None = None,
+    blind: Traces | None = None,
 ) -> Written:
     """Write a study's bundle; the same records and sources give the same bytes.
 
@@ -71,8 +71,9 @@ def write_bundle(
         NotJudgedError: no trial of the study has a result yet.
         BundleError: with `blind`, if anything is left of it, naming member and offset.
     """
-    from harness.bundle.blind import refuse_traces, scrubbed, withheld
+    from harness.bundle.blind import refuse_traces, scrubbed
     from harness.bundle.contents import digest
+    from harness.bundle.withheld import withheld
 
     members = withheld(_members(made, kinds, blind is not None), made.study)
     if blind is not None:

@@ -90,12 +90,12 @@ def _written(
     kinds: tuple[str, ...],
     words: tuple[list[str], list[str]] | None,
 ) -> Written:
-    from harness.bundle.blind import identity_of
+    from harness.bundle.blind import traces_of
     from harness.bundle.write import write_bundle
-    from harness.commands.opened import answered
+    from harness.commands.opening import answered
 
     made = answered(study, workspace)
-    who = identity_of(made, *words) if words is not None else None
+    who = traces_of(made, *words) if words is not None else None
     file = output or Path(f"{made.study.name}{'-blind' if who else ''}-bundle.zip")
     return write_bundle(made, file, kinds=kinds, blind=who)  # type: ignore[arg-type]
 

@@ -30,7 +30,7 @@ def command(
 
     Example: stillhouse export studies/quickstart/study.yaml
     """
-    from harness.commands.opened import answered
+    from harness.commands.opening import answered
     from harness.journal.workspace import RESULTS
     from harness.report.results import write_results
 

@@ -29,7 +29,7 @@ def command(
     from harness.journal import claims
     from harness.journal.attempts import LOG
     from harness.journal.history import History
-    from harness.running.status import only_key, place
+    from harness.running.study_status import only_key, place
 
     found = place(workspace)
     folder = found.trial(only_key(History.read([found.journal]), key, found))

@@ -11,8 +11,8 @@ import typer
 from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, ProjectWorkspace
 
 if TYPE_CHECKING:
-    from harness.running.run import RunResult
-    from harness.study.opened import OpenedStudy
+    from harness.running.run_study import RunResult
+    from harness.study.opened_study import OpenedStudy
 
 
 def command(
@@ -62,13 +62,13 @@ def command(
     Example: stillhouse measure runs/*/student --label arm=portrait --protocol toyworld-v1
     """
     from harness.analysis.answered_study import AnsweredStudy
-    from harness.commands.opened import tell_runner
+    from harness.commands.opening import tell_runner
     from harness.errors import HarnessError
     from harness.journal.workspace import Workspace
-    from harness.report.pairs import pair_lines, pairs_as_json
+    from harness.report.checkpoint_pairs import pair_lines, pairs_as_json
     from harness.running import summary
     from harness.running.remeasure import supersede_outdated
-    from harness.running.run import run
+    from harness.running.run_study import run
     from harness.study.from_checkpoints import foreign_checkpoints, labels_of
     from harness.study.load import open_study
     from harness.tracking.mlflow_place import MlflowPlace

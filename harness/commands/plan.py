@@ -12,7 +12,7 @@ from harness.commands.options import AnyWorkspace, AsJson
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
-    from harness.study.opened import OpenedStudy
+    from harness.study.opened_study import OpenedStudy
 
 
 def command(
@@ -48,10 +48,10 @@ def command(
 
     For a cluster: stillhouse plan studies/task-mixture/full-scale.yaml --gpus 64
     """
-    from harness.commands.opened import tell_runner
-    from harness.journal.garbage import paused
+    from harness.commands.opening import tell_runner
+    from harness.journal.gc_pauses import paused
     from harness.planning.make import make_plan
-    from harness.planning.text import lines_of
+    from harness.planning.printed import lines_of
     from harness.study.load import open_study
 
     tell_runner(study)

@@ -25,7 +25,7 @@ def command(
 
     Example: stillhouse report studies/quickstart/study.yaml
     """
-    from harness.commands.opened import answered
+    from harness.commands.opening import answered
     from harness.errors import HarnessError, WorkspaceError
     from harness.report.page import write_report
 
@@ -53,7 +53,7 @@ def command(
 
 
 def _tell(found: Answer) -> None:
-    from harness.analysis.words import narrower
+    from harness.analysis.sentences import narrower
 
     typer.echo(found.headline)
     for verdict in found.verdicts:

@@ -67,10 +67,10 @@ def command(
 
     Example: stillhouse reproduce --contrast H12 --study studies/task-mixture --level measure
     """
-    from harness.commands.opened import tell_runner
+    from harness.commands.opening import tell_runner
     from harness.errors import HarnessError
     from harness.journal.workspace import Workspace
-    from harness.reproduce import entry, judging, levels
+    from harness.reproduce import entry, levels, reproduction
 
     if level not in levels.LEVELS:
         raise HarnessError(f"--level {level!r} must be one of {', '.join(levels.LEVELS)}")
@@ -97,8 +97,8 @@ def command(
     except KeyboardInterrupt:
         echo("interrupted; nothing of the record was touched")
         raise typer.Exit(130) from None
-    for line in judging.lines(found):
+    for line in reproduction.lines(found):
         echo(line)
     if as_json:
-        typer.echo(judging.to_json(found))
+        typer.echo(reproduction.to_json(found))
     raise typer.Exit(found.exit_code)

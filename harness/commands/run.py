@@ -13,7 +13,7 @@ import typer
 from harness.commands.options import Adopt, AsJsonAtEnd, Beside, Mlflow, NoMlflow, StudyWorkspace
 
 if TYPE_CHECKING:
-    from harness.running.run import RunResult
+    from harness.running.run_study import RunResult
 
 
 def command(
@@ -69,11 +69,11 @@ def command(
 
     Example: stillhouse run studies/quickstart/study.yaml
     """
-    from harness.commands.opened import tell_runner
+    from harness.commands.opening import tell_runner
     from harness.journal.command_line import typed
     from harness.journal.shards import Shard
     from harness.running import summary
-    from harness.running.run import run
+    from harness.running.run_study import run
     from harness.study.load import open_study
     from harness.text.secrets import without_credentials
     from harness.tracking.mlflow_place import MlflowPlace

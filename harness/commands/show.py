@@ -28,7 +28,7 @@ def command(
     from harness.journal.command_line import typed
     from harness.journal.history import History
     from harness.journal.workspace import history_folders
-    from harness.running.status import only_key, place
+    from harness.running.study_status import only_key, place
 
     found = place(workspace)
     history = History.read(history_folders(found))
@@ -48,7 +48,7 @@ def command(
 
 
 def _content(trial: TrialHistory, workspace: Workspace) -> dict[str, Any]:
-    from harness.running.status import trial_status
+    from harness.running.study_status import trial_status
 
     last = trial.ordered[-1].opened
     standing = trial_status(last.trial, trial, workspace)

@@ -65,12 +65,12 @@ def command(
     Example: stillhouse slurm studies/quickstart/study.yaml --array 8 --time 12:00:00 --gpus 1
     """
     from harness import installation
-    from harness.commands.opened import tell_runner
+    from harness.commands.opening import tell_runner
     from harness.errors import HarnessError
     from harness.import_path import same
     from harness.journal.command_line import executable, path_word, typed
     from harness.journal.workspace import Workspace
-    from harness.slurm import Request, script, write
+    from harness.slurm_script import Request, script, write
     from harness.study.load import load_study
     from harness.tracking.ownership import name_to_write_to
 

@@ -13,7 +13,7 @@ from harness.commands.options import AnyWorkspace, AsJson
 if TYPE_CHECKING:
     from harness.journal.history import History
     from harness.journal.workspace import Workspace
-    from harness.running.status import StudyStatus
+    from harness.running.study_status import StudyStatus
 
 
 def command(
@@ -27,11 +27,11 @@ def command(
 
     Example: stillhouse status studies/quickstart/study.yaml
     """
-    from harness.commands.opened import tell_runner
-    from harness.journal.garbage import paused
+    from harness.commands.opening import tell_runner
+    from harness.journal.gc_pauses import paused
     from harness.journal.history import History
     from harness.journal.workspace import history_folders
-    from harness.running.status import place, study_status
+    from harness.running.study_status import place, study_status
     from harness.study.yaml_file import name_in
 
     file = _file(study)
@@ -90,7 +90,7 @@ def _changed(study: str, file: Path, history: History) -> str:
 def _lines(standing: StudyStatus, study: str, changed: str, place: Workspace) -> list[str]:
     from harness.journal.command_line import typed
     from harness.journal.trial import SHORT
-    from harness.text.words import last_words
+    from harness.text.spelling import last_words
 
     total = len(standing.trials)
     counted = ", ".join(f"{count} {state}" for state, count in standing.counts.items())

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from harness.doctor.finding import Finding, ProbeError, fail, ok, probe, warn
 from harness.journal.environment import DISTRIBUTION
-from harness.planning.cost import cpus_here, gpus_here
+from harness.planning.devices import cpus_here, gpus_here
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 TORCH_SECONDS = 180.0

@@ -35,7 +35,7 @@ except HarnessError as error:
 """
 SCHEMA = """
 import json, sys
-from harness.tracking.mlflow_client import schema_of
+from harness.tracking.mlflow_store import schema_of
 print(json.dumps(schema_of(sys.argv[1])))
 """
 

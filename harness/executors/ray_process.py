@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from harness.errors import HarnessError
-from harness.text.words import keeping_end
+from harness.text.spelling import keeping_end
 
 KNOCK_SECONDS = 5.0
 OBJECT_STORE_BYTES = 128 * 2**20

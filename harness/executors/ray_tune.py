@@ -34,7 +34,7 @@ from harness.executors.ray_process import Watch  # noqa: E402
 from harness.executors.shared_storage import check_shared  # noqa: E402
 from harness.executors.tune_parts import Listener, NewestFirst, Search, worker_of  # noqa: E402
 from harness.executors.worker import thread_environment  # noqa: E402
-from harness.journal import garbage  # noqa: E402
+from harness.journal import gc_pauses  # noqa: E402
 from harness.subjects.settings import imported_by  # noqa: E402
 
 for module in (import_path, shared_storage):
@@ -101,7 +101,7 @@ class RayExecutor(Executor):
             return
         self._join(job.cpus)
         self._watch = Watch(self._address)
-        garbage.settle()
+        gc_pauses.settle()
         ray_process.silence_ray()
         self._rule = installation.rule(imported_by(job.subject), job.project)
         installation.differing(_ask_nodes(import_path.look, self._rule), self._rule)

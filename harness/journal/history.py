@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from harness.errors import HarnessError, WorkspaceError
-from harness.journal.garbage import paused
+from harness.journal.gc_pauses import paused
 from harness.journal.lines import Reader
 from harness.journal.records import Closed, MeasuredAt, Opened, Planned, Record, Superseded
 from harness.journal.states import OVER, State

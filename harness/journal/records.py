@@ -99,7 +99,7 @@ SAME_NUMBER = 1e-7
 OutcomeState = Literal["open", "decided", "futile", "prompt-bound"]
 
 
-class Outcome(_Record):
+class LookOutcome(_Record):
     """What a planned contrast said at a look."""
 
     state: OutcomeState = Field(
@@ -137,7 +137,7 @@ class Look(_Record):
 
     at: Moment
     replicates: int = Field(ge=2, description="Complete replicates it was taken on.")
-    outcomes: dict[str, Outcome] = Field(
+    outcomes: dict[str, LookOutcome] = Field(
         description="Planned contrast -> what it said; of those that were open before."
     )
     dropped: list[str] = Field(

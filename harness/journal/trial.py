@@ -1,16 +1,13 @@
-"""Trials, their keys and seeds: arm x replicate, named by a hash of canonical JSON (RFC 8785).
+"""Trials and their keys: arm x replicate, named by a hash of canonical JSON (RFC 8785).
 
-Every consumer of randomness has a seed stream of its own. Additive seeds overlap between replicates
-(seed + rank + step); hashing (replicate, stream, index) does not, and lets the number of updates or
-a task share change without shifting other streams. What names a result, and why, is in
-docs/decisions/2026-11-27-what-a-result-is.md.
+What names a result, and why, is in docs/decisions/2026-11-27-what-a-result-is.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import rfc8785
@@ -222,61 +219,3 @@ def keys_of(
         digest.update(str(replicate).encode() + recipe_to_end)
         found[replicate] = f"k{digest.hexdigest()[:DIGITS]}"
     return found
-
-
-SEED_SCHEMA = "stillhouse-seed-1"
-
-
-def seed(replicate: int, stream: str, *index: int) -> int:
-    """Seed in [0, 2**63) for a replicate, a stream name and any number of indices.
-
-    Raises:
-        ValueError: if the stream name is empty or holds the separator `|`.
-    """
-    if not stream or "|" in stream:
-        raise ValueError(f"stream name {stream!r} must be non-empty and free of '|'")
-    text = "|".join((SEED_SCHEMA, str(int(replicate)), stream, *map(str, map(int, index))))
-    # 63 bits: every generator takes a seed that is a signed 64-bit integer and not negative.
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def stream_for(replicate: int) -> Callable[..., int]:
-    """The `seed(stream, *index)` callable a `Context` carries for one replicate."""
-
-    def seeded(stream: str, *index: int) -> int:
-        return seed(replicate, stream, *index)
-
-    return seeded
-
-
-def label_of(value: Any) -> str:
-    """Short label of a value: `0.5`, `2`, `on`, `none`, `portrait`, `portrait+0.5text`.
-
-    Mappings of numbers read as mixtures; other mappings go by their `kind`, `type` or `name`, or by
-    a digest.
-    """
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, int | float):
-        return canonical(value).decode()  # 1 and 1.0 are the same level
-    if isinstance(value, str):
-        return value or "empty"
-    if isinstance(value, Mapping):
-        return _mapping(value)
-    return "+".join(label_of(item) for item in value) or "empty"
-
-
-def _mapping(value: Mapping[str, Any]) -> str:
-    numbers = {k: v for k, v in value.items() if not isinstance(v, bool)}
-    if numbers and all(isinstance(v, int | float) for v in numbers.values()):
-        parts = [k if v == 1 else f"{label_of(v)}{k}" for k, v in numbers.items() if v != 0]
-        if 0 < len("+".join(parts)) <= 40:
-            return "+".join(parts)
-    for key in ("kind", "type", "name"):
-        if isinstance(value.get(key), str) and len(value) == 1:
-            return str(value[key])
-    digest = hashlib.sha256(canonical(dict(value))).hexdigest()[:6]
-    named = next((str(value[k]) for k in ("kind", "type", "name") if k in value), "map")
-    return f"{named}-{digest}"

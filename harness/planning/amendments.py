@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from harness.journal.history import History
 from harness.journal.records import Frozen, Planned, Spending
 from harness.journal.trial import canonical
-from harness.planning.plan import Amendment, Kind, Path_, day
-from harness.study.opened import OpenedStudy
+from harness.planning.plan import AmendedPath, Amendment, Kind, day
+from harness.study.opened_study import OpenedStudy
 
 if TYPE_CHECKING:
     from harness.journal.trial import Arm
@@ -317,7 +317,9 @@ def _asked(content: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _changes(path: tuple[str, ...], before: Any, now: Any) -> Iterator[tuple[Path_, Any, Any]]:
+def _changes(
+    path: tuple[str, ...], before: Any, now: Any
+) -> Iterator[tuple[AmendedPath, Any, Any]]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*before, *now)):
             yield from _changes((*path, key), before.get(key, _ABSENT), now.get(key, _ABSENT))

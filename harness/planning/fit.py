@@ -18,11 +18,11 @@ from harness.journal.command_line import typed
 from harness.journal.history import TrialHistory
 from harness.journal.trial import Arm
 from harness.planning.amendments import frozen_of
-from harness.planning.attainable import Pilots, planned_contrast
+from harness.planning.detectable import Pilots, planned_contrast
 from harness.planning.make import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
 from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.printed import detects
 from harness.planning.reuse import as_read_by
-from harness.planning.text import detects
 from harness.study.arms import (
     ArmsError,
     baseline_of,
@@ -34,10 +34,10 @@ from harness.study.arms import (
 from harness.study.contrasts import match
 from harness.study.fractions import NoFractionError
 from harness.study.model import DESIGNS, Factor, Level, Scores, Study, find
-from harness.study.opened import OpenedStudy
-from harness.study.where import WhereError
+from harness.study.opened_study import OpenedStudy
+from harness.study.where_expression import WhereError
 from harness.subjects.identity import identity_of
-from harness.text.words import nearest
+from harness.text.spelling import nearest
 
 MOST_ARMS = 2_000
 MOST_REPLICATES = 100

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from harness.contract import Fingerprints, Subject
 from harness.errors import HarnessError
 from harness.journal.code import conflict
-from harness.journal.garbage import paused
+from harness.journal.gc_pauses import paused
 from harness.journal.trial import Arm, Trial, canonical, key_of, keys_of
-from harness.planning import cost
-from harness.planning.adaptive import adaptive_of, with_most_replicates
+from harness.planning import cost, devices
 from harness.planning.amendments import amendments, frozen_fields, frozen_of, known_arms
-from harness.planning.attainable import Pilots, planned_contrast
 from harness.planning.cost import not_here, spent_gpu_hours
+from harness.planning.detectable import Pilots, planned_contrast
+from harness.planning.looks import adaptive_of, with_most_replicates
 from harness.planning.plan import Confounded, Plan, day
 from harness.planning.prompt_spread import recorded_for
 from harness.planning.reuse import ReuseCheck, orphans, read_by_plan
@@ -29,7 +29,7 @@ from harness.subjects.settings import name_of
 if TYPE_CHECKING:
     from harness.journal.records import Frozen
     from harness.study.arms import Layout
-    from harness.study.opened import OpenedStudy
+    from harness.study.opened_study import OpenedStudy
 
 
 SCOPED = 200
@@ -71,9 +71,9 @@ def make_plan(
     study, subject, workspace = opened.study, opened.subject, opened.workspace
     history = opened.history
     if gpus is not None:
-        parallel = parallel or cost.parallel_of(study.resources, gpus)
+        parallel = parallel or devices.parallel_of(study.resources, gpus)
     elif check_devices:
-        cost.check_devices(study.resources)
+        devices.check_devices(study.resources)
     frozen, written = frozen_of(history, study.name), study
     adaptive = adaptive_of(study, history, frozen, until_decided=until_decided, at_most=at_most)
     study = with_most_replicates(study, adaptive)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Fingerprints
-from harness.journal.records import Look, Outcome, OutcomeState, Spending
+from harness.journal.records import Look, LookOutcome, OutcomeState, Spending
 from harness.journal.states import PlanState
 from harness.journal.trial import Arm, Trial
 from harness.planning.prompt_spread import PromptSpread
@@ -100,7 +100,7 @@ class Plan(BaseModel):
 
 
 Kind = Literal["added", "removed", "changed"]
-Path_ = tuple[str, ...]
+AmendedPath = tuple[str, ...]
 
 
 class Amendment(BaseModel):
@@ -194,7 +194,7 @@ class Adaptive(BaseModel):
         last = [o for o in said if o.state != "open"]
         return last[-1].told if last else ""
 
-    def last_said(self, contrast: str) -> tuple[int, Outcome] | None:
+    def last_said(self, contrast: str) -> tuple[int, LookOutcome] | None:
         """Replicates of the last look that tells of a contrast, and what it said."""
         told = [k for k in self.looks if contrast in k.outcomes]
         return (told[-1].replicates, told[-1].outcomes[contrast]) if told else None

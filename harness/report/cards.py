@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.model import Answer, Verdict
 from harness.analysis.observed import Observed
 from harness.planning.plan import Plan, PlannedContrast
@@ -52,20 +52,20 @@ def _card(
     contrast = _contrast(v, plan)
     figure = kind_plots.figure(v, contrast, answer, plan, observed) if contrast else None
     rows = kind_plots.rows(v, contrast, answer, 1 - answer.alpha) if contrast else None
-    file, _, heading = words.guide(v.kind).partition("#")
+    file, _, heading = sentences.guide(v.kind).partition("#")
     return Card(
         v,
         v.claim or (f"{v.a} against {v.b}" if v.kind == "difference" else tables.sides_words(v)),
-        words.SYMBOLS[v.verdict],
-        words.narrower(v, answer.scope),
+        sentences.SYMBOLS[v.verdict],
+        sentences.narrower(v, answer.scope),
         plot,
         figure,
         rows,
         _shows(v, plots.better_words(answer, v.metric), plot is not None or rows is not None),
         _intervals(v) if plot else "",
         "" if v.method in ("", "none") else v.method[0].upper() + v.method[1:],
-        words.spread(v.spread),
-        words.sizes(v.sizes),
+        sentences.spread(v.spread),
+        sentences.sizes(v.sizes),
         f"{file}, {heading}",
     )
 
@@ -94,10 +94,10 @@ def _shows(v: Verdict, better: str, drawn: bool) -> str:
 
 
 def _intervals(v: Verdict) -> str:
-    at = words.percent(v.level)
+    at = sentences.percent(v.level)
     if v.narrow is None or v.narrow.lo is None:
         over = "seeds and prompts" if v.n_prompts else "seeds, on exactly these prompts"
         over = "prompts, of these checkpoints" if v.about == "checkpoints" else over
         return f"Interval at {at} over {over}."
-    inside = words.percent(v.narrow.level)
+    inside = sentences.percent(v.narrow.level)
     return f"Thin: over seeds and prompts, at {at}. Thick: on exactly these prompts, at {inside}."

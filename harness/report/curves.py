@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.inference import ByPrompt, estimate, one_group
 from harness.analysis.kinds import band
 from harness.analysis.model import Answer
@@ -120,7 +120,7 @@ def _chart(
     drawn.sort(key=lambda c: -1 if c.colour is None else MOST_COLOURED - c.colour)
     ticks = [Tick(x.at(s), str(s)) for s in _few(steps)]
     reached = [(2, n) for own, n in found.values() if own]  # a band is over several seeds
-    over = words.reach(reached) if any(bands.values()) else ""
+    over = sentences.reach(reached) if any(bands.values()) else ""
     return Chart(metric, tables.with_arrow(answer, metric), ticks, y.ticks(4), drawn, over)
 
 

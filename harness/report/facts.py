@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer
 from harness.analysis.observed import contributing
@@ -169,7 +169,7 @@ def method(answer: Answer) -> list[str]:
         "not even; best is the set of levels that no other beats; a collapse is what is lost from "
         "an earlier measured cycle to the last one, over the margin; sooner compares when a value "
         "is reached, an arm that never reaches it having the last cycle as its time. What each "
-        f"number means, with what was simulated: {words.GUIDE} of Stillhouse.",
+        f"number means, with what was simulated: {sentences.GUIDE} of Stillhouse.",
         "Exploratory comparisons have p adjusted by Benjamini-Hochberg, and intervals at the level "
         "that agrees with it.",
         "Planned is what the first run recorded: primary metric, contrasts, margins, level and "
@@ -212,14 +212,16 @@ def markdown(made: AnsweredStudy, *, portable: bool = False) -> str:
         for v in declared:
             claim = plain(v.claim or v.metric)
             # A path from the root of the repository, wherever in it this is pasted.
-            read = f"[what this means](/{words.guide(v.kind)})"
+            read = f"[what this means](/{sentences.guide(v.kind)})"
             lines.append(
-                f"- {words.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)} {read}"
+                f"- {sentences.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)} {read}"
             )
-            lines += [f"  - {plain(told)}" for told in (words.narrower(v, answer.scope),) if told]
+            lines += [
+                f"  - {plain(told)}" for told in (sentences.narrower(v, answer.scope),) if told
+            ]
             if v.spread:
-                lines.append(f"  - standard error: {words.spread(v.spread)}")
-            lines += [f"  - size: {plain(told)}" for told in (words.sizes(v.sizes),) if told]
+                lines.append(f"  - standard error: {sentences.spread(v.spread)}")
+            lines += [f"  - size: {plain(told)}" for told in (sentences.sizes(v.sizes),) if told]
             lines += [f"  - {plain(note)}" for note in v.notes]
         parts += ["## Answer", "\n".join(lines)]
     if answer.amendments:

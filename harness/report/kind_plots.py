@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.model import Answer, ArmRow, Verdict
 from harness.analysis.observed import Observed
 from harness.planning.crossing import crossing
@@ -326,7 +326,7 @@ def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> Interv
     if not known:
         return None
     axis = Axis.over(known, 0.08)
-    places = words.decimals((max(known) - min(known)) / 20 or None, max(map(abs, known)))
+    places = sentences.decimals((max(known) - min(known)) / 20 or None, max(map(abs, known)))
     marks = []
     for name, own in found:
         kept = name in verdict.best
@@ -336,7 +336,7 @@ def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> Interv
             row_mark(
                 axis,
                 name,
-                words.number(mean, places),
+                sentences.number(mean, places),
                 mean,
                 None,
                 None,
@@ -358,9 +358,9 @@ def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
     marks = []
     for name, part in named:
         width = (part.hi - part.lo) / 2 if part.hi is not None and part.lo is not None else None
-        text = words.number(
-            part.difference, words.decimals(width, part.difference or 0.0), signed=True
+        text = sentences.number(
+            part.difference, sentences.decimals(width, part.difference or 0.0), signed=True
         )
         marks.append(row_mark(axis, name, text, part.difference, part.lo, part.hi, why="no number"))
-    title = f"Each by itself, at {words.percent(level)}"
+    title = f"Each by itself, at {sentences.percent(level)}"
     return IntervalPlot(verdict.metric, "", [PlotGroup(title, marks)], axis.ticks(4), axis.at(0.0))

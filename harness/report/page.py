@@ -6,15 +6,15 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, ArmRow, Interaction, Verdict
 from harness.analysis.observed import observe
 from harness.errors import NotJudgedError, WorkspaceError
 from harness.journal.prompt_values import PromptTables
-from harness.planning.adaptive import looks_in_words
+from harness.planning.looks import looks_in_words
 from harness.planning.plan import Plan, day
 from harness.report import facts, panels, plots, tables
 from harness.report.cards import cards
@@ -22,9 +22,6 @@ from harness.report.curves import curves
 from harness.report.facts import markdown
 from harness.report.results import FOLDER, write_results
 from harness.text.printable import shown
-
-if TYPE_CHECKING:
-    pass
 
 MANY_ARMS = 60
 """Above this many arms only the primary metric is plotted arm by arm; tables hold the others."""
@@ -138,7 +135,7 @@ def _content(made: AnsweredStudy) -> dict[str, Any]:
         "amendments": [amendment.words for amendment in answer.amendments],
         "first_run": day(answer.frozen_at) if answer.frozen_at else "",
         "aliases": tables.alias_table(answer) if answer.fraction else None,
-        "symbols": words.SYMBOLS,
+        "symbols": sentences.SYMBOLS,
         "cards": cards(declared, answer, plan, observed),
         "arm_plots": [plots.arm_plot(answer, m) for m in ordered[: 1 if many else None]],
         "effect_plots": effect_plots,
@@ -227,13 +224,13 @@ def _printed(
     why: str,
 ) -> list[str]:
     width = (hi - lo) / 2 if hi is not None and lo is not None else None
-    places = words.decimals(width, middle or 0.0)
-    low, high = (words.number(x, places, signed=True) for x in (lo, hi))
-    interval = f"{low} to {high} ({words.percent(level)})" if width is not None else why or "-"
+    places = sentences.decimals(width, middle or 0.0)
+    low, high = (sentences.number(x, places, signed=True) for x in (lo, hi))
+    interval = f"{low} to {high} ({sentences.percent(level)})" if width is not None else why or "-"
     return [
-        words.number(middle, places, signed=True),
+        sentences.number(middle, places, signed=True),
         interval,
-        words.p_value(p).removeprefix("p = ").removeprefix("p "),
+        sentences.p_value(p).removeprefix("p = ").removeprefix("p "),
         n,
         str(n_prompts or "these"),
     ]
@@ -261,9 +258,9 @@ def _cell(row: ArmRow, metric: str, places: int, best: set[str]) -> dict[str, An
     cell = row.cells[metric]
     interval = tables.why_empty(row, metric)
     if cell.lo is not None and cell.hi is not None:
-        interval = f"{words.number(cell.lo, places)} to {words.number(cell.hi, places)}"
+        interval = f"{sentences.number(cell.lo, places)} to {sentences.number(cell.hi, places)}"
     return {
-        "mean": words.number(cell.mean, places),
+        "mean": sentences.number(cell.mean, places),
         "interval": interval,
         "best": row.kind == "arm" and row.arm in best,
     }
@@ -277,7 +274,7 @@ def _trials(answer: Answer) -> list[dict[str, Any]]:
             "replicate": replicate,
             "key": key,
             "state": row.trial_states.get(replicate, "pending"),
-            "value": words.number(
+            "value": sentences.number(
                 row.cells[answer.primary].values.get(replicate)
                 if answer.primary in row.cells
                 else None,

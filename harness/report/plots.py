@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.model import Answer, ArmRow, Cell, Verdict
-from harness.analysis.words import number
+from harness.analysis.sentences import number
 from harness.report import tables
 
 
@@ -147,7 +147,7 @@ def _extent(cell: Cell) -> list[float]:
 def _arm_mark(axis: Axis, row: ArmRow, metric: str, places: int) -> Mark:
     cell = row.cells[metric]
     tag = "baseline" if row.baseline else ""
-    text = words.number(cell.mean, places)
+    text = sentences.number(cell.mean, places)
     missing = f"{cell.n}/{row.n_planned}" if cell.n < row.n_planned else ""
     return row_mark(
         axis,
@@ -219,19 +219,21 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
     axis = Axis.over([0.0, *(v for e in listed for v in (e.mean, e.lo, e.hi))])
     widths = sorted((e.hi - e.lo) / 2 for e in listed if e.hi is not None and e.lo is not None)
     known = [e.mean for e in listed if e.mean is not None]
-    places = words.decimals(widths[len(widths) // 2] if widths else None, max(known, default=0.0))
+    places = sentences.decimals(
+        widths[len(widths) // 2] if widths else None, max(known, default=0.0)
+    )
     groups = []
     for factor in dict.fromkeys(e.factor for e in listed):
         marks = []
         for e in (e for e in listed if e.factor == factor):
-            text = words.number(e.mean, places, signed=True)
+            text = sentences.number(e.mean, places, signed=True)
             tag = e.why if e.mean is not None else ""
             marks.append(row_mark(axis, e.level, text, e.mean, e.lo, e.hi, tag=tag, why=e.why))
         aliases = next(e.aliases for e in listed if e.factor == factor)
         title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
         groups.append(PlotGroup(title, marks))
     ticks = axis.ticks() if known else []
-    over = words.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
+    over = sentences.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
     zero = axis.at(0.0) if known else None
     return IntervalPlot(metric, better_words(answer, metric), groups, ticks, zero, over)
 
@@ -276,7 +278,7 @@ def trade_off(answer: Answer) -> TradeOff | None:
         steps.append((x_axis.at(bend), y_axis.at(keep_y), x_axis.at(two.x), y_axis.at(two.y)))
     x_title, y_title = (f"{m} ({better_words(answer, m)})" for m in (x_name, y_name))
     beyond = [
-        f"{name} ({words.number(x)}, {words.number(y)})"
+        f"{name} ({sentences.number(x)}, {sentences.number(y)})"
         for name, (x, y) in spots.items()
         if name not in near and x is not None and y is not None
     ]

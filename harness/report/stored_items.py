@@ -33,7 +33,7 @@ from harness.journal.prompt_values import (
 from harness.journal.records import MeasuredAt
 from harness.journal.workspace import Workspace
 from harness.report.results import counting
-from harness.text.words import said_by
+from harness.text.spelling import said_by
 
 
 @dataclass

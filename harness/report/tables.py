@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.model import Answer, ArmRow, Cell, Verdict
-from harness.analysis.words import reach
+from harness.analysis.sentences import reach
 from harness.text.printable import csv_cell, latex, markdown, printable
 
 Value = str | float | int | None
@@ -51,17 +51,17 @@ def column_places(answer: Answer, metric: str) -> int:
     cells = [row.cells[metric] for row in answer.arms if metric in row.cells]
     widths = sorted((c.hi - c.lo) / 2 for c in cells if c.hi is not None and c.lo is not None)
     sizes = [abs(c.mean) for c in cells if c.mean is not None]
-    return words.decimals(widths[len(widths) // 2] if widths else None, max(sizes, default=0.0))
+    return sentences.decimals(widths[len(widths) // 2] if widths else None, max(sizes, default=0.0))
 
 
 def printed_cell(cell: Cell, places: int) -> str:
     """`0.586 [0.571, 0.601]`; a dash where nothing was measured."""
     if cell.mean is None:
         return "-"
-    middle = words.number(cell.mean, places)
+    middle = sentences.number(cell.mean, places)
     if cell.lo is None or cell.hi is None:
         return middle
-    return f"{middle} [{words.number(cell.lo, places)}, {words.number(cell.hi, places)}]"
+    return f"{middle} [{sentences.number(cell.lo, places)}, {sentences.number(cell.hi, places)}]"
 
 
 def count(row: ArmRow) -> str:
@@ -104,7 +104,7 @@ def over_words(answer: Answer, metrics: Sequence[str]) -> str:
             groups.setdefault(reach(known), []).append(metric)
     if len(groups) == 1:
         return next(iter(groups))
-    return "; ".join(f"{words.listed(named)} {over}" for over, named in groups.items())
+    return "; ".join(f"{sentences.listed(named)} {over}" for over, named in groups.items())
 
 
 def arm_table(answer: Answer) -> Table:
@@ -197,8 +197,8 @@ def verdict_table(answer: Answer) -> Table:
                 interval,
                 seeds_words(v),
                 str(v.n_prompts or "these"),
-                words.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p "),
-                f"{verdict}: {words.listed(v.best)}" if v.best else verdict,
+                sentences.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p "),
+                f"{verdict}: {sentences.listed(v.best)}" if v.best else verdict,
                 f"{v.narrow.verdict} {narrow}" if v.narrow else _narrowest(v),
             )
         )
@@ -278,17 +278,17 @@ def sides_words(v: Verdict) -> str:
 def difference_words(v: Verdict) -> tuple[str, str]:
     """Estimate and interval as printed, the interval with its level; a dash for none."""
     width = (v.hi - v.lo) / 2 if v.hi is not None and v.lo is not None else None
-    places = words.decimals(width, v.difference or 0.0)
-    middle = words.number(v.difference, places, signed=True)
+    places = sentences.decimals(width, v.difference or 0.0)
+    middle = sentences.number(v.difference, places, signed=True)
     return middle, _interval(v.lo, v.hi, v.level)
 
 
 def _interval(lo: float | None, hi: float | None, level: float) -> str:
     if lo is None or hi is None:
         return "-"
-    places = words.decimals((hi - lo) / 2, lo)
-    ends = ", ".join(words.number(x, places, signed=True) for x in (lo, hi))
-    return f"[{ends}] at {words.percent(level)}"
+    places = sentences.decimals((hi - lo) / 2, lo)
+    ends = ", ".join(sentences.number(x, places, signed=True) for x in (lo, hi))
+    return f"[{ends}] at {sentences.percent(level)}"
 
 
 def effect_table(answer: Answer) -> Table:
@@ -352,8 +352,8 @@ def agreement_table(answer: Answer) -> Table:
         (
             a.metric,
             a.follows,
-            words.number(a.rho, 2, signed=True),
-            f"[{words.number(a.lo, 2, signed=True)}, {words.number(a.hi, 2, signed=True)}]"
+            sentences.number(a.rho, 2, signed=True),
+            f"[{sentences.number(a.lo, 2, signed=True)}, {sentences.number(a.hi, 2, signed=True)}]"
             if a.lo is not None
             else "-",
             f"{a.n}/{a.n_planned}",

@@ -15,13 +15,15 @@ from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.planning.amendments import contrasts_in
 from harness.planning.plan import PlannedContrast
-from harness.planning.text import hours_in_words, plural
+from harness.planning.printed import hours_in_words, plural
 from harness.reproduce import levels, new_replicates, stored, surroundings
-from harness.reproduce.judging import Compared, Reproduction, level_for, replicate_band, weakest
+from harness.reproduce.bands import level_for, replicate_band
+from harness.reproduce.judging import Compared, weakest
 from harness.reproduce.levels import Echo, Level, rerun_trial
 from harness.reproduce.one_trial import ReproductionRequest, loaded, opening, reproduce_trial
 from harness.reproduce.places import Places
 from harness.reproduce.recorded import Recorded, record_of
+from harness.reproduce.reproduction import Reproduction
 from harness.reproduce.restudy import Numbers, Restudied, restudy, verdict_key, with_replicates
 
 

@@ -10,12 +10,12 @@ from harness.errors import HarnessError, NotJudgedError
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.reproduce.claim import reproduce_claim
-from harness.reproduce.judging import Reproduction, lines, to_json
 from harness.reproduce.levels import LEVELS, Level
 from harness.reproduce.new_replicates import fresh_replicates
 from harness.reproduce.one_trial import ReproductionRequest, reproduce_trial
 from harness.reproduce.places import Places, places_around, places_given
 from harness.reproduce.recorded import record_of
+from harness.reproduce.reproduction import Reproduction, lines, to_json
 from harness.text.secrets import without_credentials
 
 __all__ = ["LEVELS", "Level", "Reproduction", "lines", "reproduce", "reproduction", "to_json"]

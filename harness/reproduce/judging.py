@@ -1,14 +1,7 @@
-"""Recorded numbers beside new ones: bit-equal, noise, a new replicate, or not reproduced.
-
-Two scales, both exact under normal noise. With the same seeds, `y' - y` has variance `2 s^2`, where
-`s` is the standard deviation of same-seed repetitions: the band is `y +- t sqrt(2) s`. With other
-seeds, or where the same seeds lead elsewhere, `y'` is one more draw of the recipe: the prediction
-interval of `m` further replicates' mean is `mean +- t s sqrt(1/n + 1/m)`.
-"""
+"""Recorded numbers beside new ones: bit-equal, noise, a new replicate, or not reproduced."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.journal.attempts import ReportLine, measurements
 from harness.journal.history import TrialHistory
 from harness.journal.trial import Kind
+from harness.reproduce.bands import (
+    FALSE_RATE,
+    FEWEST_REPLICATES,
+    Band,
+    level_for,
+    replicate_band,
+    rerun_band,
+)
 from harness.reproduce.recorded import Recorded
 
 Decision = Literal[
@@ -328,131 +329,3 @@ def _gap(v: Compared) -> str:
     if v.spread:
         text += f" ({abs(v.now - v.recorded) / v.spread:.2g} SD of the arm's replicates)"
     return text
-
-
-class Reproduction(BaseModel):
-    """What a reproduction found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key: str = Field(description="Trial key; of a claim, that of its first trial.")
-    short: str = ""
-    study: str = ""
-    contrast: str = Field("", description="Id of the contrast, where a claim was reproduced.")
-    level: str = Field("", description="The rung climbed: record, tables, measure or train.")
-    fresh_seeds: int = Field(0, description="New replicates of each arm.")
-    decision: Decision
-    reason: str = ""
-    differences: list[str] = Field(
-        default_factory=list, description="What differs from what the trial ran with."
-    )
-    ladder: list[str] = Field(default_factory=list, description="Price of each rung, as printed.")
-    values: list[Compared] = Field(default_factory=list)
-    verdicts: str = Field(
-        "", description="What the study's verdicts are with the new numbers in place of the old."
-    )
-    verdict_changed: bool | None = Field(None, description="None where it was not worked out.")
-    parts: list[Reproduction] = Field(
-        default_factory=list, description="The trials of a claim, or the new replicates of a trial."
-    )
-    folder: str = ""
-    seconds: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """0 reproduced, 1 not reproduced, 3 not judged."""
-        return EXIT_CODES[self.decision]
-
-
-def lines(found: Reproduction) -> list[str]:
-    """The finding as text: numbers side by side, verdicts, then the decision."""
-    out = []
-    for part in found.parts:
-        out.append(f"{part.short}  {part.decision}: {part.reason}")
-    out += side_by_side(found.values)
-    if found.folder:
-        out.append(f"folder     {found.folder}")
-    if found.verdicts:
-        out.append(f"verdicts   {found.verdicts}")
-    out.append(f"{found.decision}: {found.reason}")
-    return out
-
-
-def to_json(found: Reproduction) -> str:
-    """The finding as one JSON object, exit code included."""
-    return json.dumps({**found.model_dump(mode="json"), "exit_code": found.exit_code})
-
-
-# Simulated over numbers judged together, Bonferroni's correction gives 2 to 6.5 % false alarms.
-FALSE_RATE = 0.05
-"""Chance that a true reproduction is called none, over all numbers judged together."""
-FEWEST_REPLICATES = 3
-"""With two, an interval is some 15 of their standard deviations to either side: it excludes
-nothing, so nothing is judged by it."""
-
-
-class Band(BaseModel):
-    """Where a new number should fall, and what that rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    low: float
-    high: float
-    sd: float = Field(ge=0, description="Standard deviation behind the band, in metric units.")
-    df: int = Field(ge=1, description="Its degrees of freedom.")
-    level: float = Field(gt=0, lt=1, description="Coverage.")
-
-    @property
-    def width(self) -> float:
-        """Distance between the ends, in metric units."""
-        return self.high - self.low
-
-    def holds(self, value: float) -> bool:
-        """Whether a new number lies in it."""
-        return self.low <= value <= self.high
-
-
-def level_for(numbers: int) -> float:
-    """Coverage of each band so that `FALSE_RATE` holds for all `numbers` together (Bonferroni)."""
-    return 1.0 - FALSE_RATE / max(1, numbers)
-
-
-def rerun_band(recorded: float, groups: Sequence[Sequence[float]], level: float) -> Band | None:
-    """Band of a same-seed repetition around a recorded number; None without two in any group.
-
-    Args:
-        recorded: the number repeated.
-        groups: numbers that share recipe and seeds, a trial's own and its reruns'; their variance
-            is pooled over the groups.
-        level: coverage in (0, 1).
-    """
-    kept = [group for group in groups if len(group) > 1]
-    df = sum(len(group) - 1 for group in kept)
-    if not df:
-        return None
-    squares = sum(statistics.variance(group) * (len(group) - 1) for group in kept)
-    sd = math.sqrt(squares / df)
-    half = _t(df, level) * math.sqrt(2.0) * sd
-    return Band(low=recorded - half, high=recorded + half, sd=sd, df=df, level=level)
-
-
-def replicate_band(values: Sequence[float], level: float, further: int = 1) -> Band | None:
-    """Prediction interval of the mean of further replicates; None below `FEWEST_REPLICATES`.
-
-    Args:
-        values: one number a recorded replicate of the same recipe.
-        level: coverage in (0, 1).
-        further: how many new replicates the mean is over.
-    """
-    n = len(values)
-    if n < FEWEST_REPLICATES:
-        return None
-    mean, sd = statistics.fmean(values), statistics.stdev(values)
-    half = _t(n - 1, level) * sd * math.sqrt(1.0 / n + 1.0 / further)
-    return Band(low=mean - half, high=mean + half, sd=sd, df=n - 1, level=level)
-
-
-def _t(df: int, level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 0.5 + level / 2))

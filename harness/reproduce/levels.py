@@ -18,15 +18,15 @@ from harness.executors.worker import execute, limit_threads
 from harness.journal.attempts import ReportLine, read_reports
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
-from harness.planning.cost import gpus_here
-from harness.planning.text import hours_in_words
+from harness.planning.devices import gpus_here
+from harness.planning.printed import hours_in_words
 from harness.reproduce.recorded import Recorded
 from harness.subjects.settings import name_of
 
-Rung = Literal["record", "tables", "measure", "train"]
+Depth = Literal["record", "tables", "measure", "train"]
 Level = Literal["auto", "record", "tables", "measure", "train"]
 LEVELS: tuple[Level, ...] = ("auto", "record", "tables", "measure", "train")
-WHAT: dict[Rung, str] = {
+WHAT: dict[Depth, str] = {
     "record": "hashes, digests of code, data and protocol, versions, device",
     "tables": "numbers and verdicts recomputed from what is stored",
     "measure": "the kept student measured again",
@@ -38,7 +38,7 @@ WHAT: dict[Rung, str] = {
 class Price:
     """One rung: what it is, what it should cost, or why it cannot be climbed."""
 
-    rung: Rung
+    rung: Depth
     seconds: float | None
     """Expected wall seconds here, by the record; None where nothing says."""
     gpu_hours: float = 0.0
@@ -86,7 +86,7 @@ def together(prices: Sequence[Price]) -> Price:
     return Price(first.rung, seconds, sum(p.gpu_hours for p in prices), first.basis)
 
 
-def level_to_run(level: Level, ladder: Sequence[Price], key: str) -> Rung:
+def level_to_run(level: Level, ladder: Sequence[Price], key: str) -> Depth:
     """The rung to climb; `auto` is measuring where a student is kept, else training.
 
     Raises:

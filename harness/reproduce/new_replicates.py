@@ -11,22 +11,14 @@ from harness.errors import HarnessError, NotJudgedError
 from harness.journal.attempts import measurements
 from harness.journal.trial import Trial, key_of
 from harness.journal.workspace import Workspace
-from harness.planning.text import hours_in_words
+from harness.planning.printed import hours_in_words
 from harness.reproduce import levels, surroundings
-from harness.reproduce.judging import (
-    FEWEST_REPLICATES,
-    Band,
-    Compared,
-    Decision,
-    Reproduction,
-    level_for,
-    replicate_band,
-    replicates_of,
-    weakest,
-)
+from harness.reproduce.bands import FEWEST_REPLICATES, Band, level_for, replicate_band
+from harness.reproduce.judging import Compared, Decision, replicates_of, weakest
 from harness.reproduce.levels import Echo, Price, Rerun, rerun_trial
 from harness.reproduce.one_trial import headline, loaded, opening, refuse, reported
 from harness.reproduce.recorded import Recorded
+from harness.reproduce.reproduction import Reproduction
 from harness.subjects.identity import identity_of
 
 

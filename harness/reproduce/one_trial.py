@@ -10,10 +10,11 @@ from harness.contract import Subject
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal.workspace import Workspace
 from harness.reproduce import levels, stored, surroundings
-from harness.reproduce.judging import Judgement, Reproduction, compare, judge
-from harness.reproduce.levels import Echo, Level, Rerun, Rung, rerun_trial
+from harness.reproduce.judging import Judgement, compare, judge
+from harness.reproduce.levels import Depth, Echo, Level, Rerun, rerun_trial
 from harness.reproduce.places import why_not_trusted
 from harness.reproduce.recorded import Recorded
+from harness.reproduce.reproduction import Reproduction
 from harness.reproduce.restudy import changes, restudy
 from harness.subjects.load import load_subject
 from harness.subjects.settings import CommandSettings
@@ -105,7 +106,7 @@ def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
         return None, str(error)
 
 
-def refuse(recorded: Recorded, here: surroundings.Surroundings, rung: Rung) -> None:
+def refuse(recorded: Recorded, here: surroundings.Surroundings, rung: Depth) -> None:
     """Refuse what would compare numbers that mean something else today.
 
     Raises:

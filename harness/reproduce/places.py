@@ -20,7 +20,7 @@ from harness.journal.workspace import (
     project_of,
     projects_of,
 )
-from harness.running.status import only_key
+from harness.running.study_status import only_key
 from harness.study.yaml_file import name_in
 from harness.subjects.settings import MEASURED_BY, CommandSettings, SubjectSpec, imported_by
 from harness.text.bounded_file import UnreadableError, limited_text
@@ -127,7 +127,7 @@ def places_given(source: str, workspace: Workspace, study: Path | None = None) -
     projects = projects_of(workspace, study)
     trusted = named_by(projects, study)  # before anything of a stranger's is on this disk
     if "://" in source or source.startswith("sqlite:"):
-        from harness.tracking.kept_records import fetch
+        from harness.tracking.mlflow_results import fetch
 
         workspace.ensure_usable()
         copies = fetch(source, workspace)

@@ -21,9 +21,9 @@ from harness.planning.make import make_plan
 from harness.planning.reuse import under_their_keys
 from harness.reproduce.places import Places, why_not_trusted
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects.load import load_subject
-from harness.text.words import last_words
+from harness.text.spelling import last_words
 
 Numbers = Mapping[str, Mapping[str, float | None]]
 """Trial key -> metric -> number of the last step; None where it was not finite."""

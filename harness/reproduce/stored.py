@@ -15,8 +15,9 @@ from harness.errors import NotJudgedError
 from harness.journal.history import History
 from harness.journal.records import Planned
 from harness.journal.workspace import RESULTS, Workspace
-from harness.reproduce.judging import Compared, Decision, Reproduction
+from harness.reproduce.judging import Compared, Decision
 from harness.reproduce.recorded import Recorded
+from harness.reproduce.reproduction import Reproduction
 from harness.reproduce.restudy import restudy
 from harness.reproduce.surroundings import exception_text
 from harness.subjects.settings import name_of

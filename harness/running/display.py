@@ -24,8 +24,8 @@ from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Adaptive, Plan, PlannedContrast
 from harness.text.printable import printable, shown
+from harness.text.spelling import last_words
 from harness.text.terminal import drawing
-from harness.text.words import last_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,7 +12,7 @@ from typing import Literal
 
 from harness.contract import Fingerprints, Measurement, Report
 from harness.errors import WorkspaceError
-from harness.executors import worker
+from harness.executors import trial_log
 from harness.executors.base import DEADLINE, Deadline, Ended, Event, Executor, Job
 from harness.journal import attempts, claims, environment
 from harness.journal.claims import Claim
@@ -239,7 +239,7 @@ class Driver:
 
     def _note_end(self, closed: Closed) -> None:
         log = self.workspace.trial(closed.key) / attempts.LOG
-        worker.note_end(log, closed.state, closed.reason, closed.seconds)
+        trial_log.note_end(log, closed.state, closed.reason, closed.seconds)
 
     def _again(self, job: Job, ended: Ended) -> bool:
         """True where another attempt is worth it: dead worker, or out of memory beside others."""

@@ -13,7 +13,7 @@ from harness.journal.writer import Journal
 from harness.planning.amendments import content_of, frozen_with
 from harness.planning.plan import Plan, PlannedTrial
 from harness.planning.reuse import as_read_by, codes_of
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 
 def is_recorded(plan: Plan, history: History) -> bool:

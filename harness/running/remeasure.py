@@ -7,12 +7,12 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.journal import shards
-from harness.journal.trial import label_of
+from harness.journal.labels import label_of
 from harness.journal.writer import Journal
 from harness.planning.make import make_plan
 from harness.planning.plan import PlannedTrial
 from harness.running import plan_record
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects.settings import StudentsSettings
 
 

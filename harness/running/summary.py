@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.analysis.model import Answer, ArmRow, Cell
-from harness.analysis.words import narrower
+from harness.analysis.sentences import narrower
 from harness.journal.command_line import typed, typed_reproduce
 from harness.journal.trial import SHORT
 from harness.journal.workspace import Workspace
-from harness.running.run import RunResult
+from harness.running.run_study import RunResult
 from harness.text.secrets import without_credentials
 from harness.tracking.address import sqlite_uri, tracking_uri
 from harness.tracking.ownership import experiment_of

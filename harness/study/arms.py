@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contract import Subject
 from harness.errors import HarnessError
-from harness.journal.trial import Arm, canonical, label_of
+from harness.journal.labels import label_of
+from harness.journal.trial import Arm, canonical
 from harness.study.fractions import FractionalDesign, smallest_fraction
 from harness.study.model import Level, Study, find
-from harness.study.recipes import Fault, RecipeError, Resolver, nested, shares_of
-from harness.study.where import Where
+from harness.study.resolver import Fault, RecipeError, Resolver, nested, shares_of
+from harness.study.where_expression import Where
 from harness.subjects.load import model_of
 
 if TYPE_CHECKING:

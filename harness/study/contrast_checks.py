@@ -8,9 +8,10 @@ from typing import Any
 from harness.study.arms import everything_on
 from harness.study.model import KINDS, Contrast, Level, StudyFile, find
 from harness.study.scores import ScoresError, scores_of
-from harness.study.shape import Shape, UnknownFactors
+from harness.study.shape import Shape
+from harness.study.unknown_factors import UnknownFactors
 from harness.study.yaml_file import Document
-from harness.text.words import nearest
+from harness.text.spelling import nearest
 
 Levels = Mapping[str, Mapping[str, Level]]
 Named = Callable[..., bool]

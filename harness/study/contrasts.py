@@ -28,7 +28,7 @@ from harness.study.fractions import (
     estimate_side,
 )
 from harness.study.model import Contrast, Study
-from harness.study.recipes import nested
+from harness.study.resolver import nested
 from harness.study.scores import scores_of, unit_of
 
 

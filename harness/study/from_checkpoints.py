@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from harness.errors import HarnessError
-from harness.journal.trial import label_of
+from harness.journal.labels import label_of
 from harness.journal.workspace import project_of
 from harness.study.load import load_study
 from harness.study.yaml_file import read_text

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.journal.trial import label_of
+from harness.journal.labels import label_of
 from harness.study.arms import everything_on, most_combinations, rows_of
 from harness.study.contrast_checks import ContrastChecks
 from harness.study.fractions import NoFractionError, smallest_fraction
 from harness.study.model import DESIGNS, Factor, Level, Scores, Study, find, levels_of
-from harness.study.recipes import RecipeError, Resolver, nested
+from harness.study.resolver import RecipeError, Resolver, nested
 from harness.study.scores import ScoresError, scores_of
-from harness.study.shape import Shape, UnknownFactors
-from harness.study.where import Where, WhereError
+from harness.study.shape import Shape
+from harness.study.unknown_factors import UnknownFactors
+from harness.study.where_expression import Where, WhereError
 from harness.study.yaml_file import Document
-from harness.text.words import nearest
+from harness.text.spelling import nearest
 
 Levels = Mapping[str, Mapping[str, Level]]
 

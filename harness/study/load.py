@@ -8,21 +8,22 @@ from typing import Any
 
 from harness.contract import Subject
 from harness.errors import HarnessError, Problem, StudyError, SubjectError
-from harness.journal.garbage import paused
+from harness.journal.gc_pauses import paused
 from harness.journal.workspace import STUDY_FILE, Workspace, file_of, here, project_of
 from harness.study.arms import ArmsError, Combination, Layout, baseline_of, combinations, layout
 from harness.study.contrast_checks import DIRECTED, unmatched
 from harness.study.contrasts import match, sides
 from harness.study.level_checks import DesignChecks, FactorChecks, LevelChecks
 from harness.study.model import Contrast, Study
-from harness.study.opened import OpenedStudy
-from harness.study.recipes import Fault, RecipeError, Resolver, nested, resolver_of
+from harness.study.opened_study import OpenedStudy
+from harness.study.resolver import Fault, RecipeError, Resolver, nested, resolver_of
 from harness.study.shape import Shape, shape_of
-from harness.study.where import WhereError
+from harness.study.where_expression import WhereError
 from harness.study.yaml_file import Document, Loc, is_file, read
 from harness.subjects.load import load_subject, model_of
-from harness.subjects.settings import CommandSettings, Placeholder, StudentsSettings, placeholders
-from harness.text.words import nearest
+from harness.subjects.placeholders import Placeholder, placeholders
+from harness.subjects.settings import CommandSettings, StudentsSettings
+from harness.text.spelling import nearest
 
 
 def load_study(path: Path) -> Study:

@@ -23,9 +23,10 @@ from pydantic import (
     model_validator,
 )
 
-from harness.journal.trial import canonical, label_of
+from harness.journal.labels import label_of
+from harness.journal.trial import canonical
 from harness.subjects.settings import SubjectSpec
-from harness.text.words import nearest
+from harness.text.spelling import nearest
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.contract import Context, Fingerprints, Report, Subject
 from harness.errors import SubjectError
-from harness.journal.trial import label_of
+from harness.journal.labels import label_of
 from harness.subjects.any_recipe import AnyRecipe, by_example
 from harness.subjects.command import MeasuredElsewhere
 from harness.subjects.digests import digest_of, file_digests

@@ -18,15 +18,15 @@ from harness.contract import Artifact, Context, CorruptCheckpoint, Outcome, Repo
 from harness.journal import attempts
 from harness.journal.item_table import KINDS, NOT_USED
 from harness.subjects import supervisor
-from harness.subjects.settings import (
+from harness.subjects.placeholders import (
     OUTSIDE,
     SEED_BELOW,
-    CommandSettings,
     at_path,
     filled,
     placeholders,
     text_of,
 )
+from harness.subjects.settings import CommandSettings
 
 POLL_SECONDS = 0.2
 BEAT_SECONDS = 10.0

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.contract import Context, Fingerprints, Measurement, MetricSpec, Report, Subject
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 
 
 class SubjectContract:

@@ -22,7 +22,7 @@ from harness.planning.plan import Plan
 from harness.text.secrets import without_credentials
 from harness.tracking.address import sqlite_file, sync_command, tracking_uri
 from harness.tracking.ownership import Ownership, epochs_in, name_to_write_to
-from harness.tracking.rows import TAG, WRITTEN
+from harness.tracking.run_write import TAG, WRITTEN
 from harness.tracking.tracker import Tracker
 
 LOOK_SECONDS = 3.0

@@ -25,13 +25,13 @@ from harness.planning.reuse import as_read_by
 from harness.subjects.load import load_subject
 from harness.text.secrets import without_credentials
 from harness.tracking.address import sync_command, tracking_uri
-from harness.tracking.mlflow_client import MlflowStore
+from harness.tracking.background_writer import BackgroundWriter
+from harness.tracking.mlflow_store import MlflowStore
 from harness.tracking.names import MOST_NAMES, Remark, for_mlflow, renamed
 from harness.tracking.ownership import Ownership
 from harness.tracking.pages import TABLE_TAG, VIEWS, items_table, link, note, saved_views
 from harness.tracking.projection import Projection, study_files
-from harness.tracking.rows import ORPHAN, STUDY, TAG, Point, RunWrite, Store
-from harness.tracking.writer import BackgroundWriter
+from harness.tracking.run_write import ORPHAN, STUDY, TAG, Point, RunWrite, Store
 
 KNOWN_HEADLINES = ["t2i/fid", "t2i/kd", "t2i/clip"]
 KNOWN_HEADLINES += ["edit/fidelity", "edit/following", "edit/preservation"]

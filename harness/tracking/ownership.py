@@ -28,7 +28,7 @@ from harness.text.identifiers import NAME, Name, identifier
 from harness.text.printable import printable
 from harness.text.secrets import without_credentials
 from harness.tracking.address import sqlite_file
-from harness.tracking.rows import TAG, RefusedError
+from harness.tracking.run_write import TAG, RefusedError
 
 VARIABLE = "STILLHOUSE_AS"
 """Answers for batch jobs, where nobody can be asked: as `--as`."""

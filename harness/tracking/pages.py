@@ -19,12 +19,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.model import Answer
 from harness.journal.pictures import picture_as_shown
 from harness.planning.plan import Plan
 from harness.text.printable import code, markdown
-from harness.tracking.rows import ORPHAN, TAG, LoggedPicture, shorten
+from harness.tracking.run_write import ORPHAN, TAG, LoggedPicture, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -233,9 +233,9 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
     ]
     lines += ["", f"**{markdown(plan.question)}**", ""]
     for verdict in declared:
-        symbol = words.SYMBOLS[verdict.verdict]
+        symbol = sentences.SYMBOLS[verdict.verdict]
         lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {markdown(verdict.words)}")
-        if told := words.narrower(verdict, answer.scope if answer else ""):
+        if told := sentences.narrower(verdict, answer.scope if answer else ""):
             lines.append(f"  - {markdown(told)}")
         if verdict.amended:
             lines.append(f"  - Exploratory: {markdown(verdict.amended)}.")
@@ -261,7 +261,7 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
         f"The full report is the artifact `report.html` of the run `{plan.study}`. A run's "
         "`stillhouse.key` tag is what `reproduce` takes. Metrics of one checkpoint "
         "are compared within one protocol only: see the tag `stillhouse.protocol`. What "
-        f"the verdicts mean, kind by kind: `{words.GUIDE}` of Stillhouse.",
+        f"the verdicts mean, kind by kind: `{sentences.GUIDE}` of Stillhouse.",
     ]
     if command:
         lines += ["", f"These pages: {code(command)}."]

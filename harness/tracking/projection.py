@@ -13,17 +13,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from harness.analysis.model import Answer, ArmRow
-from harness.analysis.words import reach, reached
+from harness.analysis.sentences import reach, reached
 from harness.contract import Artifact, Report
 from harness.journal.environment import git_commit, user_name
 from harness.journal.records import Closed, Opened
 from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import in_project
 from harness.planning.plan import Plan, PlannedContrast
-from harness.text.words import keeping_end
+from harness.text.spelling import keeping_end
 from harness.tracking.names import MOST_NAMES, for_mlflow
 from harness.tracking.ownership import WORKSPACE
-from harness.tracking.rows import (
+from harness.tracking.run_write import (
     STUDY,
     TAG,
     DataSet,

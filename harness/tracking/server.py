@@ -21,9 +21,9 @@ from harness.errors import HarnessError, WorkspaceError
 from harness.journal.command_line import typed
 from harness.journal.workspace import Workspace
 from harness.tracking.address import sqlite_uri
-from harness.tracking.mlflow_client import follow_artifacts, no_stray_folders
 from harness.tracking.pages import VIEWS, link
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
+from harness.tracking.sqlite_file import follow_artifacts, no_stray_folders
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0

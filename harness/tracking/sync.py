@@ -16,7 +16,7 @@ from harness.planning.plan import Cost, Plan, PlannedTrial
 from harness.study.protocol_file import protocol_here
 from harness.subjects.settings import parsed
 from harness.text.secrets import without_credentials
-from harness.text.words import last_words
+from harness.text.spelling import last_words
 from harness.tracking.mlflow_place import SETTLE_SECONDS, MlflowPlace, stamp
 from harness.tracking.mlflow_tracker import MlflowTracker
 from harness.tracking.names import Remark
@@ -119,7 +119,7 @@ def _analysed(
     from harness.planning.make import make_plan
     from harness.planning.reuse import under_their_keys
     from harness.study.model import Study
-    from harness.study.opened import OpenedStudy
+    from harness.study.opened_study import OpenedStudy
 
     seen = history.read_by(planned.study)
     try:

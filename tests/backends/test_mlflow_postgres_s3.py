@@ -14,7 +14,7 @@ import pytest
 
 from harness.tracking.ownership import EPOCH
 from harness.tracking.pages import PREFIX
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from tests.backends import servers
 from tests.backends.project import Project
 

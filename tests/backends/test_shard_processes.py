@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from tests.backends.project import PATIENCE, Project
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.journal.workspace import Workspace
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects.load import load_subject as subject_of
 
 ROOT = Path(__file__).resolve().parents[2]

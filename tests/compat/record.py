@@ -17,7 +17,7 @@ from unittest import mock
 from harness.commands import export
 from harness.journal.workspace import Workspace
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import Dying
 
 RECORDS = Path(__file__).parent / "records"

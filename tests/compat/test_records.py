@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.journal.history import History
 from harness.journal.trial import canonical, identity, key_of
 from harness.planning.amendments import frozen_of

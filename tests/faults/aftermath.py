@@ -18,8 +18,8 @@ from harness.journal.attempts import ReportLine
 from harness.journal.history import Attempt, History, TrialHistory
 from harness.journal.trial import key_of
 from harness.journal.workspace import Workspace
-from harness.running.status import study_status
-from harness.tracking.rows import TAG
+from harness.running.study_status import study_status
+from harness.tracking.run_write import TAG
 
 ENDINGS = ("done", "diverged")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.journal.workspace import Workspace
-from harness.tracking import mlflow_client, server
+from harness.tracking import mlflow_store, server
 from harness.tracking.address import ARTIFACTS
 from tests.faults.aftermath import Undisturbed, assert_clean
 from tests.faults.fault_proxy import PASS, Choose, Fault, FaultProxy
@@ -205,7 +205,7 @@ def test_a_locked_database_stalls_no_trial_and_loses_nothing(
     stage: Stage, expected: Undisturbed
 ) -> None:
     """Locked before the run, and for longer than it takes."""
-    mlflow_client._prepare_sqlite(stage.workspace.database, stage.workspace.artifacts)
+    mlflow_store._prepare_sqlite(stage.workspace.database, stage.workspace.artifacts)
     holder = lock(stage.workspace.database, 600)
     try:
         process = stage.start("--inline")

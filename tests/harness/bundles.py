@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.analysis.answered_study import AnsweredStudy
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 
 from .run_place import Place
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from harness.journal.workspace import Workspace
-from harness.tracking import writer
+from harness.tracking import background_writer
 from harness.tracking.mlflow_tracker import LiveTracker
-from harness.tracking.rows import DataSet, KnownRun, Point, RunWrite, Status
+from harness.tracking.run_write import DataSet, KnownRun, Point, RunWrite, Status
 from tests.harness.mlflow_records import Recorder, plan_of
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writing thread waits for next to nothing."""
-    monkeypatch.setattr(writer, "LINGER_SECONDS", 0.02)
-    monkeypatch.setattr(writer, "FIRST_DELAY", 0.02)
-    monkeypatch.setattr(writer, "LONGEST_DELAY", 0.02)
-    monkeypatch.setattr(writer, "ABSENT_GRACE", 0.3)
+    monkeypatch.setattr(background_writer, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(background_writer, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(background_writer, "LONGEST_DELAY", 0.02)
+    monkeypatch.setattr(background_writer, "ABSENT_GRACE", 0.3)
 
 
 @dataclass

@@ -11,10 +11,10 @@ from typing import Any
 from harness.journal.history import History, TrialHistory
 from harness.journal.workspace import Workspace
 from harness.reproduce.entry import reproduction
-from harness.reproduce.judging import Reproduction
-from harness.running.run import run
+from harness.reproduce.reproduction import Reproduction
+from harness.running.run_study import run
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 STUDY = """
 name: again

@@ -12,12 +12,12 @@ from harness.executors.inline import InlineExecutor
 from harness.executors.worker import execute
 from harness.journal.history import History, TrialHistory
 from harness.journal.workspace import Workspace
-from harness.running import run
-from harness.running.run import RunResult
-from harness.study import load, opened
+from harness.running import run_study
+from harness.running.run_study import RunResult
+from harness.study import load, opened_study
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.tracking.tracker import NullTracker
 
 STUB = """\
@@ -62,7 +62,7 @@ class Place:
     def run(self, made: Study, **options) -> RunResult:
         self.said = []
         options = {"executor": "inline", "echo": self.said.append, **options}
-        return run.run(OpenedStudy(made, self.workspace), **options)
+        return run_study.run(OpenedStudy(made, self.workspace), **options)
 
     def history(self) -> History:
         return History.read([self.workspace.journal])
@@ -73,7 +73,7 @@ class Place:
 
 def put_subject(patch: pytest.MonkeyPatch, subject: object) -> None:
     """Whatever a study names, this is what is loaded for it."""
-    for module in (opened, load, worker):
+    for module in (opened_study, load, worker):
         patch.setattr(module, "load_subject", lambda name, project=None: subject)
 
 

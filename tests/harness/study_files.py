@@ -17,7 +17,7 @@ from harness.planning.make import make_plan
 from harness.planning.plan import Plan
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 HEAD = """\
 name: demo

@@ -15,10 +15,11 @@ from harness.planning.make import make_plan
 from harness.planning.plan import Plan
 from harness.planning.reuse import as_read_by
 from harness.running import plan_record
-from harness.running.run import StaleError, run
+from harness.running.refusals import StaleError
+from harness.running.run_study import run
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects.identity import changed_words, identity_of, program_of
 from harness.subjects.settings import CommandSettings
 

@@ -14,11 +14,11 @@ from harness.analysis.explore import benjamini_hochberg
 from harness.analysis.model import Answer, Verdict
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.report.page import write_report
 from harness.report.results import write_results
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import Place
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.words import decimals, expectation, number, p_value, side
+from harness.analysis.sentences import decimals, expectation, number, p_value, side
 
 
 @pytest.mark.parametrize(

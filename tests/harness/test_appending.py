@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorkspaceError
-from harness.executors.worker import LogStream
+from harness.executors.trial_log import LogStream
 from harness.journal.history import History
 from harness.journal.records import Planned, Superseded
 from harness.journal.writer import Journal, append_line

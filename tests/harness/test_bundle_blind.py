@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.bundle.blind import Identity, identity_of, refuse_traces, scrubbed, traces_left
+from harness.bundle.blind import Traces, refuse_traces, scrubbed, traces_left, traces_of
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 
 from .bundles import STUDY, contents, studied
@@ -84,7 +84,7 @@ PLANTED = {
 def test_a_planted_word_is_found_wherever_it_hides(kind: str, word: str):
     if kind == "another case" and not word.isascii():
         word = "ÇELIK"  # İ has no one upper case
-    who = Identity((word,))
+    who = Traces((word,))
     members = {"trials/x/file.bin": PLANTED[kind](word), "other": PLANTED[kind]("nobody here")}
     found = traces_left(members, who)
     assert found
@@ -95,7 +95,7 @@ def test_a_planted_word_is_found_wherever_it_hides(kind: str, word: str):
 
 
 def test_offsets_and_member_names_are_told():
-    who = Identity((WORD,))
+    who = Traces((WORD,))
     found = traces_left({f"code/{WORD}.py": b"12345" + WORD.encode()}, who)
     assert any("its name" in line for line in found)
     assert any("byte 5: 'Quillfeather'" in line for line in found)
@@ -103,18 +103,18 @@ def test_offsets_and_member_names_are_told():
 
 def test_what_cannot_be_looked_into_is_no_proof():
     for content in (b"%PDF-1.7 ...", b"\x28\xb5\x2f\xfdxxxx", b"\x1f\x8bbroken", b"PAR1broken"):
-        assert "cannot be looked into" in traces_left({"x": content}, Identity(()))[0]
+        assert "cannot be looked into" in traces_left({"x": content}, Traces(()))[0]
 
 
 def test_short_words_count_as_words_only():
-    who = Identity(("anna",))
+    who = Traces(("anna",))
     assert traces_left({"x": b"hosanna annapurna"}, who) == []
     assert len(traces_left({"x": b"anna, /data/anna/x anna_2"}, who)) == 3
 
 
 def test_anybodys_home_is_found_in_records_but_not_in_source():
     members = {"results/x": b"open /home/someone/x", "code/x": b"open /home/someone/x"}
-    assert [m.split(",")[0] for m in traces_left(members, Identity(()))] == ["results/x"]
+    assert [m.split(",")[0] for m in traces_left(members, Traces(()))] == ["results/x"]
 
 
 def _repository(project: Path) -> None:
@@ -154,7 +154,7 @@ def test_nothing_of_the_maker_is_left(tmp_path: Path, monkeypatch):
     assert b"quillfeather" in plain
     assert b"bluewhale" in plain
     assert made.workspace.id.encode() in plain
-    who = identity_of(made)
+    who = traces_of(made)
     assert {"quillfeather", "bluewhale", "Ada Quillfeather", "ada.q@lab.example"} <= set(who.words)
     assert {"http://mlflow.quillhouse.example:5000", "mlflow.quillhouse.example"} <= set(who.words)
     done = write_bundle(made, tmp_path / "blind.zip", blind=who)
@@ -175,15 +175,15 @@ def test_what_cannot_be_taken_out_stops_it(tmp_path: Path, monkeypatch):
     made = _studied(tmp_path, monkeypatch, "{cycles: 2, fault: quillfeather}")
     target = tmp_path / "blind.zip"
     with pytest.raises(BundleError, match=r"recipes/\w+\.json, byte \d+: 'quillf") as found:
-        write_bundle(made, target, blind=identity_of(made))
+        write_bundle(made, target, blind=traces_of(made))
     assert "nothing was written" in str(found.value)
     assert not list(tmp_path.glob("*blind.zip*"))
-    skipped = identity_of(made, skip=["quillfeather"])
+    skipped = traces_of(made, skip=["quillfeather"])
     assert "quillfeather" in [word.casefold() for word in skipped.too_common]
 
 
 def test_source_that_the_digest_names_is_never_changed():
-    who = Identity((WORD,), as_it_ran=frozenset({"code/a.py"}))
+    who = Traces((WORD,), as_it_ran=frozenset({"code/a.py"}))
     members = {"code/a.py": WORD.encode(), "code/b.py": WORD.encode()}
     found = scrubbed(members, who)
     assert found == {"code/a.py": WORD.encode(), "code/b.py": b"anonymous"}
@@ -193,8 +193,8 @@ def test_source_that_the_digest_names_is_never_changed():
 def test_common_names_are_said_not_to_be_searched_for(tmp_path: Path, monkeypatch):
     made = studied(tmp_path / "p")
     monkeypatch.setenv("USER", "root")
-    who = identity_of(made, extra=["root"])
+    who = traces_of(made, extra=["root"])
     assert "root" in who.words
-    assert "root" in identity_of(made).too_common
+    assert "root" in traces_of(made).too_common
     with pytest.raises(BundleError, match="too short"):
-        identity_of(made, extra=["x"])
+        traces_of(made, extra=["x"])

@@ -15,7 +15,7 @@ from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.spending import calibrated
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.looks import Looks
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 from harness.study.load import load_study
 
@@ -348,7 +348,7 @@ def test_what_has_no_interval_yet_is_verified(options: dict[str, Any], tmp_path:
     place = Place(tmp_path / "p")
     made = place.study(KINDS.replace("replicates: 7", "replicates: 1"), "{steps: 3}")
     if options:
-        monkeypatch.setattr("harness.running.looks._too_few", lambda *_: "not now")
+        monkeypatch.setattr("harness.running.batches._too_few", lambda *_: "not now")
     place.run(made, **options)
     found = answered(made.file, place.workspace.root)
     assert all(v.verdict == "undecided" for v in found.answer.verdicts if v.planned)

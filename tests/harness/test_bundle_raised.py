@@ -8,7 +8,7 @@ import pytest
 
 from harness.bundle.read import verify_bundle
 from harness.bundle.verify.recomputed import ANSWER
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 from harness.report.page import write_report
 from harness.study.load import load_study

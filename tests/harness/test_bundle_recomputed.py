@@ -12,7 +12,7 @@ from scipy.special import stdtr, stdtrit
 
 from harness.analysis import inference, kinds
 from harness.analysis import step_down as stepping
-from harness.analysis.cases import winner_filled
+from harness.analysis.divergence import winner_filled
 from harness.analysis.explore import benjamini_hochberg, error_rates
 from harness.bundle.verify import readings
 from harness.bundle.verify.estimates import Table, Work, estimated

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.answered_study import AnsweredStudy
-from harness.bundle.blind import Identity
+from harness.bundle.blind import Traces
 from harness.bundle.read import verify_bundle
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 
 from .bundles import contents
@@ -78,15 +78,15 @@ def test_a_trainers_code_goes_along_from_its_own_folder(where: str, tmp_path: Pa
     assert not any(name.endswith("data.bin") for name in held)
     assert ("`trainer/`" in held["ARTIFACT.md"].decode()) is not inside
     assert "2 of 2 source files are those that the trials ran with" in verify_bundle(file)[-1]
-    who = Identity(("Quillfeather",), as_it_ran=_as_it_ran(made))
+    who = Traces(("Quillfeather",), as_it_ran=_as_it_ran(made))
     with pytest.raises(BundleError, match=r"parts/loss\.py"):
         write_bundle(made, tmp_path / "blind.zip", blind=who)
 
 
 def _as_it_ran(made: AnsweredStudy) -> frozenset[str]:
-    from harness.bundle.blind import identity_of
+    from harness.bundle.blind import traces_of
 
-    return identity_of(made).as_it_ran
+    return traces_of(made).as_it_ran
 
 
 def test_a_journal_cannot_have_other_files_put_in(tmp_path: Path):

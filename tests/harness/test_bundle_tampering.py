@@ -8,7 +8,7 @@ import pytest
 
 from harness.bundle.read import unpacked_bundle, verify_bundle
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 
 from .bundles import contents, rewritten, small, studied

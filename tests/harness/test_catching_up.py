@@ -14,11 +14,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from harness.running.run import RunResult
-from harness.tracking import mlflow_place, rows
-from harness.tracking.mlflow_client import MlflowStore
+from harness.running.run_study import RunResult
+from harness.tracking import mlflow_place, run_write
 from harness.tracking.mlflow_place import MlflowPlace
-from harness.tracking.rows import TAG
+from harness.tracking.mlflow_store import MlflowStore
+from harness.tracking.run_write import TAG
 from harness.tracking.sync import sync
 from tests.harness.run_place import Place
 
@@ -98,8 +98,8 @@ def test_a_kill_after_the_report_was_written(place: Place, monkeypatch, killed_a
     real = getattr(MlflowStore, killed_at)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowStore, killed_at, dies)
-        patch.setattr("harness.tracking.writer.CLOSING_GRACE", 0.2)
-        patch.setattr("harness.tracking.writer.ABSENT_GRACE", 0.2)
+        patch.setattr("harness.tracking.background_writer.CLOSING_GRACE", 0.2)
+        patch.setattr("harness.tracking.background_writer.ABSENT_GRACE", 0.2)
         assert _run(place).warnings, "it says so"
     assert calls
     result = _run(place)
@@ -200,11 +200,11 @@ def test_what_sync_could_not_write_is_no_word_that_all_is_there(place: Place, mo
     _run(place, tracked=False)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowStore, "put", lambda *_: (_ for _ in ()).throw(OSError("full")))
-        patch.setattr("harness.tracking.writer.CLOSING_GRACE", 0.2)
+        patch.setattr("harness.tracking.background_writer.CLOSING_GRACE", 0.2)
         assert sync(place.workspace, study="demo", echo=print)
     with sqlite3.connect(place.workspace.database) as connection:
         assert not connection.execute(
-            "select * from experiment_tags where key = ?", (rows.WRITTEN,)
+            "select * from experiment_tags where key = ?", (run_write.WRITTEN,)
         ).fetchall()
     assert _run(place).warnings == []
     assert _states(place) == WHOLE

@@ -16,11 +16,11 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from harness import cli
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.inference import SAME_PROMPTS, ByPrompt, estimate, one_group
 from harness.analysis.model import Answer, Verdict
 from harness.bundle.read import verify_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 from harness.journal.prompt_values import PromptValues
 from harness.report.facts import markdown
@@ -170,7 +170,7 @@ def test_the_answer_says_that_it_is_about_these_checkpoints(place: Place):
     assert {v.verdict for v in found.values()} == {"improves"}
     assert found["H2"].level == 0.975, "a family of two, both decided at once"
     assert "jackknife" in found["H2"].method
-    assert words.reached(found["H2"]) == "improves these checkpoints, over 24 prompts"
+    assert sentences.reached(found["H2"]) == "improves these checkpoints, over 24 prompts"
     assert place.answer.about == "checkpoints"
 
 
@@ -187,7 +187,7 @@ def test_every_pair_that_nobody_declared_is_compared_too(place: Place):
 
 def test_no_page_table_or_tag_speaks_of_seeds(place: Place):
     made = answered(place.folder / "study.yaml", place.workspace.root)
-    page = markdown(made.answered(place.answer), portable=True)
+    page = markdown(made.answered_by(place.answer), portable=True)
     said = page[: page.index("## How to read this")]
     assert "over seeds" not in said
     assert "1 seed" not in said

@@ -16,8 +16,8 @@ from harness.journal.workspace import Workspace
 HOLD = """
 import sys, time
 from pathlib import Path
-from harness.running import claims
-from harness.running.shards import claim_run
+from harness.journal import claims
+from harness.journal.shards import claim_run
 claim = claims.try_claim(Path(sys.argv[1]), what="other")
 print("held", flush=True)
 time.sleep(60)

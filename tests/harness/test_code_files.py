@@ -12,7 +12,7 @@ from harness.analysis.guard import changes_since, confounds
 from harness.contract import Fingerprints
 from harness.journal.code import changed, conflict, differing, names_in_words
 from harness.planning.make import make_plan
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 

@@ -11,15 +11,15 @@ from pydantic import ValidationError
 
 from harness.bundle.read import extract_bundle
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.executors.inline import InlineExecutor
 from harness.journal.history import History
 from harness.journal.prompt_values import PACKED, PromptTables
 from harness.journal.workspace import Workspace
 from harness.report.results import write_results
-from harness.running.run import run
+from harness.running.run_study import run
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.study_files import mistakes
 from tests.harness.test_command_study import STUDY
 from tests.harness.trainers import COMMAND, settings

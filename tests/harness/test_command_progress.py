@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.subjects.settings import PlaceholderError, filled, placeholders
+from harness.subjects.placeholders import PlaceholderError, filled, placeholders
 from harness.subjects.trainer import LONGEST_LINE, ProgressFile
 
 

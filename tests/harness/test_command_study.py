@@ -19,10 +19,10 @@ from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
 from harness.reproduce.entry import reproduction
 from harness.reproduce.levels import Level
-from harness.running.run import run
+from harness.running.run_study import run
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects.settings import CommandSettings
 from tests.harness.study_files import mistakes
 from tests.harness.trainers import COMMAND, OWN, TRAINER

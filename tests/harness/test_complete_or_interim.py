@@ -15,12 +15,12 @@ from harness.planning.plan import Plan
 from harness.report.page import write_report
 from harness.running.display import Outlook
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from harness.tracking.mlflow_tracker import Interim
 from harness.tracking.pages import note
 from harness.tracking.projection import Projection
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from tests.harness.study_files import add_run, plan, study
 
 BODY = """\

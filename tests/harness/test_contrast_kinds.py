@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import StudyError
 from harness.planning.plan import Plan, PlannedContrast
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.contrasts import quadratic_weights, slope_weights
 from tests.harness.study_files import plan, study
 

@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.contract import Subject
-from harness.journal.trial import label_of
+from harness.journal.labels import label_of
 from harness.study.arms import arms, combinations, layout, mixtures
 from harness.study.load import load_study
-from harness.study.recipes import RecipeError, Resolver
+from harness.study.resolver import RecipeError, Resolver
 from harness.subjects.load import load_subject
 from harness.testing import stub
 from tests.harness.study_files import study, write

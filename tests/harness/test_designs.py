@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.inference import one_group, over_seeds
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.arms import baseline_of, combinations, layout, most_combinations
 from harness.study.model import DESIGNS
 from harness.subjects.load import load_subject

@@ -16,7 +16,7 @@ def test_versions_are_those_installed():
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys; from harness.running import environment as e; e.versions(); e.device_model(); "
+        "import sys; from harness.journal import environment as e; e.versions(); e.device_model(); "
         "assert not {'torch', 'ray', 'mlflow', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

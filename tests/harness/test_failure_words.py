@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness.executors.worker import _failure
 from harness.running.display import Display
-from harness.text.words import keeping_end, last_words
+from harness.text.spelling import keeping_end, last_words
 
 from .run_place import STUB, Place
 

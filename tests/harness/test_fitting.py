@@ -15,7 +15,7 @@ from harness.journal.workspace import Workspace
 from harness.planning import power
 from harness.planning.fit import Fit, Limit, fit_lines, fitting_designs
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import Place
 from tests.harness.study_files import add_run, plan, study
 

@@ -18,11 +18,11 @@ from harness.contract import Fingerprints
 from harness.errors import StudyError
 from harness.journal.history import History
 from harness.planning.make import make_plan
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.report.results import result_files
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub, stub_measured
 from tests.harness.run_place import Place, put_subject
 

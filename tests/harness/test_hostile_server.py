@@ -18,9 +18,9 @@ from harness.journal.workspace import Workspace
 from harness.reproduce.places import places_given
 from harness.text.identifiers import ForeignError, identifier, inside
 from harness.tracking import remote
-from harness.tracking.kept_records import fetch
-from harness.tracking.rows import KnownRun, RefusedError, RunWrite
-from harness.tracking.writer import BackgroundWriter
+from harness.tracking.background_writer import BackgroundWriter
+from harness.tracking.mlflow_results import fetch
+from harness.tracking.run_write import KnownRun, RefusedError, RunWrite
 from tests.harness import hostile_server as bad
 from tests.harness.hostile_server import Hostile
 from tests.harness.reproduce_lab import Lab
@@ -151,7 +151,7 @@ def test_what_arrives_during_a_command_widens_no_trust(
         (folder / "study.yaml").write_text("name: planted\nsubject: planted_module\n")
         return real(uri, workspace)
 
-    monkeypatch.setattr("harness.tracking.kept_records.fetch", planting)
+    monkeypatch.setattr("harness.tracking.mlflow_results.fetch", planting)
     found = ran.again("train", key, workspace=mine, source=server.address)
     assert (found.decision, found.exit_code) == ("not judged", 3)
     assert "none of your studies names" in found.reason
@@ -284,7 +284,7 @@ def test_nonsense_is_told_in_a_line(answer: bytes, server: Hostile, mine: Worksp
 def test_an_artifact_address_of_this_machine_is_neither_read_nor_written(
     address: str, ran: Lab, server: Hostile, mine: Workspace, tmp_path: Path
 ) -> None:
-    from harness.tracking.mlflow_client import MlflowStore
+    from harness.tracking.mlflow_store import MlflowStore
 
     theirs = tmp_path / "private"
     (theirs / "results").mkdir(parents=True)
@@ -375,7 +375,7 @@ def test_the_reader_of_places_asks_for_trust_first(mine: Workspace, tmp_path: Pa
 
 @pytest.mark.parametrize("token", [lambda n: "same", str])
 def test_pages_end_where_a_server_is_written_to(token, mine: Workspace, monkeypatch) -> None:
-    from harness.tracking import mlflow_client
+    from harness.tracking import mlflow_store
 
     class Page(list[object]):
         token = ""
@@ -389,8 +389,8 @@ def test_pages_end_where_a_server_is_written_to(token, mine: Workspace, monkeypa
             page.token = token(self.count)
             return page
 
-    monkeypatch.setattr(mlflow_client, "MOST_PAGES", 50)
-    store = mlflow_client.MlflowStore(mine, "http://127.0.0.1:9")
+    monkeypatch.setattr(mlflow_store, "MOST_PAGES", 50)
+    store = mlflow_store.MlflowStore(mine, "http://127.0.0.1:9")
     store._client = Client()
     with pytest.raises(RefusedError, match="no end"):
         list(store._search(""))
@@ -436,7 +436,7 @@ def test_a_database_of_somebody_else_is_no_better(
     """Its rows name runs and folders, too."""
     import sqlite3
 
-    from harness.tracking.mlflow_client import MlflowStore
+    from harness.tracking.mlflow_store import MlflowStore
 
     file = tmp_path / "theirs.db"
     theirs = Workspace(tmp_path / "theirs")

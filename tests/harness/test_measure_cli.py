@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import HarnessError
 from harness.study.from_checkpoints import (
     ForeignCheckpoint,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.journal.trial import canonical
-from harness.study.mixture import MixtureError, normalise, with_components, without_zeros
+from harness.study.simplex import MixtureError, normalise, with_components, without_zeros
 from tests.harness.quick import QUICK
 
 weight = st.one_of(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.tracking.rows import STUDY, RefusedError
+from harness.tracking.run_write import STUDY, RefusedError
 from tests.harness.fake_store import FakeStore, impatient, recorder_of
 from tests.harness.mlflow_records import answer_of
 

@@ -11,7 +11,7 @@ import pytest
 from harness.contract import Report
 from harness.tracking import mlflow_tracker
 from harness.tracking.mlflow_tracker import LiveTracker
-from harness.tracking.rows import STUDY, TAG, KnownRun, Point, RunWrite, fresh_points, remember
+from harness.tracking.run_write import STUDY, TAG, KnownRun, Point, RunWrite, fresh_points, remember
 from tests.harness.fake_store import FakeStore, impatient, recorder_of
 from tests.harness.mlflow_records import answer_of, plan_of
 

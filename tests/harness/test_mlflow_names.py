@@ -12,11 +12,11 @@ from mlflow.utils.validation import _validate_metric_name
 
 from harness.contract import Report
 from harness.journal.workspace import Workspace
-from harness.tracking import writer
+from harness.tracking import background_writer
 from harness.tracking.mlflow_tracker import MlflowTracker
 from harness.tracking.names import LONGEST, for_mlflow, original
 from harness.tracking.projection import Projection
-from harness.tracking.rows import STUDY, TAG, RefusedError
+from harness.tracking.run_write import STUDY, TAG, RefusedError
 from tests.harness.fake_store import FakeStore, impatient, recorder_of
 from tests.harness.mlflow_records import Recorder, plan_of
 
@@ -120,7 +120,7 @@ def test_a_monstrous_report_does_not_block_what_comes_later(tmp_path: Path) -> N
     assert "150001" in told or "more names" in told
     names = {p.name for ident, p in store.rows if ident == opened.key}
     assert "score" in names
-    assert len(names) <= writer.MOST_NAMES + 1
+    assert len(names) <= background_writer.MOST_NAMES + 1
     assert store.runs[opened.key].status == "FINISHED"
     store.calls.clear()
     again = type(tracker)(recorder.workspace, store)

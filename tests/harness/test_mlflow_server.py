@@ -13,9 +13,9 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.journal.workspace import Workspace
-from harness.tracking import server, writer
+from harness.tracking import background_writer, server
 from harness.tracking.mlflow_tracker import MlflowTracker
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from tests.harness.mlflow_records import Recorder, answer_of, plan_of
 
 
@@ -75,8 +75,8 @@ def test_an_absent_server_is_given_up_and_sync_named(workspace: Workspace, port:
 def test_a_server_restarted_in_the_middle_loses_nothing(
     running: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "LINGER_SECONDS", 0.05)
-    monkeypatch.setattr(writer, "CLOSING_GRACE", 60.0)
+    monkeypatch.setattr(background_writer, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(background_writer, "CLOSING_GRACE", 60.0)
     tracker = MlflowTracker(running.workspace, running.address)
     recorder = Recorder(running.workspace, plan_of(), tracker)
     tracker.start(recorder.plan, recorder.history)

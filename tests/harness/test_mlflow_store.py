@@ -17,10 +17,10 @@ from harness.contract import Report
 from harness.errors import HarnessError
 from harness.journal.records import Superseded
 from harness.journal.workspace import Workspace
-from harness.tracking import writer
+from harness.tracking import background_writer
 from harness.tracking.address import tracking_uri
 from harness.tracking.mlflow_tracker import MlflowTracker
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from harness.tracking.sync import sync
 from tests.harness.mlflow_records import Recorder, answer_of, measured_of, plan_of
 
@@ -51,7 +51,7 @@ def read(uri: str, study: str = "demo") -> tuple[mlflow.MlflowClient, list[Any]]
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     patch = pytest.MonkeyPatch()
-    patch.setattr(writer, "LINGER_SECONDS", 0.02)
+    patch.setattr(background_writer, "LINGER_SECONDS", 0.02)
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace = Workspace(tmp_path_factory.mktemp("mlflow") / "workspace")
     plan = plan_of()

@@ -9,12 +9,12 @@ import mlflow
 import pytest
 
 from harness.journal.workspace import Workspace
-from harness.running.run import run as run_study
+from harness.running.run_study import run as run_study
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.tracking.mlflow_tracker import MlflowTracker
 from harness.tracking.ownership import EPOCH
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from harness.tracking.sync import sync
 
 STUDY = """\

@@ -11,14 +11,14 @@ import mlflow
 import pytest
 
 from harness.journal.workspace import Workspace
-from harness.running.run import RunResult
-from harness.tracking import mlflow_client, server
+from harness.running.run_study import RunResult
+from harness.tracking import server, sqlite_file
 from harness.tracking.address import sqlite_uri
-from harness.tracking.kept_records import fetch
-from harness.tracking.mlflow_client import MlflowStore
 from harness.tracking.mlflow_place import MlflowPlace
+from harness.tracking.mlflow_results import fetch
+from harness.tracking.mlflow_store import MlflowStore
 from harness.tracking.ownership import Ownership
-from harness.tracking.rows import TAG, RunWrite
+from harness.tracking.run_write import TAG, RunWrite
 from harness.tracking.sync import sync
 from tests.harness.run_place import KEEPER, Place
 
@@ -61,7 +61,7 @@ def reports(uri: str, to: Path) -> dict[str, str]:
 def forget_the_mark(place: Place) -> None:
     """As an earlier version had left the database."""
     with sqlite3.connect(place.workspace.database) as rows:
-        rows.execute("DELETE FROM experiment_tags WHERE key = ?", (mlflow_client.ARTIFACTS_TAG,))
+        rows.execute("DELETE FROM experiment_tags WHERE key = ?", (sqlite_file.ARTIFACTS_TAG,))
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["marked", "earlier"])

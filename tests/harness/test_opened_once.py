@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.study.load import open_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects import command
 from tests.harness.test_command_study import _write
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import STUB, Place
 
 OTHER = STUB.replace("name: demo", "name: other")

@@ -14,7 +14,7 @@ from harness.journal.trial import key_of
 from harness.journal.workspace import Workspace
 from harness.planning.make import _joined
 from harness.planning.plan import Plan
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.model import Study
 from harness.testing import stub
 from tests.harness.run_place import put_subject

@@ -8,7 +8,7 @@ import pytest
 from harness.journal.history import History
 from harness.planning import power
 from harness.planning.plan import Plan
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.model import Study
 from tests.harness.study_files import BODY, add_run, plan, study
 

@@ -12,8 +12,8 @@ from harness.errors import HarnessError
 from harness.journal.attempts import append_report
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
-from harness.planning import cost
-from harness.planning.text import hours_in_words, lines_of
+from harness.planning import devices
+from harness.planning.printed import hours_in_words, lines_of
 from harness.study.load import load_study
 from harness.study.model import Study
 from harness.subjects.settings import StudentSettings, StudentsSettings, alike
@@ -29,8 +29,8 @@ def made(tmp_path: Path) -> Study:
 
 
 def test_cost_comes_from_finished_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "gpus_here", lambda: 4)
-    monkeypatch.setattr(cost, "cpus_here", lambda: 16)
+    monkeypatch.setattr(devices, "gpus_here", lambda: 4)
+    monkeypatch.setattr(devices, "cpus_here", lambda: 16)
     body = BODY + "resources: {gpus: 0.5, cpus: 4}\nbudget: {gpu_hours: 2.9}\n"
     made = study(tmp_path, body)
     history, planned = History(), plan(made)
@@ -73,18 +73,18 @@ def test_cost_falls_back_to_other_trials_and_says_so(tmp_path: Path, made: Study
 def test_devices_that_do_not_exist_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "DEVICES", tmp_path)
+    monkeypatch.setattr(devices, "DEVICES", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "nvidia0").touch()
     (tmp_path / "nvidiactl").touch()
-    assert cost.gpus_here() == 1
+    assert devices.gpus_here() == 1
     made = study(tmp_path, BODY + "resources: {gpus: 2}\n")
     with pytest.raises(HarnessError, match=r"gpus is 2 a trial, this machine offers 1"):
         plan(made)
     assert plan(made, check_devices=False).cost.parallel == 1
     for visible, count in (("", 0), ("-1", 0), ("0,1", 2), ("GPU-aa, GPU-bb,", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert cost.gpus_here() == count
+        assert devices.gpus_here() == count
 
 
 def test_cores_that_do_not_exist_are_an_error(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_cores_that_do_not_exist_are_an_error(tmp_path: Path) -> None:
 def test_all_that_was_spent_counts_whatever_became_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "gpus_here", lambda: 4)
+    monkeypatch.setattr(devices, "gpus_here", lambda: 4)
     text = BODY + "resources: {gpus: 0.5}\nbudget: {gpu_hours: 0.4}\n"
     trials = [item.trial for item in plan(study(tmp_path, text)).trials]
     history = History()

@@ -11,9 +11,10 @@ from harness.errors import HarnessError
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.planning import cost
-from harness.planning.text import lines_of
-from harness.running.run import refuse_missing, run
-from harness.study.opened import OpenedStudy
+from harness.planning.printed import lines_of
+from harness.running.refusals import refuse_missing
+from harness.running.run_study import run
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.study_files import BODY, add_planned, add_run, plan, study
 

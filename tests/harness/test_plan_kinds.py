@@ -14,7 +14,7 @@ from harness.journal.records import Closed, MeasuredAt, Opened
 from harness.journal.trial import Trial
 from harness.planning import power
 from harness.planning.plan import Plan, PlannedContrast
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.model import Study
 from tests.harness.study_files import plan, study
 

@@ -17,11 +17,11 @@ from harness.planning import power, prompt_spread
 from harness.planning.fit import Limit, fitting_designs
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
+from harness.planning.printed import lines_of
 from harness.planning.prompt_spread import PromptSpread, digests, spread_still_valid
-from harness.planning.text import lines_of
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import Place
 
 STUDY = """\

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.bundle.blind import identity_of, scrubbed
+from harness.bundle.blind import scrubbed, traces_of
 from harness.bundle.read import extract_bundle, verify_bundle
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import BundleError
 from harness.journal.history import History
 from harness.journal.item_table import ItemTable, read_table
@@ -395,7 +395,7 @@ def test_a_bundle_whose_values_cannot_be_unpacked_is_refused(bundled, tmp_path, 
 def test_a_blind_bundle_takes_words_out_of_packed_prompts(tmp_path):
     place = run(tmp_path / "p")
     made = answered(place.folder / "study.yaml", place.workspace.root)
-    who = identity_of(made, ["hills"])
+    who = traces_of(made, ["hills"])
     found = scrubbed({f"results/{PACKED}": packed(made)[PACKED]}, who)
     text = gzip.decompress(found[f"results/{PACKED}"])
     assert b"hills" not in text

@@ -55,7 +55,7 @@ def test_without_the_control_store_the_process_is_ended(monkeypatch: pytest.Monk
 
 
 def test_its_end_is_told_on_the_way_out() -> None:
-    code = "from harness.executors import ray_watch; ray_watch._end('its gcs_server died')"
+    code = "from harness.executors import ray_process; ray_process._end('its gcs_server died')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Ray broke down: its gcs_server died" in done.stderr

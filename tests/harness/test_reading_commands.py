@@ -11,7 +11,7 @@ from harness.commands import logs, plan, report, run, show, status
 from harness.errors import HarnessError
 from harness.journal.shards import Shard
 from harness.running import summary
-from harness.running.run import RunResult
+from harness.running.run_study import RunResult
 from tests.harness.run_place import STUB, Place
 
 STUDY = """\

@@ -11,7 +11,7 @@ import pytest
 from harness.analysis.answer import answer
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import Place
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.answer import answer
 from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, Part, Spread, Verdict
@@ -20,7 +20,7 @@ from harness.report import kind_plots, plots, tables
 from harness.report.cards import cards
 from harness.report.facts import markdown
 from harness.report.page import render
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.tracking.pages import note
 from harness.tracking.projection import Projection
 from tests.harness.asked import PROMPTS, Reader, every_kind
@@ -95,7 +95,7 @@ def said(kind: str, verdict: str, **more) -> str:
         "levels": 3,
         "reaches": "reaches 0.3" if kind == "sooner" else "",
     }
-    return words.sentence(verdict, **(given | more))
+    return sentences.sentence(verdict, **(given | more))
 
 
 @pytest.mark.parametrize(("kind", "verdict"), PAIRS)
@@ -118,11 +118,11 @@ def test_a_sentence_is_whole_for_every_kind_and_verdict(kind: str, verdict: str,
 
 @pytest.mark.parametrize(("kind", "verdict"), PAIRS)
 def test_every_verdict_has_a_symbol_a_colour_and_a_place_to_read(kind: str, verdict: str):
-    assert words.SYMBOLS[verdict]
+    assert sentences.SYMBOLS[verdict]
     style = Path(kind_plots.__file__).with_name("templates") / "style.css"
     name = verdict.split(" ")[0]
     assert re.search(rf"\.{name}\b[^{{]*{{ --tone", style.read_text())
-    assert words.guide(kind) == f"docs/statistics.md#{kind}"
+    assert sentences.guide(kind) == f"docs/statistics.md#{kind}"
 
 
 def test_the_shape_of_a_trend():
@@ -131,22 +131,26 @@ def test_the_shape_of_a_trend():
 
     up, down, flat = (part("neighbour", *ends) for ends in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1)))
     bent, straight = part("quadratic", -0.3, -0.1), part("quadratic", -0.1, 0.1)
-    assert words.shape(1.0, [straight, up, up]) == "monotone: each of its 2 steps rises beyond 0"
-    assert words.shape(-1.0, [straight, down]) == "monotone: each of its 1 steps falls beyond 0"
-    told = words.shape(1.0, [bent, up, flat])
+    assert (
+        sentences.shape(1.0, [straight, up, up]) == "monotone: each of its 2 steps rises beyond 0"
+    )
+    assert sentences.shape(-1.0, [straight, down]) == "monotone: each of its 1 steps falls beyond 0"
+    told = sentences.shape(1.0, [bent, up, flat])
     assert told.startswith("rises, not evenly: its bend is beyond 0; not shown to be monotone: ")
     assert told.endswith("of its 2 steps 1 rise beyond 0")
-    assert "monotone: each" not in words.shape(1.0, [up, down])
-    assert words.shape(None, [up]) == ""
+    assert "monotone: each" not in sentences.shape(1.0, [up, down])
+    assert sentences.shape(None, [up]) == ""
 
 
 def test_parts_of_a_standard_error_in_words():
-    told = words.spread(Spread(seeds=0.0041, seeds_df=5, prompts=0.0072, prompts_df=9, both=0.0019))
+    told = sentences.spread(
+        Spread(seeds=0.0041, seeds_df=5, prompts=0.0072, prompts_df=9, both=0.0019)
+    )
     assert told == "seeds 0.0041, prompts 0.0072, both 0.0019"
-    assert words.spread(Spread(seeds=0.5, seeds_df=5)) == "seeds 0.50"
+    assert sentences.spread(Spread(seeds=0.5, seeds_df=5)) == "seeds 0.50"
     rounded = Spread(seeds=0.0031, seeds_df=5, prompts=0.0148, prompts_df=9, both=1e-17)
-    assert words.spread(rounded) == "seeds 0.0031, prompts 0.0148, both 0.0000"
-    assert words.spread(None) == ""
+    assert sentences.spread(rounded) == "seeds 0.0031, prompts 0.0148, both 0.0000"
+    assert sentences.spread(None) == ""
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +188,11 @@ def test_the_page_says_each_claim_and_the_narrower_one(asked, page):
         assert v.words in parsed.text
         assert f"docs/statistics.md, {v.kind}" in parsed.text
         if v.narrow is not None:
-            assert words.narrower(v, found.scope) in parsed.text
+            assert sentences.narrower(v, found.scope) in parsed.text
         if v.spread is not None:
-            assert f"Standard error: {words.spread(v.spread)}" in parsed.text
-            assert f"<title>standard error: {words.spread(v.spread)}</title>" in text
-    narrower = words.narrower(verdict(found, "H12"), found.scope)
+            assert f"Standard error: {sentences.spread(v.spread)}" in parsed.text
+            assert f"<title>standard error: {sentences.spread(v.spread)}</title>" in text
+    narrower = sentences.narrower(verdict(found, "H12"), found.scope)
     assert narrower.startswith("On exactly these prompts: edit_share=0.5 improves edit/fidelity")
     assert "over 4 seeds, p" in narrower
     assert found.scope not in narrower
@@ -274,7 +278,7 @@ def test_the_table_of_verdicts_has_what_each_claim_reaches_over(asked):
     assert "neighbour 0 to 0.1" in by_id["rise"]["parts"]
     text = tables.to_markdown(tables.verdict_table(found))
     assert "each interval at the level that decided it, over seeds and prompts" in text
-    assert f"at {words.percent(v.level)}" in text
+    assert f"at {sentences.percent(v.level)}" in text
     assert "slope over edit\\_share" in text or "slope over edit_share" in text
     for word in ("Holm", "adjusted", "sign-flip"):
         assert word not in text
@@ -315,7 +319,7 @@ def test_mlflow_says_what_a_claim_reaches_over_and_who_takes_part(asked, tmp_pat
     assert f"H12: improves over 4 seeds and {2 * PROMPTS} prompts; " in line
     judged = verdict(found, "first").verdict
     assert f"first: {judged} over 4 seeds, on exactly these prompts" in line
-    top = words.listed(verdict(found, "top").best)
+    top = sentences.listed(verdict(found, "top").best)
     assert f"top: best ({top}) over" in line
     scope = projection.claimed(found)
     assert scope.startswith(found.scope)
@@ -337,7 +341,7 @@ def test_mlflow_says_what_a_claim_reaches_over_and_who_takes_part(asked, tmp_pat
     text = note(made.plan, found, "")
     assert "docs/statistics.md" in text
     assert "On exactly these prompts: " in text
-    assert words.SYMBOLS["collapses"] in text
+    assert sentences.SYMBOLS["collapses"] in text
 
 
 def test_without_prompts_there_is_one_interval_and_it_says_so(tmp_path: Path):

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.journal.records import Closed
 from harness.journal.workspace import Workspace
 from harness.reproduce.entry import reproduce, reproduction
-from harness.reproduce.judging import lines, to_json
+from harness.reproduce.reproduction import lines, to_json
 from tests.harness.reproduce_lab import STUDY, Lab
 
 

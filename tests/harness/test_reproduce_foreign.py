@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.bundle.write import write_bundle
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.journal.workspace import Workspace
 from harness.reproduce import places
 from harness.reproduce.one_trial import loaded

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.reproduce.judging import level_for, lines, replicate_band, rerun_band
+from harness.reproduce.bands import level_for, replicate_band, rerun_band
 from harness.reproduce.one_trial import ReproductionRequest, reproduce_trial
 from harness.reproduce.recorded import find
+from harness.reproduce.reproduction import lines
 from tests.harness.reproduce_lab import CLAIM, Lab
 
 DRAWS = 4000

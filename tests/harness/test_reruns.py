@@ -7,9 +7,9 @@ import json
 from harness.analysis.answer import answer
 from harness.journal.trial import identity, key_of
 from harness.planning.make import make_plan
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.reproduce.recorded import find
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 

@@ -7,8 +7,8 @@ import pytest
 
 from harness.contract import Fingerprints
 from harness.errors import HarnessError
-from harness.running import run
-from harness.study.opened import OpenedStudy
+from harness.running import run_study
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy
 
@@ -205,7 +205,7 @@ def test_what_cannot_be_run_again_is_not_superseded(place: Place, monkeypatch):
 
 
 def test_run_study_gives_the_exit_code(place: Place):
-    code = run.run(
+    code = run_study.run(
         OpenedStudy(place.study(), place.workspace), executor="inline", tracker=None, echo=print
     ).exit_code
     assert code == 0

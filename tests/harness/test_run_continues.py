@@ -13,10 +13,10 @@ from harness.executors.inline import InlineExecutor
 from harness.journal import attempts, claims
 from harness.journal.shards import claim_run
 from harness.journal.writer import Journal
-from harness.planning import cost
+from harness.planning import devices
 from harness.running.driver import Driver
-from harness.running.run import StaleError
-from harness.running.status import study_status
+from harness.running.refusals import StaleError
+from harness.running.study_status import study_status
 from harness.testing import stub
 from tests.harness.run_place import KEEPER, STUB, Dying, Place, Spy, finished_elsewhere, scores
 
@@ -91,7 +91,7 @@ def test_out_of_memory_on_a_shared_gpu_gets_the_whole_device(place: Place):
     shared = made.resources.model_copy(update={"gpus": 0.5})
     made = made.model_copy(update={"resources": shared})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.planning.cost.gpus_here", lambda: 1, raising=False)
+        patch.setattr("harness.planning.devices.gpus_here", lambda: 1, raising=False)
         patch.setenv("CUDA_VISIBLE_DEVICES", "0")
         result = place.run(made, executor=OnShare())
     assert result.exit_code == 0
@@ -102,7 +102,7 @@ def test_an_interrupted_attempt_is_closed_and_continued(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
     """As a SIGKILL of the driver leaves it: opened, reported, never closed, claim gone."""
-    monkeypatch.setattr(cost, "gpus_here", lambda: 1)
+    monkeypatch.setattr(devices, "gpus_here", lambda: 1)
     made = place.study(KEEPER + "resources: {{gpus: 0.5}}\n")
 
     class Gone(BaseException):

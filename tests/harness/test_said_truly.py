@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from harness.commands import plan, report, status
-from harness.commands.opened import answered
+from harness.commands.opening import answered
 from harness.errors import STOPPED
 from harness.report.page import write_report
 from harness.reproduce.entry import reproduction

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from harness.executors.job_file import take_job, write_job
 from harness.journal.workspace import Workspace
-from harness.slurm import script
+from harness.slurm_script import script
 from harness.study.load import load_study
 from harness.text.secrets import is_secret, public, secrets_of, without_credentials
 from tests.harness.test_slurm_script import request

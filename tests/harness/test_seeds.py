@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.journal.trial import seed, stream_for
+from harness.journal.seeds import seed, stream_for
 from tests.harness.quick import QUICK
 
 index = st.integers(0, 10**6)

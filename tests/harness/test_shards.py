@@ -11,8 +11,8 @@ from harness.journal.shards import Shard
 from harness.journal.trial import Trial
 from harness.planning.make import make_plan
 from harness.planning.plan import PlannedTrial
-from harness.running.run import BudgetError
-from harness.study.opened import OpenedStudy
+from harness.running.refusals import BudgetError
+from harness.study.opened_study import OpenedStudy
 from harness.testing import stub
 from tests.harness.run_place import STUB, Place
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.inference import estimate, one_group
 from harness.analysis.sizes import d_z, gap_of, gap_share, log_ratio, sizes_of
 from harness.bundle.read import verify_bundle
@@ -86,7 +86,7 @@ def test_a_contrast_of_a_distance_has_both_sizes():
     assert sizes_of("difference", found, VALUES, CELLS, SCORE).keys() == {"d_z"}
     assert sizes_of("trend", found, VALUES, CELLS, DISTANCE).keys() == {"d_z"}
     assert sizes_of("more", found, VALUES, CELLS, DISTANCE) == {}
-    told = words.sizes(sizes)
+    told = sentences.sizes(sizes)
     assert told.startswith("d_z +1.1 (")
     assert f"({math.exp(sum(logs) / 6):.3g} times)" in told
 
@@ -114,7 +114,7 @@ def test_the_gap_is_that_of_one_teacher_and_of_data():
     found = estimate(VALUES, one_group(CELLS))
     sizes = sizes_of("difference", found, VALUES, CELLS, SCORE, (3.0, 1.0))
     assert sizes["gap_share"] == pytest.approx(found.difference / 2)
-    assert words.sizes({"gap_share": -0.25}) == "-0.25 of the way between teacher and data"
+    assert sentences.sizes({"gap_share": -0.25}) == "-0.25 of the way between teacher and data"
 
 
 def test_a_verdict_carries_them_and_the_verifier_works_them_out(tmp_path, monkeypatch):

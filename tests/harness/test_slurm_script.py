@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.slurm import Request, script, write
+from harness.slurm_script import Request, script, write
 
 
 def request(**given) -> Request:

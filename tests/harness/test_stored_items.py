@@ -86,7 +86,7 @@ def test_another_protocol_of_that_name_makes_none(tmp_path, monkeypatch):
     for attempt in history.trials[key].ordered:
         assert PromptTables(history).of(key, attempt.opened.code, PROTOCOL, "score") is None
     made = stub_prompts.fingerprints
-    from harness.commands.opened import answered
+    from harness.commands.opening import answered
     from harness.report.stored_items import fill_in_prompt_values
 
     before = answered(place.folder / "study.yaml", place.workspace.root)

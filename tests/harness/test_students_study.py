@@ -9,7 +9,7 @@ import pytest
 
 from harness.journal.workspace import Workspace
 from harness.planning.fit import Limit, fitting_designs
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import Place
 from tests.harness.study_files import plan
 

@@ -14,9 +14,9 @@ from harness.errors import StudyError
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.study.yaml_file import read_text
 from tests.harness.study_mutants import LAUGHS, ROOT, mutant
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.contract import Estimate, Outcome, Report
 from harness.executors.base import Ended
-from harness.executors.worker import EVERY_SECONDS, TrialLog, line_of, note_end
+from harness.executors.trial_log import EVERY_SECONDS, TrialLog, line_of, note_end
 from harness.journal import attempts
 from tests.harness.run_place import KEEPER, Dying, Place
 from tests.support.executor_contract import make_job

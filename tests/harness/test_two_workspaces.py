@@ -18,15 +18,15 @@ import pytest
 from harness.errors import HarnessError
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
-from harness.running.run import RunResult
+from harness.running.run_study import RunResult
 from harness.tracking import ownership, server
 from harness.tracking.address import ARTIFACTS
-from harness.tracking.kept_records import fetch
-from harness.tracking.mlflow_client import MlflowStore
 from harness.tracking.mlflow_place import MlflowPlace
+from harness.tracking.mlflow_results import fetch
+from harness.tracking.mlflow_store import MlflowStore
 from harness.tracking.mlflow_tracker import MlflowTracker
 from harness.tracking.ownership import EPOCH, WORKSPACE, ElsewhereError, Ownership
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 from harness.tracking.sync import sync
 from tests.harness.run_place import STUB, Place
 

@@ -17,15 +17,15 @@ from harness.errors import STOPPED, HarnessError
 from harness.executors.inline import InlineExecutor
 from harness.journal.history import History
 from harness.journal.shards import Shard
-from harness.planning.adaptive import looks_of
+from harness.planning.looks import looks_of
 from harness.planning.make import make_plan
 from harness.planning.power import detectable
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.running.display import Outlook
-from harness.running.status import study_status
+from harness.running.study_status import study_status
 from harness.study.load import load_study
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import Place
 
 STUDY = """\

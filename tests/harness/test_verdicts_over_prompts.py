@@ -10,7 +10,7 @@ import pytest
 from harness.analysis.answer import answer
 from harness.analysis.model import Answer, Verdict
 from harness.planning.make import make_plan
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from tests.harness.run_place import Place
 from tests.support import stub_prompts
 

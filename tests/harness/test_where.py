@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.study.where import MAX_LENGTH, Where, WhereError
+from harness.study.where_expression import MAX_LENGTH, Where, WhereError
 from tests.harness.quick import QUICK
 
 NAMES = frozenset({"edit_share", "composition", "guidance.scale", "ema"})

@@ -22,12 +22,12 @@ from tests.harness.run_place import Place
 MAKE = """\
 import sys, time
 from pathlib import Path
-from harness import workspace_id
+from harness.journal.workspace import make_workspace_id
 gate = Path(sys.argv[2])
 print("ready", flush=True)
 while not gate.exists():
     pass
-print(workspace_id.make(Path(sys.argv[1])))
+print(make_workspace_id(Path(sys.argv[1])))
 """
 
 

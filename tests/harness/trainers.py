@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from harness.subjects.command import CommandSubject
 from harness.subjects.settings import CommandSettings
 

@@ -68,7 +68,7 @@ class Finder(importlib.machinery.PathFinder):
 sys.meta_path.insert(0, Finder)
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 
 mode, recipe, protocol, home = sys.argv[2], json.loads(sys.argv[3]), sys.argv[4], Path(sys.argv[5])

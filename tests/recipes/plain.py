@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.data.draws import Draws
 from recipes.guidance.panel import TeacherPanel
 from recipes.objectives.base import Batch, Networks

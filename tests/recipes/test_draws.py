@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.data.draws import Draws, pick
 from recipes.data.settings import Data
 from recipes.data.sizes import wanted

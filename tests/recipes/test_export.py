@@ -10,7 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 from recipes.export import export
 from recipes.families.toyworld import shared

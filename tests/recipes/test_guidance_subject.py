@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 from recipes.recipe import Recipe
 

@@ -15,7 +15,7 @@ from harness.journal.prompt_values import PromptTables
 from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = """\

@@ -11,8 +11,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from harness.journal.trial import stream_for
-from harness.study.recipes import RecipeError, Resolver
+from harness.journal.seeds import stream_for
+from harness.study.resolver import RecipeError, Resolver
 from recipes import checkpoint
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws

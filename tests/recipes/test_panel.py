@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 from recipes.families.base import Condition

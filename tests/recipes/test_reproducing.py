@@ -12,9 +12,9 @@ from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
 from harness.journal.workspace import Workspace
 from harness.reproduce.entry import reproduction
-from harness.running.run import run
+from harness.running.run_study import run
 from harness.study.load import load_study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 PROTOCOL = Path(__file__).parent / "toyworld-tiny-v1.yaml"
 STUDY = f"""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.data.draws import Draws
 from recipes.guidance.panel import TeacherPanel
 from recipes.objectives.base import Batch, Networks

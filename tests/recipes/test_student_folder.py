@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, QwenImageTransformer2DModel
 from safetensors.torch import save_file
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 from recipes.export import export
 from recipes.families.toyworld import shared

@@ -8,7 +8,7 @@ import pytest
 
 from harness.contract import Context, Measurement, Report
 from harness.journal import attempts
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 from recipes.recipe import Recipe
 

@@ -10,7 +10,7 @@ import pytest
 from evaluation.protocol import load_protocol
 from evaluation.world import load_world
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import checkpoint, subject
 from recipes.recipe import Recipe
 from tests.benchmarks.pretend_card import pretended

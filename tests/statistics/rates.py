@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 
-from harness.analysis.cases import winner_filled
+from harness.analysis.divergence import winner_filled
 from harness.analysis.inference import Estimated, Group, one_group, over_seeds
 from harness.analysis.kinds import Linear, More, Sooner
 from harness.planning.crossing import crossing

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.cases import winner_filled
+from harness.analysis.divergence import winner_filled
 from harness.analysis.inference import ByPrompt, Estimated, estimate, one_group, over_seeds
 from harness.analysis.kinds import Linear
 from harness.analysis.step_down import step_down

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from harness.analysis.cases import winner_filled
+from harness.analysis.divergence import winner_filled
 from harness.analysis.explore import benjamini_hochberg, error_rates
 from harness.analysis.inference import estimate, one_group
 from harness.analysis.kinds import Best, Collapse, Linear, More, Sooner, all_pairs
-from harness.analysis.step_down import Reading, read, step_down
+from harness.analysis.step_down import Reading, step_down, verdict_of
 from harness.planning.crossing import crossing
 
 PAIR = one_group([{"a": 1.0, "b": -1.0}])
@@ -85,7 +85,7 @@ def test_equivalent_does_not_leave():
     ],
 )
 def test_verdict_table_read_from_the_top(interval, margin, better, verdict, leaves):
-    reading = read(interval, margin, better)
+    reading = verdict_of(interval, margin, better)
     assert (reading.verdict, reading.leaves) == (verdict, leaves)
 
 

@@ -22,7 +22,7 @@ from harness.journal.trial import Arm, Trial, key_of
 from harness.journal.workspace import Workspace
 from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
 from harness.study.model import Study
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 from harness.subjects.identity import identity_of
 from tests.support.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
 

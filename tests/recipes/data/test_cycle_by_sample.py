@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws
 from recipes.recipe import Recipe

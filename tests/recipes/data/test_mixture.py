@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes.data.draws import Draws
 from recipes.data.mixture import Mixture
 from recipes.data.settings import Mixing

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import subject
 from recipes.cycle import Distillation
 from recipes.data.draws import Draws

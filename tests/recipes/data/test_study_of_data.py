@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.planning.text import lines_of
+from harness.planning.printed import lines_of
 from harness.study.arms import arms
 from harness.study.load import load_study
 from recipes import subject

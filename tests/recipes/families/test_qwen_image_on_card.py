@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import checkpoint, subject
 from tests.benchmarks.pretend_card import pretended
 from tests.recipes.families.test_qwen_image_trial import _recipe, home

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from evaluation.extractors import RandomProjection
 from harness.contract import Context, Measurement
-from harness.journal.trial import stream_for
+from harness.journal.seeds import stream_for
 from recipes import checkpoint, subject
 from recipes.families import qwen_image_files
 from recipes.recipe import Recipe

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.journal.command_line import typed
 from harness.journal.workspace import Workspace
-from harness.planning.adaptive import looks_in_words
 from harness.planning.cost import ESTIMATED, fitting
+from harness.planning.looks import looks_in_words
 from harness.planning.plan import Cost, Plan, PlannedContrast, day
 
 if TYPE_CHECKING:

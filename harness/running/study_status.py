@@ -16,8 +16,8 @@ from harness.journal.records import Planned
 from harness.journal.states import IN_ORDER, OVER, StateNow
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace, here, project_of
-from harness.planning.adaptive import looks_in_words, looks_of
 from harness.planning.amendments import frozen_of
+from harness.planning.looks import looks_in_words, looks_of
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.study.yaml_file import name_in
 

@@ -13,12 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from harness.journal import garbage
+from harness.journal import gc_pauses
 from harness.text.identifiers import ForeignError
 from harness.text.secrets import without_credentials
 from harness.tracking.names import MOST_NAMES
 from harness.tracking.ownership import ElsewhereError
-from harness.tracking.rows import (
+from harness.tracking.run_write import (
     STUDY,
     TAG,
     WRITTEN,
@@ -170,7 +170,7 @@ class BackgroundWriter:
         try:
             if self.known is None:
                 self.known = self.store.connect()
-                garbage.settle()
+                gc_pauses.settle()
                 self._reached, self._moved_at = True, time.monotonic()
                 self.connected.set()
             self._write_all()

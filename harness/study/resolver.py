@@ -15,8 +15,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from harness.study.mixture import MixtureError, normalise, with_components, without_zeros
-from harness.text.words import nearest
+from harness.study.simplex import MixtureError, normalise, with_components, without_zeros
+from harness.text.spelling import nearest
 
 Path = tuple[str, ...]
 

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.text.words import nearest
+from harness.text.spelling import nearest
 
 MAX_LENGTH = 500
 MAX_DEPTH = 30

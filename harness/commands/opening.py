@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from harness.analysis.answered_study import AnsweredStudy
-    from harness.study.opened import OpenedStudy
+    from harness.study.opened_study import OpenedStudy
 
 
 def opened(file: Path, workspace: Path | None) -> OpenedStudy:

@@ -102,7 +102,7 @@ class KnownRun:
         return self.status != "RUNNING"
 
 
-def ident_of(tags: Mapping[str, str]) -> str:
+def run_name_of(tags: Mapping[str, str]) -> str:
     """Identity of a run from its tags; empty for a run that is not ours."""
     kind = tags.get(TAG + "kind", "")
     if kind == "study":

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.journal.history import History
-from harness.journal.records import Look, Outcome
+from harness.journal.records import Look, LookOutcome
 from harness.journal.states import OVER
 from harness.journal.writer import Journal
 from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.running.display import Display
 from harness.running.plan_record import record_plan
-from harness.study.opened import OpenedStudy
+from harness.study.opened_study import OpenedStudy
 
 WANTED = ("new", "measure", "running")
 
@@ -140,7 +140,7 @@ class UntilDecided(AllAtOnce):
             self._display.looked(made, fewer, look_words(look, made))
 
 
-def _newly(outcome: Outcome, before: str) -> bool:
+def _newly(outcome: LookOutcome, before: str) -> bool:
     """Whether a contrast that was given up is decided after all, now that others have left."""
     return outcome.state == "decided" and before in ("futile", "prompt-bound")
 

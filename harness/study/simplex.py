@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from harness.text.words import nearest
+from harness.text.spelling import nearest
 
 TOLERANCE = 1e-9
 """A sum this close to 1 is left as written, so that resolving a resolved mixture changes no bit."""

@@ -21,12 +21,12 @@ from harness.journal.workspace import Workspace
 from harness.text.identifiers import ForeignError, identifier, inside
 from harness.text.printable import printable
 from harness.text.secrets import without_credentials
-from harness.text.words import last_words
+from harness.text.spelling import last_words
 from harness.tracking.address import local_folder, sqlite_file, tracking_uri
-from harness.tracking.mlflow_client import MlflowStore
+from harness.tracking.mlflow_store import MlflowStore
 from harness.tracking.projection import RECORDS
 from harness.tracking.remote import MOST_FILE_BYTES, Remote
-from harness.tracking.rows import TAG
+from harness.tracking.run_write import TAG
 
 MOST_RUNS, MOST_FILES = 10_000, 100
 KINDS = (".json", ".jsonl")

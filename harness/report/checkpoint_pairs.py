@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.analysis import words
+from harness.analysis import sentences
 from harness.analysis.model import Answer, Verdict
 from harness.report.tables import difference_words, headline_metrics, sides_words
 
@@ -26,7 +26,7 @@ def pair_lines(answer: Answer) -> list[str]:
     """Full sentences on the primary metric, where a summary has not said them, and a table."""
     found = compared_pairs(answer)
     told = [
-        f"  {words.SYMBOLS[v.verdict]} {v.words}"
+        f"  {sentences.SYMBOLS[v.verdict]} {v.words}"
         for v in found
         if v.metric == answer.primary and not v.declared
     ]
@@ -47,8 +47,8 @@ def _table(verdicts: list[Verdict]) -> list[str]:
     rows = [("metric", "a - b", "difference", "interval", "over", "p adjusted", "verdict")]
     for v in verdicts:
         middle, interval = difference_words(v)
-        over = words.over(v.n, v.n_planned, v.n_prompts, v.about).removeprefix("over ")
-        p = words.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p ")
+        over = sentences.over(v.n, v.n_planned, v.n_prompts, v.about).removeprefix("over ")
+        p = sentences.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p ")
         rows.append((v.metric, sides_words(v), middle, interval, over, p, v.verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
