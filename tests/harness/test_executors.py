@@ -16,6 +16,7 @@ from harness.testing import stub
 from harness.testing.subject_contract import SubjectContract
 from tests.support import keeper
 from tests.support.executor_contract import (
+    KEEPER,
     ExecutorContract,
     Recorder,
     StopContract,
@@ -68,10 +69,7 @@ class TestRay(ExecutorContract, StopContract):
         return ray_executor
 
     def test_actors_are_reused(self, executor, tmp_path: Path):
-        jobs = [
-            make_job(tmp_path, f"pid-{i}", subject=keeper.__name__, fault="chatty")
-            for i in range(8)
-        ]
+        jobs = [make_job(tmp_path, f"pid-{i}", subject=KEEPER, fault="chatty") for i in range(8)]
         told = Recorder()
         executor.run(jobs, told, never)
         pids = {told.reports(job)[-1].info["pid"] for job in jobs}

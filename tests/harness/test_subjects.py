@@ -1,4 +1,3 @@
-import sys
 import textwrap
 from pathlib import Path
 
@@ -11,11 +10,6 @@ from harness.subjects.load import load_subject
 def module(folder: Path, name: str, text: str) -> str:
     (folder / f"{name}.py").write_text(textwrap.dedent(text))
     return name
-
-
-@pytest.fixture(autouse=True)
-def _own_path(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def test_loads_a_module_and_an_object(tmp_path: Path):

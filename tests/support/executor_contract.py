@@ -14,7 +14,9 @@ from harness.journal import attempts
 from harness.testing import stub
 from tests.support import keeper
 
-SUBJECTS = {stub.__name__: stub.Recipe, keeper.__name__: keeper.Recipe}
+KEEPER = "keeper"
+"""Named from its own folder: workers get the path of a run's first subject, here a stub of ours."""
+SUBJECTS = {stub.__name__: stub.Recipe, KEEPER: keeper.Recipe}
 
 
 class Recorder:
@@ -64,6 +66,7 @@ def make_job(
         log=folder / name / "log.txt",
         cache=folder / "cache",
         measurement=Measurement(protocol="p"),
+        project=Path(__file__).parent if subject == KEEPER else None,
     )
 
 
@@ -104,11 +107,9 @@ class ExecutorContract:
             "diverge": make_job(tmp_path, "diverge", fault="diverge"),
             "nan": make_job(tmp_path, "nan", fault="nan"),
             "unknown": make_job(tmp_path, "unknown").model_copy(update={"subject": "no.such"}),
-            "exit": make_job(tmp_path, "exit", subject=keeper.__name__, fault="exit"),
-            "full": make_job(tmp_path, "full", subject=keeper.__name__, fault="full"),
-            "measured": make_job(
-                tmp_path, "measured", subject=keeper.__name__, fault="measured-nan"
-            ),
+            "exit": make_job(tmp_path, "exit", subject=KEEPER, fault="exit"),
+            "full": make_job(tmp_path, "full", subject=KEEPER, fault="full"),
+            "measured": make_job(tmp_path, "measured", subject=KEEPER, fault="measured-nan"),
             "good": make_job(tmp_path, "good"),
         }
         told = self.run(executor, faults.values())
@@ -136,7 +137,7 @@ class ExecutorContract:
         assert not any(e.died for e in ended.values())
 
     def test_output_goes_to_the_trials_log(self, executor: Executor, tmp_path: Path) -> None:
-        job = make_job(tmp_path, "chatty", subject=keeper.__name__, fault="chatty")
+        job = make_job(tmp_path, "chatty", subject=KEEPER, fault="chatty")
         quiet = make_job(tmp_path, "quiet")
         self.run(executor, [job, quiet])
         assert "to stdout" in job.log.read_text()
@@ -145,29 +146,29 @@ class ExecutorContract:
 
     def test_warm_equals_fresh(self, executor: Executor, tmp_path: Path) -> None:
         """A job after others gives the same numbers as the same job first."""
-        first = make_job(tmp_path, "first", subject=keeper.__name__, x=1.5, replicate=3)
+        first = make_job(tmp_path, "first", subject=KEEPER, x=1.5, replicate=3)
         others = [make_job(tmp_path, f"other-{i}", replicate=i) for i in range(4)]
-        again = make_job(tmp_path, "again", subject=keeper.__name__, x=1.5, replicate=3)
+        again = make_job(tmp_path, "again", subject=KEEPER, x=1.5, replicate=3)
         told = self.run(executor, [first, *others, again])
         assert [r.metrics for r in told.reports(first)] == [r.metrics for r in told.reports(again)]
 
     def test_continues_from_a_checkpoint(self, executor: Executor, tmp_path: Path) -> None:
-        whole = make_job(tmp_path, "whole", subject=keeper.__name__)
+        whole = make_job(tmp_path, "whole", subject=KEEPER)
         told = self.run(executor, [whole])
         checkpoint = whole.folder / "checkpoint-3.json"
-        rest = make_job(tmp_path, "rest", subject=keeper.__name__)
+        rest = make_job(tmp_path, "rest", subject=KEEPER)
         told = self.run(executor, [rest.model_copy(update={"resume_from": checkpoint})])
         assert [r.step for r in told.reports(rest)] == [4, 4]
         assert _last_score(told, rest) == _score_on_disk(whole)
 
     def test_falls_back_from_a_corrupt_checkpoint(self, executor: Executor, tmp_path: Path) -> None:
-        whole = make_job(tmp_path, "whole", subject=keeper.__name__)
+        whole = make_job(tmp_path, "whole", subject=KEEPER)
         self.run(executor, [whole])
         torn = tmp_path / "torn.json"
         torn.write_text("{")
         good = whole.folder / "checkpoint-3.json"
-        rest = make_job(tmp_path, "rest", subject=keeper.__name__)
-        beginning = make_job(tmp_path, "beginning", subject=keeper.__name__)
+        rest = make_job(tmp_path, "rest", subject=KEEPER)
+        beginning = make_job(tmp_path, "beginning", subject=KEEPER)
         told = self.run(
             executor,
             [
