@@ -41,8 +41,3 @@ def unset(values: Iterable[str]) -> list[str]:
 def without_credentials(text: str) -> str:
     """A text whose addresses name no user and no password."""
     return _CREDENTIALS.sub(r"\1", text) if "://" in text else text
-
-
-def has_credentials(address: str) -> bool:
-    """Whether an address holds a user or a password."""
-    return "@" in urlsplit(address).netloc
