@@ -251,14 +251,14 @@ def test_our_subject_trains_with_what_is_installed(tmp_path: Path):
 CHILD = """
 import concurrent.futures, multiprocessing, sys
 from pathlib import Path
-from harness import subjects
+from harness.subjects.load import load_subject
 
 def places(_):
     import evaluation, recipes, harness
     return [m.__file__ for m in (harness, recipes, evaluation)], sys.path
 
 if __name__ == "__main__":
-    subjects.load("recipes.subject", project=Path(sys.argv[1]))
+    load_subject("recipes.subject", project=Path(sys.argv[1]))
     context = multiprocessing.get_context(sys.argv[2])
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         files, path = pool.submit(places, 0).result()
