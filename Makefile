@@ -41,6 +41,8 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy harness evaluation recipes benchmarks
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/deptry .
 
 bench: env
 	$(BIN)/python benchmarks/startup.py

@@ -19,7 +19,7 @@ from harness.text.printable import latex
 from tests.support.made_up import MadeUp, make_up
 from tests.support.made_up_records import METRICS, Options
 
-BASE, LITTLE, NONE, MUCH = (f"portrait-e{share}-g2" for share in ("0.5", "0.1", "0", "0.7"))
+BASE, LITTLE, NONE = (f"portrait-e{share}-g2" for share in ("0.5", "0.1", "0"))
 
 
 def made(tmp_path, **options) -> tuple[MadeUp, Answer]:

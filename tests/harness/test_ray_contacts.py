@@ -39,8 +39,6 @@ replicates: 1
 protocol: v1
 primary: score
 """
-SETTLED_SECONDS = 6.0
-"""Ray asks within its first seconds."""
 
 
 @pytest.fixture
