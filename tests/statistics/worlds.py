@@ -41,6 +41,7 @@ NOISES: dict[str, Draw] = {"normal": normal, "t3": t3, "skewed": skewed, "lognor
 SPREADS = ("equal", "one 2x", "one 5x", "side 2x", "side 5x")
 """Whose noise is larger: nobody's, one arm's, or all arms' of one side of the contrast."""
 
+DEPENDENCES = ("none", "replicate", "scaled", "side", "any")
 """What arms of a replicate share: nothing; one shock for all; one that is as much larger as the
 arm's noise is; one a side; whatever a random covariance says, another in every study."""
 
