@@ -11,9 +11,10 @@ import re
 import shlex
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.errors import HarnessError
+from harness.frozen_model import FrozenModel
 from harness.text.secrets import without_credentials
 from harness.tracking.ownership import VARIABLE
 
@@ -21,10 +22,8 @@ MARK = "# Written by `stillhouse slurm`"
 TIME = re.compile(r"\d+|\d+:\d{1,2}(:\d{1,2})?|\d+-\d{1,2}(:\d{1,2}){0,2}")
 
 
-class Request(BaseModel):
+class Request(FrozenModel):
     """What a batch script needs to know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="Name of the study, and so of the job.")
     study: Path = Field(description="Study file, absolute.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from harness.frozen_model import FrozenModel
 from harness.planning.plan import Amendment, Confounded
 from harness.planning.prompt_spread import PromptSpread
 
@@ -37,11 +38,7 @@ About = Literal["recipes", "checkpoints"]
 AgreementName = Literal["follows", "opposes", "undecided"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Cell(_Frozen):
+class Cell(FrozenModel):
     """One arm's metric over its replicates."""
 
     mean: float | None
@@ -57,7 +54,7 @@ class Cell(_Frozen):
     values: dict[int, float] = Field(description="Replicate to value.")
 
 
-class ArmRow(_Frozen):
+class ArmRow(FrozenModel):
     """One planned arm, or one reference row; every planned arm appears."""
 
     arm: str
@@ -75,7 +72,7 @@ class ArmRow(_Frozen):
     )
 
 
-class Spread(_Frozen):
+class Spread(FrozenModel):
     """Where a verdict's standard error comes from."""
 
     seeds: float | None = Field(
@@ -87,7 +84,7 @@ class Spread(_Frozen):
     both: float | None = Field(None, description="What seeds and prompts share; in both of them.")
 
 
-class Narrow(_Frozen):
+class Narrow(FrozenModel):
     """The claim on exactly these prompts: over seeds alone."""
 
     lo: float | None
@@ -99,7 +96,7 @@ class Narrow(_Frozen):
     words: str
 
 
-class Part(_Frozen):
+class Part(FrozenModel):
     """A further estimate of a contrast, such as the bend of a trend."""
 
     name: str
@@ -110,7 +107,7 @@ class Part(_Frozen):
     p: float | None = None
 
 
-class Verdict(_Frozen):
+class Verdict(FrozenModel):
     """A contrast judged by the verdict table (`step_down.read`)."""
 
     id: str
@@ -178,7 +175,7 @@ class Verdict(_Frozen):
         return self.planned or bool(self.amended)
 
 
-class Interaction(_Frozen):
+class Interaction(FrozenModel):
     """Two factors changed together against the sum of the single changes (exploratory)."""
 
     factors: tuple[str, str]
@@ -199,7 +196,7 @@ class Interaction(_Frozen):
     )
 
 
-class Effect(_Frozen):
+class Effect(FrozenModel):
     """A main effect: one level against the mean of the factor's levels (exploratory)."""
 
     factor: str
@@ -216,7 +213,7 @@ class Effect(_Frozen):
     )
 
 
-class ParetoPoint(_Frozen):
+class ParetoPoint(FrozenModel):
     """Membership of an arm in the Pareto front of two metrics."""
 
     arm: str
@@ -226,7 +223,7 @@ class ParetoPoint(_Frozen):
     probability: float = Field(description="Share of draws (a t by arm) with the arm on the front.")
 
 
-class Agreement(_Frozen):
+class Agreement(FrozenModel):
     """How well a learned metric ranks trained arms like the one that reads the truth."""
 
     metric: str
@@ -244,7 +241,7 @@ class Agreement(_Frozen):
     words: str = Field(description="One plain sentence with number, interval, n and scope.")
 
 
-class Answer(_Frozen):
+class Answer(FrozenModel):
     """Everything the report says."""
 
     rules: int = Field(1, description="Version of the rules that the verdicts are made by.")

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from harness.frozen_model import FrozenModel
 from harness.import_path import real
 
 NOISE = ("(Background on this error", "[SQL:")
@@ -15,10 +16,8 @@ NOISE = ("(Background on this error", "[SQL:")
 State = Literal["ok", "warn", "fail"]
 
 
-class Finding(BaseModel):
+class Finding(FrozenModel):
     """What was looked at, how it stands, and what to do."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: str = Field(description="What was looked at.")
     state: State = Field(description="ok; warn: works, with a catch; fail: a run will not work.")

@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.contract import Context, Measurement, Report
+from harness.frozen_model import FrozenModel
 from harness.journal.states import EndState
 from harness.journal.trial import Trial
 from harness.subjects.settings import SubjectSpec
 
 
-class Job(BaseModel):
+class Job(FrozenModel):
     """One attempt to execute, as plain data that crosses processes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     short: str
@@ -63,10 +62,8 @@ class Job(BaseModel):
         return cls(**{"attempt": 1, "nonce": nonce, **own, **place, **settings})
 
 
-class Ended(BaseModel):
+class Ended(FrozenModel):
     """How an attempt ended, as the executor saw it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: EndState
     reason: str = ""

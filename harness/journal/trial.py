@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
+from harness.frozen_model import FrozenModel
 from harness.text.identifiers import Name
 
 KEY_SCHEMA = 2
@@ -38,10 +39,8 @@ MAX_INTEGER = 2**53
 Kind = Literal["trial", "reference", "rerun"]
 
 
-class Arm(BaseModel):
+class Arm(FrozenModel):
     """One combination of levels: a fully resolved recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="Readable, unique in the study, e.g. `portrait-e0.5-g2`.")
     levels: dict[str, str] = Field(description="Factor name to level label.")
@@ -56,10 +55,8 @@ class Arm(BaseModel):
         return self._canonical
 
 
-class Trial(BaseModel):
+class Trial(FrozenModel):
     """The unit that is scheduled, recorded and reproduced."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: Name = Field(description="`k` and 15 hex digits; identity for life.")
     kind: Kind = Field(

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.errors import HarnessError
+from harness.frozen_model import FrozenModel
 from harness.journal.command_line import typed
 from harness.journal.history import TrialHistory
 from harness.journal.trial import Arm
@@ -72,10 +73,8 @@ class Limit:
         return cls(unit, value)
 
 
-class Fit(BaseModel):
+class Fit(FrozenModel):
     """One design with the replicates that the limit allows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     design: str
     resolution: int | None = Field(None, description="For design fractional.")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from harness.contract import Fingerprints
+from harness.frozen_model import FrozenModel
 from harness.journal.records import Look, LookOutcome, OutcomeState, Spending
 from harness.journal.states import PlanState
 from harness.journal.trial import Arm, Trial
@@ -18,10 +19,8 @@ from harness.study.model import ContrastKind
 from harness.subjects.settings import StudentsSettings, SubjectSpec
 
 
-class Plan(BaseModel):
+class Plan(FrozenModel):
     """Everything `run` needs and `plan` shows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     question: str
@@ -103,10 +102,8 @@ Kind = Literal["added", "removed", "changed"]
 AmendedPath = tuple[str, ...]
 
 
-class Amendment(BaseModel):
+class Amendment(FrozenModel):
     """One change of a study file after its first run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = Field(description="What changed, e.g. `contrasts.H12.margin`.")
     kind: Kind
@@ -137,10 +134,8 @@ FIRST_LOOK = 3
 """Replicates at the first look."""
 
 
-class Adaptive(BaseModel):
+class Adaptive(FrozenModel):
     """How a study runs until it is decided."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     at_most: int = Field(description="Replicates at most.")
     first: int = Field(FIRST_LOOK, description="Replicates at the first look; then one each.")
@@ -210,11 +205,7 @@ INCOMPARABLE = "records of an earlier version, whose code nothing compares with 
 """Why a result counts that nothing says to be of today's code."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlannedTrial(_Frozen):
+class PlannedTrial(FrozenModel):
     """A trial of the plan and how it stands against the history."""
 
     trial: Trial
@@ -239,7 +230,7 @@ class PlannedTrial(_Frozen):
         return self.state == "reuse" and self.why == INCOMPARABLE
 
 
-class Enough(_Frozen):
+class Enough(FrozenModel):
     """Seeds and prompts that are enough for a difference."""
 
     seeds: int
@@ -250,7 +241,7 @@ LINEAR: tuple[ContrastKind, ...] = ("difference", "trend", "interaction")
 """Kinds that are one weighted sum of arms."""
 
 
-class PlannedContrast(_Frozen):
+class PlannedContrast(FrozenModel):
     """A contrast with its sides resolved to arms, matched cell by cell."""
 
     id: str
@@ -345,7 +336,7 @@ class PlannedContrast(_Frozen):
 _SIDES = (None, "difference")
 
 
-class Confounded(_Frozen):
+class Confounded(FrozenModel):
     """A fraction of all combinations, and what it cannot tell apart."""
 
     resolution: int
@@ -358,7 +349,7 @@ class Confounded(_Frozen):
     )
 
 
-class Cost(_Frozen):
+class Cost(FrozenModel):
     """Expected cost of what is missing."""
 
     trials: int = Field(description="Trials that would run.")
@@ -382,10 +373,8 @@ class Cost(_Frozen):
     budget_gpu_hours: float | None = Field(None, description="The study's limit, if it has one.")
 
 
-class ExpectedTrials(BaseModel):
+class ExpectedTrials(FrozenModel):
     """Trials of a study that runs until decided; references and reruns are left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     at_most: int = Field(description="If nothing is ever decided or given up.")
     nothing_differs: float = Field(description="On average, if no contrast has a difference.")

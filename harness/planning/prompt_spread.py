@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from harness.frozen_model import FrozenModel
 from harness.journal.workspace import RESULTS
 from harness.planning import power
 from harness.planning.pilot import Groups, Values
@@ -28,10 +29,8 @@ FILE = "prompt-spread.json"
 _DIGITS = 9
 
 
-class PromptSpread(BaseModel):
+class PromptSpread(FrozenModel):
     """Variance of one contrast's difference over prompts, with what it rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(description="The contrast.")
     metric: str

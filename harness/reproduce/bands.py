@@ -12,7 +12,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from harness.frozen_model import FrozenModel
 
 # Simulated over numbers judged together, Bonferroni's correction gives 2 to 6.5 % false alarms.
 FALSE_RATE = 0.05
@@ -22,10 +24,8 @@ FEWEST_REPLICATES = 3
 nothing, so nothing is judged by it."""
 
 
-class Band(BaseModel):
+class Band(FrozenModel):
     """Where a new number should fall, and what that rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float
     high: float

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from harness.frozen_model import FrozenModel
 from harness.journal.attempts import ReportLine, measurements
 from harness.journal.history import TrialHistory
 from harness.journal.trial import Kind
@@ -186,10 +187,8 @@ NOT_JUDGED_PREFIXES = ("train/", "cost/")
 """Logs such as times and losses that a measuring report may carry along; they are not compared."""
 
 
-class Compared(BaseModel):
+class Compared(FrozenModel):
     """One number, then and now."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
     metric: str

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from harness.frozen_model import FrozenModel
 from harness.reproduce.judging import EXIT_CODES, Compared, Decision, side_by_side
 
 
-class Reproduction(BaseModel):
+class Reproduction(FrozenModel):
     """What a reproduction found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str = Field(description="Trial key; of a claim, that of its first trial.")
     short: str = ""

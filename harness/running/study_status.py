@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.errors import HarnessError, WorkspaceError
+from harness.frozen_model import FrozenModel
 from harness.journal import claims, shards
 from harness.journal.command_line import typed
 from harness.journal.history import History, TrialHistory
@@ -22,10 +23,8 @@ from harness.planning.plan import Adaptive, Plan, PlannedTrial
 from harness.study.yaml_file import name_in
 
 
-class TrialStatus(BaseModel):
+class TrialStatus(FrozenModel):
     """One trial as it stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     short: str
@@ -40,10 +39,8 @@ class TrialStatus(BaseModel):
     made_in: str = Field("", description="Id of the workspace it was made in, if not this one.")
 
 
-class StudyStatus(BaseModel):
+class StudyStatus(FrozenModel):
     """A study as it stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     study_file: str = Field("", description="The file that was run last, if it is still there.")

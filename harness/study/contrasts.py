@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from harness.frozen_model import FrozenModel
 from harness.study.arms import Combination, Layout, baseline_of, named_levels
 from harness.study.fractions import (
     Factors,
@@ -32,10 +33,8 @@ from harness.study.resolver import nested
 from harness.study.scores import scores_of, unit_of
 
 
-class ContrastPart(BaseModel):
+class ContrastPart(FrozenModel):
     """One weighted sum of arms that a contrast is made of, in matched cells of equal weight."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
         description="difference, interaction: empty. trend: slope, quadratic, neighbour. more: "
