@@ -14,9 +14,6 @@ from pathlib import Path
 from harness.journal.history import History, TrialHistory
 from harness.journal.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
-"""Where processes start: subjects of `tests.support` are imported from there."""
-
 
 class StudyProcesses:
     """`stillhouse` on a study file, in processes of its own."""
@@ -29,7 +26,7 @@ class StudyProcesses:
     """Further arguments of `run`."""
 
     def __init__(
-        self, folder: Path, text: str, workspace: Path | None = None, *, cwd: Path = ROOT
+        self, folder: Path, text: str, workspace: Path | None = None, *, cwd: Path | None = None
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pyproject.toml").touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -17,12 +18,12 @@ import psutil
 from harness.journal import attempts
 from harness.journal.history import TrialHistory
 from tests.study_processes import StudyProcesses
-from tests.support.trainer import FAULTS
+from tests.support import trainer
 
 TRAINER = """\
 name: demo
 question: Does the rate help?
-subject: tests.support.trainer
+subject: trainer
 recipe: {cycles: 8}
 factors: {rate: [0.1, 0.2]}
 baseline: {rate: 0.1}
@@ -44,12 +45,14 @@ class Stage(StudyProcesses):
 
     def __init__(self, folder: Path, text: str = TRAINER, workspace: Path | None = None) -> None:
         super().__init__(folder, text, workspace)
+        # The project's own module, as anybody's is: workers would not find `tests.support`.
+        shutil.copy(trainer.__file__, folder / "trainer.py")
         self.always = ("--workspace", str(self.workspace.root))
 
     def disturb(self, **fault: Any) -> None:
         """Say what goes wrong (see `trainer.Fault`); without arguments nothing does any more."""
         self.workspace.root.mkdir(parents=True, exist_ok=True)
-        file = self.workspace.root / FAULTS
+        file = self.workspace.root / trainer.FAULTS
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps(fault))
         temporary.replace(file)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.aftermath import Undisturbed, assert_clean
 from tests.faults.stage import Stage, family
-from tests.support.keeper import OutOfMemoryError
+from tests.support.trainer import OutOfMemoryError
 
 RAY = ("gcs_server", "raylet/raylet", "ray::")
 

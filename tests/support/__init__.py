@@ -1,5 +1,5 @@
 """Stand-ins and contract tests that tests share; studies of tests name some as their subject.
 
-A process finds `tests.support` where it starts in the root of the repository, as pytest does, and
-its path begins with it: some installed packages bring a `tests` of their own.
+`tests.support` is found in pytest's own process. Others may find the `tests` of an installed
+package before it: there a stand-in is a module of the study's project (`tests/faults/stage.py`).
 """

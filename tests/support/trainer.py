@@ -30,7 +30,6 @@ from harness.contract import (
     Outcome,
     Report,
 )
-from tests.support.keeper import OutOfMemoryError
 
 WEIGHTS = 16
 PARTS = ("weights.json", "momentum.json")
@@ -166,6 +165,10 @@ def _disturb(context: Context, step: int) -> None:
         _fill_address_space()
     if fault.kind == "hoard":
         _hoard()
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
 
 
 def _fill_address_space() -> None:
