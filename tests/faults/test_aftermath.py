@@ -13,6 +13,7 @@ from harness.journal import claims
 from harness.journal.workspace import Workspace
 from tests.faults.aftermath import Undisturbed, assert_clean, problems
 from tests.faults.stage import Stage
+from tests.support import trainer
 
 
 @pytest.fixture
@@ -139,6 +140,7 @@ def recorded(whole: Stage, tmp_path_factory: pytest.TempPathFactory) -> Workspac
 
     made = Workspace(tmp_path_factory.mktemp("recorded") / "w")
     shutil.copytree(whole.workspace.root, made.root)
+    shutil.copy(trainer.__file__, made.root.parent)  # the subject stands in the study's project
     with contextlib.chdir(made.root):  # elsewhere, results recorded in that project count too
         assert sync(made, uri=f"sqlite:///{made.root / 'own.db'}", echo=lambda line: None) == []
     return made

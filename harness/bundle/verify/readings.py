@@ -252,6 +252,9 @@ def judged(
                 pairs[levels[i], levels[j]] = one([(_less(cells[i], cells[j], work), 1.0)])
         return Judged(kind, margin, higher, work, None, levels=tuple(levels), several=pairs)
     if kind == "collapse":
+        # reference rows have steps of their own, at which no arm of the contrast was measured
+        named = {arm for cell in cells[0] for arm in cell}
+        curves = {s: rows for s, rows in curves.items() if any(rows.get(arm) for arm in named)}
         lost = _losses(curves, tables, cells[0], higher, work, checkpoints)
         return Judged(kind, margin, higher, work, None, several=lost)
     if kind == "sooner":
