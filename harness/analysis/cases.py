@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import kinds, sentences
 from harness.analysis.divergence import winner_filled
-from harness.analysis.inference import (
-    ByPrompt,
-    Estimated,
-    Group,
-    Values,
-    estimate,
-    one_group,
-)
+from harness.analysis.inference import ByPrompt, Estimated, Group, Values, estimate, one_group
 from harness.analysis.model import Part
 from harness.analysis.observed import Observed
 from harness.analysis.step_down import Member

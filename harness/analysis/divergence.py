@@ -13,12 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.analysis.inference import (
-    Estimated,
-    Group,
-    Values,
-    over_seeds,
-)
+from harness.analysis.inference import Estimated, Group, Values, over_seeds
 
 States = Mapping[str, Mapping[int, str]]
 """Arm to replicate to trial state."""

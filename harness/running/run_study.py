@@ -15,7 +15,6 @@ from harness.analysis.answered_study import AnsweredStudy
 from harness.contract import Measurement
 from harness.errors import STOPPED
 from harness.executors.base import Deadline, Executor
-from harness.executors.choose import ExecutorName, executor_named, trials_at_once
 from harness.journal import gc_pauses, shards, temporary_folders
 from harness.journal.command_line import typed
 from harness.journal.history import History
@@ -32,6 +31,7 @@ from harness.planning.reuse import as_read_by
 from harness.running import batches, display, plan_record
 from harness.running.catch_up import catch_up
 from harness.running.driver import Driver, RunSettings, Tally
+from harness.running.executor_choice import ExecutorName, executor_named, trials_at_once
 from harness.running.interrupts import Interrupts
 from harness.running.refusals import (
     refuse_missing,

@@ -16,11 +16,7 @@ from harness.journal.workspace import Workspace
 from harness.text.identifiers import identifier
 from harness.text.secrets import without_credentials
 from harness.tracking import run_write
-from harness.tracking.address import (
-    artifact_homes,
-    folder_for,
-    sqlite_file,
-)
+from harness.tracking.address import artifact_homes, folder_for, sqlite_file
 from harness.tracking.ownership import ElsewhereError, Ownership, epochs_in
 from harness.tracking.pages import changed_by_user, write_pictures
 from harness.tracking.run_write import (

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.journal.workspace import Workspace
-from harness.tracking.address import (
-    local_folder,
-    on_network,
-    quiet,
-    sqlite_uri,
-)
+from harness.tracking.address import local_folder, on_network, quiet, sqlite_uri
 from harness.tracking.ownership import epochs_in, is_epoch_of
-from harness.tracking.run_write import (
-    TAG,
-)
+from harness.tracking.run_write import TAG
 
 ARTIFACTS_TAG = TAG + "artifacts"
 """Tag of an experiment whose files lie in its workspace: the address of that folder, as it was when
