@@ -13,6 +13,12 @@ from pathlib import Path
 
 DISTRIBUTION = "stillhouse"
 
+# Records of one study are compared name by name, so the names stay what they were: a package that
+# one version records and another does not would read as installed or gone since.
+_NAMED_BEFORE = ("matplotlib", "statsmodels")
+_IMPLIED = ("markupsafe", "pydantic-core", "sqlalchemy")
+"""Come with jinja2, pydantic and mlflow, whose versions are recorded."""
+
 
 @cache
 def versions() -> dict[str, str]:
@@ -25,12 +31,12 @@ def versions() -> dict[str, str]:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return found
-    names = {DISTRIBUTION}
+    names = {DISTRIBUTION, *_NAMED_BEFORE}
     for requirement in requirements:
         if "extra == 'dev'" in requirement.replace('"', "'"):
             continue
         match = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if match:
+        if match and match.group() not in _IMPLIED:
             names.add(match.group())
     for name in sorted(names):
         try:

@@ -1,9 +1,13 @@
+import json
 import platform
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from harness.journal import environment
+
+STUDIES = Path(__file__).parents[2] / "studies"
 
 
 def test_versions_are_those_installed():
@@ -12,6 +16,13 @@ def test_versions_are_those_installed():
     assert found["pydantic"] == metadata.version("pydantic")
     assert found["ray"] == metadata.version("ray")
     assert "pytest" not in found, "tools for development do not change results"
+
+
+def test_the_names_are_those_of_earlier_records():
+    """Compared name by name, a package that only one of two records lists reads as gone or new."""
+    lines = (STUDIES / "objective-composition" / "results" / "journal.jsonl").open()
+    recorded = next(made for line in lines if (made := json.loads(line).get("environment")))
+    assert set(environment.versions()) == set(recorded)
 
 
 def test_nothing_heavy_is_imported():
