@@ -23,7 +23,11 @@ REPORTS = "reports.jsonl"
 LOG = "log.txt"
 PREPARED = ".prepared"
 """In an attempt's folder until its worker begins: all that is in it are copies."""
-SURROUNDINGS = ("OSError", "MemoryError", "OutOfMemoryError", "ConnectionError", "TimeoutError")
+SURROUNDINGS = (
+    *("OSError", "MemoryError", "OutOfMemoryError", "TimeoutError", "ConnectionError"),
+    # a reason opens with the class that was raised, not with the one it is a kind of
+    *(kind.__name__ for kind in ConnectionError.__subclasses__() if kind.__module__ == "builtins"),
+)
 """Errors of the machine rather than of the trial, as they open a failure's reason."""
 
 

@@ -159,6 +159,8 @@ def test_rewind_drops_what_comes_again(tmp_path: Path, first: Report, steps: lis
         (("killed",), "interrupted", "other", False),
         (("failed",), "RuntimeError: bad", "c", False),
         (("failed",), "OSError: [Errno 28] No space left on device", "c", True),
+        (("failed",), "ConnectionResetError: [Errno 104] Connection reset by peer", "c", True),
+        (("failed",), "FileNotFoundError: [Errno 2] No such file", "c", False),
         (("done",), "", "c", False),
         (("diverged",), "", "c", False),
         (("killed", "failed"), "ValueError: x", "c", False),
