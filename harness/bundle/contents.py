@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import harness
 from harness.bundle.verify.check import MANIFEST, SCHEMA
 from harness.contract import Artifact, ArtifactKind
+from harness.journal.attempts import folder_of
 from harness.journal.history import Attempt
 from harness.journal.trial import canonical
 from harness.journal.workspace import in_project, project_of
@@ -97,7 +98,7 @@ def _json(content: object) -> bytes:
 
 def _files(made: AnsweredStudy, attempt: Attempt, artifact: Artifact) -> dict[str, Path]:
     """Path below the attempt to file; links are left out, a CSV beside a table goes along."""
-    root = made.workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
+    root = folder_of(made.workspace, attempt)
     place = root / artifact.path
     candidates = sorted(place.rglob("*")) if place.is_dir() else [place]
     if artifact.kind in ("items", "prompts"):

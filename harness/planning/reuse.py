@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from harness.contract import Fingerprints
+from harness.journal.attempts import folder_of
 from harness.journal.code import changed, names_in_words
 from harness.journal.history import Attempt, History, TrialHistory
 from harness.journal.records import Planned
@@ -243,7 +244,7 @@ class ReuseCheck:
 
     def _student_kept(self, attempt: Attempt) -> bool:
         assert attempt.closed is not None
-        folder = self.workspace.trial(attempt.opened.key) / "attempts" / attempt.folder_name
+        folder = folder_of(self.workspace, attempt)
         return any(
             (folder / artifact.path).exists()
             for artifact in attempt.closed.artifacts

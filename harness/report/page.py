@@ -14,13 +14,14 @@ from harness.analysis.model import Answer, ArmRow, Interaction, Verdict
 from harness.analysis.observed import observe
 from harness.errors import NotJudgedError, WorkspaceError
 from harness.journal.prompt_values import PromptTables
+from harness.journal.workspace import RESULTS
 from harness.planning.looks import looks_in_words
 from harness.planning.plan import Plan, day
 from harness.report import facts, panels, plots, tables
 from harness.report.cards import cards
 from harness.report.curves import curves
 from harness.report.facts import markdown
-from harness.report.results import FOLDER, write_results
+from harness.report.results import write_results
 from harness.text.printable import shown
 
 MANY_ARMS = 60
@@ -64,8 +65,8 @@ def _written(made: AnsweredStudy, folder: Path) -> Path:
     latest = made.history.latest_plan(plan.study)
     ran = latest is not None and latest.digest == plan.digest
     with suppress(NotJudgedError):  # nothing has a result yet
-        if ran or not (folder / FOLDER).exists():  # of an edited file nothing is on record
-            write_results(made, folder / FOLDER, with_tables=False)
+        if ran or not (folder / RESULTS).exists():  # of an edited file nothing is on record
+            write_results(made, folder / RESULTS, with_tables=False)
     for name, text in report_files(made).items():
         _write(folder / name, text)
     return folder / "report.html"

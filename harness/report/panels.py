@@ -13,7 +13,7 @@ from harness.analysis.answered_study import AnsweredStudy
 from harness.analysis.model import Answer, ArmRow
 from harness.analysis.observed import contributing
 from harness.contract import Artifact
-from harness.journal.attempts import read_reports
+from harness.journal.attempts import folder_of, read_reports
 from harness.journal.pictures import picture_as_shown
 
 MOST_ITEMS = 8
@@ -115,7 +115,7 @@ def _panels(made: AnsweredStudy, key: str) -> dict[str, tuple[Path, Artifact]]:
     record = made.history.trials.get(key)
     found: dict[str, tuple[Path, Artifact]] = {}
     for attempt in contributing(record, made.plan.fingerprints.protocol) if record else []:
-        folder = made.workspace.trial(key) / "attempts" / attempt.folder_name
+        folder = folder_of(made.workspace, attempt)
         listed = [a for line in read_reports(folder) for a in line.report.artifacts]
         listed += attempt.closed.artifacts if attempt.closed else []
         for artifact in listed:

@@ -24,7 +24,6 @@ from harness.planning.amendments import frozen_in
 from harness.planning.plan import Plan
 from harness.report import tables
 
-FOLDER = "results"
 JOURNAL = "journal.jsonl"
 
 Kept = Callable[[Attempt], list[Artifact]]

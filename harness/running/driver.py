@@ -273,7 +273,7 @@ class Driver:
                 closed = interrupted_record(self.workspace, attempt)
                 self._record(closed)
                 self._note_end(closed)
-                folder = self.workspace.trial(closed.key) / "attempts" / attempt.folder_name
+                folder = attempts.folder_of(self.workspace, attempt)
                 self._tracker.closed(closed, folder)
 
     def _as_it_stands(self, planned: PlannedTrial) -> PlannedTrial:

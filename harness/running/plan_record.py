@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.journal.history import History
 from harness.journal.records import Planned, Spending, Superseded
-from harness.journal.workspace import in_project
+from harness.journal.workspace import RESULTS, in_project
 from harness.journal.writer import Journal
 from harness.planning.amendments import content_of, frozen_with
 from harness.planning.plan import Plan, PlannedTrial
@@ -41,7 +41,7 @@ def is_current(page: Path, plan: Plan, history: History) -> bool:
 
     With what lies beside it: the same report as text, and the records from which others reproduce.
     """
-    beside = (page.with_suffix(".md"), page.parent / "results")
+    beside = (page.with_suffix(".md"), page.parent / RESULTS)
     if not page.is_file() or not is_recorded(plan, history) or not all(map(_is_there, beside)):
         return False
     seen = as_read_by(plan, history).trials

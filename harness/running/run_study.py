@@ -116,9 +116,8 @@ def run(
     make = partial(executor_named, executor, study.resources, parallel, ray_address, workspace)
     at_once = parallel
     if ray_address is not None and study.budget is not None and study.budget.hours is not None:
-        at_once = trials_at_once(
-            make(), study.resources, parallel
-        )  # hours pass as fast as the cluster works
+        # hours pass as fast as the cluster works
+        at_once = trials_at_once(make(), study.resources, parallel)
     mine = partial(_share, shard=shard)
     planned = partial(
         make_plan,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from harness.journal.history import History
 from harness.journal.workspace import RESULTS, Workspace, project_of
-from harness.study.arms import Layout, layout
 from harness.subjects.load import load_subject
 
 if TYPE_CHECKING:
@@ -58,11 +57,6 @@ class OpenedStudy:
             SubjectError: if it cannot be loaded or breaks the contract.
         """
         return load_subject(self.study.subject, project=self.project)
-
-    @property
-    def layout(self) -> Layout:
-        """The study's arms, and which combination of levels each stands for."""
-        return layout(self.study, self.subject)
 
     @property
     def history(self) -> History:

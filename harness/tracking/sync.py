@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.journal.history import History
 from harness.journal.records import Opened, Planned
 from harness.journal.trial import Arm
-from harness.journal.workspace import Workspace, history_folders
+from harness.journal.workspace import RESULTS, Workspace, history_folders
 from harness.planning.plan import Cost, Plan, PlannedTrial
 from harness.study.protocol_file import protocol_here
 from harness.subjects.settings import parsed
@@ -81,7 +81,7 @@ def sync(
 def _sync_one(place: MlflowPlace, planned: Planned, echo: Callable[[str], None]) -> list[str]:
     workspace = place.workspace
     file = workspace.root.parent / planned.study_file
-    history = History.read([workspace.journal, file.parent / "results"])
+    history = History.read([workspace.journal, file.parent / RESULTS])
     known = place.refuse_strangers(planned.study, history)
     plan, history, answer, problem = _analysed(planned, file, history, workspace)
     tracker = MlflowTracker(workspace, place.uri, beside=place.beside, adopt=place.adopt)
