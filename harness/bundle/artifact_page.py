@@ -67,7 +67,7 @@ def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
             f"       {_reproduce(made, key, '--level', 'train')}",
             "",
         ]
-    return "\n".join([*lines, *_claims(made), *_rungs(made, kinds), *_surroundings(made)]) + "\n"
+    return "\n".join([*lines, *_claims(made), *_depths(made, kinds), *_surroundings(made)]) + "\n"
 
 
 def _home(made: AnsweredStudy) -> str:
@@ -167,7 +167,7 @@ def _quickest(made: AnsweredStudy) -> tuple[str, Closed] | None:
     return min(found, key=lambda f: f[:2])[1:] if found else None
 
 
-def _rungs(made: AnsweredStudy, kinds: list[str]) -> list[str]:
+def _depths(made: AnsweredStudy, kinds: list[str]) -> list[str]:
     answer = made.answer
     one = facts.seconds_in_words(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
     device = ", ".join(answer.devices) or "a device that was not recorded"
@@ -175,15 +175,15 @@ def _rungs(made: AnsweredStudy, kinds: list[str]) -> list[str]:
     quick = _quickest(made)
     key = quick[0] if quick else made.plan.trials[0].trial.key
 
-    def level(rung: str) -> str:
-        return f"`{_reproduce(made, key, '--level', rung)}`"
+    def at_depth(depth: str) -> str:
+        return f"`{_reproduce(made, key, '--level', depth)}`"
 
     rows = [
         ("checked", "seconds", f"`python verify.py {FILE}`"),
-        ("hashed again", "seconds", level("record")),
-        ("recomputed", "seconds", level("tables")),
-        ("measured again", f"part of a trial; {kept}", level("measure")),
-        ("trained again", f"{one} a trial", level("train")),
+        ("hashed again", "seconds", at_depth("record")),
+        ("recomputed", "seconds", at_depth("tables")),
+        ("measured again", f"part of a trial; {kept}", at_depth("measure")),
+        ("trained again", f"{one} a trial", at_depth("train")),
         (
             "the whole study",
             f"{facts.seconds_in_words(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",

@@ -70,10 +70,10 @@ def command(
     from harness.commands.opening import tell_runner
     from harness.errors import HarnessError
     from harness.journal.workspace import Workspace
-    from harness.reproduce import entry, levels, reproduction
+    from harness.reproduce import depths, entry, reproduction
 
-    if level not in levels.LEVELS:
-        raise HarnessError(f"--level {level!r} must be one of {', '.join(levels.LEVELS)}")
+    if level not in depths.DEPTH_OPTIONS:
+        raise HarnessError(f"--level {level!r} must be one of {', '.join(depths.DEPTH_OPTIONS)}")
     if study is not None and not study.exists():
         raise HarnessError(f"--study {study} does not exist: give a study file or its folder")
     anchor = study / "x" if study is not None and study.is_dir() else study
@@ -87,7 +87,7 @@ def command(
         found = entry.reproduction(
             key,
             workspace=place,
-            level=next(known for known in levels.LEVELS if known == level),
+            depth=next(known for known in depths.DEPTH_OPTIONS if known == level),
             study=study,
             source=source,
             contrast=contrast,

@@ -43,19 +43,19 @@ class Band(FrozenModel):
         return self.low <= value <= self.high
 
 
-def level_for(numbers: int) -> float:
+def coverage_for(numbers: int) -> float:
     """Coverage of each band so that `FALSE_RATE` holds for all `numbers` together (Bonferroni)."""
     return 1.0 - FALSE_RATE / max(1, numbers)
 
 
-def rerun_band(recorded: float, groups: Sequence[Sequence[float]], level: float) -> Band | None:
+def rerun_band(recorded: float, groups: Sequence[Sequence[float]], coverage: float) -> Band | None:
     """Band of a same-seed repetition around a recorded number; None without two in any group.
 
     Args:
         recorded: the number repeated.
         groups: numbers that share recipe and seeds, a trial's own and its reruns'; their variance
             is pooled over the groups.
-        level: coverage in (0, 1).
+        coverage: in (0, 1).
     """
     kept = [group for group in groups if len(group) > 1]
     df = sum(len(group) - 1 for group in kept)
@@ -63,27 +63,27 @@ def rerun_band(recorded: float, groups: Sequence[Sequence[float]], level: float)
         return None
     squares = sum(statistics.variance(group) * (len(group) - 1) for group in kept)
     sd = math.sqrt(squares / df)
-    half = _t(df, level) * math.sqrt(2.0) * sd
-    return Band(low=recorded - half, high=recorded + half, sd=sd, df=df, level=level)
+    half = _t(df, coverage) * math.sqrt(2.0) * sd
+    return Band(low=recorded - half, high=recorded + half, sd=sd, df=df, level=coverage)
 
 
-def replicate_band(values: Sequence[float], level: float, further: int = 1) -> Band | None:
+def replicate_band(values: Sequence[float], coverage: float, further: int = 1) -> Band | None:
     """Prediction interval of the mean of further replicates; None below `FEWEST_REPLICATES`.
 
     Args:
         values: one number a recorded replicate of the same recipe.
-        level: coverage in (0, 1).
+        coverage: in (0, 1).
         further: how many new replicates the mean is over.
     """
     n = len(values)
     if n < FEWEST_REPLICATES:
         return None
     mean, sd = statistics.fmean(values), statistics.stdev(values)
-    half = _t(n - 1, level) * sd * math.sqrt(1.0 / n + 1.0 / further)
-    return Band(low=mean - half, high=mean + half, sd=sd, df=n - 1, level=level)
+    half = _t(n - 1, coverage) * sd * math.sqrt(1.0 / n + 1.0 / further)
+    return Band(low=mean - half, high=mean + half, sd=sd, df=n - 1, level=coverage)
 
 
-def _t(df: int, level: float) -> float:
+def _t(df: int, coverage: float) -> float:
     from scipy.special import stdtrit
 
-    return float(stdtrit(df, 0.5 + level / 2))
+    return float(stdtrit(df, 0.5 + coverage / 2))

@@ -16,10 +16,10 @@ from harness.journal.workspace import Workspace
 from harness.planning.amendments import contrasts_in
 from harness.planning.plan import PlannedContrast
 from harness.planning.printed import hours_in_words, plural
-from harness.reproduce import levels, new_replicates, stored, surroundings
-from harness.reproduce.bands import level_for, replicate_band
+from harness.reproduce import depths, new_replicates, stored, surroundings
+from harness.reproduce.bands import coverage_for, replicate_band
+from harness.reproduce.depths import Depth, Echo, rerun_trial
 from harness.reproduce.judging import Compared, weakest
-from harness.reproduce.levels import Echo, Level, rerun_trial
 from harness.reproduce.one_trial import ReproductionRequest, loaded, opening, reproduce_trial
 from harness.reproduce.places import Places
 from harness.reproduce.recorded import Recorded, record_of
@@ -54,15 +54,15 @@ def reproduce_claim(
     echo(f"claim      {contrast}: {claim.verdict.words}")
     if fresh_seeds:
         return _fresh(claim, fresh_seeds, known, workspace, echo)
-    if asked.level == "tables":
+    if asked.depth == "tables":
         subject, _ = loaded(first)
         known["level"] = "tables"
         return stored.reproduce_tables(first, subject, workspace, known, contrast)
-    told, rung = _opening(claim, asked)
+    told, depth = _opening(claim, asked)
     for line in told:
         echo(line)
     asked = replace(
-        asked, level=rung, metrics={claim.contrast.metric}, family=len(claim.trials), alone=False
+        asked, depth=depth, metrics={claim.contrast.metric}, family=len(claim.trials), alone=False
     )
     parts = []
     for number, recorded in enumerate(claim.trials, 1):
@@ -72,25 +72,25 @@ def reproduce_claim(
     return _judged(claim, parts, known)
 
 
-def _opening(claim: ReportedClaim, asked: ReproductionRequest) -> tuple[list[str], Level]:
-    """The set, what differs, what each rung costs for all of it; and the rung to climb."""
+def _opening(claim: ReportedClaim, asked: ReproductionRequest) -> tuple[list[str], Depth]:
+    """The set, what differs, what each depth costs for all of it; and the depth to go to."""
     ladders, differences = [], []
     for recorded in claim.trials:
         subject, problem = loaded(recorded)
-        ladders.append(levels.prices(recorded, subject))
+        ladders.append(depths.prices(recorded, subject))
         here = surroundings.surroundings_of(recorded, subject).differences if subject else [problem]
         differences += here
     of, arms = claim.made.plan.replicates, len({r.trial.arm for r in claim.trials})
-    total = [levels.together(rungs) for rungs in zip(*ladders, strict=True)]
-    rung = levels.level_to_run(asked.level, total, claim.contrast.id)
+    total = [depths.together(prices) for prices in zip(*ladders, strict=True)]
+    depth = depths.depth_to_run(asked.depth, total, claim.contrast.id)
     told = [
         f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
         f"{claim.replicates} of {of} replicates give this verdict by themselves",
         *([f"left out   no result: {', '.join(claim.without)}"] if claim.without else []),
         *opening(list(dict.fromkeys(differences)), [price.line() for price in total]),
-        f"level      {rung}: {levels.WHAT[rung]}",
+        f"level      {depth}: {depths.WHAT[depth]}",
     ]
-    return told, rung
+    return told, depth
 
 
 def _judged(
@@ -177,7 +177,7 @@ def _fresh_judged(
 ) -> Reproduction:
     then = claim.verdict.per_replicate
     new = [value for r, value in larger.per_replicate.items() if r not in then]
-    band = replicate_band([*then.values()], level_for(1), count)
+    band = replicate_band([*then.values()], coverage_for(1), count)
     value = Compared(
         step=0,
         metric=f"{claim.contrast.id}, mean of {len(then)} and of {len(new)}",

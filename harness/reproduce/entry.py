@@ -10,7 +10,7 @@ from harness.errors import HarnessError, NotJudgedError
 from harness.journal.history import History
 from harness.journal.workspace import Workspace
 from harness.reproduce.claim import reproduce_claim
-from harness.reproduce.levels import LEVELS, Level
+from harness.reproduce.depths import DEPTH_OPTIONS, DepthOption
 from harness.reproduce.new_replicates import fresh_replicates
 from harness.reproduce.one_trial import ReproductionRequest, reproduce_trial
 from harness.reproduce.places import Places, places_around, places_given
@@ -18,19 +18,29 @@ from harness.reproduce.recorded import record_of
 from harness.reproduce.reproduction import Reproduction, lines, to_json
 from harness.text.secrets import without_credentials
 
-__all__ = ["LEVELS", "Level", "Reproduction", "lines", "reproduce", "reproduction", "to_json"]
+__all__ = [
+    "DEPTH_OPTIONS",
+    "DepthOption",
+    "Reproduction",
+    "lines",
+    "reproduce",
+    "reproduction",
+    "to_json",
+]
 
 TRACKING = "MLFLOW_TRACKING_URI"
 Echo = Callable[[str], None]
 
 
-def reproduce(key_prefix: str, *, workspace: Workspace, level: Level = "auto", echo: Echo) -> int:
+def reproduce(
+    key_prefix: str, *, workspace: Workspace, depth: DepthOption = "auto", echo: Echo
+) -> int:
     """Reproduce a trial and print what was found; see `reproduction`.
 
     Returns:
         exit code: 0 reproduced, 1 not reproduced, 3 not judged.
     """
-    found = reproduction(key_prefix, workspace=workspace, level=level, echo=echo)
+    found = reproduction(key_prefix, workspace=workspace, depth=depth, echo=echo)
     for line in lines(found):
         echo(line)
     return found.exit_code
@@ -40,7 +50,7 @@ def reproduction(
     key_prefix: str = "",
     *,
     workspace: Workspace,
-    level: Level = "auto",
+    depth: DepthOption = "auto",
     study: Path | None = None,
     source: str = "",
     contrast: str = "",
@@ -55,7 +65,7 @@ def reproduction(
         key_prefix: a trial key, its first digits, or its short name; may be left out with a
             contrast.
         workspace: where the journal and the kept student are, and where new files go.
-        level: the rung: record, tables, measure, train; `auto` is measure if a student is kept,
+        depth: record, tables, measure, train; `auto` is measure if a student is kept,
             else train.
         study: study file or folder whose recorded results are searched, too.
         source: search this instead: a folder with records, a bundle, an MLflow address.
@@ -66,7 +76,7 @@ def reproduction(
     Raises:
         HarnessError: if the key or contrast is unknown or ambiguous, or options contradict.
     """
-    _check(key_prefix, level, contrast, fresh_seeds)
+    _check(key_prefix, depth, contrast, fresh_seeds)
     try:
         places = (
             places_given(source, workspace, study) if source else places_around(workspace, study)
@@ -79,7 +89,7 @@ def reproduction(
         return Reproduction(key=key_prefix, decision="not judged", reason=str(error))
     try:
         if contrast:
-            asked = ReproductionRequest(level=level)
+            asked = ReproductionRequest(depth=depth)
             return reproduce_claim(
                 contrast, key, history, places, workspace, asked, fresh_seeds, echo
             )
@@ -90,12 +100,12 @@ def reproduction(
         )
     if fresh_seeds:
         return fresh_replicates(recorded, fresh_seeds, workspace, echo)
-    return reproduce_trial(recorded, ReproductionRequest(level=level), workspace, echo)
+    return reproduce_trial(recorded, ReproductionRequest(depth=depth), workspace, echo)
 
 
-def _check(key: str, level: str, contrast: str, fresh_seeds: int) -> None:
-    if level not in LEVELS:
-        raise HarnessError(f"level {level!r} must be one of {', '.join(LEVELS)}")
+def _check(key: str, depth: str, contrast: str, fresh_seeds: int) -> None:
+    if depth not in DEPTH_OPTIONS:
+        raise HarnessError(f"level {depth!r} must be one of {', '.join(DEPTH_OPTIONS)}")
     if not key and not contrast:
         raise HarnessError(
             "nothing to reproduce: give a trial key, or --contrast and its id. `status --json` "
@@ -103,9 +113,9 @@ def _check(key: str, level: str, contrast: str, fresh_seeds: int) -> None:
         )
     if fresh_seeds < 0:
         raise HarnessError(f"--fresh-seeds {fresh_seeds} must be 1 or more")
-    if fresh_seeds and level not in ("auto", "train"):
+    if fresh_seeds and depth not in ("auto", "train"):
         raise HarnessError(
-            f"--fresh-seeds trains new replicates, so --level {level} does not go with it; "
+            f"--fresh-seeds trains new replicates, so --level {depth} does not go with it; "
             "leave --level out"
         )
 

@@ -18,7 +18,7 @@ from harness.reproduce.bands import (
     FALSE_RATE,
     FEWEST_REPLICATES,
     Band,
-    level_for,
+    coverage_for,
     replicate_band,
     rerun_band,
 )
@@ -90,8 +90,8 @@ def judge(
     if equal == len(values):
         return Judgement("bit-equal", told, [_marked(v, metrics, values) for v in values])
     chosen = _chosen(values, metrics)
-    level = level_for(len(chosen) * family)
-    scales = [scaled(v, recorded, level) if v in chosen else v for v in values]
+    coverage = coverage_for(len(chosen) * family)
+    scales = [scaled(v, recorded, coverage) if v in chosen else v for v in values]
     judged = [v for v in scales if v.judged]
     decisions = {id(v): decision_of(v) for v in judged}
     decision = weakest(decisions.values())
@@ -204,14 +204,14 @@ class Compared(FrozenModel):
     replicates: Band | None = Field(None, description="Prediction interval of a new replicate.")
 
 
-def compare(recorded: Recorded, level: str, reports: Sequence[ReportLine]) -> list[Compared]:
-    """Every recorded number beside its new one; with level measure only those of the last step.
+def compare(recorded: Recorded, depth: str, reports: Sequence[ReportLine]) -> list[Compared]:
+    """Every recorded number beside its new one; with depth measure only those of the last step.
 
     A number that is measured today but was not recorded has nothing to compare with: left out.
     """
     then = {at.step: at.metrics for at in recorded.values()}
     today = {at.step: at.metrics for at in measurements(reports)}
-    if level == "measure" and then and today:
+    if depth == "measure" and then and today:
         last = max(then)
         then, today = {last: then[last]}, {last: today[max(today)]}
     found = []
@@ -236,7 +236,7 @@ def compare(recorded: Recorded, level: str, reports: Sequence[ReportLine]) -> li
     return found
 
 
-def scaled(value: Compared, recorded: Recorded, level: float) -> Compared:
+def scaled(value: Compared, recorded: Recorded, coverage: float) -> Compared:
     """The number as one that is judged: with the bands it may fall into at that coverage."""
     if value.recorded is None:
         return value.model_copy(update={"judged": True})
@@ -245,8 +245,8 @@ def scaled(value: Compared, recorded: Recorded, level: float) -> Compared:
     return value.model_copy(
         update={
             "judged": True,
-            "noise": rerun_band(value.recorded, groups, level),
-            "replicates": replicate_band([*others.values()], level),
+            "noise": rerun_band(value.recorded, groups, coverage),
+            "replicates": replicate_band([*others.values()], coverage),
         }
     )
 

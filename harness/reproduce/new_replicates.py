@@ -12,10 +12,10 @@ from harness.journal.attempts import measurements
 from harness.journal.trial import Trial, key_of
 from harness.journal.workspace import Workspace
 from harness.planning.printed import hours_in_words
-from harness.reproduce import levels, surroundings
-from harness.reproduce.bands import FEWEST_REPLICATES, Band, level_for, replicate_band
+from harness.reproduce import depths, surroundings
+from harness.reproduce.bands import FEWEST_REPLICATES, Band, coverage_for, replicate_band
+from harness.reproduce.depths import Echo, Price, Rerun, rerun_trial
 from harness.reproduce.judging import Compared, Decision, replicates_of, weakest
-from harness.reproduce.levels import Echo, Price, Rerun, rerun_trial
 from harness.reproduce.one_trial import headline, loaded, opening, refuse, reported
 from harness.reproduce.recorded import Recorded
 from harness.reproduce.reproduction import Reproduction
@@ -59,7 +59,7 @@ def fresh_replicates(
 
 
 def ready(recorded: Recorded) -> tuple[Subject, list[str], list[Price]]:
-    """The subject, what differs and what each rung costs, if new replicates may be trained here.
+    """The subject, what differs and what each depth costs, if new replicates may be trained here.
 
     Raises:
         HarnessError: naming what is missing.
@@ -71,8 +71,8 @@ def ready(recorded: Recorded) -> tuple[Subject, list[str], list[Price]]:
         raise NotJudgedError(f"{recorded.key} is a {recorded.trial.kind}: it has no replicates")
     here = surroundings.surroundings_of(recorded, subject)
     refuse(recorded, here, "train")
-    priced = levels.prices(recorded, subject)
-    levels.level_to_run("train", priced, recorded.key)
+    priced = depths.prices(recorded, subject)
+    depths.depth_to_run("train", priced, recorded.key)
     return subject, here.differences, priced
 
 
@@ -125,13 +125,13 @@ def _judged(
     step = max(at.step for at in recorded.values()) if recorded.values() else 0
     found = [numbers_of(run) for run in made]
     kept = [m for m in metrics if replicates_of(recorded, m, step) and all(m in f for f in found)]
-    level = level_for(len(kept))
+    coverage = coverage_for(len(kept))
     values: list[Compared] = []
     decisions: list[Decision] = []
     for metric in kept:
         then = [*replicates_of(recorded, metric, step).values()]
         new = [value for f in found if (value := f[metric]) is not None]
-        band = replicate_band(then, level, len(made))
+        band = replicate_band(then, coverage, len(made))
         compared = Compared(
             step=step,
             metric=f"{metric}, mean of {len(then)} and of {len(new)}",

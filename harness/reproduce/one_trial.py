@@ -1,4 +1,4 @@
-"""Reproduces one recorded trial on one rung of the ladder, and judges it."""
+"""Reproduces one recorded trial to one depth, and judges it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Literal
 from harness.contract import Subject
 from harness.errors import HarnessError, NotJudgedError
 from harness.journal.workspace import Workspace
-from harness.reproduce import levels, stored, surroundings
+from harness.reproduce import depths, stored, surroundings
+from harness.reproduce.depths import Depth, DepthOption, Echo, Rerun, rerun_trial
 from harness.reproduce.judging import Judgement, compare, judge
-from harness.reproduce.levels import Depth, Echo, Level, Rerun, rerun_trial
 from harness.reproduce.places import why_not_trusted
 from harness.reproduce.recorded import Recorded
 from harness.reproduce.reproduction import Reproduction
@@ -24,7 +24,7 @@ from harness.subjects.settings import CommandSettings
 class ReproductionRequest:
     """How a trial is to be reproduced."""
 
-    level: Level = "auto"
+    depth: DepthOption = "auto"
     metrics: Collection[str] | None = None
     """Numbers to judge; default those that the study reports."""
     family: int = 1
@@ -36,7 +36,7 @@ class ReproductionRequest:
 def reproduce_trial(
     recorded: Recorded, asked: ReproductionRequest, workspace: Workspace, echo: Echo
 ) -> Reproduction:
-    """Climb one rung for one trial. What cannot be judged is told, not raised."""
+    """Go to one depth for one trial. What cannot be judged is told, not raised."""
     known: dict[str, Any] = {
         "key": recorded.key,
         "short": recorded.trial.short,
@@ -48,26 +48,26 @@ def reproduce_trial(
     try:
         here = surroundings.surroundings_of(recorded, subject) if subject is not None else None
         known["differences"] = here.differences if here else [problem]
-        priced = levels.prices(recorded, subject)
+        priced = depths.prices(recorded, subject)
         known["ladder"] = [price.line() for price in priced]
         for line in opening(known["differences"], known["ladder"]) if asked.alone else ():
             echo(line)
-        rung = levels.level_to_run(asked.level, priced, recorded.key)
-        known["level"] = rung
+        depth = depths.depth_to_run(asked.depth, priced, recorded.key)
+        known["level"] = depth
         if asked.alone:
-            echo(f"level      {rung}: {levels.WHAT[rung]}")
-        if rung == "tables":
+            echo(f"level      {depth}: {depths.WHAT[depth]}")
+        if depth == "tables":
             return stored.reproduce_tables(recorded, subject, workspace, known)
         if here is None:
             raise NotJudgedError(problem)
-        if rung == "record":
+        if depth == "record":
             return _record(here, recorded, known)
-        refuse(recorded, here, rung)
+        refuse(recorded, here, depth)
     except HarnessError as error:
         why = str(error) if problem in str(error) else f"{error}: {problem}"
         return Reproduction(**known, decision="not judged", reason=why)
-    made = rerun_trial(recorded, rung, workspace, echo)
-    return _judged(recorded, rung, made, asked, known, workspace, subject)
+    made = rerun_trial(recorded, depth, workspace, echo)
+    return _judged(recorded, depth, made, asked, known, workspace, subject)
 
 
 def headline(recorded: Recorded) -> list[str]:
@@ -106,7 +106,7 @@ def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
         return None, str(error)
 
 
-def refuse(recorded: Recorded, here: surroundings.Surroundings, rung: Depth) -> None:
+def refuse(recorded: Recorded, here: surroundings.Surroundings, depth: Depth) -> None:
     """Refuse what would compare numbers that mean something else today.
 
     Raises:
@@ -121,12 +121,12 @@ def refuse(recorded: Recorded, here: surroundings.Surroundings, rung: Depth) -> 
             "comparable: restore the recorded protocol first"
         )
     lacking = recorded.subject.unset() if isinstance(recorded.subject, CommandSettings) else []
-    if rung == "train" and lacking:
+    if depth == "train" and lacking:
         raise NotJudgedError(
             f"the trainer needs {', '.join(lacking)} in the environment, whose value no record "
             "holds: set it and type the same again"
         )
-    if rung == "train" and not here.same_data(recorded):
+    if depth == "train" and not here.same_data(recorded):
         raise NotJudgedError(
             "the training data is not what it was (see what differs), so the recorded trial "
             "cannot be run again: restore the recorded data first"
@@ -160,7 +160,7 @@ def _record(
 
 def _judged(
     recorded: Recorded,
-    rung: Literal["measure", "train"],
+    depth: Literal["measure", "train"],
     made: Rerun,
     asked: ReproductionRequest,
     known: dict[str, Any],
@@ -169,7 +169,7 @@ def _judged(
 ) -> Reproduction:
     known |= {"folder": str(made.folder), "seconds": made.ended.seconds}
     metrics = asked.metrics if asked.metrics is not None else reported(recorded, subject)
-    found = _decision(recorded, rung, made, known["differences"], metrics, asked.family)
+    found = _decision(recorded, depth, made, known["differences"], metrics, asked.family)
     result = Reproduction(
         **known, decision=found.decision, reason=found.reason, values=found.values
     )
@@ -182,17 +182,17 @@ def _judged(
 
 def _decision(
     recorded: Recorded,
-    rung: Literal["measure", "train"],
+    depth: Literal["measure", "train"],
     made: Rerun,
     differences: Sequence[str],
     metrics: Collection[str],
     family: int,
 ) -> Judgement:
     ended = made.ended
-    values = compare(recorded, rung, made.reports)
+    values = compare(recorded, depth, made.reports)
     then = recorded.trained.closed
     assert then is not None  # `find` takes trials with a result only
-    expected = then.state if rung == "train" else "done"
+    expected = then.state if depth == "train" else "done"
     if ended.state == "failed":
         reason = f"it failed this time: {ended.reason}; see {made.folder}/log.txt"
         return Judgement("not judged", reason, [])
@@ -201,7 +201,7 @@ def _decision(
         reason = f"it ended as {ended.state} ({ended.reason}), recorded is {expected}. What "
         return Judgement("not reproduced", f"{reason}differs: {cause}", values)
     if not values:
-        if then.state == "diverged" and rung == "train":
+        if then.state == "diverged" and depth == "train":
             return _divergence(then.step, made)
         return Judgement("not judged", "no measured number was recorded to compare with", [])
     return judge(values, recorded, metrics, differences, family)

@@ -17,14 +17,14 @@ class Reproduction(FrozenModel):
     short: str = ""
     study: str = ""
     contrast: str = Field("", description="Id of the contrast, where a claim was reproduced.")
-    level: str = Field("", description="The rung climbed: record, tables, measure or train.")
+    level: str = Field("", description="How deep it went: record, tables, measure or train.")
     fresh_seeds: int = Field(0, description="New replicates of each arm.")
     decision: Decision
     reason: str = ""
     differences: list[str] = Field(
         default_factory=list, description="What differs from what the trial ran with."
     )
-    ladder: list[str] = Field(default_factory=list, description="Price of each rung, as printed.")
+    ladder: list[str] = Field(default_factory=list, description="Price of each depth, as printed.")
     values: list[Compared] = Field(default_factory=list)
     verdicts: str = Field(
         "", description="What the study's verdicts are with the new numbers in place of the old."

@@ -122,7 +122,7 @@ def restudy(
             raise NotJudgedError(refused)
         found = load_subject(study.subject, project=project)
         # With the digests of the record recorded numbers can be checked where data and protocol are
-        # not here any more. The price: that data changed is seen by the other rungs only, and a
+        # not here any more. The price: that data changed is seen by the other depths only, and a
         # recipe's default that changed is refused below.
         subject = cast(Subject, AsRecorded(found, planned, history))
         opened = OpenedStudy(study, workspace, subject=subject, history=history)

@@ -1,4 +1,4 @@
-"""The rung `tables`: recorded numbers and verdicts worked out again from what is stored."""
+"""The depth `tables`: recorded numbers and verdicts worked out again from what is stored."""
 
 from __future__ import annotations
 

@@ -99,9 +99,9 @@ class Lab:
         found = [t for t in trials if t.replicate == replicate and t.recipe["part"]["x"] == x]
         return found[0].key
 
-    def again(self, level: Any = "auto", key: str | None = None, **options: Any) -> Reproduction:
+    def again(self, depth: Any = "auto", key: str | None = None, **options: Any) -> Reproduction:
         options = {"workspace": self.workspace, "echo": lambda _: None, **options}
-        return reproduction(self.key if key is None else key, level=level, **options)
+        return reproduction(self.key if key is None else key, depth=depth, **options)
 
     def edit_journal(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Rewrite every record of the journal by hand, as one should not."""

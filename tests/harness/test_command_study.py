@@ -17,8 +17,8 @@ from harness.executors.inline import InlineExecutor
 from harness.journal import attempts
 from harness.journal.workspace import Workspace
 from harness.planning.make import make_plan
+from harness.reproduce.depths import DepthOption
 from harness.reproduce.entry import reproduction
-from harness.reproduce.levels import Level
 from harness.running.run_study import run
 from harness.study.load import load_study
 from harness.study.model import Study
@@ -166,10 +166,10 @@ def test_it_runs_answers_and_reproduces(tmp_path: Path) -> None:
     key = plan.trials[0].trial.key
     log = (_place(study).trial(key) / "log.txt").read_text()
     assert "argv [" in log, "the trainer's own output is in the trial's log"
-    levels: tuple[Level, ...] = ("auto", "train")
-    for level in levels:
+    depths: tuple[DepthOption, ...] = ("auto", "train")
+    for depth in depths:
         found = reproduction(
-            key, workspace=_place(study), level=level, study=study.file, echo=print
+            key, workspace=_place(study), depth=depth, study=study.file, echo=print
         )
         assert (found.decision, found.level) == ("bit-equal", "train"), found
 

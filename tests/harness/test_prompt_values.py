@@ -191,7 +191,7 @@ def test_reproduce_works_from_results_and_from_a_bundle(tmp_path):
         found = reproduction(
             key,
             workspace=place.workspace,
-            level="tables",
+            depth="tables",
             source=source,
             study=place.folder / "study.yaml",
             echo=lambda _: None,

@@ -29,10 +29,10 @@ def lab(ran, tmp_path) -> Lab:
     return ran.copy(tmp_path / "lab")
 
 
-@pytest.mark.parametrize(("level", "expected"), [("auto", "measure"), ("train", "train")])
-def test_an_unchanged_trial_is_bit_equal(ran, level, expected):
+@pytest.mark.parametrize(("depth", "expected"), [("auto", "measure"), ("train", "train")])
+def test_an_unchanged_trial_is_bit_equal(ran, depth, expected):
     before = sorted(p for p in ran.workspace.trial(ran.key).rglob("*"))
-    found = ran.again(level)
+    found = ran.again(depth)
     assert (found.decision, found.exit_code, found.level) == ("bit-equal", 0, expected)
     assert {v.metric for v in found.values} == {"score", "cost"}
     assert all(v.equal and v.recorded == v.now for v in found.values)
@@ -126,14 +126,14 @@ def test_changed_data_is_not_judged_by_training_but_by_measuring(lab, monkeypatc
     assert lab.again("measure").decision == "bit-equal"
 
 
-@pytest.mark.parametrize("level", ["measure", "train"])
-def test_a_trial_that_another_study_measured_since_is_its_own_studys(lab, level):
+@pytest.mark.parametrize("depth", ["measure", "train"])
+def test_a_trial_that_another_study_measured_since_is_its_own_studys(lab, depth):
     """Trials are shared by key: the other study measured the kept student under its protocol."""
     other = lab.file.read_text().replace("name: again", "name: later")
     lab.run_other("later", other.replace("protocol: v1", "protocol: v2"))
     modes = [a.opened.mode for a in lab.history.trials[lab.key].ordered]
     assert modes == ["train", "measure"]
-    found = lab.again(level)
+    found = lab.again(depth)
     assert found.decision == "bit-equal", found.reason
     assert {v.metric for v in found.values} == {"score", "cost"}
 

@@ -118,7 +118,7 @@ def test_fresh_seeds_of_a_claim_give_differences_and_a_larger_study(ran):
     assert found.verdict_changed is False
 
 
-def test_fresh_seeds_and_a_lower_rung_contradict(ran):
+def test_fresh_seeds_and_a_lesser_depth_contradict(ran):
     with pytest.raises(HarnessError, match="--level measure does not go with it"):
         ran.again("measure", fresh_seeds=1)
 

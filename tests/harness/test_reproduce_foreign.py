@@ -62,8 +62,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Path, Path]:
 
 
 @pytest.mark.parametrize("options", [
-    {"level": "record"}, {"level": "tables"}, {"level": "train"}, {"fresh_seeds": 1},
-    {"key": "", "contrast": "H1"}, {"key": "", "contrast": "H1", "level": "tables"},
+    {"depth": "record"}, {"depth": "tables"}, {"depth": "train"}, {"fresh_seeds": 1},
+    {"key": "", "contrast": "H1"}, {"key": "", "contrast": "H1", "depth": "tables"},
 ])  # fmt: skip
 def test_a_module_is_not_imported_on_a_bundles_word(
     theirs, options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -74,7 +74,7 @@ def test_a_module_is_not_imported_on_a_bundles_word(
     monkeypatch.delitem(sys.modules, "loose_subject", raising=False)
     monkeypatch.syspath_prepend(str(lab.workspace.root.parent))  # importable here, by accident
     mark.unlink(missing_ok=True)
-    given = {"level": "auto", "source": str(file), "workspace": Workspace(tmp_path / "w")}
+    given = {"depth": "auto", "source": str(file), "workspace": Workspace(tmp_path / "w")}
     found = lab.again(**{**given, **options})
     assert (found.decision, found.exit_code) == ("not judged", 3)
     assert "none of your studies names" in found.reason

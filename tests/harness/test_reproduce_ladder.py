@@ -1,4 +1,4 @@
-"""The rungs of a reproduction: what each says, what it costs, and what it refuses."""
+"""How deep a reproduction goes: what each depth says, what it costs, and what it refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from harness.reproduce.levels import prices
+from harness.reproduce.depths import prices
 from harness.reproduce.one_trial import loaded
 from harness.reproduce.recorded import find
 from tests.harness.reproduce_lab import CLAIM, Lab
@@ -23,7 +23,7 @@ def lab(ran, tmp_path) -> Lab:
     return ran.copy(tmp_path / "lab")
 
 
-def test_the_price_of_each_rung_is_printed_before_anything_runs(ran):
+def test_the_price_of_each_depth_is_printed_before_anything_runs(ran):
     said: list[str] = []
     ran.again("train", echo=said.append)
     first = next(i for i, line in enumerate(said) if line.startswith("ladder"))
@@ -163,7 +163,7 @@ def test_without_its_subject_only_record_and_tables_are_left(lab):
             record["study_json"]["subject"] = "no.such.subject"
 
     lab.edit_journal(change)
-    for level in ("auto", "train", "measure", "record"):
-        found = lab.again(level)
+    for depth in ("auto", "train", "measure", "record"):
+        found = lab.again(depth)
         assert found.decision == "not judged"
         assert "no.such.subject" in found.reason

@@ -44,13 +44,13 @@ def lab(ran, tmp_path, monkeypatch) -> Lab:
     return ran.copy(tmp_path / "lab")
 
 
-@pytest.mark.parametrize("level", ["auto", "record", "measure", "train"])
-def test_what_is_missing_is_named(lab, level):
-    found = lab.again(level)
+@pytest.mark.parametrize("depth", ["auto", "record", "measure", "train"])
+def test_what_is_missing_is_named(lab, depth):
+    found = lab.again(depth)
     assert (found.decision, found.exit_code) == ("not judged", 3)
     assert "prompts.jsonl" in found.reason
     assert "under protocol 'v1'" in found.reason
-    claim = lab.again(level, "", contrast="H1")
+    claim = lab.again(depth, "", contrast="H1")
     assert (claim.decision, claim.exit_code) == ("not judged", 3)
     assert "prompts.jsonl" in " ".join([claim.reason, *claim.differences])
 
@@ -88,8 +88,8 @@ def test_a_subject_that_does_not_know_an_old_recipe_any_more(ran, monkeypatch):
     assert found.decision == "bit-equal"
     assert "KeyError: 'a field that came later'" in found.reason
     monkeypatch.setattr(stub_measured, "fingerprints", broken)
-    for level in ("record", "train"):
-        found = ran.again(level)
+    for depth in ("record", "train"):
+        found = ran.again(depth)
         assert found.decision == "not judged"
         assert "KeyError: 'a field that came later'" in found.reason
 
@@ -104,11 +104,11 @@ def test_a_trainers_data_that_were_deleted(tmp_path):
     assert place.run(place.study(THEIRS.replace("{subject}", text))).exit_code == 0
     shutil.rmtree(tmp_path / "p" / "data")
     key = next(t.key for t in place.trials())
-    for level, exit_code in (("tables", 0), ("record", 3), ("train", 3)):
-        found = reproduction(key, workspace=place.workspace, level=level,
+    for depth, exit_code in (("tables", 0), ("record", 3), ("train", 3)):
+        found = reproduction(key, workspace=place.workspace, depth=depth,
                              study=tmp_path / "p" / "study.yaml", echo=print)  # fmt: skip
-        assert found.exit_code == exit_code, (level, found.reason)
-        assert "'data/' does not exist" in found.reason or level == "tables"
+        assert found.exit_code == exit_code, (depth, found.reason)
+        assert "'data/' does not exist" in found.reason or depth == "tables"
 
 
 def test_a_protocol_that_is_gone(tmp_path):
@@ -125,9 +125,9 @@ def test_a_protocol_that_is_gone(tmp_path):
     journal.write_text("".join(json.dumps(r) + "\n" for r in records))
     key = next(r["key"] for r in records if r["type"] == "opened" and "protocol_name" in r)
     workspace = Workspace(tmp_path / "w")
-    for level, decision in (("record", "not judged"), ("tables", "bit-equal")):
+    for depth, decision in (("record", "not judged"), ("tables", "bit-equal")):
         found = reproduction(
-            key, workspace=workspace, level=level, source=str(results), echo=lambda _: None
+            key, workspace=workspace, depth=depth, source=str(results), echo=lambda _: None
         )
         assert found.decision == decision, found.reason
-        assert "toyworld-v0" in found.reason or level == "tables"
+        assert "toyworld-v0" in found.reason or depth == "tables"

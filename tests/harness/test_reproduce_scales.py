@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.reproduce.bands import level_for, replicate_band, rerun_band
+from harness.reproduce.bands import coverage_for, replicate_band, rerun_band
 from harness.reproduce.one_trial import ReproductionRequest, reproduce_trial
 from harness.reproduce.recorded import find
 from harness.reproduce.reproduction import lines
@@ -74,7 +74,9 @@ def test_false_alarms_over_several_numbers_together_stay_at_the_stated_rate(rand
     alarms = 0
     for _ in range(DRAWS):
         rows = random.normal(0, 1, (n + 1, metrics)) + random.normal(0, 1, (n + 1, 1))
-        bands = [replicate_band(rows[:n, m].tolist(), level_for(metrics)) for m in range(metrics)]
+        bands = [
+            replicate_band(rows[:n, m].tolist(), coverage_for(metrics)) for m in range(metrics)
+        ]
         alarms += any(not b.holds(rows[n, m]) for m, b in enumerate(bands) if b is not None)
     assert alarms / DRAWS < 0.05 + TOLERANCE
     assert alarms / DRAWS > 0.02  # not so wide that nothing is ever found
@@ -154,7 +156,7 @@ def test_other_numbers_count_once_the_reported_ones_are_equal(lab):
     key = lab.key_at(1.0, 1)
     lab.move({key: 5e-4}, "cost")
     recorded = find(key, lab.workspace)
-    asked = ReproductionRequest(level="train", metrics={"score"})
+    asked = ReproductionRequest(depth="train", metrics={"score"})
     found = reproduce_trial(recorded, asked, lab.workspace, lambda _: None)
     assert found.decision == "consistent with a new replicate"
     assert [v.metric for v in found.values if v.judged] == ["cost"]

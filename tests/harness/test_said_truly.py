@@ -48,7 +48,7 @@ def test_a_report_of_an_edited_file_unmakes_no_record(old: str, new: str, tmp_pa
     key = place.trials()[0].key
 
     def again():
-        return reproduction(key, workspace=place.workspace, level="tables", echo=lambda _: None)
+        return reproduction(key, workspace=place.workspace, depth="tables", echo=lambda _: None)
 
     assert again().decision == "bit-equal"
     made = answered(place.study(NAMED.replace(old, new)).file, place.workspace.root)
@@ -70,7 +70,7 @@ def test_nothing_is_bit_equal_where_nothing_was_computed(tmp_path: Path):
     place = Place(tmp_path)
     place.run(place.study(recipe="{fault: diverge}"))
     key = place.trials()[0].key
-    found = reproduction(key, workspace=place.workspace, level="tables", echo=lambda _: None)
+    found = reproduction(key, workspace=place.workspace, depth="tables", echo=lambda _: None)
     assert found.decision == "not judged", found.reason
     assert "nothing to work out" in found.reason
 

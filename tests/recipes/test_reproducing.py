@@ -58,12 +58,12 @@ def key_of(workspace: Workspace, kind: str = "trial") -> str:
     return next(t.key for t in trials if t.ordered[0].opened.trial.kind == kind)
 
 
-@pytest.mark.parametrize("level", ["record", "tables", "measure", "train"])
-def test_every_rung_reproduces(ran, level):
-    found = reproduction(key_of(ran), workspace=ran, level=level, echo=lambda _: None)
-    expected = "as recorded" if level == "record" else "bit-equal"
+@pytest.mark.parametrize("depth", ["record", "tables", "measure", "train"])
+def test_every_depth_reproduces(ran, depth):
+    found = reproduction(key_of(ran), workspace=ran, depth=depth, echo=lambda _: None)
+    expected = "as recorded" if depth == "record" else "bit-equal"
     assert (found.decision, found.exit_code) == (expected, 0), found.reason
-    if level == "tables":
+    if depth == "tables":
         count = int(found.reason.split()[0])
         assert count > 20  # every number but the distances to its own teacher
 
@@ -81,7 +81,7 @@ def test_a_rerun_of_a_real_trial_has_its_numbers(ran):
         and other.replicate == trial.replicate
     ]
     assert rerun.measured(protocol)[-1].metrics == same.measured(protocol)[-1].metrics
-    found = reproduction(rerun.key, workspace=ran, level="measure", echo=lambda _: None)
+    found = reproduction(rerun.key, workspace=ran, depth="measure", echo=lambda _: None)
     assert found.decision == "bit-equal"
 
 
@@ -97,13 +97,13 @@ def test_tampered_items_are_found_by_the_numbers_that_rest_on_them(ran, tmp_path
     table = pd.read_parquet(file)
     table.loc[table["task"] == "edit", "following"] *= 0.9
     table.to_parquet(file, index=False)
-    found = reproduction(key, workspace=workspace, level="tables", echo=lambda _: None)
+    found = reproduction(key, workspace=workspace, depth="tables", echo=lambda _: None)
     assert (found.decision, found.exit_code) == ("not reproduced", 1)
     assert "edit/following" in {v.metric for v in found.values}
 
 
 def test_the_claim_and_fresh_seeds_of_a_real_study(ran):
-    found = reproduction(workspace=ran, contrast="G", level="measure", echo=lambda _: None)
+    found = reproduction(workspace=ran, contrast="G", depth="measure", echo=lambda _: None)
     assert found.decision == "bit-equal"
     assert len(found.parts) == 4
     fresh = reproduction(key_of(ran), workspace=ran, fresh_seeds=1, echo=lambda _: None)

@@ -1,4 +1,4 @@
-"""The levels of a reproduction, from reading to retraining: what each costs, and running one."""
+"""How deep a reproduction goes, from reading to retraining: what each depth costs; running one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from harness.reproduce.recorded import Recorded
 from harness.subjects.settings import name_of
 
 Depth = Literal["record", "tables", "measure", "train"]
-Level = Literal["auto", "record", "tables", "measure", "train"]
-LEVELS: tuple[Level, ...] = ("auto", "record", "tables", "measure", "train")
+DepthOption = Literal["auto", "record", "tables", "measure", "train"]
+DEPTH_OPTIONS: tuple[DepthOption, ...] = ("auto", "record", "tables", "measure", "train")
 WHAT: dict[Depth, str] = {
     "record": "hashes, digests of code, data and protocol, versions, device",
     "tables": "numbers and verdicts recomputed from what is stored",
@@ -36,9 +36,9 @@ WHAT: dict[Depth, str] = {
 
 @dataclass(frozen=True)
 class Price:
-    """One rung: what it is, what it should cost, or why it cannot be climbed."""
+    """One depth: what it is, what it should cost, or why it is not possible."""
 
-    rung: Depth
+    depth: Depth
     seconds: float | None
     """Expected wall seconds here, by the record; None where nothing says."""
     gpu_hours: float = 0.0
@@ -49,18 +49,18 @@ class Price:
     def line(self) -> str:
         """`train    40 s, 0.011 GPU-h   run again from the start (from ...)`."""
         if self.refused:
-            return f"{self.rung:<8} {'not possible':<18}  {self.refused}"
+            return f"{self.depth:<8} {'not possible':<18}  {self.refused}"
         cost = "not known" if self.seconds is None else hours_in_words(self.seconds / 3600)
         if self.seconds is not None and self.seconds < 1:
             cost = "under 1 s"
         if self.gpu_hours:
             cost += f", {self.gpu_hours:.3g} GPU-h"
         basis = f" ({self.basis})" if self.basis else ""
-        return f"{self.rung:<8} {cost:<18}  {WHAT[self.rung]}{basis}"
+        return f"{self.depth:<8} {cost:<18}  {WHAT[self.depth]}{basis}"
 
 
 def prices(recorded: Recorded, subject: Subject | None) -> list[Price]:
-    """All four rungs, cheapest first.
+    """All four depths, cheapest first.
 
     Args:
         recorded: the trial.
@@ -75,33 +75,34 @@ def prices(recorded: Recorded, subject: Subject | None) -> list[Price]:
 
 
 def together(prices: Sequence[Price]) -> Price:
-    """One rung of several trials: the sum, or why one of them cannot be climbed."""
+    """One depth for several trials: the sum, or why one of them cannot go there."""
     first = prices[0]
     refused = [price.refused for price in prices if price.refused]
     if refused:
         named = f"{len(refused)} of {len(prices)} trials: {refused[0]}"
-        return Price(first.rung, None, refused=named)
+        return Price(first.depth, None, refused=named)
     known = [price.seconds for price in prices if price.seconds is not None]
     seconds = sum(known) if len(known) == len(prices) else None
-    return Price(first.rung, seconds, sum(p.gpu_hours for p in prices), first.basis)
+    return Price(first.depth, seconds, sum(p.gpu_hours for p in prices), first.basis)
 
 
-def level_to_run(level: Level, ladder: Sequence[Price], key: str) -> Depth:
-    """The rung to climb; `auto` is measuring where a student is kept, else training.
+def depth_to_run(asked: DepthOption, ladder: Sequence[Price], key: str) -> Depth:
+    """The depth to go to; `auto` is measuring where a student is kept, else training.
 
     Raises:
-        NotJudgedError: if the rung asked for is not possible.
+        NotJudgedError: if the depth asked for is not possible.
     """
-    priced = {price.rung: price for price in ladder}
-    if level == "auto":
-        level = "train" if priced["measure"].refused else "measure"
-    if priced[level].refused:
-        open_ = [price.rung for price in ladder if not price.refused]
+    priced = {price.depth: price for price in ladder}
+    depth = asked
+    if depth == "auto":
+        depth = "train" if priced["measure"].refused else "measure"
+    if priced[depth].refused:
+        open_ = [price.depth for price in ladder if not price.refused]
         raise NotJudgedError(
-            f"{key} cannot be reproduced at level {level}: {priced[level].refused}. "
+            f"{key} cannot be reproduced at level {depth}: {priced[depth].refused}. "
             f"Possible: --level {', --level '.join(open_)}"
         )
-    return level
+    return depth
 
 
 def _measure(recorded: Recorded, subject: Subject | None) -> Price:
@@ -176,7 +177,7 @@ class Rerun:
 
 def rerun_trial(
     recorded: Recorded,
-    rung: Literal["measure", "train"],
+    depth: Literal["measure", "train"],
     workspace: Workspace,
     echo: Echo,
     trial: Trial | None = None,
@@ -185,7 +186,7 @@ def rerun_trial(
 
     Args:
         recorded: the trial as it was.
-        rung: measure its kept student, or train.
+        depth: measure its kept student, or train.
         workspace: where to write.
         echo: gets a line of progress every few seconds.
         trial: another trial in its place, run as the recorded one was: a new replicate.
@@ -200,7 +201,7 @@ def rerun_trial(
     reports: list[ReportLine] = []
     ended = Ended(state="failed", reason="ended without an outcome")
     began = shown = time.time()
-    for at, event in execute(_job(recorded, made, rung, folder, workspace)):
+    for at, event in execute(_job(recorded, made, depth, folder, workspace)):
         if isinstance(event, Ended):
             ended = event
             break
@@ -218,17 +219,17 @@ def _folder(workspace: Workspace, key: str) -> Path:
     return folder
 
 
-def _job(recorded: Recorded, trial: Trial, rung: str, folder: Path, workspace: Workspace) -> Job:
+def _job(recorded: Recorded, trial: Trial, depth: str, folder: Path, workspace: Workspace) -> Job:
     again: Literal["train", "reference"] = "reference" if trial.kind == "reference" else "train"
     return Job.of(
         trial,
         folder,
         "reproduction",
-        mode="measure" if rung == "measure" else again,
+        mode="measure" if depth == "measure" else again,
         subject=recorded.subject,
         cache=workspace.cache,
         measurement=recorded.measurement,
-        student=recorded.student if rung == "measure" else None,
+        student=recorded.student if depth == "measure" else None,
         gpus=recorded.gpus,
         cpus=recorded.cpus,
         project=recorded.project,
