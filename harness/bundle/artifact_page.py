@@ -22,10 +22,10 @@ FILE = "BUNDLE.zip"
 MOST_KEYS = 6
 
 
-def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
+def read_me(answered: AnsweredStudy, kinds: list[str], blind: bool) -> str:
     """The page, in the order of an artifact appendix: check, kick the tires, claims, costs."""
-    answer, study = made.answer, study_path(made)
-    quick = _quickest(made)
+    answer, study = answered.answer, study_path(answered)
+    quick = _quickest(answered)
     lines = [
         f"# Artifact of the study {answer.study}",
         "",
@@ -34,7 +34,7 @@ def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
         "",
         f"State: {markdown(answer.headline)}",
         "",
-        *_holds(made, kinds, blind),
+        *_holds(answered, kinds, blind),
         "",
         "## Kick the tires: 30 minutes",
         "",
@@ -47,9 +47,9 @@ def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
         "2. Unpack, read `report/report.html` in a browser (it loads nothing), install (some "
         "minutes, most of it the download of PyTorch; 7 GB of disk).",
         "",
-        f"       mkdir artifact && unzip -q {FILE} -d artifact && cd artifact/{_home(made)}",
+        f"       mkdir artifact && unzip -q {FILE} -d artifact && cd artifact/{_home(answered)}",
         "       make env && . .venv/bin/activate",
-        *([] if _home(made) == "code" else ["       cd ../code"]),
+        *([] if _home(answered) == "code" else ["       cd ../code"]),
         "",
         "3. See what was planned and that its results are known (a second):",
         "",
@@ -64,18 +64,21 @@ def read_me(made: AnsweredStudy, kinds: list[str], blind: bool) -> str:
             "Expected: every number beside the recorded one, and a last line that says whether it "
             "reproduced (exit code 0) and, where not, what differs here from what it ran with.",
             "",
-            f"       {_reproduce(made, key, '--level', 'train')}",
+            f"       {_reproduce(answered, key, '--level', 'train')}",
             "",
         ]
-    return "\n".join([*lines, *_claims(made), *_depths(made, kinds), *_surroundings(made)]) + "\n"
+    return (
+        "\n".join([*lines, *_claims(answered), *_depths(answered, kinds), *_surroundings(answered)])
+        + "\n"
+    )
 
 
-def _home(made: AnsweredStudy) -> str:
+def _home(answered: AnsweredStudy) -> str:
     """Where Stillhouse is installed from."""
-    return "code" if project_of(made.study.file).resolve() == OWN.resolve() else "stillhouse"
+    return "code" if project_of(answered.study.file).resolve() == OWN.resolve() else "stillhouse"
 
 
-def _holds(made: AnsweredStudy, kinds: list[str], blind: bool) -> list[str]:
+def _holds(answered: AnsweredStudy, kinds: list[str], blind: bool) -> list[str]:
     rows = [
         (
             "`report/`",
@@ -87,9 +90,9 @@ def _holds(made: AnsweredStudy, kinds: list[str], blind: bool) -> list[str]:
         ("`environment/`", "versions the trials ran with, and the lock file"),
         ("`code/`", "source, study file and base recipe; `results/` again beside the study"),
     ]
-    if _home(made) != "code":
+    if _home(answered) != "code":
         rows.append(("`stillhouse/`", "Stillhouse itself"))
-    if any(name.startswith(f"{TRAINER}/") for name in digested(made)):
+    if any(name.startswith(f"{TRAINER}/") for name in digested(answered)):
         told = "the trainer's code, which lies outside the project: the study's `cwd` is its place"
         rows.append((f"`{TRAINER}/`", told))
     rows.append(("`CHECKSUMS`, `verify.py`", "sha256 of every member, and what checks them"))
@@ -99,13 +102,13 @@ def _holds(made: AnsweredStudy, kinds: list[str], blind: bool) -> list[str]:
     return said
 
 
-def _claims(made: AnsweredStudy) -> list[str]:
-    declared = _declared(made)
+def _claims(answered: AnsweredStudy) -> list[str]:
+    declared = _declared(answered)
     lines = ["## Claims", ""]
     if not declared:
         return [*lines, "The study declares no contrast; its tables are in `report/`.", ""]
     for v in declared:
-        seconds, hours, devices = _spent(made, v)
+        seconds, hours, devices = _spent(answered, v)
         keys = " ".join(v.keys[:MOST_KEYS])
         more = f" and {len(v.keys) - MOST_KEYS} more" if len(v.keys) > MOST_KEYS else ""
         lines += [
@@ -114,7 +117,7 @@ def _claims(made: AnsweredStudy) -> list[str]:
             f"- expected line: {markdown(v.words)}",
             *([f"- on exactly these prompts: {markdown(v.narrow.words)}"] if v.narrow else []),
             f"- trials: {len(v.keys)}, {keys}{more} (all in `results/verdicts.csv`)",
-            *_again(made, v),
+            *_again(answered, v),
             f"- hardware: {markdown(', '.join(devices)) or 'not recorded'}",
             f"- cost of all its trials: {facts.seconds_in_words(seconds)} of wall time, "
             f"{hours:.2f} GPU-hours",
@@ -123,31 +126,31 @@ def _claims(made: AnsweredStudy) -> list[str]:
     return lines
 
 
-def _again(made: AnsweredStudy, verdict: Verdict) -> list[str]:
+def _again(answered: AnsweredStudy, verdict: Verdict) -> list[str]:
     """How to run a contrast again; none for what replicates added later say of it."""
-    if verdict.id not in {contrast.id for contrast in made.plan.contrasts}:
+    if verdict.id not in {contrast.id for contrast in answered.plan.contrasts}:
         return []
     return [
-        f"- command: `{_reproduce(made, '--contrast', verdict.id)}` runs "
+        f"- command: `{_reproduce(answered, '--contrast', verdict.id)}` runs "
         "the fewest trials that decide it again (`--level tables`: recomputes it only)"
     ]
 
 
-def _reproduce(made: AnsweredStudy, *words: str) -> str:
+def _reproduce(answered: AnsweredStudy, *words: str) -> str:
     """With the study file: its results are found there wherever in the project they lie."""
-    return typed("reproduce", *words, "--study", path_word(study_path(made)), name=NAME)
+    return typed("reproduce", *words, "--study", path_word(study_path(answered)), name=NAME)
 
 
-def _declared(made: AnsweredStudy) -> list[Verdict]:
-    return [v for v in made.answer.verdicts if v.declared]
+def _declared(answered: AnsweredStudy) -> list[Verdict]:
+    return [v for v in answered.answer.verdicts if v.declared]
 
 
-def _spent(made: AnsweredStudy, verdict: Verdict) -> tuple[float, float, list[str]]:
+def _spent(answered: AnsweredStudy, verdict: Verdict) -> tuple[float, float, list[str]]:
     """Wall seconds, GPU-hours and devices of a contrast's trials, as far as they count."""
     seconds = hours = 0.0
     devices: set[str] = set()
     for key in verdict.keys:
-        record = made.history.trials.get(key)
+        record = answered.history.trials.get(key)
         for attempt in counting(record) if record else ():
             assert attempt.closed is not None
             seconds += attempt.closed.seconds
@@ -156,28 +159,29 @@ def _spent(made: AnsweredStudy, verdict: Verdict) -> tuple[float, float, list[st
     return seconds, hours, sorted(devices)
 
 
-def _quickest(made: AnsweredStudy) -> tuple[str, Closed] | None:
+def _quickest(answered: AnsweredStudy) -> tuple[str, Closed] | None:
     """Key and record of the trial that took least time."""
     found = []
-    for planned in made.plan.trials:
-        record = made.history.trials.get(planned.trial.key)
+    for planned in answered.plan.trials:
+        record = answered.history.trials.get(planned.trial.key)
         done = record.complete if record else None
         if planned.trial.kind == "trial" and done and done.closed and done.closed.state == "done":
             found.append((done.closed.seconds, planned.trial.key, done.closed))
     return min(found, key=lambda f: f[:2])[1:] if found else None
 
 
-def _depths(made: AnsweredStudy, kinds: list[str]) -> list[str]:
-    answer = made.answer
+def _depths(answered: AnsweredStudy, kinds: list[str]) -> list[str]:
+    answer = answered.answer
     one = facts.seconds_in_words(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
     device = ", ".join(answer.devices) or "a device that was not recorded"
     kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
-    quick = _quickest(made)
-    key = quick[0] if quick else made.plan.trials[0].trial.key
+    quick = _quickest(answered)
+    key = quick[0] if quick else answered.plan.trials[0].trial.key
 
     def at_depth(depth: str) -> str:
-        return f"`{_reproduce(made, key, '--level', depth)}`"
+        return f"`{_reproduce(answered, key, '--level', depth)}`"
 
+    whole = typed("run", "--workspace", "new-workspace", study=study_path(answered), name=NAME)
     rows = [
         ("checked", "seconds", f"`python verify.py {FILE}`"),
         ("hashed again", "seconds", at_depth("record")),
@@ -187,8 +191,7 @@ def _depths(made: AnsweredStudy, kinds: list[str]) -> list[str]:
         (
             "the whole study",
             f"{facts.seconds_in_words(answer.seconds_all)}, {answer.gpu_hours:.2f} GPU-hours",
-            f"`{typed('run', '--workspace', 'new-workspace', study=study_path(made), name=NAME)}` "
-            "without `results/` beside it",
+            f"`{whole}` without `results/` beside it",
         ),
     ]
     table = ["| rung | price | command |", "|---|---|---|"]
@@ -201,16 +204,16 @@ def _depths(made: AnsweredStudy, kinds: list[str]) -> list[str]:
     return ["## What each rung costs", "", *table, "", told, "", compute, ""]
 
 
-def _surroundings(made: AnsweredStudy) -> list[str]:
-    answer = made.answer
-    names = facts.fingerprints(made)
+def _surroundings(answered: AnsweredStudy) -> list[str]:
+    answer = answered.answer
+    names = facts.fingerprints(answered)
     lines = [
         "## Fingerprints",
         "",
         *(f"- {markdown(name)}: {markdown(', '.join(values))}" for name, values in names),
     ]
-    now = made.plan.fingerprints
-    for digest, files in code_files(made).items():
+    now = answered.plan.fingerprints
+    for digest, files in code_files(answered).items():
         if digest != now.code:
             changed = changed_files(files, now.code_files)
             what = ", ".join(changed[:20]) + (

@@ -90,25 +90,27 @@ def _bounded(form: bytes, word: str) -> bytes:
     return form if len(word) >= SHORT else rb"(?<![A-Za-z])" + form + rb"(?![A-Za-z])"
 
 
-def traces_of(made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str] = ()) -> Traces:
+def traces_of(
+    answered: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str] = ()
+) -> Traces:
     """User, hosts, paths, authors and addresses of a study, of this machine and of its journals.
 
     Args:
-        made: the study, answered.
+        answered: the study, answered.
         extra: words of the user's, always searched for.
         skip: words not to search for after all, since they stand for something else.
     """
-    project = project_of(made.study.file)
+    project = project_of(answered.study.file)
     names = [_user(), *(os.environ.get(v, "") for v in ("USER", "LOGNAME", "SUDO_USER"))]
     names += [part for name in _full_names() for part in _name_forms(name)]
-    hosts = [socket.gethostname(), *_hosts(made)]
+    hosts = [socket.gethostname(), *_hosts(answered)]
     hosts += [host.split(".")[0] for host in hosts]
     for line in _authors(project):
         if "@" in line:
             names += [line, line.partition("@")[0].rpartition("+")[2]]
         else:
             names += _name_forms(line)
-    places = [Path.home(), *_here(), project, made.workspace.root, OWN, Path(sys.prefix)]
+    places = [Path.home(), *_here(), project, answered.workspace.root, OWN, Path(sys.prefix)]
     paths = [p for place in places for p in (str(place), str(place.resolve()))]
     paths = [p if p.count("/") > 1 else f"{p}/" for p in paths if len(Path(p).parts) > 1]
     addresses = [a for v in _ADDRESSES for a in _address(os.environ.get(v, ""))]
@@ -119,7 +121,7 @@ def traces_of(made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str
             f"--blind-word {short[0]!r} is too short to search for: 3 letters or more"
         )
     found, common = dict.fromkeys(asked), dict[str, None]()
-    for word in [*names, *hosts, *_workspaces(made), *paths, *addresses]:
+    for word in [*names, *hosts, *_workspaces(answered), *paths, *addresses]:
         plain = word.strip().casefold()
         if not plain or word in found:
             continue
@@ -127,7 +129,7 @@ def traces_of(made: AnsweredStudy, extra: Iterable[str] = (), skip: Iterable[str
             common[word.strip()] = None
         else:
             found[word.strip()] = None
-    return Traces(tuple(found), tuple(common), frozenset(digested(made)))
+    return Traces(tuple(found), tuple(common), frozenset(digested(answered)))
 
 
 def scrubbed(members: Members, who: Traces) -> Members:
@@ -227,16 +229,16 @@ def _name_forms(name: str) -> list[str]:
     return [*joined, *(p for p in parts if len(p) >= SHORT)]
 
 
-def _hosts(made: AnsweredStudy) -> list[str]:
-    records = made.history.trials.values()
+def _hosts(answered: AnsweredStudy) -> list[str]:
+    records = answered.history.trials.values()
     return sorted({a.opened.host for r in records for a in r.ordered if a.opened.host})
 
 
-def _workspaces(made: AnsweredStudy) -> list[str]:
+def _workspaces(answered: AnsweredStudy) -> list[str]:
     """Ids of workspaces: random, but records that are public elsewhere carry the same."""
-    records = made.history.trials.values()
+    records = answered.history.trials.values()
     found = {a.opened.workspace for r in records for a in r.ordered}
-    return sorted({*found, made.workspace.id} - {""})
+    return sorted({*found, answered.workspace.id} - {""})
 
 
 def _authors(project: Path) -> list[str]:

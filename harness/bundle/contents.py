@@ -32,12 +32,12 @@ LOCK = "requirements.lock"
 
 
 def recorded(
-    made: AnsweredStudy, kinds: Collection[ArtifactKind], sources: Mapping[str, Any]
+    answered: AnsweredStudy, kinds: Collection[ArtifactKind], sources: Mapping[str, Any]
 ) -> Members:
     """Everything about a study but its source and what explains it.
 
     Args:
-        made: the study, answered.
+        answered: the study, answered.
         kinds: kinds of artifacts that go along where their files are still there.
         sources: what the manifest says of the source files; see `source.compared`.
 
@@ -51,34 +51,34 @@ def recorded(
         listed = attempt.closed.artifacts if attempt.closed else []
         going = []
         for artifact in listed:
-            files = _files(made, attempt, artifact) if artifact.kind in kinds else {}
+            files = _files(answered, attempt, artifact) if artifact.kind in kinds else {}
             if files:
                 going.append(artifact)
                 found.update({f"{folder}/{name}": file for name, file in files.items()})
         return going
 
-    results = result_files(made, kept)
+    results = result_files(answered, kept)
     found |= {f"results/{name}": text.encode() for name, text in results.items()}
-    values = packed(made)
+    values = packed(answered)
     found |= {f"results/{name}": content for name, content in values.items()}
-    report = report_files(made, portable=True)
+    report = report_files(answered, portable=True)
     found |= {f"report/{name}": text.encode() for name, text in report.items()}
-    for planned in made.plan.trials:
-        trial, record = planned.trial, made.history.trials.get(planned.trial.key)
+    for planned in answered.plan.trials:
+        trial, record = planned.trial, answered.history.trials.get(planned.trial.key)
         if record is not None and counting(record):
             # The very bytes whose hash is the key, so that a verifier needs sha256 and nothing
             # else.
             found[f"recipes/{trial.key}.json"] = canonical(trial.identity())
     found["environment/versions.json"] = _json(
-        {name: values for name, values in facts.environment(made.plan, made.history)}
+        {name: values for name, values in facts.environment(answered.plan, answered.history)}
     )
     found[MANIFEST] = _json(
         {
             "schema": SCHEMA,
-            "study": made.answer.study,
-            "study_digest": made.plan.digest,
+            "study": answered.answer.study,
+            "study_digest": answered.plan.digest,
             "artifacts": sorted(kinds),
-            "contrasts": [_contrast(contrast) for contrast in made.plan.contrasts],
+            "contrasts": [_contrast(contrast) for contrast in answered.plan.contrasts],
             "sources": dict(sources),
         }
     )
@@ -96,9 +96,9 @@ def _json(content: object) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _files(made: AnsweredStudy, attempt: Attempt, artifact: Artifact) -> dict[str, Path]:
+def _files(answered: AnsweredStudy, attempt: Attempt, artifact: Artifact) -> dict[str, Path]:
     """Path below the attempt to file; links are left out, a CSV beside a table goes along."""
-    root = folder_of(made.workspace, attempt)
+    root = folder_of(answered.workspace, attempt)
     place = root / artifact.path
     candidates = sorted(place.rglob("*")) if place.is_dir() else [place]
     if artifact.kind in ("items", "prompts"):
@@ -121,48 +121,48 @@ BUNDLE = "-bundle.zip"
 _PASSED_OVER = ("__pycache__", ".git")
 
 
-def source(made: AnsweredStudy) -> Members:
+def source(answered: AnsweredStudy) -> Members:
     """`code/` holds the study's project, `stillhouse/` Stillhouse itself where that is another.
 
     Of the project: packages, files of the root, the study's folder, its base recipe, and every
     file that the code digest lists; those of a command that lie elsewhere are in `trainer/`. Bytes
     are those of the working tree, which the digest hashed.
     """
-    project = project_of(made.study.file)
-    folder = made.study.file.resolve().parent
-    listed = digested(made)
-    ours = not isinstance(made.study.subject, CommandSettings)  # whose folder may hold anything
+    project = project_of(answered.study.file)
+    folder = answered.study.file.resolve().parent
+    listed = digested(answered)
+    ours = not isinstance(answered.study.subject, CommandSettings)  # whose folder may hold anything
     heads = {name.split("/")[1] for name in listed if ours and name.startswith("code/")}
     wanted = [*PACKAGES, *ROOT_FILES, *sorted(heads)]
     found = _below("code", project, [project / name for name in wanted])
     if folder == project:  # a folder without a project of its own: only what the study names
-        found |= _named("code", project, [made.study.file])
+        found |= _named("code", project, [answered.study.file])
     else:
         found |= _below("code", project, [folder])
-    found |= _named("code", project, _recipe(made))
+    found |= _named("code", project, _recipe(answered))
     if project.resolve() != OWN.resolve():
         found |= _below("stillhouse", OWN, [OWN / name for name in (*PACKAGES, *ROOT_FILES)])
     return found | listed
 
 
-def digested(made: AnsweredStudy) -> Members:
+def digested(answered: AnsweredStudy) -> Members:
     """Files that code digests of the study cover, by their names in the bundle."""
     found: Members = {}
-    for name in {name for files in code_files(made).values() for name in files}:
-        member = member_of(made, name)
+    for name in {name for files in code_files(answered).values() for name in files}:
+        member = member_of(answered, name)
         if member is not None:
             found[member[0]] = member[1]
     return found
 
 
-def member_of(made: AnsweredStudy, name: str) -> tuple[str, Path] | None:
+def member_of(answered: AnsweredStudy, name: str) -> tuple[str, Path] | None:
     """Name in the bundle of a file that a code digest lists, and where it lies; None if nowhere.
 
     A command's files are named from its `cwd`, a module's from the project or from Stillhouse. What
     lies elsewhere goes along only where the study's own `code:` names it, whatever a journal lists.
     """
-    project, own = project_of(made.study.file).resolve(), OWN.resolve()
-    subject = made.study.subject
+    project, own = project_of(answered.study.file).resolve(), OWN.resolve()
+    subject = answered.study.subject
     roots = [project, own]
     named = False
     if isinstance(subject, CommandSettings):
@@ -181,21 +181,21 @@ def member_of(made: AnsweredStudy, name: str) -> tuple[str, Path] | None:
     return None
 
 
-def compared(made: AnsweredStudy) -> dict[str, dict[str, Any]]:
+def compared(answered: AnsweredStudy) -> dict[str, dict[str, Any]]:
     """Of each listed file: its name in the bundle, its bytes' digest, and the subject's digest.
 
     A subject may digest what a file says instead of its bytes, which no verifier without that
     subject can work out. `member` is empty for what is listed and is no file.
     """
     today: dict[str, set[str]] = {}
-    for planned in made.plan.trials:
-        prints = planned.fingerprints or made.plan.fingerprints
+    for planned in answered.plan.trials:
+        prints = planned.fingerprints or answered.plan.fingerprints
         for name, found in prints.code_files.items():
             today.setdefault(name, set()).add(found)
     sums: dict[Path, str] = {}
     told: dict[str, dict[str, Any]] = {}
     for name, digests in sorted(today.items()):
-        member = member_of(made, name.partition("#")[0])
+        member = member_of(answered, name.partition("#")[0])
         if member is None:
             told[name] = {"member": "", "digests": sorted(digests)}
             continue
@@ -206,19 +206,19 @@ def compared(made: AnsweredStudy) -> dict[str, dict[str, Any]]:
     return told
 
 
-def code_files(made: AnsweredStudy) -> dict[str, dict[str, str]]:
+def code_files(answered: AnsweredStudy) -> dict[str, dict[str, str]]:
     """Code digest to the source files it covers, for the attempts that count."""
     found: dict[str, dict[str, str]] = {}
-    for planned in made.plan.trials:
-        record = made.history.trials.get(planned.trial.key)
+    for planned in answered.plan.trials:
+        record = answered.history.trials.get(planned.trial.key)
         for attempt in counting(record) if record else ():
             found.setdefault(attempt.opened.code, attempt.opened.code_files)
     return found
 
 
-def study_path(made: AnsweredStudy) -> str:
+def study_path(answered: AnsweredStudy) -> str:
     """The study file as one types it from its project."""
-    return in_project(made.study.file)
+    return in_project(answered.study.file)
 
 
 def git(folder: Path, *words: str) -> list[str]:
@@ -233,9 +233,9 @@ def git(folder: Path, *words: str) -> list[str]:
     return [line for line in told.split("\n") if line]
 
 
-def _recipe(made: AnsweredStudy) -> list[Path]:
-    named = made.study.recipe
-    return [made.study.file.parent / named] if isinstance(named, str) else []
+def _recipe(answered: AnsweredStudy) -> list[Path]:
+    named = answered.study.recipe
+    return [answered.study.file.parent / named] if isinstance(named, str) else []
 
 
 def _below(prefix: str, root: Path, places: Iterable[Path]) -> Members:

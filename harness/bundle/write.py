@@ -53,7 +53,7 @@ class Written:
 
 
 def write_bundle(
-    made: AnsweredStudy,
+    answered: AnsweredStudy,
     file: Path,
     *,
     kinds: Sequence[ArtifactKind] = ALWAYS,
@@ -62,7 +62,7 @@ def write_bundle(
     """Write a study's bundle; the same records and sources give the same bytes.
 
     Args:
-        made: the study, answered.
+        answered: the study, answered.
         file: where to; an existing file is replaced once the new one is complete.
         kinds: kinds of artifacts that go along.
         blind: whom to take out; None leaves everything as it is.
@@ -75,7 +75,7 @@ def write_bundle(
     from harness.bundle.contents import digest
     from harness.bundle.withheld import withheld
 
-    members = withheld(_members(made, kinds, blind is not None), made.study)
+    members = withheld(_members(answered, kinds, blind is not None), answered.study)
     if blind is not None:
         members = scrubbed(members, blind)
         refuse_traces(members, blind)
@@ -85,20 +85,20 @@ def write_bundle(
     return Written(file, len(members) + 1, file.stat().st_size, digest(file), *told)
 
 
-def _members(made: AnsweredStudy, kinds: Sequence[ArtifactKind], blind: bool) -> Members:
+def _members(answered: AnsweredStudy, kinds: Sequence[ArtifactKind], blind: bool) -> Members:
     from harness.bundle.artifact_page import read_me
     from harness.bundle.contents import LOCK, compared, recorded, source, study_path
 
-    found = recorded(made, kinds, compared(made))
-    code = source(made)
-    beside = f"code/{study_path(made)}".rpartition("/")[0] + "/results/"
+    found = recorded(answered, kinds, compared(answered))
+    code = source(answered)
+    beside = f"code/{study_path(answered)}".rpartition("/")[0] + "/results/"
     code = {name: content for name, content in code.items() if not name.startswith(beside)}
     again = {beside + n.removeprefix("results/"): found[n] for n in found if n[:8] == "results/"}
     for home in ("code", "stillhouse"):
         if f"{home}/{LOCK}" in code:
             found.setdefault(f"environment/{LOCK}", code[f"{home}/{LOCK}"])
     found |= code | again
-    found["ARTIFACT.md"] = read_me(made, sorted(kinds), blind).encode()
+    found["ARTIFACT.md"] = read_me(answered, sorted(kinds), blind).encode()
     found[VERIFIER] = verifier_source().encode()
     return found
 

@@ -66,18 +66,18 @@ def command(
         _tell(_written(study, workspace, output, kinds, words), as_json)
         return
     if verify is not None:
-        told, file = verify_bundle(verify), verify
+        checks, file = verify_bundle(verify), verify
     else:
         assert unpack is not None
         if output is None:
             raise HarnessError("--unpack needs -o FOLDER, a folder that does not exist yet")
-        told, file = extract_bundle(unpack, output), unpack
+        checks, file = extract_bundle(unpack, output), unpack
     if as_json:
-        typer.echo(json.dumps({"file": str(file), "verified": True, "checks": told}))
+        typer.echo(json.dumps({"file": str(file), "verified": True, "checks": checks}))
         return
-    for line in told:
+    for line in checks:
         typer.echo(line)
-    but = ", its verdicts apart" if any("not worked out here" in line for line in told) else ""
+    but = ", its verdicts apart" if any("not worked out here" in line for line in checks) else ""
     typer.echo(
         f"verified   {file}{but}" + (f", unpacked into {output}" if unpack is not None else "")
     )
@@ -94,30 +94,32 @@ def _written(
     from harness.bundle.write import write_bundle
     from harness.commands.opening import answered
 
-    made = answered(study, workspace)
-    who = traces_of(made, *words) if words is not None else None
-    file = output or Path(f"{made.study.name}{'-blind' if who else ''}-bundle.zip")
-    return write_bundle(made, file, kinds=kinds, blind=who)  # type: ignore[arg-type]
+    answered_study = answered(study, workspace)
+    traces = traces_of(answered_study, *words) if words is not None else None
+    file = output or Path(f"{answered_study.study.name}{'-blind' if traces else ''}-bundle.zip")
+    return write_bundle(answered_study, file, kinds=kinds, blind=traces)  # type: ignore[arg-type]
 
 
-def _tell(done: Written, as_json: bool) -> None:
+def _tell(written: Written, as_json: bool) -> None:
     from harness.journal.command_line import path_word, typed
 
     if as_json:
         content = {
-            "file": str(done.file),
-            "members": done.members,
-            "bytes": done.bytes,
-            "sha256": done.sha256,
-            "searched": done.searched,
-            "not_searched": done.not_searched,
+            "file": str(written.file),
+            "members": written.members,
+            "bytes": written.bytes,
+            "sha256": written.sha256,
+            "searched": written.searched,
+            "not_searched": written.not_searched,
         }
         typer.echo(json.dumps(content))
         return
-    if done.searched:
-        typer.echo(f"blind    none of these is left: {', '.join(done.searched)}")
-    if done.not_searched:
-        typer.echo(f"         not searched for: {', '.join(done.not_searched)} (--blind-word does)")
-    typer.echo(f"{done.bytes / 2**20:8.2f} MiB  {done.file}  {done.members} members")
-    typer.echo(f"sha256   {done.sha256}")
-    typer.echo(f"check    {typed('bundle', '--verify', path_word(done.file))}")
+    if written.searched:
+        typer.echo(f"blind    none of these is left: {', '.join(written.searched)}")
+    if written.not_searched:
+        typer.echo(
+            f"         not searched for: {', '.join(written.not_searched)} (--blind-word does)"
+        )
+    typer.echo(f"{written.bytes / 2**20:8.2f} MiB  {written.file}  {written.members} members")
+    typer.echo(f"sha256   {written.sha256}")
+    typer.echo(f"check    {typed('bundle', '--verify', path_word(written.file))}")

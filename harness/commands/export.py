@@ -34,14 +34,14 @@ def command(
     from harness.journal.workspace import RESULTS
     from harness.report.results import write_results
 
-    made = answered(study, workspace)
-    if _filled_in(made):
-        made = answered(study, workspace)
-    found = made.answer
-    folder = to or made.study.file.parent / RESULTS
-    written = write_results(made, folder)
-    done = sum(row.n_done for row in found.arms)
-    total = sum(row.n_planned for row in found.arms)
+    answered_study = answered(study, workspace)
+    if _filled_in(answered_study):
+        answered_study = answered(study, workspace)
+    answer = answered_study.answer
+    folder = to or answered_study.study.file.parent / RESULTS
+    written = write_results(answered_study, folder)
+    done = sum(row.n_done for row in answer.arms)
+    total = sum(row.n_planned for row in answer.arms)
     if as_json:
         files = {str(path): path.stat().st_size for path in written}
         typer.echo(json.dumps({"files": files, "done": done, "planned": total}))
@@ -51,18 +51,18 @@ def command(
     typer.echo(f"{done} of {total} trials and reference rows have results")
 
 
-def _filled_in(made: AnsweredStudy) -> bool:
+def _filled_in(answered_study: AnsweredStudy) -> bool:
     """Whether values by prompt were made of measurements that had none."""
     from harness.report.results import kept_metrics
     from harness.report.stored_items import fill_in_prompt_values
     from harness.text.printable import printable
 
-    done = fill_in_prompt_values(made, kept_metrics(made), _to_stderr)
-    for line in done.left[:3]:
+    filled = fill_in_prompt_values(answered_study, kept_metrics(answered_study), _to_stderr)
+    for line in filled.left[:3]:
         _to_stderr(f"none of {printable(line)}")
-    if len(done.left) > 3:
-        _to_stderr(f"none of {len(done.left) - 3} more")
-    return done.made > 0
+    if len(filled.left) > 3:
+        _to_stderr(f"none of {len(filled.left) - 3} more")
+    return filled.made > 0
 
 
 def _to_stderr(line: str) -> None:

@@ -29,10 +29,10 @@ def command(
     from harness.journal import claims
     from harness.journal.attempts import LOG
     from harness.journal.history import History
-    from harness.running.study_status import only_key, place
+    from harness.running.study_status import only_key, recorded_workspace
 
-    found = place(workspace)
-    folder = found.trial(only_key(History.read([found.journal]), key, found))
+    place = recorded_workspace(workspace)
+    folder = place.trial(only_key(History.read([place.journal]), key, place))
     file = folder / LOG
     if not file.is_file():
         raise HarnessError(f"trial {key} has no log yet: {file} does not exist")

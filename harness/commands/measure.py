@@ -105,13 +105,13 @@ def command(
     echo("each checkpoint, with its interval over items:")
     for row in measured:
         echo(f"  {row['trial']}  {'  '.join(_told(row))}")
-    found = result.answer  # none where nothing was left to measure
-    if found is None and measured:
-        found = AnsweredStudy.of(opened).answer
-    for line in pair_lines(found) if found else ():
+    answer = result.answer  # none where nothing was left to measure
+    if answer is None and measured:
+        answer = AnsweredStudy.of(opened).answer
+    for line in pair_lines(answer) if answer else ():
         echo(line)
     if as_json:
-        pairs = pairs_as_json(found) if found else []
+        pairs = pairs_as_json(answer) if answer else []
         report = str(result.report) if result.report else None
         content = {"study": str(file), "exit_code": result.exit_code, "report": report}
         typer.echo(json.dumps(content | {"students": measured, "pairs": pairs}))
@@ -129,33 +129,33 @@ def _write(
     from harness.subjects.load import load_subject
     from harness.subjects.settings import MEASURED_BY
 
-    known = CheckpointStudyFile(file)
-    measured_by = measured_by or known.measured_by or MEASURED_BY
+    study_file = CheckpointStudyFile(file)
+    measured_by = measured_by or study_file.measured_by or MEASURED_BY
     measuring = load_subject(measured_by, project=project_of(file.absolute()))
-    wrong = checkpoint_problems(measuring, [(s.path, s.settings) for s in strangers])
-    if wrong:
-        told = "\n  ".join(wrong)
-        raise HarnessError(f"{len(wrong)} checkpoint(s) cannot be measured:\n  {told}")
+    problems = checkpoint_problems(measuring, [(s.path, s.settings) for s in strangers])
+    if problems:
+        listed = "\n  ".join(problems)
+        raise HarnessError(f"{len(problems)} checkpoint(s) cannot be measured:\n  {listed}")
     protocol = (
         CheckpointStudyFile.named(protocol, Path.cwd())
-        or known.protocol
+        or study_file.protocol
         or getattr(measuring, "default_protocol", "default")
     )
-    if known.protocol and protocol != known.protocol:
+    if study_file.protocol and protocol != study_file.protocol:
         raise HarnessError(
-            f"{file} measures under {known.protocol}, not {protocol}: name another file with "
+            f"{file} measures under {study_file.protocol}, not {protocol}: name another file with "
             "--study, since numbers of different protocols do not compare"
         )
     options = {"name": file.stem, "protocol": protocol, "measured_by": measured_by}
-    known.add(strangers, baseline=baseline, **options)
-    known.save()
+    study_file.add(strangers, baseline=baseline, **options)
+    study_file.save()
 
 
 def _measured(opened: OpenedStudy, result: RunResult) -> list[dict[str, Any]]:
     """Every checkpoint's numbers, with the intervals of this checkpoint alone."""
     history = opened.reread()
     headline = set(result.headline)
-    found = []
+    rows = []
     for planned in result.plan.trials:
         trial = planned.trial
         record = history.trials.get(trial.key)
@@ -164,11 +164,11 @@ def _measured(opened: OpenedStudy, result: RunResult) -> list[dict[str, Any]]:
             continue
         estimates = {e.name: [e.lo, e.hi] for e in at[-1].estimates if e.name in headline}
         metrics = {k: v for k, v in at[-1].metrics.items() if not headline or k in headline}
-        found.append(
+        rows.append(
             {"trial": trial.short, "key": trial.key, "levels": trial.levels,
              "replicate": trial.replicate, "metrics": metrics, "intervals": estimates}
         )  # fmt: skip
-    return found
+    return rows
 
 
 def _told(row: dict[str, Any]) -> list[str]:

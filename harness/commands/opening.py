@@ -16,9 +16,9 @@ def opened(file: Path, workspace: Path | None) -> OpenedStudy:
     """Read and check a study file; see `open_study`."""
     from harness.study.load import open_study
 
-    made = open_study(file, workspace)
-    tell_runner(made.study.file)
-    return made
+    opened_study = open_study(file, workspace)
+    tell_runner(opened_study.study.file)
+    return opened_study
 
 
 def answered(file: Path, workspace: Path | None) -> AnsweredStudy:

@@ -66,20 +66,20 @@ def command(
             until_decided=until_decided,
             at_most=at_most,
         )
-        told = None
+        expectation = None
         if until_decided:  # brings numpy, which no other plan needs
             from harness.analysis.expectation import expected
 
-            told = expected(plan)
+            expectation = expected(plan)
         if fit is not None:
             _fitting(opened, plan, fit, as_json)
             return
         if as_json:
             content = as_object(plan, str(place.root))
-            content["expected"] = told.model_dump() if told is not None else None
+            content["expected"] = expectation.model_dump() if expectation is not None else None
             typer.echo(json.dumps(content, allow_nan=False))
             return
-        lines = lines_of(plan, str(study), arms=arms, workspace=place, expected=told)
+        lines = lines_of(plan, str(study), arms=arms, workspace=place, expected=expectation)
         typer.echo("\n".join(lines))
 
 
@@ -89,8 +89,8 @@ def _fitting(opened: OpenedStudy, plan: Plan, text: str, as_json: bool) -> None:
     limit = Limit.read(text)
     fits = fitting_designs(opened, plan, limit)
     if as_json:
-        whole = [made.model_dump(mode="json") for made in fits]
-        typer.echo(json.dumps({limit.unit: limit.amount, "designs": whole}, allow_nan=False))
+        designs = [design.model_dump(mode="json") for design in fits]
+        typer.echo(json.dumps({limit.unit: limit.amount, "designs": designs}, allow_nan=False))
         return
     typer.echo("\n".join(fit_lines(fits, limit)))
 

@@ -29,41 +29,41 @@ def command(
     from harness.errors import HarnessError, WorkspaceError
     from harness.report.page import write_report
 
-    made = answered(study, workspace)
-    if workspace is not None and not workspace.is_dir() and not made.history.planned:
+    answered_study = answered(study, workspace)
+    if workspace is not None and not workspace.is_dir() and not answered_study.history.planned:
         raise HarnessError(
-            f"no workspace {workspace}, and nothing is recorded beside {made.study.file}: "
-            "there is nothing to answer from"
+            f"no workspace {workspace}, and nothing is recorded beside "
+            f"{answered_study.study.file}: there is nothing to answer from"
         )
-    found = made.answer
+    answer = answered_study.answer
     page, unwritten = None, None
     try:
-        page = write_report(made)
+        page = write_report(answered_study)
     except WorkspaceError as error:  # a workspace that is read-only answers all the same
         unwritten = error
     if as_json:
-        said = {"report": str(page) if page else None, **found.model_dump(mode="json")}
-        typer.echo(json.dumps(said))
+        content = {"report": str(page) if page else None, **answer.model_dump(mode="json")}
+        typer.echo(json.dumps(content))
     else:
-        _tell(found)
+        _tell(answer)
     if unwritten is not None:
         raise unwritten
     if not as_json:
         typer.echo(f"report   {page}")
 
 
-def _tell(found: Answer) -> None:
+def _tell(answer: Answer) -> None:
     from harness.analysis.sentences import narrower
 
-    typer.echo(found.headline)
-    for verdict in found.verdicts:
+    typer.echo(answer.headline)
+    for verdict in answer.verdicts:
         if verdict.declared:
             typer.echo(f"{verdict.id:<6} {verdict.words}")
-            if told := narrower(verdict, found.scope):
-                typer.echo(f"       {told}")
+            if claim := narrower(verdict, answer.scope):
+                typer.echo(f"       {claim}")
             for note in verdict.notes:
                 typer.echo(f"       - {note}")
-    for amendment in found.amendments:
+    for amendment in answer.amendments:
         typer.echo(f"amended  {amendment.words}")
-    for warning in found.warnings:
+    for warning in answer.warnings:
         typer.echo(f"warning  {warning}")

@@ -84,10 +84,10 @@ def command(
         typer.echo(text, err=as_json)
 
     try:
-        found = entry.reproduction(
+        result = entry.reproduction(
             key,
             workspace=place,
-            depth=next(known for known in depths.DEPTH_OPTIONS if known == level),
+            depth=next(option for option in depths.DEPTH_OPTIONS if option == level),
             study=study,
             source=source,
             contrast=contrast,
@@ -97,8 +97,8 @@ def command(
     except KeyboardInterrupt:
         echo("interrupted; nothing of the record was touched")
         raise typer.Exit(130) from None
-    for line in reproduction.lines(found):
+    for line in reproduction.lines(result):
         echo(line)
     if as_json:
-        typer.echo(reproduction.to_json(found))
-    raise typer.Exit(found.exit_code)
+        typer.echo(reproduction.to_json(result))
+    raise typer.Exit(result.exit_code)

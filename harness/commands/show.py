@@ -28,18 +28,18 @@ def command(
     from harness.journal.command_line import typed
     from harness.journal.history import History
     from harness.journal.workspace import history_folders
-    from harness.running.study_status import only_key, place
+    from harness.running.study_status import only_key, recorded_workspace
 
-    found = place(workspace)
-    history = History.read(history_folders(found))
-    trial = history.trials[only_key(history, key, found)]
+    place = recorded_workspace(workspace)
+    history = History.read(history_folders(place))
+    trial = history.trials[only_key(history, key, place)]
     if not trial.attempts:
-        listing = typed("status", workspace=found)
+        listing = typed("status", workspace=place)
         raise HarnessError(
             f"no attempt of trial {trial.key} can be read, only that its results were superseded. "
             f"`{listing}` says which lines of the journals cannot be read."
         )
-    content = _content(trial, found)
+    content = _content(trial, place)
     if as_json:
         typer.echo(json.dumps(content))
         return

@@ -91,16 +91,16 @@ def command(
         )
     place = Workspace.find(loaded.file, workspace)
     tell_runner(loaded.file)
-    wanted = loaded.resources
-    if not array and cpus is None and not wanted.gpus:
+    resources = loaded.resources
+    if not array and cpus is None and not resources.gpus:
         raise HarnessError(
             "give --cpus, the cores of a node: trials of this study ask for no GPU by which to "
             "count how many fit. --array N runs one trial at a time in each of N jobs instead."
         )
-    gpus_a_node = gpus if gpus is not None else _whole(wanted.gpus)
+    gpus_a_node = gpus if gpus is not None else _whole(resources.gpus)
     at_once = 1
-    if not array and wanted.gpus:
-        at_once = max(1, int(gpus_a_node / wanted.gpus))
+    if not array and resources.gpus:
+        at_once = max(1, int(gpus_a_node / resources.gpus))
     request = Request(
         name=loaded.name,
         study=loaded.file.resolve(),
@@ -109,7 +109,7 @@ def command(
         array=array or 0,
         nodes=1 if array else nodes,
         gpus=gpus_a_node,
-        cpus=cpus if cpus is not None else _whole(wanted.cpus * at_once),
+        cpus=cpus if cpus is not None else _whole(resources.cpus * at_once),
         time=time,
         partition=partition or "",
         account=account or "",
@@ -132,8 +132,8 @@ def command(
     watch, answer = (typed(w, study=study, workspace=place) for w in ("status", "report"))
     typer.echo(f"then  {watch}; {answer}")
     if not mlflow:
-        named = ["--as", request.beside] if request.beside else []
-        again = typed("sync", loaded.name, *named, workspace=place)
+        as_words = ["--as", request.beside] if request.beside else []
+        again = typed("sync", loaded.name, *as_words, workspace=place)
         typer.echo(f"and   {again}  # --mlflow names a server in reach")
 
 

@@ -31,28 +31,28 @@ def command(
     from harness.journal.gc_pauses import paused
     from harness.journal.history import History
     from harness.journal.workspace import history_folders
-    from harness.running.study_status import place, study_status
+    from harness.running.study_status import recorded_workspace, study_status
     from harness.study.yaml_file import name_in
 
     file = _file(study)
-    found = place(workspace, file)
+    place = recorded_workspace(workspace, file)
     tell_runner(file)
     with paused():
-        history = History.read(history_folders(found, file), numbers=False)
+        history = History.read(history_folders(place, file), numbers=False)
         names = [name_in(file) if file else study] if study else sorted(history.planned)
-        standings = [study_status(name, history, found) for name in names]
+        standings = [study_status(name, history, place) for name in names]
         changed = {
             s.study: _changed(s.study, file or Path(s.study_file), history) for s in standings
         }
     if as_json:
-        told = [{**s.model_dump(), "changed": changed[s.study]} for s in standings]
-        content = {"workspace": str(found.root), "studies": told}
+        studies = [{**s.model_dump(), "changed": changed[s.study]} for s in standings]
+        content = {"workspace": str(place.root), "studies": studies}
         typer.echo(json.dumps(content))
         return
-    typer.echo(f"workspace {found.root}")
+    typer.echo(f"workspace {place.root}")
     for standing in standings:
-        named = str(file or standing.study_file)
-        for line in _lines(standing, named, changed[standing.study], found):
+        study_file = str(file or standing.study_file)
+        for line in _lines(standing, study_file, changed[standing.study], place):
             typer.echo(line)
     for warning in history.warnings:
         typer.echo(f"warning   {warning}")
@@ -61,8 +61,8 @@ def command(
 def _file(study: str | None) -> Path | None:
     from harness.journal.workspace import file_of
 
-    named = file_of(Path(study)) if study else None
-    return named if named is not None and named.is_file() else None
+    file = file_of(Path(study)) if study else None
+    return file if file is not None and file.is_file() else None
 
 
 def _changed(study: str, file: Path, history: History) -> str:
@@ -77,8 +77,8 @@ def _changed(study: str, file: Path, history: History) -> str:
     if latest is None or not file.is_file():
         return ""
     recipe = latest.study_json.get("recipe")
-    read = [file, file.parent / recipe] if isinstance(recipe, str) else [file]
-    if all(f.stat().st_mtime < latest.at for f in read if f.exists()):
+    files = [file, file.parent / recipe] if isinstance(recipe, str) else [file]
+    if all(f.stat().st_mtime < latest.at for f in files if f.exists()):
         return ""
     try:
         same = load_study(file).digest() == latest.digest
@@ -102,15 +102,15 @@ def _lines(standing: StudyStatus, study: str, changed: str, place: Workspace) ->
         lines.append(f"  running now ({standing.running_on})")
     lines += [f"  looks       {text}" for text in standing.looks]
     for state in ("interrupted", "failed", "diverged", "killed"):
-        told = [t for t in standing.trials if t.state == state]
-        for trial in told[:5]:
+        trials = [t for t in standing.trials if t.state == state]
+        for trial in trials[:5]:
             reason = f"  {last_words(trial.reason, 100)}" if trial.reason else ""
             lines.append(
                 f"  {state:<11} {trial.short}{reason}  -> "
                 + typed("logs", trial.key[:SHORT], workspace=place)
             )
-        if len(told) > 5:
-            lines.append(f"  {state:<11} and {len(told) - 5} more (--json lists all)")
+        if len(trials) > 5:
+            lines.append(f"  {state:<11} and {len(trials) - 5} more (--json lists all)")
     if standing.report:
         lines.append(f"  report      {standing.report}")
     missing = standing.to_run

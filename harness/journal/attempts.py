@@ -80,8 +80,8 @@ def next_number(workspace: Workspace, history: TrialHistory | None, key: str) ->
 
     Folders that a driver made and did not live to use count as little as they hold: they go.
     """
-    known = history.ordered if history else []
-    numbers, recorded = [a.opened.attempt for a in known], {a.folder_name for a in known}
+    attempts = history.ordered if history else []
+    numbers, recorded = [a.opened.attempt for a in attempts], {a.folder_name for a in attempts}
     for folder in (workspace.trial(key) / "attempts").glob("*-*"):
         if folder.name in recorded or not _never_begun(folder):
             numbers.append(_number_of(folder))
@@ -120,14 +120,14 @@ def read_reports(folder: Path) -> list[ReportLine]:
     file = folder / REPORTS
     if not file.is_file():
         return []
-    found = []
+    lines = []
     for text in file.read_text(encoding="utf-8").split("\n"):
         try:
             content = json.loads(text)
-            found.append(ReportLine(float(content["at"]), report_of(content["report"])))
+            lines.append(ReportLine(float(content["at"]), report_of(content["report"])))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return lines
 
 
 def last_report_time(opened: float, lines: Iterable[ReportLine]) -> float:
@@ -173,13 +173,13 @@ class Checkpoint(NamedTuple):
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """Complete checkpoints of an attempt, newest first: reported, and still there."""
-    found: dict[str, Checkpoint] = {}
+    by_path: dict[str, Checkpoint] = {}
     for line in read_reports(folder):
         for artifact in line.report.artifacts:
             path = folder / artifact.path
             if artifact.kind == "checkpoint" and path.exists():
-                found[artifact.path] = Checkpoint(path, line.report.step)
-    latest_first = reversed(found.values())  # two may be of one step
+                by_path[artifact.path] = Checkpoint(path, line.report.step)
+    latest_first = reversed(by_path.values())  # two may be of one step
     return sorted(latest_first, key=lambda c: c.step, reverse=True)
 
 
@@ -222,18 +222,18 @@ def continue_from(previous: Path, folder: Path, keep: int = 2) -> list[Checkpoin
 
     # Checkpoints come before the reports that list them. Until the worker begins, `PREPARED` marks
     # the folder: a crash in between leaves copies that nothing refers to.
-    found = list(islice((c for c in checkpoints(previous) if _copied(c.path, place(c))), keep))
-    if not found:
+    copied = list(islice((c for c in checkpoints(previous) if _copied(c.path, place(c))), keep))
+    if not copied:
         return []
     for line in read_reports(previous):
-        if line.report.step > found[0].step:
+        if line.report.step > copied[0].step:
             continue
         for artifact in line.report.artifacts:
             source = previous / artifact.path
             if artifact.kind != "checkpoint" and source.exists():
                 _copy(source, folder / artifact.path)
         append_report(folder, line.at, line.report)
-    return [Checkpoint(place(c), c.step) for c in found]
+    return [Checkpoint(place(c), c.step) for c in copied]
 
 
 def _copied(source: Path, target: Path) -> bool:
@@ -253,12 +253,12 @@ def _copied(source: Path, target: Path) -> bool:
 
 def _parts(path: Path) -> dict[Path, tuple[int, int]]:
     """Size and time of change of a file, or of each file in a folder."""
-    found = {}
+    stats = {}
     with contextlib.suppress(OSError):  # it is vanishing
         for file in [path, *path.rglob("*")]:
             status = file.stat()
-            found[file] = status.st_size, status.st_mtime_ns
-    return found
+            stats[file] = status.st_size, status.st_mtime_ns
+    return stats
 
 
 def remove(path: Path) -> None:
@@ -287,12 +287,12 @@ def drop_checkpoints(root: Path, read: Mapping[Path, list[ReportLine]] | None = 
         read: reports that were read already, by attempt folder; long ones take a while.
     """
     folders = sorted((root / "attempts").glob("*-*"), key=_number_of)
-    told = {f: (read or {}).get(f) or read_reports(f) for f in folders}
-    listed = {f: [a for line in told[f] for a in line.report.artifacts] for f in folders}
-    kept = _newest(folders) if not any(_has_student(f, listed[f]) for f in folders) else None
+    reports = {f: (read or {}).get(f) or read_reports(f) for f in folders}
+    listed = {f: [a for line in reports[f] for a in line.report.artifacts] for f in folders}
+    newest = _newest(folders) if not any(_has_student(f, listed[f]) for f in folders) else None
     for folder, artifacts in listed.items():
         others = [folder / a.path for a in artifacts if a.kind != "checkpoint"]
-        for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"} - {kept}:
+        for path in {folder / a.path for a in artifacts if a.kind == "checkpoint"} - {newest}:
             if any(path == other or path in other.parents for other in others):
                 continue  # the same folder holds something to keep
             remove(path)
@@ -312,8 +312,8 @@ def _has_student(folder: Path, artifacts: Iterable[Artifact]) -> bool:
 
 def _newest(folders: Iterable[Path]) -> Path | None:
     """The newest checkpoint of the last attempt that has any."""
-    found = [points[0].path for f in folders if (points := checkpoints(f))]
-    return found[-1] if found else None
+    newest = [points[0].path for f in folders if (points := checkpoints(f))]
+    return newest[-1] if newest else None
 
 
 def _number_of(folder: Path) -> int:
@@ -323,23 +323,23 @@ def _number_of(folder: Path) -> int:
 
 def measurements(lines: Iterable[ReportLine]) -> list[MeasuredAt]:
     """Measurements among the reports, by step; the latest of a step counts, NaN becomes None."""
-    found: dict[int, MeasuredAt] = {}
+    by_step: dict[int, MeasuredAt] = {}
     for _, report in lines:
         if report.measured:
-            found[report.step] = MeasuredAt(
+            by_step[report.step] = MeasuredAt(
                 step=report.step,
                 metrics={k: v if math.isfinite(v) else None for k, v in report.metrics.items()},
                 estimates=[e for e in report.estimates if math.isfinite(e.value)],
             )
-    return [found[step] for step in sorted(found)]
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def kept_artifacts(lines: Iterable[ReportLine]) -> list[Artifact]:
     """Every artifact but checkpoints, each path once, in order of appearance."""
-    found: dict[tuple[str, str], Artifact] = {}
+    artifacts: dict[tuple[str, str], Artifact] = {}
     for _, report in lines:
-        found.update({(a.kind, a.path): a for a in report.artifacts if a.kind != "checkpoint"})
-    return list(found.values())
+        artifacts.update({(a.kind, a.path): a for a in report.artifacts if a.kind != "checkpoint"})
+    return list(artifacts.values())
 
 
 def remove_unstarted(folder: Path) -> None:

@@ -21,14 +21,14 @@ def differing(listings: Iterable[Mapping[str, Any]]) -> list[str]:
     Two digests conflict only where a name of both differs.
     """
     first: dict[str, Any] = {}
-    found, themselves = set(), set()
+    names, themselves = set(), set()
     for listing in listings:
         for name, digest in listing.items():
             if first.setdefault(name, digest) != digest:
-                found.add(name)
+                names.add(name)
                 if _own(first[name]) != _own(digest):
                     themselves.add(name)
-    return sorted(themselves or found)
+    return sorted(themselves or names)
 
 
 def conflict(listings: Mapping[str, Mapping[str, str]]) -> bool:
@@ -44,10 +44,10 @@ def conflict(listings: Mapping[str, Mapping[str, str]]) -> bool:
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Names that are new, gone or not the same; what only moved to another file is none of them."""
     both = differing([then, now])
-    gone = {name: _moving(name, then[name]) for name in then.keys() - now.keys()}
-    new = {name: _moving(name, now[name]) for name in now.keys() - then.keys()}
-    moved = {*gone.values()} & {*new.values()}
-    one_sided = [name for name, told in (gone | new).items() if told not in moved]
+    removed = {name: _moving(name, then[name]) for name in then.keys() - now.keys()}
+    added = {name: _moving(name, now[name]) for name in now.keys() - then.keys()}
+    moved = {*removed.values()} & {*added.values()}
+    one_sided = [name for name, moving in (removed | added).items() if moving not in moved]
     themselves = [name for name in both if _own(then[name]) != _own(now[name])]
     return sorted([*themselves, *one_sided]) or both
 

@@ -21,10 +21,10 @@ NAME = "stillhouse"
 
 def program() -> str:
     """`stillhouse` if the shell finds this one, else the path it was started by."""
-    started, found = Path(sys.argv[0]), shutil.which(NAME)
-    if started.name != NAME or (found and same(found, str(started))):
+    started, on_path = Path(sys.argv[0]), shutil.which(NAME)
+    if started.name != NAME or (on_path and same(on_path, str(started))):
         return NAME
-    if found and not started.exists():  # what is no file is no path to type
+    if on_path and not started.exists():  # what is no file is no path to type
         return NAME
     try:
         return min(os.path.relpath(started), str(started.absolute()), key=len)
@@ -98,7 +98,7 @@ def _elsewhere(workspace: Workspace, study: Path | str | None) -> list[str]:
 
     file = file_of(Path(study)) if study is not None else None
     try:
-        found = Workspace.find(file).root == workspace.root
+        is_usual = Workspace.find(file).root == workspace.root
     except WorkspaceError:  # the current folder was deleted
-        found = False
-    return [] if found else ["--workspace", path_word(workspace.root)]
+        is_usual = False
+    return [] if is_usual else ["--workspace", path_word(workspace.root)]

@@ -23,14 +23,14 @@ _IMPLIED = ("markupsafe", "pydantic-core", "sqlalchemy")
 @cache
 def versions() -> dict[str, str]:
     """Python and the installed packages that Stillhouse names as dependencies, extras included."""
-    found = {
+    by_name = {
         "python": platform.python_version(),
         "platform": " ".join((platform.system(), platform.machine())),
     }
     try:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        return found
+        return by_name
     names = {DISTRIBUTION, *_NAMED_BEFORE}
     for requirement in requirements:
         if "extra == 'dev'" in requirement.replace('"', "'"):
@@ -40,10 +40,10 @@ def versions() -> dict[str, str]:
             names.add(match.group())
     for name in sorted(names):
         try:
-            found[name.lower()] = metadata.version(name)
+            by_name[name.lower()] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_name
 
 
 @cache
@@ -74,10 +74,10 @@ def git_commit(folder: Path) -> str:
     """Commit that the project is at; empty without git."""
     try:
         command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 def user_name() -> str:

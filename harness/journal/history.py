@@ -59,22 +59,22 @@ class TrialHistory:
         That are the attempts with this code, whoever made them, and what the study measured later
         of a student of theirs.
         """
-        seen = TrialHistory(self.key)
-        seen.superseded, seen.superseded_to = self.superseded, self.superseded_to
+        view = TrialHistory(self.key)
+        view.superseded, view.superseded_to = self.superseded, self.superseded_to
         # Neither a second program of the same name nor an edit between two studies can so replace a
         # number. The price: a study that shares arms runs them again once its code is another.
-        made = {p: a for p, a in self.attempts.items() if a.opened.code == code}
-        students = {a.opened.nonce for a in made.values()} | {""}  # earlier versions named none
+        attempts = {p: a for p, a in self.attempts.items() if a.opened.code == code}
+        students = {a.opened.nonce for a in attempts.values()} | {""}  # earlier versions named none
         for place, attempt in self.attempts.items():
             opened = attempt.opened
-            if place in made or opened.study != study:
+            if place in attempts or opened.study != study:
                 continue
-            if made and opened.mode == "measure" and opened.student_of in students:
-                made[place] = attempt
+            if attempts and opened.mode == "measure" and opened.student_of in students:
+                attempts[place] = attempt
             else:
-                seen.replaces = True
-        seen.attempts = made
-        return seen
+                view.replaces = True
+        view.attempts = attempts
+        return view
 
     def results(self) -> list[Attempt]:
         """Attempts that trained and came to a result that somebody may read, the newest last."""
@@ -126,17 +126,17 @@ class TrialHistory:
 
     def measured_by(self, protocol: str) -> dict[int, tuple[Attempt, MeasuredAt]]:
         """Step -> measurement under a protocol fingerprint and the attempt it was made in."""
-        done = self.complete_under(protocol)
-        if done is None:
+        complete = self.complete_under(protocol)
+        if complete is None:
             return {}
-        found: dict[int, tuple[Attempt, MeasuredAt]] = {}
+        by_step: dict[int, tuple[Attempt, MeasuredAt]] = {}
         for attempt in self.ordered:
-            same_student = attempt is done or attempt.opened.mode == "measure"
-            if not same_student or attempt.opened.attempt < done.opened.attempt:
+            same_student = attempt is complete or attempt.opened.mode == "measure"
+            if not same_student or attempt.opened.attempt < complete.opened.attempt:
                 continue
             if attempt.opened.protocol == protocol and attempt.closed is not None:
-                found.update({m.step: (attempt, m) for m in attempt.closed.measurements})
-        return {step: found[step] for step in sorted(found)}
+                by_step.update({m.step: (attempt, m) for m in attempt.closed.measurements})
+        return {step: by_step[step] for step in sorted(by_step)}
 
     def seconds(self) -> float:
         """Wall seconds of all closed attempts, failures included."""
@@ -184,10 +184,10 @@ class History:
         history = cls()
         reader = Reader(numbers=numbers)
         for folder in folders:
-            known = len(reader.described)
+            before = len(reader.described)
             for file in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
                 history._read_file(file, reader)
-            history.described[folder] = set(list(reader.described)[known:])
+            history.described[folder] = set(list(reader.described)[before:])
         for key in sorted(reader.undescribed()):
             history._describe_from_folder(key, reader)
         for place, record in reader.waiting():
@@ -232,15 +232,15 @@ class History:
             return self._seen_by[study]
         latest = self.latest_plan(study)
         codes = reads if reads is not None else latest.reads() if latest else {}
-        seen = copy.copy(self)
-        seen._seen_by = {}
-        seen.trials = {
-            key: known.read_by(study, codes[key]) if key in codes else known
-            for key, known in self.trials.items()
+        view = copy.copy(self)
+        view._seen_by = {}
+        view.trials = {
+            key: trial.read_by(study, codes[key]) if key in codes else trial
+            for key, trial in self.trials.items()
         }
         if reads is None:
-            self._seen_by[study] = seen
-        return seen
+            self._seen_by[study] = view
+        return view
 
     def add(self, record: Record) -> None:
         """Merge one record; a compact journal's never replaces the whole one it was made of."""
@@ -268,12 +268,12 @@ class History:
         else:
             place = (record.attempt, record.nonce)
             if place in trial.attempts:
-                known = trial.attempts[place].closed
-                if known is None or record.artifacts or not known.artifacts:
+                closed = trial.attempts[place].closed
+                if closed is None or record.artifacts or not closed.artifacts:
                     trial.attempts[place].closed = record
             else:  # its opening comes later: it names its trial by key, or is in another file
-                known = self._early.get((record.key, *place))
-                if known is None or record.artifacts or not known.artifacts:
+                closed = self._early.get((record.key, *place))
+                if closed is None or record.artifacts or not closed.artifacts:
                     self._early[record.key, *place] = record
 
     def _shared(self, record: Opened) -> Opened:

@@ -89,8 +89,8 @@ def _text(file: Path) -> str:
         with file.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # a name that no file can have
-        said = getattr(error, "strerror", None) or error
-        raise TableError(f"{_name(file.name)} cannot be read: {said}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise TableError(f"{_name(file.name)} cannot be read: {reason}") from None
     if len(content) > MOST_BYTES:
         raise TableError(f"it is larger than {MOST_BYTES // 2**20} MiB")
     try:
@@ -103,17 +103,17 @@ def _text(file: Path) -> str:
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not blank."""
-    found = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     count = 0
     try:
-        for row in found:
+        for row in reader:
             if not row:
                 continue
             if (count := count + 1) > MOST_ROWS + 1:
                 raise TableError(f"it has more than {MOST_ROWS:,} rows")
-            yield found.line_num, row
+            yield reader.line_num, row
     except csv.Error as error:
-        raise TableError(f"line {found.line_num}: it is no CSV ({error})") from None
+        raise TableError(f"line {reader.line_num}: it is no CSV ({error})") from None
 
 
 class _Reader:
@@ -138,7 +138,7 @@ class _Reader:
 
     def read(self, rows: Iterator[tuple[int, list[str]]]) -> ItemTable:
         values = {name: array("d") for name in self.chosen}
-        made = ItemTable(self.kind, [], [], array("d"), array("q"), {}, values)
+        table = ItemTable(self.kind, [], [], array("d"), array("q"), {}, values)
         seen: set[tuple[str, str]] = set()
         for line, row in rows:
             if len(row) != len(self.head):
@@ -168,18 +168,18 @@ class _Reader:
             share = self._weight(row, self.whole, "stratum_weight", line)
             if share == 0:
                 continue
-            if made.stratum_weights.setdefault(stratum, share) != share:
+            if table.stratum_weights.setdefault(stratum, share) != share:
                 raise TableError(
                     f"line {line}: stratum {_name(stratum)!r} has two weights, "
-                    f"{made.stratum_weights[stratum]:g} and {share:g}"
+                    f"{table.stratum_weights[stratum]:g} and {share:g}"
                 )
-            made.prompts.append(prompt)
-            made.strata.append(stratum)
-            made.weights.append(weight)
-            made.sizes.append(self._count(row, line))
+            table.prompts.append(prompt)
+            table.strata.append(stratum)
+            table.weights.append(weight)
+            table.sizes.append(self._count(row, line))
             for name, place in self.chosen.items():
-                made.values[name].append(_number(row[place], name, line))
-        return made
+                table.values[name].append(_number(row[place], name, line))
+        return table
 
     def _weight(self, row: list[str], place: int | None, name: str, line: int) -> float:
         value = math.nan if place is None else _number(row[place], name, line)
@@ -223,11 +223,11 @@ def _named(row: list[str], place: int | None) -> str:
 
 def _short(text: str) -> str:
     """A name that can be printed; the same text gives the same object."""
-    made = text if text.isascii() and text.isprintable() else printable(text)
-    if len(made) > LONGEST_NAME:
+    name = text if text.isascii() and text.isprintable() else printable(text)
+    if len(name) > LONGEST_NAME:
         digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
-        made = f"{made[: LONGEST_NAME - 13]}~{digest}"
-    return sys.intern(made)
+        name = f"{name[: LONGEST_NAME - 13]}~{digest}"
+    return sys.intern(name)
 
 
 def _name(text: str) -> str:

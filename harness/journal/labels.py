@@ -38,5 +38,5 @@ def _mapping(value: Mapping[str, Any]) -> str:
         if isinstance(value.get(key), str) and len(value) == 1:
             return str(value[key])
     digest = hashlib.sha256(canonical(dict(value))).hexdigest()[:6]
-    named = next((str(value[k]) for k in ("kind", "type", "name") if k in value), "map")
-    return f"{named}-{digest}"
+    name = next((str(value[k]) for k in ("kind", "type", "name") if k in value), "map")
+    return f"{name}-{digest}"

@@ -48,27 +48,27 @@ def lines_of(
         described: keys that need no line, because the journals at hand have one.
         exclude_defaults: leave out what is said by its absence.
     """
-    named: list[Trial] = []
+    trials: list[Trial] = []
     extra: dict[str, Any] = {}
     if isinstance(record, Planned):
-        named = record.trials
-        extra["levels"] = {t.arm: t.levels for t in named if t.levels}
-        extra["trials"] = [{"key": t.key, "arm": t.arm} for t in named]
+        trials = record.trials
+        extra["levels"] = {t.arm: t.levels for t in trials if t.levels}
+        extra["trials"] = [{"key": t.key, "arm": t.arm} for t in trials]
     elif isinstance(record, Opened):
-        named = [record.trial]
+        trials = [record.trial]
         extra["trial"] = {"arm": record.trial.arm, "levels": record.trial.levels}
-    written: set[str] = set()
-    for trial in named:
+    yielded: set[str] = set()
+    for trial in trials:
         # Once in all journals of a workspace: a recipe is the largest part of a record. So a single
         # file taken out of a workspace may be unreadable; exports and bundles describe all of their
         # own.
-        if trial.key not in described and trial.key not in written:
-            written.add(trial.key)
+        if trial.key not in described and trial.key not in yielded:
+            yielded.add(trial.key)
             yield trial.key, _compact({"type": TRIAL, "key": trial.key, "is": trial.identity()})
     left_out = {"type", *extra}
-    made = record.model_dump_json(exclude_defaults=exclude_defaults, exclude=left_out)
+    own_line = record.model_dump_json(exclude_defaults=exclude_defaults, exclude=left_out)
     rest = _compact(extra)[1:-1] if extra else ""
-    parts = [f'"type":"{record.type}"', made[1:-1], rest]
+    parts = [f'"type":"{record.type}"', own_line[1:-1], rest]
     yield "", "{" + ",".join(part for part in parts if part) + "}"
 
 
@@ -115,11 +115,11 @@ class Reader:
 
     def undescribed(self) -> set[str]:
         """Keys that waiting records name and no line describes."""
-        named: set[str] = set()
+        keys: set[str] = set()
         for _, content in self._waiting:
             listed = [content] if content["type"] == "opened" else content.get("trials", [])
-            named.update(str(said.get("key")) for said in listed if isinstance(said, dict))
-        return named - self.described.keys()
+            keys.update(str(trial.get("key")) for trial in listed if isinstance(trial, dict))
+        return keys - self.described.keys()
 
     def describe(self, key: str, identity: dict[str, Any]) -> None:
         """Take what a key is the hash of from elsewhere.
@@ -127,10 +127,10 @@ class Reader:
         Raises:
             ValueError: it is not what the key is the hash of.
         """
-        known = {name: identity[name] for name in IDENTITY if name in identity}
-        if not _is_key(key, known):
+        members = {name: identity[name] for name in IDENTITY if name in identity}
+        if not _is_key(key, members):
             raise ValueError(f"it does not hash to {key}")
-        self.described.setdefault(key, known)
+        self.described.setdefault(key, members)
 
     def waiting(self) -> Iterator[tuple[str, Record | ValueError]]:
         """(place, record) of those that waited, now that every line is read.
@@ -141,8 +141,8 @@ class Reader:
         waited, self._waiting = self._waiting, []
         for place, content in waited:
             try:
-                if lost := self._fill(content):
-                    yield place, ValueError(f"no line describes {lost} of the trials it plans")
+                if missing := self._fill(content):
+                    yield place, ValueError(f"no line describes {missing} of the trials it plans")
                 yield place, self._adapter.validate_python(content)
             except ValueError as error:
                 yield place, error
@@ -151,18 +151,18 @@ class Reader:
         key, identity = content.get("key"), content.get("is")
         if not isinstance(key, str) or not isinstance(identity, dict):
             raise ValueError("it describes no trial")
-        known = {name: identity[name] for name in IDENTITY if name in identity}
+        members = {name: identity[name] for name in IDENTITY if name in identity}
         try:
-            Trial.model_validate({"key": key, "arm": "", **known})
+            Trial.model_validate({"key": key, "arm": "", **members})
         except ValidationError as error:
             raise ValueError(refusal(error)) from error
         # Believed without hashing, as reading must be quick; only where two lines disagree the hash
         # decides. `reproduce` and a bundle's verifier check every key.
-        before = self.described.setdefault(key, known)
-        if before == known:
+        before = self.described.setdefault(key, members)
+        if before == members:
             return
-        if not _is_key(key, before) and _is_key(key, known):
-            self.described[key] = known
+        if not _is_key(key, before) and _is_key(key, members):
+            self.described[key] = members
             raise ValueError(f"a line before it describes trial {key} as what its key is not of")
         raise ValueError(f"it describes trial {key} otherwise than a line before it")
 
@@ -173,30 +173,30 @@ class Reader:
             ValueError: no line describes the trial of an attempt.
         """
         if content["type"] == "opened":
-            said = content["trial"]
-            trial = self._trial(content.get("key"), said.get("arm"), said.get("levels"))
+            named = content["trial"]
+            trial = self._trial(content.get("key"), named.get("arm"), named.get("levels"))
             if trial is None:
                 raise ValueError(_undescribed(content))
             content["trial"] = trial
             return 0
         listed, levels = content["trials"], content["levels"]
-        found = [
+        trials = [
             self._trial(t.get("key"), t.get("arm"), levels.get(str(t.get("arm")), {}))
             for t in listed
         ]
-        content["trials"] = [trial for trial in found if trial is not None]
+        content["trials"] = [trial for trial in trials if trial is not None]
         return len(listed) - len(content["trials"])
 
     def _trial(self, key: Any, arm: Any, levels: Any) -> Trial | None:
-        known = self.described.get(key) if isinstance(key, str) else None
-        if known is None:
+        identity = self.described.get(key) if isinstance(key, str) else None
+        if identity is None:
             return None
         place = key, str(arm)
-        found = self._trials.get(place)
-        if found is None or found.levels != levels:
-            told = {"key": key, "arm": arm, "levels": levels or {}}
-            found = self._trials[place] = Trial.model_validate({**known, **told})
-        return found
+        trial = self._trials.get(place)
+        if trial is None or trial.levels != levels:
+            naming = {"key": key, "arm": arm, "levels": levels or {}}
+            trial = self._trials[place] = Trial.model_validate({**identity, **naming})
+        return trial
 
 
 def _names_by_key(content: dict[str, Any]) -> bool:
@@ -208,7 +208,7 @@ def _names_by_key(content: dict[str, Any]) -> bool:
         if not isinstance(listed, list) or not isinstance(content.get("levels"), dict):
             return False
         trials = listed
-    return all(isinstance(said, dict) and "recipe" not in said for said in trials)
+    return all(isinstance(trial, dict) and "recipe" not in trial for trial in trials)
 
 
 def _is_key(key: str, identity: dict[str, Any]) -> bool:

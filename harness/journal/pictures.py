@@ -27,8 +27,8 @@ def picture_as_shown(content: bytes | Path) -> Image:
         if image.mode in _DEEP:
             return image.convert("I").point(lambda value: value * (1 / 257)).convert("RGB")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            seen = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+            rgba = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
         return image.convert("RGB")
     except Exception as error:
         raise ValueError(f"no picture that can be read: {error}") from error

@@ -125,16 +125,16 @@ class PromptTables:
     def _measured(
         self, key: str, code: str | None, protocol: str, step: int | None
     ) -> tuple[Attempt, MeasuredAt]:
-        known = self.history.trials.get(key)
-        if known is not None and code is not None:
-            known = _of_code(known, code)
-        found = known.measured_by(protocol) if known is not None else {}
-        if not found:
+        record = self.history.trials.get(key)
+        if record is not None and code is not None:
+            record = _of_code(record, code)
+        by_step = record.measured_by(protocol) if record is not None else {}
+        if not by_step:
             raise Unusable(f"trial {key} has no result under this protocol and code")
-        last = max(found) if step is None else step
-        if last not in found:
+        last = max(by_step) if step is None else step
+        if last not in by_step:
             raise Unusable(f"trial {key} was not measured at step {last}")
-        return found[last]
+        return by_step[last]
 
     def of_attempt(self, attempt: Attempt, measured: MeasuredAt, metric: str) -> PromptValues:
         """Values of one measurement.
@@ -149,10 +149,10 @@ class PromptTables:
                 self._read[place] = self._found(attempt, measured, metric)
             except Unusable as error:
                 self._read[place] = str(error)
-        found = self._read[place]
-        if isinstance(found, str):
-            raise Unusable(found)
-        return found
+        prompt_values = self._read[place]
+        if isinstance(prompt_values, str):
+            raise Unusable(prompt_values)
+        return prompt_values
 
     def _found(self, attempt: Attempt, measured: MeasuredAt, metric: str) -> PromptValues:
         value = measured.metrics.get(metric)
@@ -168,8 +168,8 @@ class PromptTables:
                     return enough(checked(_unpacked(rows), metric, value))
             except Unusable as error:
                 reasons.append(f"{PACKED}: {error}")
-        told = f"no table has values of {printable(metric)} by item or prompt at step "
-        raise Unusable("; ".join(reasons) or f"{told}{measured.step}")
+        nothing = f"no table has values of {printable(metric)} by item or prompt at step "
+        raise Unusable("; ".join(reasons) or f"{nothing}{measured.step}")
 
     def _of_tables(
         self, attempt: Attempt, measured: MeasuredAt, metric: str, value: float
@@ -237,9 +237,9 @@ class PromptTables:
         value = measured.metrics.get(metric)
         if value is None:
             return []
-        found, _ = self._of_tables(attempt, measured, metric, value)
-        if found is not None:
-            return rows_of(attempt, measured, metric, found)
+        prompt_values, _ = self._of_tables(attempt, measured, metric, value)
+        if prompt_values is not None:
+            return rows_of(attempt, measured, metric, prompt_values)
         try:
             self.of_attempt(attempt, measured, metric)
         except Unusable:
@@ -252,18 +252,18 @@ def _cells(table: ItemTable | None) -> int:
     return len(table.prompts) * (5 + len(table.values)) if table is not None else 0
 
 
-def _of_code(known: TrialHistory, code: str) -> TrialHistory:
+def _of_code(trial: TrialHistory, code: str) -> TrialHistory:
     """What some code made of a trial, and what was measured later of its students."""
-    seen = TrialHistory(known.key)
-    seen.superseded, seen.superseded_to = known.superseded, known.superseded_to
-    made = {p: a for p, a in known.attempts.items() if a.opened.code == code}
-    students = {a.opened.nonce for a in made.values()} | {""}
-    for place, attempt in known.attempts.items() if made else ():
+    view = TrialHistory(trial.key)
+    view.superseded, view.superseded_to = trial.superseded, trial.superseded_to
+    attempts = {p: a for p, a in trial.attempts.items() if a.opened.code == code}
+    students = {a.opened.nonce for a in attempts.values()} | {""}
+    for place, attempt in trial.attempts.items() if attempts else ():
         opened = attempt.opened
         if opened.mode == "measure" and opened.student_of in students:
-            made[place] = attempt
-    seen.attempts = made
-    return seen
+            attempts[place] = attempt
+    view.attempts = attempts
+    return view
 
 
 def values_of(table: ItemTable, metric: str) -> PromptValues:
@@ -285,12 +285,12 @@ def values_of(table: ItemTable, metric: str) -> PromptValues:
         total = math.fsum(table.stratum_weights[stratum] for stratum in rows)
         strata = {stratum: table.stratum_weights[stratum] / total for stratum in rows}
         if table.kind == "prompts":
-            values = {k: {p: v for p, _, v, _ in found} for k, found in rows.items()}
+            values = {k: {p: v for p, _, v, _ in own} for k, own in rows.items()}
         else:
-            values = {k: _linearised(found) for k, found in rows.items()}
+            values = {k: _linearised(own) for k, own in rows.items()}
     except (OverflowError, ValueError):
         raise Unusable(f"the numbers of {printable(metric)} in it are too large to add") from None
-    sizes = {k: {p: n for p, _, _, n in found if n > 1} for k, found in rows.items()}
+    sizes = {k: {p: n for p, _, _, n in own if n > 1} for k, own in rows.items()}
     grouped = {stratum: of for stratum, of in sizes.items() if of}
     return PromptValues(strata, values, table.kind == "prompts", grouped)
 
@@ -316,37 +316,37 @@ def _linearised(rows: Iterable[tuple[str, float, float, int]]) -> dict[str, floa
     return {p: middle + scale * (sum_of[p] - w * middle) for p, w in weight_of.items()}
 
 
-def checked(found: PromptValues, metric: str, value: float) -> PromptValues:
+def checked(prompt_values: PromptValues, metric: str, value: float) -> PromptValues:
     """The values, if their mean is the recorded metric; pseudo-values need only be finite.
 
     Raises:
         Unusable: it is another, or not finite.
     """
     try:
-        mean = found.mean
+        mean = prompt_values.mean
     except (OverflowError, ValueError):  # infinities of both signs
         mean = math.inf
-    largest = max(abs(v) for of in found.values.values() for v in of.values())
+    largest = max(abs(v) for of in prompt_values.values.values() for v in of.values())
     if not math.isfinite(mean) or not math.isfinite(largest):
         raise Unusable("its values are too large to add")
-    if not found.pseudo and abs(mean - value) > EQUAL * abs(value) + ROUNDING * largest:
+    if not prompt_values.pseudo and abs(mean - value) > EQUAL * abs(value) + ROUNDING * largest:
         raise Unusable(
             f"the weighted mean of its values of {printable(metric)} is {mean:.10g}, and "
             f"{value:.10g} was reported: a metric is the mean over strata of the means of its items"
         )
-    return found
+    return prompt_values
 
 
-def enough(found: PromptValues) -> PromptValues:
+def enough(prompt_values: PromptValues) -> PromptValues:
     """The values, if every stratum has at least two prompts.
 
     Raises:
         Unusable: one of them has a single one, which has no spread.
     """
-    for stratum, of in found.values.items():
+    for stratum, of in prompt_values.values.items():
         if len(of) < 2:
             raise Unusable(f"stratum {stratum!r} has one prompt only: a spread needs two")
-    return found
+    return prompt_values
 
 
 def complaints(
@@ -360,21 +360,21 @@ def complaints(
         declared: its metrics.
     """
     names = dict.fromkeys([*(declared or {}), *report.metrics])
-    told = report.metrics if report.measured else {}
-    found: dict[str, str] = {}
+    metrics = report.metrics if report.measured else {}
+    facts: dict[str, str] = {}
     for kind in KINDS:
         for artifact in report.artifacts:
             if artifact.kind != kind:
                 continue
             try:
                 table = read_table(folder / artifact.path, kind, names)
-                for name in told.keys() & table.values.keys() if table is not None else ():
+                for name in metrics.keys() & table.values.keys() if table is not None else ():
                     assert table is not None
                     if any(not math.isnan(v) for v in table.values[name]):
-                        checked(values_of(table, name), name, told[name])
+                        checked(values_of(table, name), name, metrics[name])
             except (TableError, Unusable) as error:
-                found[NOT_USED[kind]] = f"{printable(artifact.path)[:200]}: {error}"
-    return found
+                facts[NOT_USED[kind]] = f"{printable(artifact.path)[:200]}: {error}"
+    return facts
 
 
 # ---- rows of PACKED
@@ -390,11 +390,11 @@ def packed_text(rows: Iterable[tuple[str, ...]]) -> bytes:
 
 
 def rows_of(
-    attempt: Attempt, measured: MeasuredAt, metric: str, found: PromptValues
+    attempt: Attempt, measured: MeasuredAt, metric: str, prompt_values: PromptValues
 ) -> list[tuple[str, ...]]:
     """Values of one measurement as rows, one a stratum."""
     opened = attempt.opened
-    return list(_packed((opened.key, opened.nonce, str(measured.step), metric), found))
+    return list(_packed((opened.key, opened.nonce, str(measured.step), metric), prompt_values))
 
 
 def all_rows(file: Path) -> list[tuple[str, ...]]:
@@ -405,11 +405,13 @@ def all_rows(file: Path) -> list[tuple[str, ...]]:
         return []
 
 
-def _packed(place: tuple[str, str, str, str], found: PromptValues) -> Iterator[tuple[str, ...]]:
+def _packed(
+    place: tuple[str, str, str, str], prompt_values: PromptValues
+) -> Iterator[tuple[str, ...]]:
     """A row a stratum; of a group of prompts, how many it stands for beside its value."""
     key, nonce, step, metric = place
-    for stratum in sorted(found.strata):
-        of, sizes = found.values[stratum], found.sizes.get(stratum, {})
+    for stratum in sorted(prompt_values.strata):
+        of, sizes = prompt_values.values[stratum], prompt_values.sizes.get(stratum, {})
         values = {
             name: [float(f"{of[name]:.{DIGITS}g}"), sizes[name]]
             if name in sizes
@@ -422,9 +424,9 @@ def _packed(place: tuple[str, str, str, str], found: PromptValues) -> Iterator[t
             step,
             str(csv_cell(metric)),
             json.dumps(stratum, ensure_ascii=False),
-            repr(found.strata[stratum]),
+            repr(prompt_values.strata[stratum]),
             str(sum(sizes.get(name, 1) for name in of)),
-            "yes" if found.pseudo else "no",
+            "yes" if prompt_values.pseudo else "no",
             repr(_mean(of.values())),
             json.dumps(values, ensure_ascii=False, separators=(",", ":")),
         )

@@ -198,8 +198,8 @@ class Planned(_Record):
     def reads(self) -> dict[str, str]:
         """Key -> digest of the code whose result the study reads; empty in old records."""
         of_arm = {arm: code for code, arms in self.codes.items() for arm in arms}
-        found = {t.key: of_arm[t.arm] for t in self.trials if t.arm in of_arm}
-        return found | self.accepted
+        codes = {t.key: of_arm[t.arm] for t in self.trials if t.arm in of_arm}
+        return codes | self.accepted
 
 
 class Opened(_Record):

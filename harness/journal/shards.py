@@ -45,13 +45,13 @@ class Shard:
         Raises:
             HarnessError: unless it is i/n with 1 <= i <= n.
         """
-        found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise HarnessError(
                 f"--shard {text!r} is not i/n with i from 1 to n: give 1/4, 2/4, 3/4 and 4/4 to "
                 "four processes"
             )
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -132,8 +132,8 @@ def concluding(workspace: Workspace, study: str, shard: Shard | None) -> Iterato
 def holders(workspace: Workspace, study: str) -> str:
     """Who runs the study now, shards included; empty if nobody does."""
     locks = [claims.study_lock(workspace, study), *_shard_locks(workspace, study)]
-    found = [(lock, claims.holder(lock)) for lock in locks]
-    return "; ".join(f"{_named(lock)}{who}" for lock, who in found if who)
+    running = [(lock, claims.holder(lock)) for lock in locks]
+    return "; ".join(f"{_named(lock)}{who}" for lock, who in running if who)
 
 
 def others_live(workspace: Workspace, study: str) -> bool:

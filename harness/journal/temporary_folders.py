@@ -23,12 +23,12 @@ def folder_prefix(what: str = "") -> str:
 
 def remove_leftovers(workspace: Workspace) -> list[Path]:
     """Remove what processes of this host that live no longer left; which folders went."""
-    found = [*_inside(workspace.cache / "ray", "*")]
-    found += _inside(Path(tempfile.gettempdir()), "stillhouse-*")
-    gone = [folder for folder in found if _is_dead(folder)]
-    for folder in gone:
+    folders = [*_inside(workspace.cache / "ray", "*")]
+    folders += _inside(Path(tempfile.gettempdir()), "stillhouse-*")
+    dead = [folder for folder in folders if _is_dead(folder)]
+    for folder in dead:
         shutil.rmtree(folder, ignore_errors=True)
-    return gone
+    return dead
 
 
 def _inside(folder: Path, pattern: str) -> list[Path]:
@@ -40,11 +40,11 @@ def _inside(folder: Path, pattern: str) -> list[Path]:
 
 def _is_dead(folder: Path) -> bool:
     """True for a folder of ours (no link, no other user's) whose process is gone."""
-    named = _NAMED.fullmatch(folder.name)
-    if named is None or named["host"] != environment.host():
+    match = _NAMED.fullmatch(folder.name)
+    if match is None or match["host"] != environment.host():
         return False
     try:
         own = folder.lstat().st_uid == os.getuid() and not folder.is_symlink() and folder.is_dir()
     except OSError:
         return False
-    return own and not psutil.pid_exists(int(named["pid"]))
+    return own and not psutil.pid_exists(int(match["pid"]))

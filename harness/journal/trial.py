@@ -157,10 +157,10 @@ def identity(
     # tracking address. Measured otherwise, or by other code, it is another result of the same
     # trial. A rerun is a trial of its own: a further attempt would supersede the result it is
     # compared with. Its identity has one member more, so no other key moved when reruns came.
-    made: dict[str, Any] = {"rerun": rerun} if kind == "rerun" else {}
+    members: dict[str, Any] = {"rerun": rerun} if kind == "rerun" else {}
     if subject:
-        made["subject"] = subject
-    return made | {
+        members["subject"] = subject
+    return members | {
         "key_schema": KEY_SCHEMA if subject else 1,
         "kind": kind,
         "recipe": dict(recipe),
@@ -210,9 +210,9 @@ def keys_of(
     shell = canonical(identity({}, 0, data, kind, subject=subject))
     head, recipe_to_end = shell.split(b'"recipe":{},"replicate":0', 1)
     start = hashlib.sha256(head + b'"recipe":' + recipe + b',"replicate":')
-    found = {}
+    keys = {}
     for replicate in replicates:
         digest = start.copy()
         digest.update(str(replicate).encode() + recipe_to_end)
-        found[replicate] = f"k{digest.hexdigest()[:DIGITS]}"
-    return found
+        keys[replicate] = f"k{digest.hexdigest()[:DIGITS]}"
+    return keys

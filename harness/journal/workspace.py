@@ -161,11 +161,11 @@ def history_folders(workspace: Workspace, study: Path | None = None) -> list[Pat
 def projects_of(workspace: Workspace, study: Path | None) -> list[Path]:
     """The study's project, and that of the workspace, or the one that one is in."""
     own = workspace.root.name == FOLDER
-    found = [workspace.root.parent if own else project_of(here() / "x")]
+    projects = [workspace.root.parent if own else project_of(here() / "x")]
     if study is not None:
         folder = study if study.is_dir() else study.parent
-        found.insert(0, project_of(folder.resolve() / "x"))
-    return list(dict.fromkeys(found))
+        projects.insert(0, project_of(folder.resolve() / "x"))
+    return list(dict.fromkeys(projects))
 
 
 ID_FILE = "workspace.json"
@@ -197,19 +197,19 @@ def read_workspace_id(root: Path) -> str:
     except OSError as error:
         raise WorkspaceError(f"{file} cannot be read: {error.strerror or error}") from error
     try:
-        found = _Identity.model_validate_json(text)
+        identity = _Identity.model_validate_json(text)
     except ValidationError as error:
         raise WorkspaceError(
             f'{file} does not say which workspace this is: {{"format": {ID_FORMAT}, "id": ...}} is '
             "expected. Bring it back; or delete it, and the next command that writes makes another "
             "id: runs on tracking servers are then asked about with --as or --adopt"
         ) from error
-    if found.format > ID_FORMAT:
+    if identity.format > ID_FORMAT:
         raise WorkspaceError(
-            f"{file} has format {found.format}, and this version knows {ID_FORMAT}: a later "
+            f"{file} has format {identity.format}, and this version knows {ID_FORMAT}: a later "
             "version of Stillhouse has written it. Use that one, or another workspace"
         )
-    return found.id
+    return identity.id
 
 
 def make_workspace_id(root: Path) -> str:
@@ -219,8 +219,8 @@ def make_workspace_id(root: Path) -> str:
         OSError: if it cannot be written.
         WorkspaceError: as `read`.
     """
-    if known := _settled(root):
-        return known
+    if workspace_id := _settled(root):
+        return workspace_id
     root.mkdir(parents=True, exist_ok=True)
     text = (
         _Identity(format=ID_FORMAT, id=ID_LETTER + secrets.token_hex(16)).model_dump_json() + "\n"

@@ -41,8 +41,8 @@ class Journal:
         """
         if isinstance(record, Opened) and record.code in self._listed:
             record = record.model_copy(update={"code_files": {}})
-        made = list(lines_of(record, self._described))
-        text = "\n".join(line for _, line in made)
+        lines = list(lines_of(record, self._described))
+        text = "\n".join(line for _, line in lines)
         try:
             # An opening need not survive a power cut: nothing has been computed yet, and a folder
             # in which a worker has begun keeps its number. A closing record is a result.
@@ -52,7 +52,7 @@ class Journal:
                 f"the journal {self.file} cannot be written any more: {error.strerror or error}. "
                 "What was recorded is safe: free some space, then run the same command again."
             ) from error
-        self._described.update(key for key, _ in made if key)
+        self._described.update(key for key, _ in lines if key)
         if isinstance(record, Opened) and record.code_files:
             self._listed.add(record.code)
 

@@ -72,8 +72,8 @@ def _card(
 
 def _contrast(v: Verdict, plan: Plan) -> PlannedContrast | None:
     """Its contrast; what later replicates say of one is told under a longer name."""
-    named = {c.id: c for c in plan.contrasts}
-    return named.get(v.id) or named.get(v.id.rpartition(" (")[0])
+    by_id = {c.id: c for c in plan.contrasts}
+    return by_id.get(v.id) or by_id.get(v.id.rpartition(" (")[0])
 
 
 def _shows(v: Verdict, better: str, drawn: bool) -> str:

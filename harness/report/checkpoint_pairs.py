@@ -17,23 +17,23 @@ FIELDS = {
 
 def compared_pairs(answer: Answer) -> list[Verdict]:
     """Comparisons of headline metrics, the primary first; declared ones before the others."""
-    shown = headline_metrics(answer)
-    found = [v for v in answer.verdicts if v.metric in shown and v.kind == "difference"]
-    return sorted(found, key=lambda v: (v.metric != answer.primary, shown.index(v.metric)))
+    headline = headline_metrics(answer)
+    pairs = [v for v in answer.verdicts if v.metric in headline and v.kind == "difference"]
+    return sorted(pairs, key=lambda v: (v.metric != answer.primary, headline.index(v.metric)))
 
 
 def pair_lines(answer: Answer) -> list[str]:
     """Full sentences on the primary metric, where a summary has not said them, and a table."""
-    found = compared_pairs(answer)
-    told = [
+    pairs = compared_pairs(answer)
+    primary_lines = [
         f"  {sentences.SYMBOLS[v.verdict]} {v.words}"
-        for v in found
+        for v in pairs
         if v.metric == answer.primary and not v.declared
     ]
-    rest = [v for v in found if v.metric != answer.primary]
-    if not told and not rest:
+    rest = [v for v in pairs if v.metric != answer.primary]
+    if not primary_lines and not rest:
         return []
-    return ["checkpoints in pairs:", *told, *_table(rest)]
+    return ["checkpoints in pairs:", *primary_lines, *_table(rest)]
 
 
 def pairs_as_json(answer: Answer) -> list[dict[str, Any]]:

@@ -73,13 +73,13 @@ def curves(answer: Answer, observed: Observed) -> Curves:
     )
     if len(steps) < 2:
         return Curves([], [], [ONE_CYCLE if steps else NOTHING])
-    named = _coloured(answer)
+    coloured = _coloured(answer)
     charts, lacking = [], []
     for metric in sorted(tables.headline_metrics(answer), key=lambda m: m != answer.primary):
         means = _means(answer, observed, metric)
         rows = {arm: row for arm, row in means.items() if len(row) > 1}
         if rows:
-            charts.append(_chart(answer, observed, metric, rows, named, steps))
+            charts.append(_chart(answer, observed, metric, rows, coloured, steps))
         else:
             lacking.append(metric)
     notes = []
@@ -88,7 +88,7 @@ def curves(answer: Answer, observed: Observed) -> Curves:
     alone = sum(row.kind == "arm" and row.n_done == 0 for row in answer.arms)
     if alone and charts:
         notes.append(f"{alone} arms have no finished replicate and no curve.")
-    return Curves(charts, list(enumerate(named)) if charts else [], notes)
+    return Curves(charts, list(enumerate(coloured)) if charts else [], notes)
 
 
 def _chart(
@@ -96,22 +96,22 @@ def _chart(
     observed: Observed,
     metric: str,
     rows: Mapping[str, Mapping[int, float]],
-    named: list[str],
+    coloured: list[str],
     steps: list[int],
 ) -> Chart:
-    found = {a: _band(answer, observed, metric, a) for a in rows if a in named}
-    bands = {arm: own for arm, (own, _) in found.items()}
+    bands_over = {a: _band(answer, observed, metric, a) for a in rows if a in coloured}
+    bands = {arm: own for arm, (own, _) in bands_over.items()}
     ends = [v for own in bands.values() for interval in own.values() for v in interval]
     values = [v for row in rows.values() for v in row.values()]
     room = 0.5 * (max(values) - min(values)) or None
     # A band of two replicates may be wider than everything; the means have to stay legible.
-    kept = [v for v in ends if room is None or min(values) - room <= v <= max(values) + room]
+    near = [v for v in ends if room is None or min(values) - room <= v <= max(values) + room]
     x = Axis.over([float(s) for s in steps], 0.04)
-    y = Axis.over([*values, *kept], 0.06, flip=True)
+    y = Axis.over([*values, *near], 0.06, flip=True)
     drawn = [
         Curve(
             arm,
-            named.index(arm) if arm in named else None,
+            coloured.index(arm) if arm in coloured else None,
             [(x.at(s), y.at(row[s])) for s in sorted(row)],
             _outline(x, y, bands.get(arm, {})),
         )
@@ -119,7 +119,7 @@ def _chart(
     ]
     drawn.sort(key=lambda c: -1 if c.colour is None else MOST_COLOURED - c.colour)
     ticks = [Tick(x.at(s), str(s)) for s in _few(steps)]
-    reached = [(2, n) for own, n in found.values() if own]  # a band is over several seeds
+    reached = [(2, n) for own, n in bands_over.values() if own]  # a band is over several seeds
     over = sentences.reach(reached) if any(bands.values()) else ""
     return Chart(metric, tables.with_arrow(answer, metric), ticks, y.ticks(4), drawn, over)
 
@@ -132,7 +132,7 @@ def _few(steps: list[int], most: int = 6) -> list[int]:
 def _coloured(answer: Answer) -> list[str]:
     """The baseline and the arms that differ most from one another on the primary metric."""
     rows = [row for row in answer.arms if row.kind == "arm"]
-    named = [row.arm for row in rows if row.baseline]
+    chosen = [row.arm for row in rows if row.baseline]
     scored = [
         (mean, row.arm)
         for row in rows
@@ -141,24 +141,24 @@ def _coloured(answer: Answer) -> list[str]:
         and (mean := row.cells[answer.primary].mean) is not None
     ]
     scored.sort()
-    if len(scored) + len(named) > MOST_COLOURED:
-        want = MOST_COLOURED - len(named)
+    if len(scored) + len(chosen) > MOST_COLOURED:
+        want = MOST_COLOURED - len(chosen)
         places = [round(i * (len(scored) - 1) / (want - 1)) for i in range(want)]
         scored = [scored[i] for i in dict.fromkeys(places)]
-    return named + [arm for _, arm in reversed(scored)]
+    return chosen + [arm for _, arm in reversed(scored)]
 
 
 def _means(answer: Answer, observed: Observed, metric: str) -> dict[str, dict[int, float]]:
     """Arm to cycle to the mean over the replicates, where all that are done were measured."""
-    found: dict[str, dict[int, float]] = {}
+    means: dict[str, dict[int, float]] = {}
     for row in answer.arms:
         if row.kind != "arm":
             continue
         by_step = {s: v for s, v in _values(observed, metric, row.arm).items()}
-        found[row.arm] = {
+        means[row.arm] = {
             s: sum(own.values()) / len(own) for s, own in by_step.items() if len(own) == row.n_done
         }
-    return found
+    return means
 
 
 def _values(observed: Observed, metric: str, arm: str) -> dict[int, dict[int, float]]:
@@ -179,18 +179,18 @@ def _band(
         return {}, 0
     arrays: dict[int, ByPrompt] = {}
     for step, own in by_step.items():
-        read = {(arm, r): observed.table(arm, r, metric, step) for r in own}
-        known = {trial: table for trial, table in read.items() if table is not None}
-        if len(known) < len(own):
+        by_trial = {(arm, r): observed.table(arm, r, metric, step) for r in own}
+        complete = {trial: table for trial, table in by_trial.items() if table is not None}
+        if len(complete) < len(own):
             arrays = {}
             break
-        arrays[step] = ByPrompt.of(known)
+        arrays[step] = ByPrompt.of(complete)
     group = one_group([{arm: 1.0}])
-    found = {s: estimate({arm: own}, group, arrays.get(s)) for s, own in by_step.items()}
-    if not all(e.prompts for e in found.values()):
-        found = {s: estimate({arm: own}, group) for s, own in by_step.items()}
-    over = min(e.prompts.n if e.prompts else 0 for e in found.values())
-    return band(found, answer.alpha), over
+    estimates = {s: estimate({arm: own}, group, arrays.get(s)) for s, own in by_step.items()}
+    if not all(e.prompts for e in estimates.values()):
+        estimates = {s: estimate({arm: own}, group) for s, own in by_step.items()}
+    over = min(e.prompts.n if e.prompts else 0 for e in estimates.values())
+    return band(estimates, answer.alpha), over
 
 
 def _outline(x: Axis, y: Axis, intervals: Mapping[int, tuple[float, float]]) -> str:

@@ -79,22 +79,22 @@ def commands(
         for r, key in row.keys.items()
         if row.trial_states.get(r) == "done"
     ]
-    found = []
-    given = Path(plan.study_file)
-    file = in_project(given) if given.is_absolute() else plan.study_file
-    known = workspace is not None and given.is_absolute()
-    place = _elsewhere(given, workspace) if known and workspace else []
+    lines = []
+    study_file = Path(plan.study_file)
+    file = in_project(study_file) if study_file.is_absolute() else plan.study_file
+    names_workspace = workspace is not None and study_file.is_absolute()
+    place = _elsewhere(study_file, workspace) if names_workspace and workspace else []
     if keys:
         arm, replicate, key = keys[0]
         again = typed("reproduce", "--study", path_word(file), *place, key, name=NAME)
-        found.append((f"one trial ({arm}, replicate {replicate})", again))
+        lines.append((f"one trial ({arm}, replicate {replicate})", again))
     for what, command in (
         ("what is planned, done and missing", "plan"),
         ("the whole study, only what is missing", "run"),
         ("this page again", "report"),
     ):
-        found.append((what, typed(command, *place, study=file, name=NAME)))
-    return found
+        lines.append((what, typed(command, *place, study=file, name=NAME)))
+    return lines
 
 
 def _elsewhere(file: Path, workspace: Workspace) -> list[str]:
@@ -104,9 +104,9 @@ def _elsewhere(file: Path, workspace: Workspace) -> list[str]:
     return [] if usual else ["--workspace", path_word(os.path.relpath(workspace.root, project))]
 
 
-def fingerprints(made: AnsweredStudy) -> list[tuple[str, list[str]]]:
+def fingerprints(answered: AnsweredStudy) -> list[tuple[str, list[str]]]:
     """(name, values) of what identifies the results; several values where they differ."""
-    answer, plan, history = made.answer, made.plan, made.history
+    answer, plan, history = answered.answer, answered.plan, answered.history
     attempts = _attempts(plan, history)
     codes = _distinct(a.opened.code for a in attempts)
     rows = [
@@ -125,9 +125,9 @@ def fingerprints(made: AnsweredStudy) -> list[tuple[str, list[str]]]:
 
 def environment(plan: Plan, history: History) -> list[tuple[str, list[str]]]:
     """(package, versions) of the attempts that count; several where they differ."""
-    known = [a.opened.environment for a in _attempts(plan, history) if a.opened.environment]
-    names = sorted({n for e in known for n in e}, key=lambda n: (n != "python", n))
-    return [(n, _distinct(e.get(n, "absent") for e in known)) for n in names]
+    environments = [a.opened.environment for a in _attempts(plan, history) if a.opened.environment]
+    names = sorted({n for e in environments for n in e}, key=lambda n: (n != "python", n))
+    return [(n, _distinct(e.get(n, "absent") for e in environments)) for n in names]
 
 
 def _attempts(plan: Plan, history: History) -> list[Attempt]:
@@ -198,12 +198,12 @@ def method(answer: Answer) -> list[str]:
     ]
 
 
-def markdown(made: AnsweredStudy, *, portable: bool = False) -> str:
+def markdown(answered: AnsweredStudy, *, portable: bool = False) -> str:
     """Question, verdicts in words, tables, compute, commands and fingerprints.
 
     Commands name the workspace where they need it; with `portable` none names a folder.
     """
-    answer, plan = made.answer, made.plan
+    answer, plan = answered.answer, answered.plan
     parts = [f"# {plain(answer.question)}", plain(answer.headline)]
     parts.append(f"Study `{answer.study}`{', ' + plain(answer.scope) if answer.scope else ''}.")
     declared = [v for v in answer.verdicts if v.declared]
@@ -217,11 +217,17 @@ def markdown(made: AnsweredStudy, *, portable: bool = False) -> str:
                 f"- {sentences.SYMBOLS[v.verdict]} **{v.id}** ({claim}): {plain(v.words)} {read}"
             )
             lines += [
-                f"  - {plain(told)}" for told in (sentences.narrower(v, answer.scope),) if told
+                f"  - {plain(sentence)}"
+                for sentence in (sentences.narrower(v, answer.scope),)
+                if sentence
             ]
             if v.spread:
                 lines.append(f"  - standard error: {sentences.spread(v.spread)}")
-            lines += [f"  - size: {plain(told)}" for told in (sentences.sizes(v.sizes),) if told]
+            lines += [
+                f"  - size: {plain(sentence)}"
+                for sentence in (sentences.sizes(v.sizes),)
+                if sentence
+            ]
             lines += [f"  - {plain(note)}" for note in v.notes]
         parts += ["## Answer", "\n".join(lines)]
     if answer.amendments:
@@ -231,12 +237,12 @@ def markdown(made: AnsweredStudy, *, portable: bool = False) -> str:
         parts += ["## Warnings", "\n".join(f"- {plain(w)}" for w in answer.warnings)]
     printed = [tables.to_markdown(t).rstrip() for t in tables.tables(answer) if t.printed_columns]
     parts += ["## Results", *printed]
-    parts += [f"No interaction: {plain(told)}." for told in answer.left_out]
+    parts += [f"No interaction: {plain(sentence)}." for sentence in answer.left_out]
     parts += ["## Compute", plain(compute(answer))]
-    typed_out = commands(answer, plan, None if portable else made.workspace)
+    typed_out = commands(answer, plan, None if portable else answered.workspace)
     lines = [f"- {plain(what)}: {code(line)}" for what, line in typed_out]
     parts += ["## Reproduce", "In the folder of the project:", "\n".join(lines)]
-    marks = fingerprints(made)
+    marks = fingerprints(answered)
     lines = [f"- {plain(name)}: {code(' ; '.join(values))}" for name, values in marks]
     parts += ["## Fingerprints", "\n".join(lines)]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in method(answer))]

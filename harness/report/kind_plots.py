@@ -50,7 +50,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Inputs:
     """A verdict and the arms it was asked of."""
 
     verdict: Verdict
@@ -63,20 +63,20 @@ class _Asked:
 
     def cells(self) -> list[list[str]]:
         """Arms of each matched cell: those of all parts, which go cell by cell together."""
-        found: list[dict[str, None]] = []
+        arms: list[dict[str, None]] = []
         for part in self.contrast.parts:
             for i, cell in enumerate(part.cells):
-                if i == len(found):
-                    found.append({})
-                found[i] |= dict.fromkeys(cell)
-        return [list(cell) for cell in found]
+                if i == len(arms):
+                    arms.append({})
+                arms[i] |= dict.fromkeys(cell)
+        return [list(cell) for cell in arms]
 
     def varied(self, arms: Iterable[str], most: int) -> list[str]:
         """The factors that differ within a cell, those that the sentence names first."""
         levels = [self.rows[arm].levels for arm in arms if arm in self.rows]
         names = [f for f in self.plan.factors if len({own.get(f) for own in levels}) > 1]
-        named = [f for f in names if f in f"{self.verdict.a} {self.verdict.b}"]
-        return [*named, *(f for f in names if f not in named)][:most]
+        in_sentence = [f for f in names if f in f"{self.verdict.a} {self.verdict.b}"]
+        return [*in_sentence, *(f for f in names if f not in in_sentence)][:most]
 
     def value(self, arm: str) -> Places:
         row = self.rows.get(arm)
@@ -85,48 +85,48 @@ class _Asked:
 
     def curve(self, arms: Sequence[str]) -> dict[int, Places]:
         """Replicate to cycle to the mean over the arms that were measured there."""
-        found: dict[int, Places] = {}
+        by_replicate: dict[int, Places] = {}
         for step, rows in sorted(self.observed.curves.get(self.contrast.metric, {}).items()):
             listed = [rows.get(arm, {}) for arm in arms]
             for r in sorted({r for row in listed for r in row}):
-                found.setdefault(r, {})[step] = fmean(row[r] for row in listed if r in row)
-        return found
+                by_replicate.setdefault(r, {})[step] = fmean(row[r] for row in listed if r in row)
+        return by_replicate
 
 
 def figure(
     verdict: Verdict, contrast: PlannedContrast, answer: Answer, plan: Plan, observed: Observed
 ) -> Figure | None:
     """The chart of a trend, an interaction, a collapse or what is sooner; None where none fits."""
-    made = _FIGURES.get(verdict.kind)
+    draw = _FIGURES.get(verdict.kind)
     rows = {row.arm: row for row in answer.arms if row.kind == "arm"}
     better = answer.metrics.get(verdict.metric, {}).get("higher_is_better")
     higher = None if better is None else bool(better)
-    asked = _Asked(verdict, contrast, rows, plan, observed, higher)
-    return made(asked) if made else None
+    inputs = _Inputs(verdict, contrast, rows, plan, observed, higher)
+    return draw(inputs) if draw else None
 
 
-def _trend(asked: _Asked) -> Figure | None:
+def _trend(inputs: _Inputs) -> Figure | None:
     """Level means at their scores, and the fitted line.
 
     Scores are read back off the slope's weights: (x - mean) / sum of squares at each level.
     """
-    cells = asked.cells()
-    factor = next(iter(asked.varied(cells[0], 1)), "") if cells else ""
-    slope = asked.verdict.difference
+    cells = inputs.cells()
+    factor = next(iter(inputs.varied(cells[0], 1)), "") if cells else ""
+    slope = inputs.verdict.difference
     if not factor or slope is None:
         return None
-    weights = asked.contrast.parts[0].cells[0]
-    level_of = {arm: asked.rows[arm].levels[factor] for arm in itertools.chain(*cells)}
+    weights = inputs.contrast.parts[0].cells[0]
+    level_of = {arm: inputs.rows[arm].levels[factor] for arm in itertools.chain(*cells)}
     score: dict[str, float] = {}
     for arm in cells[0]:
         score[level_of[arm]] = score.get(level_of[arm], 0.0) + weights.get(arm, 0.0)
     squares = sum(w * w for w in score.values())
     score = {level: w / squares for level, w in score.items()} if squares else score
-    means, dots = _levels(asked, cells, level_of)
-    known = [level for level in score if level in means]
-    if len(known) < 2:
+    means, dots = _levels(inputs, cells, level_of)
+    measured = [level for level in score if level in means]
+    if len(measured) < 2:
         return None
-    middle = fmean(means[level] for level in known) - slope * fmean(score[v] for v in known)
+    middle = fmean(means[level] for level in measured) - slope * fmean(score[v] for v in measured)
     ends = [min(score.values()), max(score.values())]
     fitted = [middle + slope * x for x in ends]
     x = Axis.over(list(score.values()), 0.08)
@@ -134,24 +134,24 @@ def _trend(asked: _Asked) -> Figure | None:
     line = FigureLine("fit", [(x.at(a), y.at(b)) for a, b in zip(ends, fitted, strict=True)])
     ticks = _thinned([(score[level], Tick(x.at(score[level]), level)) for level in score], x)
     return Figure(
-        f"{asked.contrast.metric} by {factor}",
+        f"{inputs.contrast.metric} by {factor}",
         factor,
         ticks,
         y.ticks(4),
         [line],
         [(x.at(score[level]), y.at(v), "faint") for level, v in dots if level in score]
-        + [(x.at(score[level]), y.at(means[level]), "tone") for level in known],
+        + [(x.at(score[level]), y.at(means[level]), "tone") for level in measured],
         [("tone", "mean of a level"), ("faint", "its replicates"), ("fit", "fitted line")],
     )
 
 
 def _levels(
-    asked: _Asked, cells: list[list[str]], level_of: Mapping[str, str]
+    inputs: _Inputs, cells: list[list[str]], level_of: Mapping[str, str]
 ) -> tuple[dict[str, float], list[tuple[str, float]]]:
     """Level to its mean over arms and replicates; (level, mean of a replicate)."""
     values: dict[str, dict[int, list[float]]] = {}
     for arm in itertools.chain(*cells):
-        for r, value in asked.value(arm).items():
+        for r, value in inputs.value(arm).items():
             values.setdefault(level_of[arm], {}).setdefault(r, []).append(value)
     dots = [(level, fmean(own)) for level, rows in values.items() for own in rows.values()]
     means = {
@@ -163,28 +163,30 @@ def _levels(
 def _thinned(placed: list[tuple[float, Tick]], axis: Axis, apart: float = 0.11) -> list[Tick]:
     """Labels that do not print over one another, the first and the last among them."""
     ordered = sorted(placed, key=lambda item: item[0])
-    kept = [ordered[0]]
+    labels = [ordered[0]]
     for item in ordered[1:-1]:
-        room = min(abs(axis.share(item[0]) - axis.share(v)) for v in (kept[-1][0], ordered[-1][0]))
+        room = min(
+            abs(axis.share(item[0]) - axis.share(v)) for v in (labels[-1][0], ordered[-1][0])
+        )
         if room >= apart:
-            kept.append(item)
-    return [tick for _, tick in [*kept, *ordered[1:][-1:]]]
+            labels.append(item)
+    return [tick for _, tick in [*labels, *ordered[1:][-1:]]]
 
 
-def _interaction(asked: _Asked) -> Figure | None:
+def _interaction(inputs: _Inputs) -> Figure | None:
     """A line for each level of one factor over the levels of the other."""
-    cells = asked.cells()
-    varied = asked.varied(cells[0], 2) if cells else []
+    cells = inputs.cells()
+    varied = inputs.varied(cells[0], 2) if cells else []
     if len(varied) < 2:
         return None
     along, lines_of = varied
-    pairs = {arm: asked.rows[arm].levels for arm in itertools.chain(*cells) if arm in asked.rows}
+    pairs = {arm: inputs.rows[arm].levels for arm in itertools.chain(*cells) if arm in inputs.rows}
     values: dict[tuple[str, str], list[float]] = {}
     for arm, own in pairs.items():
-        values.setdefault((own[lines_of], own[along]), []).extend(asked.value(arm).values())
+        values.setdefault((own[lines_of], own[along]), []).extend(inputs.value(arm).values())
     means = {at: fmean(own) for at, own in values.items() if own}
-    xs = [v for v in asked.plan.factors[along] if any(at[1] == v for at in means)]
-    kinds = [v for v in asked.plan.factors[lines_of] if any(at[0] == v for at in means)]
+    xs = [v for v in inputs.plan.factors[along] if any(at[1] == v for at in means)]
+    kinds = [v for v in inputs.plan.factors[lines_of] if any(at[0] == v for at in means)]
     if len(xs) < 2 or not kinds:
         return None
     x = Axis(-0.25, len(xs) - 0.75)
@@ -198,7 +200,7 @@ def _interaction(asked: _Asked) -> Figure | None:
         for i, kind in enumerate(kinds)
     ]
     return Figure(
-        f"{asked.contrast.metric} by {along} and {lines_of}",
+        f"{inputs.contrast.metric} by {along} and {lines_of}",
         along,
         [Tick(x.at(n), v) for n, v in enumerate(xs)],
         y.ticks(4),
@@ -208,19 +210,19 @@ def _interaction(asked: _Asked) -> Figure | None:
     )
 
 
-def _collapse(asked: _Asked) -> Figure | None:
+def _collapse(inputs: _Inputs) -> Figure | None:
     """The curve over training, and what is lost from the cycle that shows most."""
-    arms = list(dict.fromkeys(itertools.chain(*asked.cells())))
-    curves = asked.curve(arms)
+    arms = list(dict.fromkeys(itertools.chain(*inputs.cells())))
+    curves = inputs.curve(arms)
     mean = _mean(curves)
     if len(mean) < 2:
         return None
     x = Axis.over([float(s) for s in mean], 0.05)
     extra: list[float] = []
-    last, since = max(mean), asked.verdict.step
-    if since in mean and asked.verdict.margin:
-        down = 1.0 if asked.better is False else -1.0
-        extra = [mean[since] + down * asked.verdict.margin]
+    last, since = max(mean), inputs.verdict.step
+    if since in mean and inputs.verdict.margin:
+        down = 1.0 if inputs.better is False else -1.0
+        extra = [mean[since] + down * inputs.verdict.margin]
     values = [v for curve in curves.values() for v in curve.values()]
     y = Axis.over([*values, *extra], 0.08, flip=True)
     lines = [FigureLine("faint", _points(x, y, curve)) for curve in curves.values()]
@@ -236,21 +238,23 @@ def _collapse(asked: _Asked) -> Figure | None:
         lines.append(FigureLine("level", ends))
         legend.append(("level", f"value at cycle {since}, and the margin from it"))
     dots = [(*point, "tone") for point in _points(x, y, mean)]
-    return _over_training(asked, x, y, mean, lines, dots, legend)
+    return _over_training(inputs, x, y, mean, lines, dots, legend)
 
 
-def _sooner(asked: _Asked) -> Figure | None:
+def _sooner(inputs: _Inputs) -> Figure | None:
     """Both curves, the value that is timed, and where the means cross it."""
-    threshold = asked.contrast.threshold
-    sides = [list(dict.fromkeys(itertools.chain(*part.cells))) for part in asked.contrast.parts[:2]]
-    means = [_mean(asked.curve(arms)) for arms in sides]
+    threshold = inputs.contrast.threshold
+    sides = [
+        list(dict.fromkeys(itertools.chain(*part.cells))) for part in inputs.contrast.parts[:2]
+    ]
+    means = [_mean(inputs.curve(arms)) for arms in sides]
     if threshold is None or len(means) < 2 or min(map(len, means)) < 2:
         return None
     steps = sorted({step for mean in means for step in mean})
     x = Axis.over([float(s) for s in steps], 0.05)
     y = Axis.over([threshold, *(v for mean in means for v in mean.values())], 0.08, flip=True)
-    rising = (asked.better is not False) != asked.contrast.falls
-    names = (asked.verdict.a, asked.verdict.b)
+    rising = (inputs.better is not False) != inputs.contrast.falls
+    names = (inputs.verdict.a, inputs.verdict.b)
     lines = [
         FigureLine("level", [(x.at(steps[0]), y.at(threshold)), (x.at(steps[-1]), y.at(threshold))])
     ]
@@ -263,7 +267,7 @@ def _sooner(asked: _Asked) -> Figure | None:
             first = mean[min(mean)] if at <= min(mean) else threshold  # there from the first cycle
             dots.append((x.at(at), y.at(first), f"k{i + 1}"))
     legend.append(("level", f"{threshold:g}"))
-    return _over_training(asked, x, y, dict.fromkeys(steps, 0.0), lines, dots, legend)
+    return _over_training(inputs, x, y, dict.fromkeys(steps, 0.0), lines, dots, legend)
 
 
 def _reached(mean: Places, threshold: float, *, rising: bool) -> bool:
@@ -271,7 +275,7 @@ def _reached(mean: Places, threshold: float, *, rising: bool) -> bool:
 
 
 def _over_training(
-    asked: _Asked,
+    inputs: _Inputs,
     x: Axis,
     y: Axis,
     steps: Iterable[int],
@@ -282,7 +286,7 @@ def _over_training(
     placed = [(float(s), Tick(x.at(s), str(s))) for s in steps]
     ticks = _thinned(placed, x)
     return Figure(
-        f"{asked.contrast.metric} by cycle", "cycle", ticks, y.ticks(4), lines, dots, legend
+        f"{inputs.contrast.metric} by cycle", "cycle", ticks, y.ticks(4), lines, dots, legend
     )
 
 
@@ -297,7 +301,7 @@ def _points(x: Axis, y: Axis, curve: Places) -> list[tuple[str, str]]:
     return [(x.at(step), y.at(value)) for step, value in sorted(curve.items())]
 
 
-_FIGURES: Mapping[str, Callable[[_Asked], Figure | None]] = {
+_FIGURES: Mapping[str, Callable[[_Inputs], Figure | None]] = {
     "trend": _trend,
     "interaction": _interaction,
     "collapse": _collapse,
@@ -316,22 +320,22 @@ def rows(
 
 def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> IntervalPlot | None:
     arms = {row.arm: row for row in answer.arms if row.kind == "arm"}
-    found: list[tuple[str, dict[int, float]]] = []
+    levels: list[tuple[str, dict[int, float]]] = []
     for part in contrast.parts:
         listed = [arms[arm].cells for arm in itertools.chain(*part.cells) if arm in arms]
         values = [cells[verdict.metric].values for cells in listed if verdict.metric in cells]
         whole = set.intersection(*(set(v) for v in values)) if values else set()
-        found.append((part.level, {r: fmean(v[r] for v in values) for r in sorted(whole)}))
-    known = [v for _, own in found for v in own.values()]
-    if not known:
+        levels.append((part.level, {r: fmean(v[r] for v in values) for r in sorted(whole)}))
+    numbers = [v for _, own in levels for v in own.values()]
+    if not numbers:
         return None
-    axis = Axis.over(known, 0.08)
-    places = sentences.decimals((max(known) - min(known)) / 20 or None, max(map(abs, known)))
+    axis = Axis.over(numbers, 0.08)
+    places = sentences.decimals((max(numbers) - min(numbers)) / 20 or None, max(map(abs, numbers)))
     marks = []
-    for name, own in found:
-        kept = name in verdict.best
+    for name, own in levels:
+        in_set = name in verdict.best
         mean = fmean(own.values()) if own else None
-        tag = "may be the best" if kept else "beaten"
+        tag = "may be the best" if in_set else "beaten"
         marks.append(
             row_mark(
                 axis,
@@ -341,7 +345,7 @@ def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> Interv
                 None,
                 None,
                 list(own.values()),
-                kind="arm" if kept else "beaten",
+                kind="arm" if in_set else "beaten",
                 tag=tag,
                 why="" if own else "no replicate has all of its arms",
             )
@@ -351,12 +355,12 @@ def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> Interv
 
 
 def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
-    named = list(zip((verdict.a, verdict.b), verdict.parts, strict=False))
-    if len(named) < 2:
+    sides = list(zip((verdict.a, verdict.b), verdict.parts, strict=False))
+    if len(sides) < 2:
         return None
-    axis = Axis.over([0.0, *(v for _, p in named for v in (p.difference, p.lo, p.hi))])
+    axis = Axis.over([0.0, *(v for _, p in sides for v in (p.difference, p.lo, p.hi))])
     marks = []
-    for name, part in named:
+    for name, part in sides:
         width = (part.hi - part.lo) / 2 if part.hi is not None and part.lo is not None else None
         text = sentences.number(
             part.difference, sentences.decimals(width, part.difference or 0.0), signed=True

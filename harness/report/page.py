@@ -31,7 +31,7 @@ MOST_ROWS = 2000
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(made: AnsweredStudy) -> Path:
+def write_report(answered: AnsweredStudy) -> Path:
     """Write report.html, report.md, tables/ and results/ into the study's folder.
 
     The same inputs give the same bytes. `results/` holds what `export` writes: the records from
@@ -49,9 +49,9 @@ def write_report(made: AnsweredStudy) -> Path:
     Raises:
         WorkspaceError: if it cannot be written there.
     """
-    folder = made.workspace.study(made.answer.study)
+    folder = answered.workspace.study(answered.answer.study)
     try:
-        return _written(made, folder)
+        return _written(answered, folder)
     except OSError as error:
         raise WorkspaceError(
             f"the report cannot be written: {error.filename or folder}: {error.strerror or error}. "
@@ -59,33 +59,33 @@ def write_report(made: AnsweredStudy) -> Path:
         ) from error
 
 
-def _written(made: AnsweredStudy, folder: Path) -> Path:
-    plan = made.plan
+def _written(answered: AnsweredStudy, folder: Path) -> Path:
+    plan = answered.plan
     (folder / "tables").mkdir(parents=True, exist_ok=True)
-    latest = made.history.latest_plan(plan.study)
+    latest = answered.history.latest_plan(plan.study)
     ran = latest is not None and latest.digest == plan.digest
     with suppress(NotJudgedError):  # nothing has a result yet
         if ran or not (folder / RESULTS).exists():  # of an edited file nothing is on record
-            write_results(made, folder / RESULTS, with_tables=False)
-    for name, text in report_files(made).items():
+            write_results(answered, folder / RESULTS, with_tables=False)
+    for name, text in report_files(answered).items():
         _write(folder / name, text)
     return folder / "report.html"
 
 
-def report_files(made: AnsweredStudy, *, portable: bool = False) -> dict[str, str]:
+def report_files(answered: AnsweredStudy, *, portable: bool = False) -> dict[str, str]:
     """Relative path to text of what `write_report` writes, the page last.
 
     Commands name the workspace where they need it; with `portable` no page names a folder.
     """
-    found = {}
-    for table in tables.tables(made.answer):
-        found[f"tables/{table.name}.csv"] = tables.to_csv(table)
+    files = {}
+    for table in tables.tables(answered.answer):
+        files[f"tables/{table.name}.csv"] = tables.to_csv(table)
         if table.printed_columns:
-            found[f"tables/{table.name}.tex"] = tables.to_latex(table)
-            found[f"tables/{table.name}.md"] = tables.to_markdown(table)
-    found["report.md"] = markdown(made, portable=portable)
-    found["report.html"] = render(made, portable=portable)
-    return found
+            files[f"tables/{table.name}.tex"] = tables.to_latex(table)
+            files[f"tables/{table.name}.md"] = tables.to_markdown(table)
+    files["report.md"] = markdown(answered, portable=portable)
+    files["report.html"] = render(answered, portable=portable)
+    return files
 
 
 def _write(file: Path, text: str) -> None:
@@ -94,7 +94,7 @@ def _write(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
-def render(made: AnsweredStudy, *, portable: bool = False) -> str:
+def render(answered: AnsweredStudy, *, portable: bool = False) -> str:
     """The HTML page as text; see `report_files`."""
     import jinja2
     from markupsafe import Markup
@@ -109,16 +109,16 @@ def render(made: AnsweredStudy, *, portable: bool = False) -> str:
         # characters.
         finalize=lambda word: shown(word) if type(word) is str else word,
     )
-    content = _content(made)
-    where = None if portable else made.workspace
-    content["commands"] = facts.commands(made.answer, made.plan, where)
+    content = _content(answered)
+    where = None if portable else answered.workspace
+    content["commands"] = facts.commands(answered.answer, answered.plan, where)
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html.j2").render(**content, style=style)
 
 
-def _content(made: AnsweredStudy) -> dict[str, Any]:
-    answer, plan, history = made.answer, made.plan, made.history
-    observed = observe(plan, history, made.by_prompt or PromptTables(history))
+def _content(answered: AnsweredStudy) -> dict[str, Any]:
+    answer, plan, history = answered.answer, answered.plan, answered.history
+    observed = observe(plan, history, answered.by_prompt or PromptTables(history))
     declared = [v for v in answer.verdicts if v.declared]
     headline = tables.headline_metrics(answer)
     ordered = sorted(headline, key=lambda m: m != answer.primary)
@@ -130,7 +130,7 @@ def _content(made: AnsweredStudy) -> dict[str, Any]:
     return {
         "answer": answer,
         "level": f"{100 * (1 - answer.alpha):g} %",
-        "meta": _meta(made),
+        "meta": _meta(answered),
         "groups": _groups(declared, answer),
         "declared": declared,
         "amendments": [amendment.words for amendment in answer.amendments],
@@ -146,7 +146,7 @@ def _content(made: AnsweredStudy) -> dict[str, Any]:
         "agreement": tables.agreement_table(answer),
         "trade": trade,
         "trade_unnumbered": sum(d.number is None for d in trade.dots) if trade else 0,
-        "sheet": panels.sheet(made),
+        "sheet": panels.sheet(answered),
         "metrics": [tables.with_arrow(answer, m) for m in headline],
         "protocol_short": answer.protocol[:12],
         "results": _results(answer, headline),
@@ -159,7 +159,7 @@ def _content(made: AnsweredStudy) -> dict[str, Any]:
         "curves": curves(answer, observed),
         "over": tables.over_words(answer, headline),
         "compute": facts.compute(answer),
-        "fingerprints": facts.fingerprints(made),
+        "fingerprints": facts.fingerprints(answered),
         "environment": facts.environment(plan, history),
         "method": facts.method(answer),
         "descriptions": [
@@ -171,17 +171,17 @@ def _content(made: AnsweredStudy) -> dict[str, Any]:
 def _groups(declared: list[Verdict], answer: Answer) -> list[tuple[str, list[Verdict]]]:
     """(heading, verdicts): what was planned before the first run, and what came after it."""
     later = [v for v in declared if not v.planned]
-    found = [("", [v for v in declared if v.planned])]
+    groups = [("", [v for v in declared if v.planned])]
     if later:
         when = f" ({day(answer.frozen_at)})" if answer.frozen_at else ""
-        found.append((f"Exploratory: added or changed after the first run{when}", later))
-    return [(heading, verdicts) for heading, verdicts in found if verdicts]
+        groups.append((f"Exploratory: added or changed after the first run{when}", later))
+    return [(heading, verdicts) for heading, verdicts in groups if verdicts]
 
 
-def _meta(made: AnsweredStudy) -> list[tuple[str, str]]:
-    answer, plan, study = made.answer, made.plan, made.study
+def _meta(answered: AnsweredStudy) -> list[tuple[str, str]]:
+    answer, plan, study = answered.answer, answered.plan, answered.study
     arms = sum(row.kind == "arm" for row in answer.arms)
-    found = [
+    entries = [
         ("scope", answer.scope),
         ("design", f"{study.design}, {arms} arms x {_most(plan)}{plan.replicates} replicates"),
         ("looks", "; ".join(looks_in_words(plan.adaptive) if plan.adaptive else ())),
@@ -189,7 +189,7 @@ def _meta(made: AnsweredStudy) -> list[tuple[str, str]]:
         ("primary metric", answer.primary),
         ("weights measured", study.select),
     ]
-    return [(name, value) for name, value in found if value]
+    return [(name, value) for name, value in entries if value]
 
 
 def _most(plan: Plan) -> str:

@@ -53,26 +53,30 @@ class Sheet:
     notes: list[str]
 
 
-def sheet(made: AnsweredStudy) -> Sheet | None:
+def sheet(answered: AnsweredStudy) -> Sheet | None:
     """Pick items that most rows have and embed their pictures; None where there are none."""
-    answer = made.answer
-    found: list[tuple[ArmRow, int, dict[str, tuple[Path, Artifact]]]] = []
+    answer = answered.answer
+    candidates: list[tuple[ArmRow, int, dict[str, tuple[Path, Artifact]]]] = []
     for row in _ordered(answer):
         for replicate, key in row.keys.items():
             done = row.trial_states.get(replicate) == "done"
-            panels = _panels(made, key) if done else {}
+            panels = _panels(answered, key) if done else {}
             if panels:
-                found.append((row, replicate, panels))
+                candidates.append((row, replicate, panels))
                 break
-    kept = _most_telling(answer, [row for row, _, _ in found])
+    chosen = _most_telling(answer, [row for row, _, _ in candidates])
     notes = []
-    if len(kept) < len(found):
-        notes.append(f"{len(found) - len(kept)} of {len(found)} rows are left out for space")
-    found = [item for item in found if item[0].arm in kept or item[0].kind == "reference"]
-    items = _pick([set(panels) for _, _, panels in found])
+    if len(chosen) < len(candidates):
+        notes.append(
+            f"{len(candidates) - len(chosen)} of {len(candidates)} rows are left out for space"
+        )
+    candidates = [
+        item for item in candidates if item[0].arm in chosen or item[0].kind == "reference"
+    ]
+    items = _pick([set(panels) for _, _, panels in candidates])
     if not items:
         return None
-    captions = {a.item: a.caption for _, _, panels in found for _, a in panels.values()}
+    captions = {a.item: a.caption for _, _, panels in candidates for _, a in panels.values()}
     rows = [
         Row(
             row.arm,
@@ -82,7 +86,7 @@ def sheet(made: AnsweredStudy) -> Sheet | None:
             replicate,
             [_embed(panels.get(item), row.arm) for item in items],
         )
-        for row, replicate, panels in found
+        for row, replicate, panels in candidates
     ]
     if any(r.replicate for r in rows):
         notes.append("a row whose first replicate has no pictures shows another one")
@@ -93,8 +97,8 @@ def _ordered(answer: Answer) -> list[ArmRow]:
     references = [row for row in answer.arms if row.kind == "reference"]
 
     def rank(row: ArmRow) -> int:
-        named = [i for i, word in enumerate(_FIRST) if row.arm.lower().startswith(word)]
-        return named[0] if named else len(_FIRST)
+        places = [i for i, word in enumerate(_FIRST) if row.arm.lower().startswith(word)]
+        return places[0] if places else len(_FIRST)
 
     references.sort(key=rank)
     return references + [row for row in answer.arms if row.kind == "arm"]
@@ -110,23 +114,23 @@ def _most_telling(answer: Answer, rows: Sequence[ArmRow]) -> set[str]:
     return {row.arm for row in rows if row.kind == "reference"} | set(arms[:room])
 
 
-def _panels(made: AnsweredStudy, key: str) -> dict[str, tuple[Path, Artifact]]:
+def _panels(answered: AnsweredStudy, key: str) -> dict[str, tuple[Path, Artifact]]:
     """Item to file of a trial's last panels (first draw); empty unless the trial counts."""
-    record = made.history.trials.get(key)
-    found: dict[str, tuple[Path, Artifact]] = {}
-    for attempt in contributing(record, made.plan.fingerprints.protocol) if record else []:
-        folder = folder_of(made.workspace, attempt)
+    record = answered.history.trials.get(key)
+    panels: dict[str, tuple[Path, Artifact]] = {}
+    for attempt in contributing(record, answered.plan.fingerprints.protocol) if record else []:
+        folder = folder_of(answered.workspace, attempt)
         listed = [a for line in read_reports(folder) for a in line.report.artifacts]
         listed += attempt.closed.artifacts if attempt.closed else []
         for artifact in listed:
             if artifact.kind != "panel" or artifact.draw != 0 or not artifact.item:
                 continue
             file = folder / artifact.path
-            before = found.get(artifact.item)
+            before = panels.get(artifact.item)
             newer = before is None or (artifact.step or 0) >= (before[1].step or 0)
             if newer and file.suffix.lower() == ".png" and file.is_file():
-                found[artifact.item] = (file, artifact)
-    return found
+                panels[artifact.item] = (file, artifact)
+    return panels
 
 
 def _pick(rows: Sequence[set[str]]) -> list[str]:

@@ -104,7 +104,7 @@ def verdict_plots(verdicts: Sequence[Verdict]) -> dict[str, VerdictPlot]:
 
     A margin of a collapse lies on the side of what is lost alone.
     """
-    found = {}
+    plots = {}
     for v in verdicts:
         if v.difference is None or v.lo is None or v.hi is None:
             continue
@@ -115,8 +115,8 @@ def verdict_plots(verdicts: Sequence[Verdict]) -> dict[str, VerdictPlot]:
         axis = Axis.over([0.0, *margins, v.lo, v.hi, *inner, *replicates])
         band = (axis.at(low), axis.width(low, v.margin)) if v.margin else None
         mark = row_mark(axis, v.id, "", v.difference, v.lo, v.hi, replicates, inner=inner)
-        found[v.id] = VerdictPlot(mark, axis.at(0.0), band, axis.ticks())
-    return found
+        plots[v.id] = VerdictPlot(mark, axis.at(0.0), band, axis.ticks())
+    return plots
 
 
 def arm_plot(answer: Answer, metric: str) -> IntervalPlot:
@@ -133,9 +133,11 @@ def arm_plot(answer: Answer, metric: str) -> IntervalPlot:
     axis = Axis.over(near)
     places = tables.column_places(answer, metric)
     groups = [PlotGroup("", [_arm_mark(axis, row, metric, places) for row in rows])]
-    shown = [row for row in references if row.cells[metric].mean is not None]
-    if shown:
-        groups.append(PlotGroup("References", [_arm_mark(axis, r, metric, places) for r in shown]))
+    measured = [row for row in references if row.cells[metric].mean is not None]
+    if measured:
+        groups.append(
+            PlotGroup("References", [_arm_mark(axis, r, metric, places) for r in measured])
+        )
     better, over = better_words(answer, metric), tables.over_words(answer, [metric])
     return IntervalPlot(metric, better, groups, axis.ticks() if near else [], over=over)
 
@@ -218,9 +220,9 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
         return None
     axis = Axis.over([0.0, *(v for e in listed for v in (e.mean, e.lo, e.hi))])
     widths = sorted((e.hi - e.lo) / 2 for e in listed if e.hi is not None and e.lo is not None)
-    known = [e.mean for e in listed if e.mean is not None]
+    means = [e.mean for e in listed if e.mean is not None]
     places = sentences.decimals(
-        widths[len(widths) // 2] if widths else None, max(known, default=0.0)
+        widths[len(widths) // 2] if widths else None, max(means, default=0.0)
     )
     groups = []
     for factor in dict.fromkeys(e.factor for e in listed):
@@ -232,9 +234,9 @@ def effect_plot(answer: Answer, metric: str) -> IntervalPlot | None:
         aliases = next(e.aliases for e in listed if e.factor == factor)
         title = f"{factor}, not to be told from {', '.join(aliases)}" if aliases else factor
         groups.append(PlotGroup(title, marks))
-    ticks = axis.ticks() if known else []
+    ticks = axis.ticks() if means else []
     over = sentences.reach((e.n, e.n_prompts) for e in listed if e.lo is not None)
-    zero = axis.at(0.0) if known else None
+    zero = axis.at(0.0) if means else None
     return IntervalPlot(metric, better_words(answer, metric), groups, ticks, zero, over)
 
 
@@ -315,8 +317,8 @@ class Axis:
     @classmethod
     def over(cls, values: Iterable[float | None], pad: float = 0.05, flip: bool = False) -> Axis:
         """Axis that covers all finite values with some room on both sides."""
-        known = [v for v in values if v is not None and math.isfinite(v)]
-        lo, hi = min(known, default=0.0), max(known, default=1.0)
+        finite = [v for v in values if v is not None and math.isfinite(v)]
+        lo, hi = min(finite, default=0.0), max(finite, default=1.0)
         room = (hi - lo) * pad or abs(hi) * 0.1 or 0.5
         return cls(lo - room, hi + room, flip)
 

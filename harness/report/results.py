@@ -29,11 +29,11 @@ JOURNAL = "journal.jsonl"
 Kept = Callable[[Attempt], list[Artifact]]
 
 
-def write_results(made: AnsweredStudy, folder: Path, *, with_tables: bool = True) -> list[Path]:
+def write_results(answered: AnsweredStudy, folder: Path, *, with_tables: bool = True) -> list[Path]:
     """Write journal, answer and tables; the same records give the same bytes.
 
     Args:
-        made: the study, answered.
+        answered: the study, answered.
         folder: made where missing; files of the same names are replaced.
         with_tables: off where the tables lie beside the folder already.
 
@@ -43,30 +43,30 @@ def write_results(made: AnsweredStudy, folder: Path, *, with_tables: bool = True
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
-    texts = result_files(made, with_tables=with_tables)
-    found = {name: text.encode() for name, text in texts.items()} | packed(made)
+    texts = result_files(answered, with_tables=with_tables)
+    contents = {name: text.encode() for name, text in texts.items()} | packed(answered)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in found.items():
+    for name, content in contents.items():
         temporary = folder / f".{name}-{os.getpid()}"
         temporary.write_bytes(content)
         temporary.replace(folder / name)
-    return [folder / name for name in found]
+    return [folder / name for name in contents]
 
 
-def packed(made: AnsweredStudy) -> dict[str, bytes]:
+def packed(answered: AnsweredStudy) -> dict[str, bytes]:
     """Values by prompt of the journal's measurements, under their file's name.
 
     Of headline metrics, the primary one and those that a contrast judges; nothing where no trial
     has any. The same records give the same bytes.
     """
-    history = made.history
-    metrics = kept_metrics(made)
+    history = answered.history
+    metrics = kept_metrics(answered)
     tables_of = PromptTables(history)
     rows = [
         row
-        for planned in made.plan.trials
-        if (known := history.trials.get(planned.trial.key)) is not None
-        for attempt in counting(known)
+        for planned in answered.plan.trials
+        if (record := history.trials.get(planned.trial.key)) is not None
+        for attempt in counting(record)
         for measured in (attempt.closed.measurements if attempt.closed is not None else ())
         for metric in metrics
         for row in tables_of.packed_rows(attempt, measured, metric)
@@ -74,41 +74,41 @@ def packed(made: AnsweredStudy) -> dict[str, bytes]:
     return {PACKED: packed_text(rows)} if rows else {}
 
 
-def kept_metrics(made: AnsweredStudy) -> list[str]:
+def kept_metrics(answered: AnsweredStudy) -> list[str]:
     """Metrics whose values by prompt are kept: the headline, the primary one, what is judged."""
-    plan = made.plan
-    headline = [name for name, about in made.answer.metrics.items() if about["headline"]]
+    plan = answered.plan
+    headline = [name for name, about in answered.answer.metrics.items() if about["headline"]]
     judged = [contrast.metric for contrast in plan.contrasts]
     return list(dict.fromkeys([*headline, plan.primary, *judged]))
 
 
 def result_files(
-    made: AnsweredStudy, kept: Kept = lambda attempt: [], *, with_tables: bool = True
+    answered: AnsweredStudy, kept: Kept = lambda attempt: [], *, with_tables: bool = True
 ) -> dict[str, str]:
     """Name to text of what `write_results` writes.
 
     Args:
-        made: the study, answered.
+        answered: the study, answered.
         kept: the artifacts of an attempt that go along with the journal and stay named in it.
         with_tables: off where the tables lie beside already.
 
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
-    answer, plan = made.answer, made.plan
+    answer, plan = answered.answer, answered.plan
     headline = {name for name, about in answer.metrics.items() if about["headline"]}
-    records = list(_records(plan, made.history, headline, kept))
+    records = list(_records(plan, answered.history, headline, kept))
     if not any(isinstance(record, Closed) for record in records):
         raise NotJudgedError(f"study {plan.study!r} has no result yet; run it first")
-    found = {
+    files = {
         JOURNAL: "".join(f"{line}\n" for line in _lines(records)),
         "answer.json": answer.model_dump_json() + "\n",
     }
     if answer.prompt_spreads:
-        found[prompt_spread.FILE] = prompt_spread.to_text(answer.prompt_spreads)
+        files[prompt_spread.FILE] = prompt_spread.to_text(answer.prompt_spreads)
     for table in tables.tables(answer) if with_tables else ():
-        found[f"{table.name}.csv"] = tables.to_csv(table)
-    return found
+        files[f"{table.name}.csv"] = tables.to_csv(table)
+    return files
 
 
 def _lines(records: Iterable[Record]) -> Iterator[str]:
@@ -124,8 +124,8 @@ def _records(plan: Plan, history: History, headline: set[str], kept: Kept) -> It
     yield from _announced(announced)
     listed: set[str] = set()
     for planned in plan.trials:
-        known = history.trials.get(planned.trial.key)
-        for attempt in counting(known) if known else ():
+        trial = history.trials.get(planned.trial.key)
+        for attempt in counting(trial) if trial else ():
             assert attempt.closed is not None
             yield _opened(attempt.opened, listed)
             yield _closed(attempt.closed, headline, kept(attempt))
@@ -149,25 +149,25 @@ def _differs(record: Planned, before: Planned | None) -> bool:
     return before is None or before.digest != record.digest
 
 
-def counting(known: TrialHistory) -> list[Attempt]:
+def counting(trial: TrialHistory) -> list[Attempt]:
     """The complete attempt and later measurements of its student; else the last, if it failed.
 
     Of a reference row the complete attempt of each protocol.
     """
-    done, latest = known.complete, known.latest
-    found = [
+    first, latest = trial.complete, trial.latest
+    counted = [
         a
-        for a in known.ordered
-        if a is known.complete_under(a.opened.protocol) or (done and _remeasured(a, done))
+        for a in trial.ordered
+        if a is trial.complete_under(a.opened.protocol) or (first and _remeasured(a, first))
     ]
-    if found:
-        return found
-    failed = latest is not None and latest.closed is not None and known.state == "failed"
+    if counted:
+        return counted
+    failed = latest is not None and latest.closed is not None and trial.state == "failed"
     return [latest] if latest is not None and failed else []
 
 
-def _remeasured(attempt: Attempt, done: Attempt) -> bool:
-    later = attempt.opened.attempt > done.opened.attempt
+def _remeasured(attempt: Attempt, first: Attempt) -> bool:
+    later = attempt.opened.attempt > first.opened.attempt
     return later and attempt.opened.mode == "measure" and attempt.closed is not None
 
 
@@ -184,7 +184,7 @@ def _opened(record: Opened, listed: set[str]) -> Opened:
 
 
 def _closed(record: Closed, headline: set[str], artifacts: list[Artifact]) -> Closed:
-    kept = [
+    measurements = [
         MeasuredAt(
             step=measured.step,
             metrics=measured.metrics,
@@ -192,4 +192,4 @@ def _closed(record: Closed, headline: set[str], artifacts: list[Artifact]) -> Cl
         )
         for measured in record.measurements
     ]
-    return record.model_copy(update={"measurements": kept, "artifacts": artifacts})
+    return record.model_copy(update={"measurements": measurements, "artifacts": artifacts})

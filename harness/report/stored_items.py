@@ -47,12 +47,12 @@ class Filled:
 
 
 def fill_in_prompt_values(
-    made: AnsweredStudy, metrics: list[str], echo: Callable[[str], None]
+    answered: AnsweredStudy, metrics: list[str], echo: Callable[[str], None]
 ) -> Filled:
     """Make values by prompt of a study's measurements that have none of these metrics.
 
     Args:
-        made: the study; the attempts in its workspace are looked into, where the values are
+        answered: the study; the attempts in its workspace are looked into, where the values are
             written, and its subject is asked for the tables.
         metrics: whose values are kept.
         echo: prints one line where there is something to do.
@@ -60,42 +60,42 @@ def fill_in_prompt_values(
     Raises:
         WorkspaceError: if the workspace cannot be written.
     """
-    done = Filled()
-    subject, workspace = made.subject, made.workspace
+    filled = Filled()
+    subject, workspace = answered.subject, answered.workspace
     again = getattr(subject, "prompt_tables", None)
     if again is None:
-        return done
-    lacking = list(_lacking(made, metrics))
+        return filled
+    lacking = list(_lacking(answered, metrics))
     if not lacking:
-        return done
+        return filled
     echo(f"values by prompt of {len(lacking)} measurements, from their stored items ...")
     rows: list[tuple[str, ...]] = []
     for attempt, measured in lacking:
-        found, why = _made(again, subject, workspace, attempt, measured, metrics)
-        if found:
-            done.made += 1
-            rows += found
+        new_rows, why = _made(again, subject, workspace, attempt, measured, metrics)
+        if new_rows:
+            filled.made += 1
+            rows += new_rows
         else:
             opened = attempt.opened
-            done.left.append(f"{opened.trial.short} at step {measured.step}: {why}")
+            filled.left.append(f"{opened.trial.short} at step {measured.step}: {why}")
     if rows:
         _add(workspace.journal / PACKED, rows)
-    return done
+    return filled
 
 
-def _lacking(made: AnsweredStudy, metrics: list[str]) -> Iterator[tuple[Attempt, MeasuredAt]]:
-    history, workspace = made.history, made.workspace
+def _lacking(answered: AnsweredStudy, metrics: list[str]) -> Iterator[tuple[Attempt, MeasuredAt]]:
+    history, workspace = answered.history, answered.workspace
     tables = PromptTables(history)
-    for planned in made.plan.trials:
+    for planned in answered.plan.trials:
         if planned.trial.kind == "reference":
             continue  # no contrast judges it
-        known = history.trials.get(planned.trial.key)
-        for attempt in counting(known) if known is not None else ():
+        record = history.trials.get(planned.trial.key)
+        for attempt in counting(record) if record is not None else ():
             if attempt.closed is None or not attempts.folder_of(workspace, attempt).is_dir():
                 continue
             for measured in attempt.closed.measurements:
-                named = [m for m in metrics if m in measured.metrics]
-                if named and not any(tables.packed_rows(attempt, measured, m) for m in named):
+                wanted = [m for m in metrics if m in measured.metrics]
+                if wanted and not any(tables.packed_rows(attempt, measured, m) for m in wanted):
                     yield attempt, measured
 
 
@@ -114,21 +114,21 @@ def _made(
         if subject.fingerprints(recipe, protocol).protocol != opened.protocol:
             return [], f"protocol {protocol} is another now"
         folder = attempts.folder_of(workspace, attempt)
-        made: Mapping[str, str] = again(folder, measured.step, recipe, protocol, workspace.cache)
-        return _rows(made, attempt, measured, metrics)
+        tables: Mapping[str, str] = again(folder, measured.step, recipe, protocol, workspace.cache)
+        return _rows(tables, attempt, measured, metrics)
     except Exception as error:  # a subject may raise anything
         return [], f"{type(error).__name__}: {said_by(error)}"
 
 
 def _rows(
-    made: Mapping[str, str], attempt: Attempt, measured: MeasuredAt, metrics: list[str]
+    tables: Mapping[str, str], attempt: Attempt, measured: MeasuredAt, metrics: list[str]
 ) -> tuple[list[tuple[str, ...]], str]:
     rows: list[tuple[str, ...]] = []
     why = "its stored items say nothing of these metrics"
     with tempfile.TemporaryDirectory() as folder:
         for kind in KINDS:
             file = Path(folder) / f"{kind}.csv"
-            file.write_text(made.get(kind, ""), encoding="utf-8")
+            file.write_text(tables.get(kind, ""), encoding="utf-8")
             try:
                 table = read_table(file, kind, [m for m in metrics if m in measured.metrics])
             except TableError as error:
@@ -138,8 +138,8 @@ def _rows(
                 value = measured.metrics[metric]
                 try:
                     if table is not None and value is not None:
-                        found = checked(values_of(table, metric), metric, value)
-                        rows += rows_of(attempt, measured, metric, found)
+                        values = checked(values_of(table, metric), metric, value)
+                        rows += rows_of(attempt, measured, metric, values)
                 except Unusable as error:
                     why = str(error)
     return rows, why

@@ -34,9 +34,9 @@ class Table:
 
 def tables(answer: Answer) -> list[Table]:
     """Every table of a study, in the order of the report."""
-    found = [verdict_table(answer), arm_table(answer), trial_table(answer), effect_table(answer)]
-    found += [alias_table(answer)] if answer.fraction else []
-    return [*found, agreement_table(answer)] if answer.agreement else found
+    listed = [verdict_table(answer), arm_table(answer), trial_table(answer), effect_table(answer)]
+    listed += [alias_table(answer)] if answer.fraction else []
+    return [*listed, agreement_table(answer)] if answer.agreement else listed
 
 
 def headline_metrics(answer: Answer) -> list[str]:
@@ -76,11 +76,11 @@ def best_arms(answer: Answer, metric: str) -> set[str]:
     rows = [row for row in answer.arms if row.kind == "arm"]
     means = {row.arm: row.cells[metric].mean for row in rows if metric in row.cells}
     complete = all(row.cells[metric].n == row.n_planned for row in rows if metric in row.cells)
-    known = {arm: mean for arm, mean in means.items() if mean is not None}
-    if higher is None or not complete or len(known) < 2 or len(known) < len(rows):
+    measured = {arm: mean for arm, mean in means.items() if mean is not None}
+    if higher is None or not complete or len(measured) < 2 or len(measured) < len(rows):
         return set()
-    best = max(known.values()) if higher else min(known.values())
-    return {arm for arm, mean in known.items() if mean == best}
+    best = max(measured.values()) if higher else min(measured.values())
+    return {arm for arm, mean in measured.items() if mean == best}
 
 
 def why_empty(row: ArmRow, metric: str) -> str:
@@ -99,22 +99,22 @@ def over_words(answer: Answer, metrics: Sequence[str]) -> str:
     groups: dict[str, list[str]] = {}
     for metric in metrics:
         cells = [row.cells[metric] for row in answer.arms if metric in row.cells]
-        known = [(cell.n, cell.n_prompts) for cell in cells if cell.lo is not None]
-        if known:
-            groups.setdefault(reach(known), []).append(metric)
+        reaches = [(cell.n, cell.n_prompts) for cell in cells if cell.lo is not None]
+        if reaches:
+            groups.setdefault(reach(reaches), []).append(metric)
     if len(groups) == 1:
         return next(iter(groups))
-    return "; ".join(f"{sentences.listed(named)} {over}" for over, named in groups.items())
+    return "; ".join(f"{sentences.listed(alike)} {over}" for over, alike in groups.items())
 
 
 def arm_table(answer: Answer) -> Table:
     """Every planned arm and reference row with its means, intervals, states and keys."""
-    shown = list(answer.metrics)
+    metrics = list(answer.metrics)
     headline = headline_metrics(answer)
     places = {m: column_places(answer, m) for m in headline}
     factors = list(dict.fromkeys(f for row in answer.arms for f in row.levels))
     columns = ["arm", "kind", "baseline", *factors, "n_done", "n_planned", "states"]
-    for metric in shown:
+    for metric in metrics:
         columns += [metric, f"{metric} lo", f"{metric} hi", f"{metric} sd", f"{metric} n"]
         columns += [f"{metric} prompts"]
     columns += ["protocol", "keys"]
@@ -124,7 +124,7 @@ def arm_table(answer: Answer) -> Table:
         values: list[Value] = [row.arm, row.kind, "yes" if row.baseline else ""]
         values += [row.levels.get(f, "") for f in factors]
         values += [row.n_done, row.n_planned, states]
-        for metric in shown:
+        for metric in metrics:
             cell = row.cells[metric]
             values += [cell.mean, cell.lo, cell.hi, cell.sd, cell.n, cell.n_prompts]
         rows.append((*values, answer.protocol, " ".join(row.keys.values())))
@@ -314,8 +314,8 @@ def effect_table(answer: Answer) -> Table:
         for i in answer.interactions
     ]
     rows += [
-        ("interaction", "", "", answer.primary, None, None, None, None, None, 0, 0, "", told)
-        for told in answer.left_out
+        ("interaction", "", "", answer.primary, None, None, None, None, None, 0, 0, "", reason)
+        for reason in answer.left_out
     ]
     return Table(
         "effects", f"Main effects and interactions (exploratory){_scope(answer)}", columns, rows
@@ -331,8 +331,8 @@ def alias_table(answer: Answer) -> Table:
     sets = ", ".join(f"{factor} = {product}" for factor, product in fraction.generators.items())
     title = f"Fraction: {fraction.arms} of {fraction.combinations} combinations, "
     title += f"resolution {fraction.resolution}, {sets}"
-    left = sum(row.kind == "arm" for row in answer.arms)
-    title += f"; {left} of them are left" if left < fraction.arms else ""
+    planned = sum(row.kind == "arm" for row in answer.arms)
+    title += f"; {planned} of them are left" if planned < fraction.arms else ""
     heads = ("effect", "cannot be told from")
     return Table("aliases", title, heads, rows, heads, list[tuple[str, ...]](printed))
 

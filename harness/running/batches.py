@@ -75,7 +75,7 @@ class UntilDecided(AllAtOnce):
     def batch(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         """Of trials to run, those that are wanted before the next look and were not given out."""
         due, over = self.adaptive.due, self.adaptive.over
-        found = [
+        due_trials = [
             t
             for t in trials
             if t.state in WANTED
@@ -86,8 +86,8 @@ class UntilDecided(AllAtOnce):
                 or (t.trial.kind == "trial" and t.trial.replicate < due)
             )
         ]
-        self._given |= {t.trial.key for t in found}
-        return found
+        self._given |= {t.trial.key for t in due_trials}
+        return due_trials
 
     def next(self) -> list[PlannedTrial]:
         """Take the looks that are due and give out what they ask for; empty at the end."""
@@ -96,8 +96,8 @@ class UntilDecided(AllAtOnce):
                 return self.batch(self.plan.trials)
             if not self._take():
                 break
-            if found := self.batch(self.plan.trials):
-                return found
+            if trials := self.batch(self.plan.trials):
+                return trials
         return []
 
     def _take(self) -> bool:
@@ -105,23 +105,25 @@ class UntilDecided(AllAtOnce):
         from harness.analysis.looks import needed
 
         n, before = self.adaptive.due, self.adaptive.ended()
-        made = AnsweredStudy.of(self._opened, self.plan)
-        if why := _too_few(self.plan, made.history, n):
+        answered = AnsweredStudy.of(self._opened, self.plan)
+        if why := _too_few(self.plan, answered.history, n):
             self.warnings.append(why)
             return False
         contrasts = [c for c in self.plan.contrasts if not c.amended]
-        said = made.look(n)
-        open_ = [c for c, outcome in said.items() if outcome.state == "open"]
+        outcomes = answered.look(n)
+        open_ = [c for c, outcome in outcomes.items() if outcome.state == "open"]
         last = self.adaptive.at_most
         going = [a.name for a in self.plan.arms if self.adaptive.replicates_of(a.name) == last]
-        wanted = needed({c.id: c.arms() for c in contrasts}, open_, going)
+        arms_needed = needed({c.id: c.arms() for c in contrasts}, open_, going)
         over = not open_ or n >= last
         look = Look(
             # Not before the last look, though a clock was set back.
             at=max(time.time(), *(k.at for k in self.adaptive.looks), 0.0),
             replicates=n,
-            outcomes={c: o for c, o in said.items() if c not in before or _newly(o, before[c][1])},
-            dropped=[] if over else [arm for arm in going if arm not in wanted],
+            outcomes={
+                c: o for c, o in outcomes.items() if c not in before or _newly(o, before[c][1])
+            },
+            dropped=[] if over else [arm for arm in going if arm not in arms_needed],
             over=over,
         )
         self._record(look)
@@ -129,15 +131,15 @@ class UntilDecided(AllAtOnce):
 
     def _record(self, look: Look) -> None:
         """The look, and the plan without what it ended."""
-        made = self.adaptive.model_copy(update={"looks": [*self.adaptive.looks, look]})
-        left = {t.key for t in made.planned([t.trial for t in self.plan.trials])}
-        trials = [t for t in self.plan.trials if t.trial.key in left]
-        gone = [t for t in self.plan.trials if t.trial.key not in left]
-        self.plan = self.plan.model_copy(update={"adaptive": made, "trials": trials})
+        adaptive = self.adaptive.model_copy(update={"looks": [*self.adaptive.looks, look]})
+        planned_keys = {t.key for t in adaptive.planned([t.trial for t in self.plan.trials])}
+        trials = [t for t in self.plan.trials if t.trial.key in planned_keys]
+        ended = [t for t in self.plan.trials if t.trial.key not in planned_keys]
+        self.plan = self.plan.model_copy(update={"adaptive": adaptive, "trials": trials})
         record_plan(self._opened, self.plan, self._journal, again=True)
         if self._display is not None:
-            fewer = sum(t.state in WANTED for t in gone)
-            self._display.looked(made, fewer, look_words(look, made))
+            fewer = sum(t.state in WANTED for t in ended)
+            self._display.looked(adaptive, fewer, look_words(look, adaptive))
 
 
 def _newly(outcome: LookOutcome, before: str) -> bool:
@@ -145,7 +147,7 @@ def _newly(outcome: LookOutcome, before: str) -> bool:
     return outcome.state == "decided" and before in ("futile", "prompt-bound")
 
 
-def _too_few(plan: Plan, seen: History, replicates: int) -> str:
+def _too_few(plan: Plan, history: History, replicates: int) -> str:
     """Why a look would rest on too little: most of a replicate's trials came to no result."""
     for replicate in range(replicates):
         due = [
@@ -153,7 +155,7 @@ def _too_few(plan: Plan, seen: History, replicates: int) -> str:
             for t in plan.trials
             if t.trial.kind == "trial" and t.trial.replicate == replicate
         ]
-        states = [known.state if (known := seen.trials.get(t.key)) else "pending" for t in due]
+        states = [record.state if (record := history.trials.get(t.key)) else "pending" for t in due]
         without = sum(state not in OVER for state in states)
         if 2 * without > len(states):
             return (
@@ -169,12 +171,12 @@ def look_words(look: Look, adaptive: Adaptive) -> str:
     groups: dict[str, list[str]] = {}
     for contrast, outcome in look.outcomes.items():
         groups.setdefault(outcome.told, []).append(contrast)
-    told = [f"{', '.join(ids)} {how}" for how, ids in groups.items() if how != "open"]
+    parts = [f"{', '.join(ids)} {how}" for how, ids in groups.items() if how != "open"]
     if still := groups.get("open"):
-        told.append(f"{'undecided' if look.over else 'open'}: {', '.join(still)}")
+        parts.append(f"{'undecided' if look.over else 'open'}: {', '.join(still)}")
     if look.dropped:
-        told.append(f"not planned further: {', '.join(look.dropped)}")
+        parts.append(f"not planned further: {', '.join(look.dropped)}")
     if look.over:
-        told.append("decided" if not still else "no replicate is left")
-    text = "; ".join(told) or "nothing new"
+        parts.append("decided" if not still else "no replicate is left")
+    text = "; ".join(parts) or "nothing new"
     return f"look    after {look.replicates} of at most {adaptive.at_most} replicates: {text}"

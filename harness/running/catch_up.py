@@ -21,19 +21,19 @@ PATIENCE_SECONDS = 15.0
 
 
 def catch_up(
-    made: AnsweredStudy, page: Path, place: MlflowPlace, echo: Callable[[str], None]
+    answered: AnsweredStudy, page: Path, place: MlflowPlace, echo: Callable[[str], None]
 ) -> str:
     """Empty where MLflow has everything, now at the latest; else one line: what, why, and how.
 
     Nothing of it fails the run: its results are there.
     """
-    study, history = made.study, made.history
-    wanted = stamp(made.plan, history, page)
-    shown = without_credentials(place.uri)
+    study, history = answered.study, answered.history
+    stamp_now = stamp(answered.plan, history, page)
+    address = without_credentials(place.uri)
     try:
-        seen = place.look(study.name, history, wanted)
+        state = place.look(study.name, history, stamp_now)
         place.remember(study.name)
-        if seen is not None and seen.stamp == wanted:
+        if state is not None and state.stamp == stamp_now:
             return ""
     except ElsewhereError as error:
         if place.beside or place.adopt:  # asked for, and refused
@@ -41,28 +41,28 @@ def catch_up(
         return f"{error}. To write beside it now: {place.sync(study.name, error.proposal)}"
     except AwayError as error:
         return (
-            f"cannot see whether MLflow at {shown} has all of it ({error}); what it lacks is "
+            f"cannot see whether MLflow at {address} has all of it ({error}); what it lacks is "
             f"written by: {place.sync(study.name)}"
         )
-    echo(f"mlflow     is behind; writing what is missing to {shown} ...")
+    echo(f"mlflow     is behind; writing what is missing to {address} ...")
     try:
-        told = _write(made, page, place, wanted)
+        problems = _write(answered, page, place, stamp_now)
     except Exception as error:  # a workspace that cannot be written, an answer that cannot be made
-        told = [f"{type(error).__name__}: {error}"]
-    if not told:
+        problems = [f"{type(error).__name__}: {error}"]
+    if not problems:
         return ""
-    why = "; ".join(" ".join(text.split()) for text in told)
+    why = "; ".join(" ".join(text.split()) for text in problems)
     return (
-        f"MLflow at {shown} lacks some of what was recorded ({why}); "
+        f"MLflow at {address} lacks some of what was recorded ({why}); "
         f"it is written by: {place.sync(study.name)}"
     )
 
 
-def _write(made: AnsweredStudy, page: Path, place: MlflowPlace, wanted: str) -> list[str]:
+def _write(answered: AnsweredStudy, page: Path, place: MlflowPlace, stamp_now: str) -> list[str]:
     # MLflow has one writer at a time, the process that holds the study.
-    with shards.claim_run(made.workspace, made.study.name, None):
+    with shards.claim_run(answered.workspace, answered.study.name, None):
         tell = GuardedTracker(place, remedy="")
-        tell.start(made.plan, made.history)
-        tell.answer(made.answer, page)
-        tell.complete(made.history, wanted)
+        tell.start(answered.plan, answered.history)
+        tell.answer(answered.answer, page)
+        tell.complete(answered.history, stamp_now)
         return [text for text in tell.close(PATIENCE_SECONDS) if not isinstance(text, Remark)]

@@ -264,9 +264,9 @@ def make_display(
     workspace: Workspace | None = None,
 ) -> Display:
     """The live view where `live` (a terminal), plain lines otherwise."""
-    made = LiveDisplay(plan, to_run, echo, history) if live else Display(plan, to_run, echo)
-    made.workspace = workspace
-    return made
+    display = LiveDisplay(plan, to_run, echo, history) if live else Display(plan, to_run, echo)
+    display.workspace = workspace
+    return display
 
 
 SHOWN = 6
@@ -314,9 +314,9 @@ class Outlook:
         Interim while a trial of the study is still to end, as in the answer's headline.
         """
         if self._lines is None:
-            told = [text for c in self._plan.contrasts if (text := self._line(c))]
-            more = [f"and {len(told) - SHOWN} more contrasts"] if len(told) > SHOWN else []
-            self._lines = told[:SHOWN] + more
+            lines = [text for c in self._plan.contrasts if (text := self._line(c))]
+            more = [f"and {len(lines) - SHOWN} more contrasts"] if len(lines) > SHOWN else []
+            self._lines = lines[:SHOWN] + more
         return self._lines
 
     def _line(self, contrast: PlannedContrast) -> str:
@@ -324,16 +324,16 @@ class Outlook:
             n, how = self._ended[contrast.id]
             return f"{contrast.id} {how} (after {n} of at most {self._plan.replicates})"
         values = self._values.get(contrast.metric, {})
-        seen = [
-            found
+        differences = [
+            difference
             for replicate in range(self._plan.replicates)
-            if (found := _difference(contrast, values, replicate)) is not None
+            if (difference := _difference(contrast, values, replicate)) is not None
         ]
-        if not seen:
+        if not differences:
             return ""
-        mean = statistics.fmean(seen)
+        mean = statistics.fmean(differences)
         still = ", interim" if self._open else ""
-        return f"{contrast.id} {mean:+.3g} ({len(seen)}/{self._plan.replicates}{still})"
+        return f"{contrast.id} {mean:+.3g} ({len(differences)}/{self._plan.replicates}{still})"
 
 
 def _difference(

@@ -121,8 +121,8 @@ class Driver:
                 if self._full is not None:
                     raise self._full
             cut = any(ended.reason == DEADLINE for ended in self.tally.ended.values())
-            left = bool(self._queue or self._waiting or cut or self._more is not None)
-            self.tally.expired = self._expired() and left
+            unfinished = bool(self._queue or self._waiting or cut or self._more is not None)
+            self.tally.expired = self._expired() and unfinished
         finally:
             for running in list(self._running.values()):
                 self._let_go(running)
@@ -132,11 +132,11 @@ class Driver:
         if self._more is None:
             return False
         self._refresh()
-        found = self._more()
-        self._queue.extend(found)
-        if not found:
+        further = self._more()
+        self._queue.extend(further)
+        if not further:
             self._more = None
-        return bool(found)
+        return bool(further)
 
     def _expired(self) -> bool:
         return self.settings.deadline.past
@@ -167,12 +167,12 @@ class Driver:
             try:
                 self._close_interrupted(past)
                 with self._writing():
-                    made = prepared(planned, claim, past, self.settings, self.workspace, gpus)
+                    under_way = prepared(planned, claim, past, self.settings, self.workspace, gpus)
             except WorkspaceError:
                 claim.release()
                 raise
-            self._running[key] = made
-            yield made.job
+            self._running[key] = under_way
+            yield under_way.job
 
     def _on_event(self, job: Job, event: Event, at: float) -> None:
         running = self._running[job.key]
@@ -284,8 +284,8 @@ class Driver:
         return judged if judged.state in ("reuse", "measure") else planned
 
     def _await_others(self) -> None:
-        found = (claims.holder(self._lock(p.trial)) for p in self._waiting)
-        who = sorted({f"{h.what or 'a study'} on {h}" for h in found if h})
+        holders = (claims.holder(self._lock(p.trial)) for p in self._waiting)
+        who = sorted({f"{h.what or 'a study'} on {h}" for h in holders if h})
         self._display.waiting(len(self._waiting), "; ".join(who))
         self._pause()
         held, self._waiting = self._waiting, deque()
@@ -303,8 +303,8 @@ class Driver:
 
     def _journal_sizes(self) -> dict[str, int]:
         own = self._journal.file.name
-        found = self.workspace.journal.glob("*.jsonl")
-        return {f.name: f.stat().st_size for f in found if f.name != own}
+        files = self.workspace.journal.glob("*.jsonl")
+        return {f.name: f.stat().st_size for f in files if f.name != own}
 
     def _read(self) -> None:
         """Read the history; sizes first, so that what is written meanwhile is seen next time."""
@@ -372,8 +372,8 @@ def prepared(
     trial, fingerprints = planned.trial, planned.fingerprints or settings.fingerprints
     number = attempts.next_number(workspace, past, trial.key)
     nonce, folder = attempts.make_folder(workspace, trial, number)
-    seen = past.read_by(settings.study, planned.code or fingerprints.code) if past else None
-    measured, student = _kept_student(planned, seen, workspace)
+    own_view = past.read_by(settings.study, planned.code or fingerprints.code) if past else None
+    measured, student = _kept_student(planned, own_view, workspace)
     mode: Literal["train", "measure", "reference"] = "train"
     if trial.kind == "reference":
         mode = "reference"
@@ -382,7 +382,7 @@ def prepared(
     previous = None
     copies: list[attempts.Checkpoint] = []
     if mode == "train":
-        previous = attempts.resumable(seen, fingerprints.code, fingerprints.protocol)
+        previous = attempts.resumable(own_view, fingerprints.code, fingerprints.protocol)
     if previous is not None:
         try:
             # Marked before the first copy: see `attempts.next_number`.

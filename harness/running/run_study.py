@@ -294,16 +294,17 @@ def _levels(plan: Plan, echo: Echo) -> Spending | None:
         return None
     from harness.analysis.spending import calibrated
 
-    made = calibrated(adaptive.at_most, plan.alpha, len(plan.contrasts), first=adaptive.first)
-    told = ", ".join(
-        f"{made.level(n, plan.alpha / len(plan.contrasts)):.2g}"
-        for n in range(made.first, made.at_most + 1)
+    spending = calibrated(adaptive.at_most, plan.alpha, len(plan.contrasts), first=adaptive.first)
+    levels = ", ".join(
+        f"{spending.level(n, plan.alpha / len(plan.contrasts)):.2g}"
+        for n in range(spending.first, spending.at_most + 1)
     )
     echo(
-        f"looks     after replicate {made.first} and each further one, at most {made.at_most}; "
-        f"p below {told} decides a first contrast of {len(plan.contrasts)}. Frozen from here on"
+        f"looks     after replicate {spending.first} and each further one, at most "
+        f"{spending.at_most}; p below {levels} decides a first contrast of {len(plan.contrasts)}. "
+        "Frozen from here on"
     )
-    return made
+    return spending
 
 
 def _settings(opened: OpenedStudy, plan: Plan) -> RunSettings:
@@ -332,22 +333,22 @@ def _to_run(trials: list[PlannedTrial]) -> list[PlannedTrial]:
 
 def _counted(plan: Plan, shard: Shard | None, todo: list[PlannedTrial]) -> str:
     counts = Counter(t.state for t in plan.trials)
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    text = f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {told}"
+    by_state = ", ".join(f"{count} {state}" for state, count in counts.items())
+    text = f"{len(plan.arms)} arms x {plan.replicates}, {len(plan.trials)} trials: {by_state}"
     return text if shard is None else f"{text}; shard {shard} runs {len(todo)}"
 
 
 def _conclude(opened: OpenedStudy, result: RunResult, tracker: Tracker) -> None:
     """Answer and report. A failure here never loses the run: it becomes a warning."""
-    wanted: tuple[History, str] | None = None
+    stamped: tuple[History, str] | None = None
     try:
         from harness.report.page import write_report
 
         opened.reread()
-        made = AnsweredStudy.of(opened, result.plan)
-        result.answer = made.answer
-        result.report = write_report(made)
-        wanted = made.history, stamp(made.plan, made.history, result.report)
+        answered = AnsweredStudy.of(opened, result.plan)
+        result.answer = answered.answer
+        result.report = write_report(answered)
+        stamped = answered.history, stamp(answered.plan, answered.history, result.report)
     except Exception as error:  # analysis of odd results may fail in any way
         result.warnings.append(
             f"the report could not be made ({type(error).__name__}: {error}); "
@@ -355,5 +356,5 @@ def _conclude(opened: OpenedStudy, result: RunResult, tracker: Tracker) -> None:
         )
     if result.answer is not None:
         tracker.answer(result.answer, result.report)
-        if wanted is not None:
-            tracker.complete(*wanted)
+        if stamped is not None:
+            tracker.complete(*stamped)

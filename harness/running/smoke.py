@@ -60,9 +60,9 @@ def run_smoke(
     def on_event(job: Job, event: Event, at: float) -> None:
         if isinstance(event, Ended):
             ended[job.key] = event
-            good = "works" if event.state == "done" else event.state
+            outcome = "works" if event.state == "done" else event.state
             reason = "" if event.reason == SMOKE_OVER else event.reason
-            echo(f"smoke   {job.short}  {good}  {event.seconds:.1f} s  {reason}".rstrip())
+            echo(f"smoke   {job.short}  {outcome}  {event.seconds:.1f} s  {reason}".rstrip())
             if event.state == "failed":
                 echo(job.log.read_text().rstrip())
         elif isinstance(event, Report):
@@ -76,8 +76,8 @@ def run_smoke(
             shutil.rmtree(scratch, ignore_errors=True)
         if stop():
             return stop.exit_code
-    good = [ended[k].state in OVER for a in arms if (k := a.trial.key) in ended]
-    return 0 if len(good) == len(arms) and all(good) else 1
+    worked = [ended[k].state in OVER for a in arms if (k := a.trial.key) in ended]
+    return 0 if len(worked) == len(arms) and all(worked) else 1
 
 
 def smoke_trials(plan: Plan) -> list[PlannedTrial]:

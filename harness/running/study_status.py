@@ -63,12 +63,12 @@ def study_status(study: str, history: History, workspace: Workspace) -> StudySta
     """
     latest = history.latest_plan(study)
     if latest is None:
-        known = ", ".join(sorted(history.planned)) or "none yet"
+        names = ", ".join(sorted(history.planned)) or "none yet"
         raise HarnessError(
-            f"study {study!r} never ran in workspace {workspace.root}; studies there: {known}"
+            f"study {study!r} never ran in workspace {workspace.root}; studies there: {names}"
         )
-    seen, own = history.read_by(study).trials, workspace.id
-    trials = [trial_status(t, seen.get(t.key), workspace, own) for t in latest.trials]
+    records, own = history.read_by(study).trials, workspace.id
+    trials = [trial_status(t, records.get(t.key), workspace, own) for t in latest.trials]
     counts = Counter(t.state for t in trials)
     page = workspace.study(study) / "report.html"
     return StudyStatus(
@@ -89,8 +89,8 @@ def _looks(study: str, history: History) -> list[str]:
     if frozen is None or frozen.spending is None:
         return []
     looks = looks_of(history, study)
-    known = Adaptive(at_most=frozen.spending.at_most, first=frozen.spending.first, looks=looks)
-    return looks_in_words(known)
+    adaptive = Adaptive(at_most=frozen.spending.at_most, first=frozen.spending.first, looks=looks)
+    return looks_in_words(adaptive)
 
 
 def _file_of(planned: Planned, workspace: Workspace) -> str:
@@ -116,10 +116,10 @@ def left_by_others(
     own = {t.trial.key for t in mine}
     trials = [t.trial for t in plan.trials if t.trial.key not in own]
     here = workspace.id
-    found = Counter(
+    by_state = Counter(
         trial_status(t, history.trials.get(t.key), workspace, here).state for t in trials
     )
-    return {state: found[state] for state in IN_ORDER if found[state] and state not in OVER}
+    return {state: by_state[state] for state in IN_ORDER if by_state[state] and state not in OVER}
 
 
 def trial_status(
@@ -157,32 +157,32 @@ def only_key(history: History, prefix: str, workspace: Workspace) -> str:
     Raises:
         HarnessError: if there is none, or more than one.
     """
-    wanted = prefix.rpartition("-")[2] if "-" in prefix else prefix
-    found = history.find(wanted)
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    digits = prefix.rpartition("-")[2] if "-" in prefix else prefix
+    keys = history.find(digits)
+    if len(keys) == 1:
+        return keys[0]
+    if not keys:
         listing = typed("status", "--json", workspace=workspace)
         raise HarnessError(
             f"no trial {prefix!r} in workspace {workspace.root}. `{listing}` lists "
             "the keys; another workspace is named with --workspace."
         )
-    raise HarnessError(f"{prefix!r} is ambiguous: {', '.join(found[:5])}. Give more digits.")
+    raise HarnessError(f"{prefix!r} is ambiguous: {', '.join(keys[:5])}. Give more digits.")
 
 
-def place(workspace: Path | None, study: Path | None = None) -> Workspace:
+def recorded_workspace(workspace: Path | None, study: Path | None = None) -> Workspace:
     """The workspace a reading command means.
 
     Raises:
         HarnessError: if there is nothing there.
     """
-    found = Workspace.find(study, workspace)
-    if not found.journal.is_dir():
+    place = Workspace.find(study, workspace)
+    if not place.journal.is_dir():
         start = "`run` and a study file"
         if study is not None:
-            start = f"`{typed('run', study=study, workspace=found)}`"
+            start = f"`{typed('run', study=study, workspace=place)}`"
         raise HarnessError(
-            f"nothing ran yet in workspace {found.root}. Start with {start}, or "
+            f"nothing ran yet in workspace {place.root}. Start with {start}, or "
             "name another workspace with --workspace."
         )
-    return found
+    return place

@@ -29,52 +29,50 @@ def lines(
         workspace: named in the commands printed where they would not find it by themselves.
         mlflow: its address as given, if it was.
     """
-    found: list[str] = []
+    out: list[str] = []
     if result.answer is not None:
-        found += ["", *table(result.answer, result.headline), ""]
+        out += ["", *table(result.answer, result.headline), ""]
         for v in (v for v in result.answer.verdicts if v.declared):
-            found.append(f"{v.id:<6} {v.verdict}{'' if v.planned else ' (exploratory)'}: {v.words}")
-            told = narrower(v, result.answer.scope)
-            found += [f"       {told}"] if told else []
+            out.append(f"{v.id:<6} {v.verdict}{'' if v.planned else ' (exploratory)'}: {v.words}")
+            claim = narrower(v, result.answer.scope)
+            out += [f"       {claim}"] if claim else []
         if result.answer.about == "checkpoints":
-            found.append(_about_checkpoints(result.answer))
+            out.append(_about_checkpoints(result.answer))
         elif result.answer.scope:
-            found.append(f"Claims are about recipes {result.answer.scope}.")
+            out.append(f"Claims are about recipes {result.answer.scope}.")
         # what the plan warned of was said at the start
         beside = [text for text in result.answer.warnings if text not in result.plan.warnings]
-        found += [f"warning    {text}" for text in beside[:CAUTIONS]]
+        out += [f"warning    {text}" for text in beside[:CAUTIONS]]
         if len(beside) > CAUTIONS:
-            found.append(f"warning    and {len(beside) - CAUTIONS} more, in the report")
+            out.append(f"warning    and {len(beside) - CAUTIONS} more, in the report")
     tally = result.tally
     if tally is not None and tally.ended:
         states = ("done", "diverged", "failed", "killed")
         counted = ", ".join(f"{tally.count(s)} {s}" for s in states if tally.count(s))
-        found += ["", f"this run   {counted}"]
+        out += ["", f"this run   {counted}"]
         failed = [key for key, ended in tally.ended.items() if ended.state == "failed"]
-        found += [
+        out += [
             f"failed     {typed('logs', key[:SHORT], workspace=workspace)}" for key in failed[:3]
         ]
     if result.left:
         counted = ", ".join(f"{count} {state}" for state, count in result.left.items())
-        found.append(
+        out.append(
             f"left       {counted}, of other shards; the last one to end answers for all. What a "
             "lost shard leaves is run by the same command without --shard"
         )
     if result.report is not None:
-        found.append(f"report     {result.report}")
+        out.append(f"report     {result.report}")
     key = _example(result)
     if key:
-        found.append(f"reproduce  {typed_reproduce(key, workspace, Path(result.plan.study_file))}")
+        out.append(f"reproduce  {typed_reproduce(key, workspace, Path(result.plan.study_file))}")
     if tracked and result.report is not None:
         uri = tracking_uri(workspace, mlflow)
         own = uri == sqlite_uri(workspace.database)  # `ui` shows no other
-        shown = typed("ui", workspace=workspace) if own else without_credentials(uri)
+        where = typed("ui", workspace=workspace) if own else without_credentials(uri)
         name = experiment_of(workspace, uri, result.plan.study)
-        found.append(
-            f"mlflow     {shown}" + (f"  # experiment {name}" * (name != result.plan.study))
-        )
-    found += [f"warning    {text}" for text in result.warnings]
-    return found
+        out.append(f"mlflow     {where}" + (f"  # experiment {name}" * (name != result.plan.study)))
+    out += [f"warning    {text}" for text in result.warnings]
+    return out
 
 
 def _about_checkpoints(answer: Answer) -> str:
@@ -89,9 +87,9 @@ def _about_checkpoints(answer: Answer) -> str:
 
 def table(answer: Answer, headline: tuple[str, ...], limit: int = 4) -> list[str]:
     """Arms by primary, judged and other headline metrics, with intervals and n of N."""
-    known = [name for name in answer.metrics if not headline or name in headline]
+    candidates = [name for name in answer.metrics if not headline or name in headline]
     judged = {v.metric for v in answer.verdicts if v.declared}
-    names = sorted(known, key=lambda n: (n != answer.primary, n not in judged))[:limit]
+    names = sorted(candidates, key=lambda n: (n != answer.primary, n not in judged))[:limit]
     rows = [[" ", "n", *names]]
     ordered = sorted(answer.arms, key=lambda row: row.kind != "reference")
     for row in ordered:
