@@ -122,6 +122,7 @@ _FIXED: dict[str, MetricInfo] = {
     "more/edit_rmse_inside": MetricInfo(
         "pixel value in [0, 1]", False, 0, 1, False, "Error to the truth inside the edit mask."
     ),
+    # 58.93 dB, rounded up, is what the rounding of 8-bit pictures allows: `edit.QUANTISATION_MSE`.
     "more/edit_psnr_outside": MetricInfo(
         "dB", True, 0, 58.93, False, "PSNR outside the edit mask, divided by its area."
     ),

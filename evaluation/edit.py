@@ -168,6 +168,8 @@ def preservation(
     outside_mse = masked_mse(images, source, kept)
     frame_rmse = np.sqrt(masked_mse(images, truth, np.ones_like(kept)))
     kept_share = kept.mean(axis=(1, 2, 3))
+    # With a least share of 0, too, an edit of the whole frame has no region to compare with the
+    # source.
     against_truth = (kept_share < min_kept_share) | (kept_share == 0)
     rmse = np.where(against_truth, frame_rmse, np.sqrt(outside_mse))
     nothing_kept = np.isnan(outside_mse)

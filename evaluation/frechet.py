@@ -84,6 +84,7 @@ def gaussian_distance(x: Gaussian, y: Gaussian) -> float:
     # full rank, and as it keeps sums alone no prompt can be left out for an interval.
     overlap = float(np.linalg.svd(x.factor_RD @ y.factor_RD.T, compute_uv=False).sum())
     shift = float(((x.mean_D - y.mean_D) ** 2).sum())
+    # Of sets that are alike the terms cancel, and rounding may leave a little less than 0.
     return max(0.0, shift + x.total_variance + y.total_variance - 2 * overlap)
 
 

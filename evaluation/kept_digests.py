@@ -29,6 +29,8 @@ def digest_of_files(files: Mapping[str, Path]) -> str:
         stat = path.stat()
         newest = max(newest, stat.st_mtime_ns)
         named.update(f"{name}\0{path.absolute()}\n".encode(errors="surrogateescape"))
+        # The time of change of the file's entry as well: a copy may set the time of its content
+        # back.
         stamps.update(f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n".encode())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     kept = cache / "stillhouse" / "picture-digests" / f"{named.hexdigest()[:24]}.json"

@@ -34,10 +34,13 @@ def plain_yaml(path: Path) -> Any:
     """
     text = _text(path)
     yaml = YAML(typ="safe", pure=True)
+    # ruamel.yaml reads what says so by the rules of 1.1, where 9:1 is 541.
     head = text.split("\n---", 1)[0].split("\n")
     if any(line.startswith("%YAML") and "1.2" not in line for line in head):
         raise ValueError(f"{path}: protocols are YAML 1.2; take the %YAML line out")
     try:
+        # On nodes, before values are made of them: those no longer show tags, merge keys, or how a
+        # word was written.
         root = yaml.compose(text)
         if root is not None:
             _check(path, root, [], [0])

@@ -135,6 +135,7 @@ class ManifoldTerms:
         size = len(fake) if len(real) >= len(fake) else len(real)
         if not 1 <= k < size:
             raise ValueError(f"{k=} must be at least 1 and below both set sizes, here {size}")
+        # All of the fakes' size, for the four metrics depend on it: so a rest is left out.
         blocks_RND = real[: n_blocks * size].reshape(n_blocks, size, -1)
         within_MM = cdist(fake, fake)
         np.fill_diagonal(within_MM, np.inf)

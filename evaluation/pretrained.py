@@ -27,6 +27,8 @@ class Inception(nn.Module):
         from torch_fidelity import feature_extractor_inceptionv3 as published  # type: ignore[import-untyped]
 
         file = weights_at(path, sha256)
+        # Not torchmetrics' wrapper, which antialiases by default since 1.8, as the network's own
+        # resize does not.
         self.network = published.FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file)
         )
@@ -46,6 +48,8 @@ class OpenClip(nn.Module):
         import open_clip
 
         file = weights_at(path, sha256)
+        # From a file open_clip does not know with which activation the weights were trained:
+        # OpenAI's need a model that ends in `-quickgelu`, or they score otherwise without a word.
         self.network: Any = open_clip.create_model(model, pretrained=str(file)).eval()
         self.tokenizer: Any = open_clip.get_tokenizer(model)
         config = open_clip.get_model_preprocess_cfg(self.network)

@@ -203,6 +203,8 @@ def frechet_pseudo_values(
         label_M = None if label_M is None else np.where(label_M < 0, -1, group_P[label_M])
     whole = gaussian_distance(Gaussian.from_features(sets.x_ND), reference)
     fewest = len(sets.x_ND) - int(np.bincount(label_N).max())
+    # Taking a prompt out of moments is quick, but holds a covariance for each prompt at once, and
+    # needs them of full rank.
     by_moments = fewest > width and width <= WIDEST
     without = _frechet_by_moments if by_moments else _frechet_afresh
     without_P = without(sets.x_ND, label_N, sets.y_MD, label_M, reference, len(names))

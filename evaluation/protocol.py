@@ -241,6 +241,7 @@ class Protocol(Part):
             "items": self._items_digest(),
             "digests": self.load_digests(),
         }
+        # Absent without any, as younger fields are: fingerprints that were recorded stay.
         pictures = self._pictures()
         if pictures:
             content["pictures"] = pictures

@@ -145,6 +145,8 @@ def checked_images(images: Tensor, count: int, protocol: Protocol) -> Tensor:
             f"measures {size} x {size} and refuses to resize. Generate at that size, or write a "
             "protocol with resize: bicubic-antialias"
         )
+    # Without antialias a shrunk picture has artefacts of the shrinking, and every distance moves.
+    # Bicubic overshoots at edges: hence the clamp.
     resized = torch.nn.functional.interpolate(
         images.float(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
     )

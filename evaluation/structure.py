@@ -50,6 +50,8 @@ def ssim_outside(images_BCHW: Picture, source_BCHW: Picture, kept_B1HW: Mask) ->
     from scipy.ndimage import minimum_filter
 
     side = 2 * RADIUS_PX + 1
+    # 0 beyond the frame: a window that reaches over it sees mirrored pixels, so it does not lie in
+    # the region whole.
     region = minimum_filter(kept_B1HW, size=(1, 1, side, side), mode="constant", cval=0)
     total = (ssim_map(images_BCHW, source_BCHW).mean(axis=1, keepdims=True) * region).sum((1, 2, 3))
     area = region.sum(axis=(1, 2, 3))

@@ -39,4 +39,5 @@ def clip_cosines(
     # Not torchmetrics' CLIPScore 1.9, which raises with transformers 5, drops the end token of
     # texts of more than 77 tokens, and shows a mean below 0 as 0. The formula is the same (tested).
     cosine_B: NDArray[np.float64] = (unit_rows(images) * unit_rows(texts)).sum(axis=1)
+    # No clamp at 0: rounding takes the cosine of equal directions a little beyond 1.
     return np.clip(cosine_B, -1.0, 1.0)

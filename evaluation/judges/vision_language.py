@@ -100,6 +100,7 @@ class VisionLanguageJudge(nn.Module):
         slots = "<|vision_start|><|image_pad|><|vision_end|>" * len(shown)
         asked = f"<|im_start|>user\n{slots}{question}<|im_end|>\n<|im_start|>assistant\n"
         inputs = self.processor(text=[asked], images=shown, return_tensors="pt")
+        # float32 for what follows: a probability in bfloat16 has 8 bits.
         logits = self.model(**inputs.to(self.model.device)).logits[0, -1].float()
         yes, no = (torch.logsumexp(logits[i], 0) for i in (self.yes, self.no))
         return float(torch.sigmoid(yes - no))

@@ -341,6 +341,8 @@ def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
     out: list[float | None] = [None] * len(p)
     best = 1.0
     for rank, (value, i) in enumerate(order):
+        # Step-up: m / rank times p, and never above that of a larger p. Hence from the largest
+        # down.
         best = min(best, len(order) / (len(order) - rank) * value)
         out[i] = best
     return out

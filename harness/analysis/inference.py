@@ -345,6 +345,8 @@ def _seeds(seen: _Observed | None) -> OverSeeds:
             return _told(known, "none", "no pair exists in two replicates")
         se, df = _cr2(seen, count_C, mean_C)
         method = f"CR2 clustered on {n} replicates, {df:.3g} df"
+    # Equal differences look certain and are not: six times +1/192 would give p = 0, and nothing
+    # says how much a seventh would differ.
     if se * math.sqrt(n) <= ROUNDING * max(seen.scale, abs(difference)):
         return _told(known, method, SAME)
     return replace(known, se=se, df=df, method=method)
@@ -386,6 +388,8 @@ def _cr2(seen: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float
     path_RR = np.diag(mu_RC.sum(axis=1)) - (mu_RC / count_C) @ mask.T
     correlated = path_RR @ path_RR.T
     freedom = [_bell_mccaffrey(g_RR) for g_RR in (independent, correlated)]
+    # 0 degrees of freedom have no quantile; at a thousandth of one the interval is infinite
+    # (`FARTHEST`).
     return math.sqrt(variance), max(1e-3, min(freedom))
 
 
@@ -490,6 +494,7 @@ def over_prompts(
     counts, dropped, fewest = {}, 0, 2**31
     for name, stratum in by_prompt.strata.items():
         values_TP = stratum.values_TP[picked]
+        # Only prompts that every trial has: else the sides would differ by their prompts, too.
         known_P = ~np.isnan(values_TP).any(axis=0)
         size = int(known_P.sum())
         dropped += int((~np.isnan(values_TP).all(axis=0)).sum()) - size

@@ -45,6 +45,7 @@ from harness.contract import MetricSpec
 
 DRAWS = 2000
 _MANY_ARMS = 500
+# Enough to know a share to .025: sqrt(1/4 / 400).
 _DRAWS_MANY = 400
 
 Floats = npt.NDArray[np.float64]
@@ -131,6 +132,8 @@ def _membership(table: Floats, draws: int) -> Floats:
     counts = known.sum(axis=2)
     means = np.where(counts > 0, np.nansum(table, axis=2) / np.maximum(counts, 1), np.nan)
     deviations = np.nan_to_num(table - means[:, :, None])
+    # An arm of one replicate has deviations of 0 and so does not move; the ones keep from dividing
+    # by 0.
     scale = 1.0 / np.sqrt(np.maximum(counts * (counts - 1), 1))
     deviations *= scale[:, :, None]
     df = np.maximum(counts.min(axis=0) - 1, 1)

@@ -86,6 +86,8 @@ def _findings(
     yield machine.cores(cpus, elsewhere=ray_address is not None)
     usable = storage.writable(workspace)
     yield usable
+    # Asked before it is told: whether MLflow's SQLite file would lie in the workspace decides what
+    # is said of the file system.
     recorded = services.mlflow(workspace, mlflow)
     if usable.state == "ok":
         local = any(sqlite_uri(workspace.root) in f.found for f in recorded)

@@ -36,6 +36,7 @@ def command(
 
     answered_study = answered(study, workspace)
     if _filled_in(answered_study):
+        # Claims reach over prompts now, so the answer is another.
         answered_study = answered(study, workspace)
     answer = answered_study.answer
     folder = to or answered_study.study.file.parent / RESULTS

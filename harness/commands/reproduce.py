@@ -76,6 +76,7 @@ def command(
         raise HarnessError(f"--level {level!r} must be one of {', '.join(depths.DEPTH_OPTIONS)}")
     if study is not None and not study.exists():
         raise HarnessError(f"--study {study} does not exist: give a study file or its folder")
+    # `find` takes a study file and looks from its folder: any name in it will do.
     anchor = study / "x" if study is not None and study.is_dir() else study
     place = Workspace.find(anchor, workspace)
     tell_runner(anchor)

@@ -54,6 +54,7 @@ def probe(code: str, *arguments: str, seconds: float) -> str:
     head = f"import sys; sys.path += [p for p in {path!r} if p not in sys.path]"
     # A process of its own, with a time limit: a torch or a driver that hangs, or crashes the
     # interpreter, must not take the diagnosis along.
+    # `-P`: the folder it is started in would come first on its path, ahead of what is to be tried.
     command = [sys.executable, "-P", "-c", f"{head}\n{code}", *arguments]
     try:
         done = subprocess.run(

@@ -19,6 +19,7 @@ from harness.planning.devices import cpus_here, gpus_here
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 TORCH_SECONDS = 180.0
+# `init` raises with the driver's own words, where `is_available` only says no.
 TORCH = """
 import json, torch
 reason = ""
@@ -81,6 +82,7 @@ def pins(lock: Path = LOCK) -> Finding:
     other = [
         f"{name} {there[canonicalize_name(name)]} (pinned {version})"
         for name, version in found
+        # Not installed is no difference: what is needed and missing, `packages` names.
         if there.get(canonicalize_name(name), version) != version
     ]
     if other:

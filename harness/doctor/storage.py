@@ -19,6 +19,7 @@ from harness.tracking.address import NETWORK_FILESYSTEMS, file_system
 ROOMY_BYTES = 5 * 2**30
 SKEW_SECONDS = 2.0
 LOCK_SECONDS = 30.0
+# By flock, as `FileLock` takes it on Unix; not waiting for it.
 ASK_LOCK = """
 import fcntl, os, sys
 try:

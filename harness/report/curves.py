@@ -117,6 +117,7 @@ def _chart(
         )
         for arm, row in rows.items()
     ]
+    # In the order of drawing: grey ones lie below all others, the baseline above.
     drawn.sort(key=lambda c: -1 if c.colour is None else MOST_COLOURED - c.colour)
     ticks = [Tick(x.at(s), str(s)) for s in _few(steps)]
     reached = [(2, n) for own, n in bands_over.values() if own]  # a band is over several seeds
@@ -126,6 +127,7 @@ def _chart(
 
 def _few(steps: list[int], most: int = 6) -> list[int]:
     stride = -(-len(steps) // most)
+    # Counted from the end: the last cycle, which verdicts are of, keeps its label.
     return steps[::-1][::stride][::-1]
 
 

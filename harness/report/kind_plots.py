@@ -120,6 +120,7 @@ def _trend(inputs: _Inputs) -> Figure | None:
     score: dict[str, float] = {}
     for arm in cells[0]:
         score[level_of[arm]] = score.get(level_of[arm], 0.0) + weights.get(arm, 0.0)
+    # Of weights w = (x - mean) / SS the squares add up to 1 / SS: divided by that, w is x - mean.
     squares = sum(w * w for w in score.values())
     score = {level: w / squares for level, w in score.items()} if squares else score
     means, dots = _levels(inputs, cells, level_of)
@@ -293,6 +294,7 @@ def _over_training(
 def _mean(curves: Mapping[int, Places]) -> Places:
     """The mean over the replicates that were measured at every cycle."""
     steps = sorted({step for curve in curves.values() for step in curve})
+    # Where one that ends early leaves, the mean of all would jump.
     whole = [curve for curve in curves.values() if len(curve) == len(steps)]
     return {step: fmean(curve[step] for curve in whole) for step in steps} if whole else {}
 

@@ -89,6 +89,7 @@ def report_files(answered: AnsweredStudy, *, portable: bool = False) -> dict[str
 
 
 def _write(file: Path, text: str) -> None:
+    # Renamed into place: whoever has the page open, or uploads it, never reads half of one.
     temporary = file.with_name(f".{file.name}-{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)

@@ -128,6 +128,7 @@ def arm_plot(answer: Answer, metric: str) -> IntervalPlot:
     if values:
         lo, hi = min(values), max(values)
         means = [row.cells[metric].mean for row in references]
+        # One far off would press all arms into a few pixels.
         near = values + [m for m in means if m is not None and _near(m, (lo, hi))]
     near = near or [m for row in references if (m := row.cells[metric].mean) is not None]
     axis = Axis.over(near)
@@ -274,6 +275,8 @@ def trade_off(answer: Answer) -> TradeOff | None:
     corner = sorted((p for p in points if p.on_front), key=lambda p: p.x)
     steps = []
     for one, two in itertools.pairwise(corner):
+        # Stairs, as no arm is known to reach what lies between two of the front. Their corner takes
+        # the worse of both values: it is the edge of what the two dominate.
         keep_y = _worse(answer, y_name, one.y, two.y)
         bend = two.x if keep_y == one.y else one.x
         steps.append((x_axis.at(one.x), y_axis.at(one.y), x_axis.at(bend), y_axis.at(keep_y)))
@@ -319,6 +322,8 @@ class Axis:
         """Axis that covers all finite values with some room on both sides."""
         finite = [v for v in values if v is not None and math.isfinite(v)]
         lo, hi = min(finite, default=0.0), max(finite, default=1.0)
+        # Where all values are one, the axis needs a width all the same: positions are divided by
+        # it.
         room = (hi - lo) * pad or abs(hi) * 0.1 or 0.5
         return cls(lo - room, hi + room, flip)
 
@@ -345,6 +350,8 @@ class Axis:
         power = 10.0 ** math.floor(math.log10(span / most))
         step = next(m * power for m in (1, 2, 5, 10) if span / (m * power) <= most)
         places = max(0, -math.floor(math.log10(step) + 1e-9))
+        # The 1e-9: 0.6 / 0.2 is a hair below 3 in floating point, and the tick at 0.6 would be
+        # lost.
         first = math.ceil(self.lo / step - 1e-9)
         last = math.floor(self.hi / step + 1e-9)
         return [self._tick(k * step, places) for k in range(first, last + 1)]

@@ -46,6 +46,8 @@ def write_results(answered: AnsweredStudy, folder: Path, *, with_tables: bool = 
     texts = result_files(answered, with_tables=with_tables)
     contents = {name: text.encode() for name, text in texts.items()} | packed(answered)
     folder.mkdir(parents=True, exist_ok=True)
+    # Each is whole, but not all of them at once: a command that is cut off leaves a new journal
+    # beside an older answer, until it is typed again.
     for name, content in contents.items():
         temporary = folder / f".{name}-{os.getpid()}"
         temporary.write_bytes(content)

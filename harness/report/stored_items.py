@@ -125,6 +125,7 @@ def _rows(
 ) -> tuple[list[tuple[str, ...]], str]:
     rows: list[tuple[str, ...]] = []
     why = "its stored items say nothing of these metrics"
+    # Through files, as `read_table` is the one reader that checks tables of others, sizes included.
     with tempfile.TemporaryDirectory() as folder:
         for kind in KINDS:
             file = Path(folder) / f"{kind}.csv"

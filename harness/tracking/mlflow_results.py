@@ -257,6 +257,7 @@ def _fresh(store: Keeper, run_id: str, target: Path) -> bool:
     try:
         (made / RECORDS).mkdir()
         there = store.download(run_id, made / RECORDS)
+        # Cut off in between there is no copy, and the next command fetches one.
         shutil.rmtree(target, ignore_errors=True)
         made.replace(target)
         return there

@@ -132,6 +132,8 @@ class MlflowStore:
         metrics = [Metric(p.name, p.value, p.at_ms, p.step) for p in points]
         chunks = [metrics[i : i + POINTS_PER_CALL] for i in range(0, len(metrics), POINTS_PER_CALL)]
         with _translated():
+            # Tags go with the last points: they name the attempt, and a run that names it is taken
+            # for whole.
             for chunk in chunks[:-1]:
                 self._client.log_batch(run_id, metrics=chunk)
             self._client.log_batch(

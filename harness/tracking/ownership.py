@@ -150,6 +150,8 @@ class Ownership:
         """The tags that this process leaves on the experiment; its epoch is on the disk first."""
         if not self._epoch:
             epoch = secrets.token_hex(16)
+            # On the disk first: a crash after the tag would leave an epoch on the server that this
+            # workspace does not know, and so take its own experiment for a stranger's.
             self._note(epoch)
             self._epoch = epoch
         return {EPOCH + self._epoch: self.workspace_id, TAG + "study": self.study}

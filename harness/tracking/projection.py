@@ -287,6 +287,7 @@ class Projection:
 
     def _datasets(self, trial: Trial, record: Opened) -> tuple[DataSet, ...]:
         protocol = record.protocol_name or self.plan.protocol or "protocol"
+        # MLflow refuses a digest of more than 36 characters.
         evaluation = DataSet(_word(Path(protocol).stem), record.protocol[:36], "evaluation")
         if trial.kind == "reference":
             return (evaluation,)

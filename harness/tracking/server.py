@@ -155,6 +155,7 @@ def _call(address: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
+        # A port whose last connections still linger (TIME_WAIT) is free for the server.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, wanted))
