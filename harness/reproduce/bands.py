@@ -57,11 +57,11 @@ def rerun_band(recorded: float, groups: Sequence[Sequence[float]], coverage: flo
             is pooled over the groups.
         coverage: in (0, 1).
     """
-    kept = [group for group in groups if len(group) > 1]
-    df = sum(len(group) - 1 for group in kept)
+    repeated = [group for group in groups if len(group) > 1]
+    df = sum(len(group) - 1 for group in repeated)
     if not df:
         return None
-    squares = sum(statistics.variance(group) * (len(group) - 1) for group in kept)
+    squares = sum(statistics.variance(group) * (len(group) - 1) for group in repeated)
     sd = math.sqrt(squares / df)
     half = _t(df, coverage) * math.sqrt(2.0) * sd
     return Band(low=recorded - half, high=recorded + half, sd=sd, df=df, level=coverage)

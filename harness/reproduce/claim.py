@@ -45,21 +45,21 @@ def reproduce_claim(
     """
     claim = claim_of(contrast, key, history, places, workspace)
     first = claim.trials[0]
-    known: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "key": first.key,
         "short": first.trial.short,
-        "study": claim.made.study.name,
+        "study": claim.restudied.study.name,
         "contrast": contrast,
     }
     echo(f"claim      {contrast}: {claim.verdict.words}")
     if fresh_seeds:
-        return _fresh(claim, fresh_seeds, known, workspace, echo)
+        return _fresh(claim, fresh_seeds, fields, workspace, echo)
     if asked.depth == "tables":
         subject, _ = loaded(first)
-        known["level"] = "tables"
-        return stored.reproduce_tables(first, subject, workspace, known, contrast)
-    told, depth = _opening(claim, asked)
-    for line in told:
+        fields["level"] = "tables"
+        return stored.reproduce_tables(first, subject, workspace, fields, contrast)
+    announced, depth = _opening(claim, asked)
+    for line in announced:
         echo(line)
     asked = replace(
         asked, depth=depth, metrics={claim.contrast.metric}, family=len(claim.trials), alone=False
@@ -69,7 +69,7 @@ def reproduce_claim(
         echo(f"trial      {number}/{len(claim.trials)}  {recorded.trial.short}")
         parts.append(reproduce_trial(recorded, asked, workspace, echo))
         echo(f"           {parts[-1].decision}: {parts[-1].reason}")
-    return _judged(claim, parts, known)
+    return _judged(claim, parts, fields)
 
 
 def _opening(claim: ReportedClaim, asked: ReproductionRequest) -> tuple[list[str], Depth]:
@@ -80,24 +80,24 @@ def _opening(claim: ReportedClaim, asked: ReproductionRequest) -> tuple[list[str
         ladders.append(depths.prices(recorded, subject))
         here = surroundings.surroundings_of(recorded, subject).differences if subject else [problem]
         differences += here
-    of, arms = claim.made.plan.replicates, len({r.trial.arm for r in claim.trials})
+    of, arms = claim.restudied.plan.replicates, len({r.trial.arm for r in claim.trials})
     total = [depths.together(prices) for prices in zip(*ladders, strict=True)]
     depth = depths.depth_to_run(asked.depth, total, claim.contrast.id)
-    told = [
+    lines = [
         f"smallest   {plural(len(claim.trials), 'trial')}: {arms} arms x the first "
         f"{claim.replicates} of {of} replicates give this verdict by themselves",
         *([f"left out   no result: {', '.join(claim.without)}"] if claim.without else []),
         *opening(list(dict.fromkeys(differences)), [price.line() for price in total]),
         f"level      {depth}: {depths.WHAT[depth]}",
     ]
-    return told, depth
+    return lines, depth
 
 
 def _judged(
-    claim: ReportedClaim, parts: Sequence[Reproduction], known: dict[str, Any]
+    claim: ReportedClaim, parts: Sequence[Reproduction], fields: dict[str, Any]
 ) -> Reproduction:
     name = claim.contrast.id
-    known |= {
+    fields |= {
         "parts": list(parts),
         "level": parts[0].level,
         "differences": list(dict.fromkeys(d for part in parts for d in part.differences)),
@@ -109,20 +109,20 @@ def _judged(
         for d in dict.fromkeys(p.decision for p in parts)
     )
     reason = f"{plural(len(parts), 'trial')}: {counted}"
-    if known["level"] not in ("measure", "train") or decision == "not judged":
-        return Reproduction(**known, decision=decision, reason=reason)
+    if fields["level"] not in ("measure", "train") or decision == "not judged":
+        return Reproduction(**fields, decision=decision, reason=reason)
     numbers: Numbers = {part.key: _last(part) for part in parts}
-    fewer = claim.made.with_numbers(numbers).first(claim.replicates).verdicts()[name]
-    whole = claim.made.with_numbers(numbers).verdicts()[name]
+    fewer = claim.restudied.with_numbers(numbers).first(claim.replicates).verdicts()[name]
+    whole = claim.restudied.with_numbers(numbers).verdicts()[name]
     changed = {verdict_key(fewer), verdict_key(whole)} != {verdict_key(claim.verdict)}
-    told = (
+    verdicts = (
         f"{name} was {claim.verdict.verdict}; by these trials alone it is {fewer.verdict}, with "
         f"the other replicates as recorded {whole.verdict}"
     )
     if changed:
         decision, reason = "not reproduced", f"{reason}; the verdict is another"
     return Reproduction(
-        **known, decision=decision, reason=reason, verdicts=told, verdict_changed=changed
+        **fields, decision=decision, reason=reason, verdicts=verdicts, verdict_changed=changed
     )
 
 
@@ -132,19 +132,19 @@ def _last(part: Reproduction) -> dict[str, float | None]:
 
 
 def _fresh(
-    claim: ReportedClaim, count: int, known: dict[str, Any], workspace: Workspace, echo: Echo
+    claim: ReportedClaim, count: int, fields: dict[str, Any], workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """New replicates of both sides: their differences against the recorded ones."""
     arms = _one_each(claim)
-    known |= {"level": "train", "fresh_seeds": count}
+    fields |= {"level": "train", "fresh_seeds": count}
     try:
-        known["differences"] = new_replicates.ready(arms[0])[1]
+        fields["differences"] = new_replicates.ready(arms[0])[1]
         first = max(
             new_replicates.first_free(recorded) for recorded in arms
         )  # the arms of a pair share it
         jobs = [(r, trial) for r in arms for trial in new_replicates.new_trials(r, count, first)]
     except HarnessError as error:
-        return Reproduction(**known, decision="not judged", reason=str(error))
+        return Reproduction(**fields, decision="not judged", reason=str(error))
     closed = [r.trained.closed for r in arms]
     seconds = count * sum(c.seconds for c in closed if c is not None)
     echo(f"price      {plural(len(jobs), 'new trial')}: {hours_in_words(seconds / 3600)}")
@@ -152,28 +152,28 @@ def _fresh(
     for number, (recorded, trial) in enumerate(jobs, 1):
         echo(f"trial      {number}/{len(jobs)}  {trial.short}")
         runs.append(rerun_trial(recorded, "train", workspace, echo, trial))
-    known["parts"] = [new_replicates.part_of(run, arms[0]) for run in runs]
-    known["seconds"] = sum(run.ended.seconds for run in runs)
-    bad = [part for part in known["parts"] if part.decision == "not judged"]
+    fields["parts"] = [new_replicates.part_of(run, arms[0]) for run in runs]
+    fields["seconds"] = sum(run.ended.seconds for run in runs)
+    bad = [part for part in fields["parts"] if part.decision == "not judged"]
     if bad:
         reason = f"{len(bad)} of {len(runs)} new trials gave no numbers; see {bad[0].folder}"
-        return Reproduction(**known, decision="not judged", reason=reason)
+        return Reproduction(**fields, decision="not judged", reason=reason)
     numbers = [(run.trial, new_replicates.numbers_of(run)) for run in runs]
-    larger = with_replicates(claim.made, numbers).verdicts()[claim.contrast.id]
-    return _fresh_judged(claim, larger, count, known)
+    larger = with_replicates(claim.restudied, numbers).verdicts()[claim.contrast.id]
+    return _fresh_judged(claim, larger, count, fields)
 
 
 def _one_each(claim: ReportedClaim) -> list[Recorded]:
     """A recorded trial of each arm; other studies may know the arms by other names."""
-    arm_of = {t.trial.key: t.trial.arm for t in claim.made.plan.trials}
-    found: dict[str, Recorded] = {}
+    arm_of = {t.trial.key: t.trial.arm for t in claim.restudied.plan.trials}
+    by_arm: dict[str, Recorded] = {}
     for recorded in claim.trials:
-        found.setdefault(arm_of[recorded.key], recorded)
-    return list(found.values())
+        by_arm.setdefault(arm_of[recorded.key], recorded)
+    return list(by_arm.values())
 
 
 def _fresh_judged(
-    claim: ReportedClaim, larger: Verdict, count: int, known: dict[str, Any]
+    claim: ReportedClaim, larger: Verdict, count: int, fields: dict[str, Any]
 ) -> Reproduction:
     then = claim.verdict.per_replicate
     new = [value for r, value in larger.per_replicate.items() if r not in then]
@@ -191,9 +191,9 @@ def _fresh_judged(
     decision = new_replicates.by_band(value.now, band)
     changed = verdict_key(larger) != verdict_key(claim.verdict)
     return Reproduction(
-        **known,
+        **fields,
         decision=decision,
-        reason=new_replicates.in_words(decision, [value], known["differences"]),
+        reason=new_replicates.in_words(decision, [value], fields["differences"]),
         values=[value],
         verdicts=f"{claim.contrast.id} was {claim.verdict.verdict}, with the new replicates added "
         f"to the recorded ones it is {larger.verdict}: {larger.words}",
@@ -210,7 +210,7 @@ class ReportedClaim:
 
     contrast: PlannedContrast
     verdict: Verdict
-    made: Restudied
+    restudied: Restudied
     replicates: int
     """How many replicates, from the first, give the recorded verdict by themselves."""
     trials: list[Recorded]
@@ -234,59 +234,61 @@ def claim_of(
         key=lambda opened: opened.at,
         default=some.measured_by.opened,
     ).protocol
-    made = restudy(planned, history, some.project, places, workspace, protocol)
-    declared = {c.id: c for c in made.plan.contrasts}
-    verdict = made.verdicts()[contrast]
+    restudied = restudy(planned, history, some.project, places, workspace, protocol)
+    declared = {c.id: c for c in restudied.plan.contrasts}
+    verdict = restudied.verdicts()[contrast]
     arms = set(declared[contrast].arms())
     if not arms:
         raise NotJudgedError(f"contrast {contrast} has no matched arms, so no trial decides it")
-    sides = [t.trial for t in made.plan.trials if t.trial.kind == "trial" and t.trial.arm in arms]
+    sides = [
+        t.trial for t in restudied.plan.trials if t.trial.kind == "trial" and t.trial.arm in arms
+    ]
     without = _without_result(sides, history, protocol)
     if verdict.n == 0:
         raise NotJudgedError(
             f"contrast {contrast} has no verdict to reproduce, as no replicate has both sides. "
             f"Without a result: {_listed(sides, without)}. Run the study first."
         )
-    replicates = smallest(made, contrast)
+    replicates = smallest(restudied, contrast)
     deciding = [t for t in sides if t.replicate < replicates]
     trials = [
         record_of(t.key, history, places, workspace) for t in deciding if t.key not in without
     ]
-    left = [f"{t.short} ({without[t.key]})" for t in deciding if t.key in without]
-    return ReportedClaim(declared[contrast], verdict, made, replicates, trials, left)
+    left_out = [f"{t.short} ({without[t.key]})" for t in deciding if t.key in without]
+    return ReportedClaim(declared[contrast], verdict, restudied, replicates, trials, left_out)
 
 
 def _without_result(sides: Sequence[Trial], history: History, protocol: str) -> dict[str, str]:
     """Key to state of the trials that hold no number of the protocol to compare with."""
-    found: dict[str, str] = {}
+    state_of: dict[str, str] = {}
     for trial in sides:
         record = history.trials.get(trial.key)
         state = record.state if record is not None else "pending"
         if record is None or record.complete is None:
-            found[trial.key] = state
+            state_of[trial.key] = state
         elif state == "done" and not record.measured(protocol):
-            found[trial.key] = "not measured under this protocol"
-    return found
+            state_of[trial.key] = "not measured under this protocol"
+    return state_of
 
 
 def _listed(sides: Sequence[Trial], without: Mapping[str, str]) -> str:
-    told = [f"{t.short} ({without[t.key]})" for t in sides if t.key in without]
-    more = f" and {len(told) - MOST_LISTED} more" if len(told) > MOST_LISTED else ""
-    return ", ".join(told[:MOST_LISTED]) + more
+    trials = [f"{t.short} ({without[t.key]})" for t in sides if t.key in without]
+    more = f" and {len(trials) - MOST_LISTED} more" if len(trials) > MOST_LISTED else ""
+    return ", ".join(trials[:MOST_LISTED]) + more
 
 
-def smallest(made: Restudied, contrast: str) -> int:
+def smallest(restudied: Restudied, contrast: str) -> int:
     """Fewest replicates, from the first, that give the recorded verdict, as do all larger sets.
 
     An undecided verdict rests on all of them. Trials of other contrasts stay as recorded.
     """
-    verdict = made.verdicts()[contrast]
-    count = made.plan.replicates
+    verdict = restudied.verdicts()[contrast]
+    count = restudied.plan.replicates
     if verdict.verdict == "undecided":
         return count
     # A prefix, not the smallest set of any replicates, lest those are picked that come out. So this
     # asks whether the recorded numbers come out; `--fresh-seeds` asks whether the claim holds.
-    while count > 2 and verdict_key(made.first(count - 1).verdicts()[contrast]) == verdict_key(
+    while count > 2 and verdict_key(restudied.first(count - 1).verdicts()[contrast]) == verdict_key(
         verdict
     ):
         count -= 1
@@ -308,6 +310,8 @@ def _declaring(contrast: str, key: str, history: History, places: Places) -> Pla
             f"studies {', '.join(sorted(holding))} all declare a contrast {contrast}: name one "
             "with --study, or give a key of it as well"
         )
-    known = "; ".join(f"{name}: {', '.join(c) or 'none'}" for name, c in sorted(ids.items()))
+    declared_in = "; ".join(f"{name}: {', '.join(c) or 'none'}" for name, c in sorted(ids.items()))
     looked = "".join(f"\n  {line}" for line in places.searched())
-    raise HarnessError(f"no study declares contrast {contrast!r} ({known}). Looked in:{looked}")
+    raise HarnessError(
+        f"no study declares contrast {contrast!r} ({declared_in}). Looked in:{looked}"
+    )

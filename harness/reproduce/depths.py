@@ -79,10 +79,10 @@ def together(prices: Sequence[Price]) -> Price:
     first = prices[0]
     refused = [price.refused for price in prices if price.refused]
     if refused:
-        named = f"{len(refused)} of {len(prices)} trials: {refused[0]}"
-        return Price(first.depth, None, refused=named)
-    known = [price.seconds for price in prices if price.seconds is not None]
-    seconds = sum(known) if len(known) == len(prices) else None
+        reason = f"{len(refused)} of {len(prices)} trials: {refused[0]}"
+        return Price(first.depth, None, refused=reason)
+    seconds_each = [price.seconds for price in prices if price.seconds is not None]
+    seconds = sum(seconds_each) if len(seconds_each) == len(prices) else None
     return Price(first.depth, seconds, sum(p.gpu_hours for p in prices), first.basis)
 
 
@@ -144,14 +144,14 @@ def _gpu_hours(recorded: Recorded, seconds: float | None) -> float:
 
 def _seconds_of_measuring(recorded: Recorded) -> tuple[float | None, str]:
     """From attempts that only measured, else from the time between this trial's own reports."""
-    found = [
+    seconds = [
         a.closed.seconds
         for trial in recorded.history.trials.values()
         for a in trial.ordered
         if a.opened.mode == "measure" and a.closed is not None and a.closed.state == "done"
     ]
-    if found:
-        return statistics.median(found), f"from {len(found)} that were measured alone"
+    if seconds:
+        return statistics.median(seconds), f"from {len(seconds)} that were measured alone"
     lines = read_reports(recorded.folder) if recorded.folder is not None else []
     gaps = [now.at - before.at for before, now in itertools.pairwise(lines) if now.report.measured]
     if gaps:
@@ -195,21 +195,21 @@ def rerun_trial(
         WorkspaceError: if the workspace cannot be written.
     """
     workspace.ensure_usable()
-    made = trial or recorded.trial
-    folder = _folder(workspace, made.key)
+    to_run = trial or recorded.trial
+    folder = _folder(workspace, to_run.key)
     limit_threads(recorded.cpus)  # before the subject imports a numerical library
     reports: list[ReportLine] = []
     ended = Ended(state="failed", reason="ended without an outcome")
-    began = shown = time.time()
-    for at, event in execute(_job(recorded, made, depth, folder, workspace)):
+    began = last_line = time.time()
+    for at, event in execute(_job(recorded, to_run, depth, folder, workspace)):
         if isinstance(event, Ended):
             ended = event
             break
         reports.append(ReportLine(at, event))
-        if at - shown > QUIET_SECONDS:
-            echo(f"           {_progress(made, event)}, {at - began:.0f} s")
-            shown = at
-    return Rerun(made, folder, reports, ended)
+        if at - last_line > QUIET_SECONDS:
+            echo(f"           {_progress(to_run, event)}, {at - began:.0f} s")
+            last_line = at
+    return Rerun(to_run, folder, reports, ended)
 
 
 def _folder(workspace: Workspace, key: str) -> Path:

@@ -40,10 +40,10 @@ def reproduce(
     Returns:
         exit code: 0 reproduced, 1 not reproduced, 3 not judged.
     """
-    found = reproduction(key_prefix, workspace=workspace, depth=depth, echo=echo)
-    for line in lines(found):
+    result = reproduction(key_prefix, workspace=workspace, depth=depth, echo=echo)
+    for line in lines(result):
         echo(line)
-    return found.exit_code
+    return result.exit_code
 
 
 def reproduction(

@@ -86,9 +86,9 @@ def judge(
         family: trials judged together; the false rate is that of all of them.
     """
     equal = sum(v.equal for v in values)
-    told = f"{equal} of {len(values)} measured numbers are bit-equal"
+    share = f"{equal} of {len(values)} measured numbers are bit-equal"
     if equal == len(values):
-        return Judgement("bit-equal", told, [_marked(v, metrics, values) for v in values])
+        return Judgement("bit-equal", share, [_marked(v, metrics, values) for v in values])
     chosen = _chosen(values, metrics)
     coverage = coverage_for(len(chosen) * family)
     scales = [scaled(v, recorded, coverage) if v in chosen else v for v in values]
@@ -97,7 +97,7 @@ def judge(
     decision = weakest(decisions.values())
     deciding = [v for v in judged if decisions[id(v)] == decision]
     words = _words(decision, deciding, len(judged), differences)
-    return Judgement(decision, f"{told}; {words}", scales)
+    return Judgement(decision, f"{share}; {words}", scales)
 
 
 def _last(values: Sequence[Compared]) -> int:
@@ -157,8 +157,8 @@ def _words(
         )
     cause = "; ".join(differences) or "nothing that is recorded"
     lost = [v.metric for v in deciding if v.now is None or v.recorded is None]
-    gone = f" ({', '.join(dict.fromkeys(lost))}: no number then or now)" if lost else ""
-    return f"{share} fall outside of what a new replicate may give{gone}. What differs: {cause}"
+    note = f" ({', '.join(dict.fromkeys(lost))}: no number then or now)" if lost else ""
+    return f"{share} fall outside of what a new replicate may give{note}. What differs: {cause}"
 
 
 def _in_noise(value: Compared) -> float:
@@ -214,7 +214,7 @@ def compare(recorded: Recorded, depth: str, reports: Sequence[ReportLine]) -> li
     if depth == "measure" and then and today:
         last = max(then)
         then, today = {last: then[last]}, {last: today[max(today)]}
-    found = []
+    compared = []
     for step in sorted(then):
         old, new = then[step], today.get(step, {})
         for metric in sorted(old):
@@ -222,7 +222,7 @@ def compare(recorded: Recorded, depth: str, reports: Sequence[ReportLine]) -> li
                 continue
             one, two = old[metric], new.get(metric)
             same = one == two and metric in new
-            found.append(
+            compared.append(
                 Compared(
                     step=step,
                     metric=metric,
@@ -233,7 +233,7 @@ def compare(recorded: Recorded, depth: str, reports: Sequence[ReportLine]) -> li
                     spread=None if same else _spread(recorded, metric, step),
                 )
             )
-    return found
+    return compared
 
 
 def scaled(value: Compared, recorded: Recorded, coverage: float) -> Compared:
@@ -298,8 +298,8 @@ def _values(history: TrialHistory, recorded: Recorded, metric: str, step: int) -
 
 
 def _spread(recorded: Recorded, metric: str, step: int) -> float | None:
-    found = replicates_of(recorded, metric, step).values()
-    return statistics.stdev(found) if len(found) > 1 else None
+    numbers = replicates_of(recorded, metric, step).values()
+    return statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
 def side_by_side(values: Sequence[Compared]) -> list[str]:

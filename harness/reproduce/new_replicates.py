@@ -26,7 +26,7 @@ def fresh_replicates(
     recorded: Recorded, count: int, workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """Run new replicates of the trial's arm; judge their mean against the recorded replicates."""
-    known: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "key": recorded.key,
         "short": recorded.trial.short,
         "study": recorded.study,
@@ -36,26 +36,26 @@ def fresh_replicates(
     for line in headline(recorded):
         echo(line)
     try:
-        subject, known["differences"], price = ready(recorded)
-        known["ladder"] = [p.line() for p in price]
-        for line in opening(known["differences"], known["ladder"]):
+        subject, fields["differences"], price = ready(recorded)
+        fields["ladder"] = [p.line() for p in price]
+        for line in opening(fields["differences"], fields["ladder"]):
             echo(line)
         seconds = (price[-1].seconds or 0.0) * count
         echo(f"fresh      {count} new replicates: {hours_in_words(seconds / 3600)}")
     except HarnessError as error:
-        return Reproduction(**known, decision="not judged", reason=str(error))
-    made = [
+        return Reproduction(**fields, decision="not judged", reason=str(error))
+    runs = [
         rerun_trial(recorded, "train", workspace, echo, trial)
         for trial in new_trials(recorded, count, first_free(recorded))
     ]
-    known["parts"] = [part_of(run, recorded) for run in made]
-    known["seconds"] = sum(run.ended.seconds for run in made)
-    known["folder"] = str(made[0].folder.parent)
-    bad = [part for part in known["parts"] if part.decision == "not judged"]
+    fields["parts"] = [part_of(run, recorded) for run in runs]
+    fields["seconds"] = sum(run.ended.seconds for run in runs)
+    fields["folder"] = str(runs[0].folder.parent)
+    bad = [part for part in fields["parts"] if part.decision == "not judged"]
     if bad:
         reason = f"{len(bad)} of {count} new replicates gave no numbers; see {bad[0].folder}"
-        return Reproduction(**known, decision="not judged", reason=reason)
-    return _judged(recorded, made, sorted(reported(recorded, subject)), known)
+        return Reproduction(**fields, decision="not judged", reason=reason)
+    return _judged(recorded, runs, sorted(reported(recorded, subject)), fields)
 
 
 def ready(recorded: Recorded) -> tuple[Subject, list[str], list[Price]]:
@@ -98,8 +98,8 @@ def new_trials(recorded: Recorded, count: int, first: int) -> list[Trial]:
 
 def numbers_of(run: Rerun) -> dict[str, float | None]:
     """Numbers of the last step of what was run again."""
-    found = measurements(run.reports)
-    return found[-1].metrics if found and run.ended.state == "done" else {}
+    measured = measurements(run.reports)
+    return measured[-1].metrics if measured and run.ended.state == "done" else {}
 
 
 def part_of(run: Rerun, recorded: Recorded) -> Reproduction:
@@ -120,23 +120,25 @@ def part_of(run: Rerun, recorded: Recorded) -> Reproduction:
 
 
 def _judged(
-    recorded: Recorded, made: Sequence[Rerun], metrics: Sequence[str], known: dict[str, Any]
+    recorded: Recorded, runs: Sequence[Rerun], metrics: Sequence[str], fields: dict[str, Any]
 ) -> Reproduction:
     step = max(at.step for at in recorded.values()) if recorded.values() else 0
-    found = [numbers_of(run) for run in made]
-    kept = [m for m in metrics if replicates_of(recorded, m, step) and all(m in f for f in found)]
-    coverage = coverage_for(len(kept))
+    numbers = [numbers_of(run) for run in runs]
+    common = [
+        m for m in metrics if replicates_of(recorded, m, step) and all(m in f for f in numbers)
+    ]
+    coverage = coverage_for(len(common))
     values: list[Compared] = []
     decisions: list[Decision] = []
-    for metric in kept:
+    for metric in common:
         then = [*replicates_of(recorded, metric, step).values()]
-        new = [value for f in found if (value := f[metric]) is not None]
-        band = replicate_band(then, coverage, len(made))
+        new = [value for f in numbers if (value := f[metric]) is not None]
+        band = replicate_band(then, coverage, len(runs))
         compared = Compared(
             step=step,
             metric=f"{metric}, mean of {len(then)} and of {len(new)}",
             recorded=statistics.fmean(then),
-            now=statistics.fmean(new) if len(new) == len(made) else None,
+            now=statistics.fmean(new) if len(new) == len(runs) else None,
             equal=False,
             spread=statistics.stdev(then) if len(then) > 1 else None,
             judged=True,
@@ -146,10 +148,10 @@ def _judged(
         decisions.append(by_band(compared.now, band))
     if not values:
         reason = "the recorded replicates and the new ones have no number in common"
-        return Reproduction(**known, decision="not judged", reason=reason)
+        return Reproduction(**fields, decision="not judged", reason=reason)
     decision = weakest(decisions)
-    reason = in_words(decision, values, known["differences"])
-    return Reproduction(**known, decision=decision, reason=reason, values=values)
+    reason = in_words(decision, values, fields["differences"])
+    return Reproduction(**fields, decision=decision, reason=reason, values=values)
 
 
 def by_band(now: float | None, band: Band | None) -> Decision:

@@ -37,7 +37,7 @@ def reproduce_trial(
     recorded: Recorded, asked: ReproductionRequest, workspace: Workspace, echo: Echo
 ) -> Reproduction:
     """Go to one depth for one trial. What cannot be judged is told, not raised."""
-    known: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "key": recorded.key,
         "short": recorded.trial.short,
         "study": recorded.study,
@@ -47,27 +47,27 @@ def reproduce_trial(
     subject, problem = loaded(recorded)
     try:
         here = surroundings.surroundings_of(recorded, subject) if subject is not None else None
-        known["differences"] = here.differences if here else [problem]
+        fields["differences"] = here.differences if here else [problem]
         priced = depths.prices(recorded, subject)
-        known["ladder"] = [price.line() for price in priced]
-        for line in opening(known["differences"], known["ladder"]) if asked.alone else ():
+        fields["ladder"] = [price.line() for price in priced]
+        for line in opening(fields["differences"], fields["ladder"]) if asked.alone else ():
             echo(line)
         depth = depths.depth_to_run(asked.depth, priced, recorded.key)
-        known["level"] = depth
+        fields["level"] = depth
         if asked.alone:
             echo(f"level      {depth}: {depths.WHAT[depth]}")
         if depth == "tables":
-            return stored.reproduce_tables(recorded, subject, workspace, known)
+            return stored.reproduce_tables(recorded, subject, workspace, fields)
         if here is None:
             raise NotJudgedError(problem)
         if depth == "record":
-            return _record(here, recorded, known)
+            return _record(here, recorded, fields)
         refuse(recorded, here, depth)
     except HarnessError as error:
         why = str(error) if problem in str(error) else f"{error}: {problem}"
-        return Reproduction(**known, decision="not judged", reason=why)
-    made = rerun_trial(recorded, depth, workspace, echo)
-    return _judged(recorded, depth, made, asked, known, workspace, subject)
+        return Reproduction(**fields, decision="not judged", reason=why)
+    rerun = rerun_trial(recorded, depth, workspace, echo)
+    return _judged(recorded, depth, rerun, asked, fields, workspace, subject)
 
 
 def headline(recorded: Recorded) -> list[str]:
@@ -87,8 +87,8 @@ def headline(recorded: Recorded) -> list[str]:
 def opening(differences: Sequence[str], priced: Sequence[str]) -> list[str]:
     """What differs from then, and the ladder with its prices."""
     same = ["nothing: code, data, protocol, versions, device"]
-    told = [f"{'' if i else 'differs':<10} {line}" for i, line in enumerate(differences or same)]
-    return [*told, *(f"{'' if i else 'ladder':<10} {line}" for i, line in enumerate(priced))]
+    lines = [f"{'' if i else 'differs':<10} {line}" for i, line in enumerate(differences or same)]
+    return [*lines, *(f"{'' if i else 'ladder':<10} {line}" for i, line in enumerate(priced))]
 
 
 def loaded(recorded: Recorded) -> tuple[Subject | None, str]:
@@ -137,64 +137,64 @@ def reported(recorded: Recorded, subject: Subject | None) -> set[str]:
     """Metrics that carry what the study says: headline ones, its primary, its contrasts'."""
     names = {n for n, spec in subject.metrics.items() if spec.headline} if subject else set()
     settings = recorded.settings
-    named = [settings.get("primary"), *(c.get("metric") for c in settings.get("contrasts") or ())]
-    return names | {str(name) for name in named if name}
+    metrics = [settings.get("primary"), *(c.get("metric") for c in settings.get("contrasts") or ())]
+    return names | {str(name) for name in metrics if name}
 
 
 def _record(
-    here: surroundings.Surroundings, recorded: Recorded, known: dict[str, Any]
+    here: surroundings.Surroundings, recorded: Recorded, fields: dict[str, Any]
 ) -> Reproduction:
     """Hashes decide; other versions or another device are told, and decide nothing."""
     if here.problem:
         same = "the stored recipe hashes to the key; nothing else can be judged"
         reason = f"{same}: {'; '.join(here.differences)}"
-        return Reproduction(**known, decision="not judged", reason=reason)
+        return Reproduction(**fields, decision="not judged", reason=reason)
     if here.digests:
         reason = f"what stands here is not what ran: {'; '.join(here.digests)}"
-        return Reproduction(**known, decision="not reproduced", reason=reason)
+        return Reproduction(**fields, decision="not reproduced", reason=reason)
     beside = [d for d in here.differences if d not in here.digests]
-    told = f"; may change last digits: {'; '.join(beside)}" if beside else ""
-    reason = f"recipe, code, data and protocol have the recorded digests{told}"
-    return Reproduction(**known, decision="as recorded", reason=reason)
+    note = f"; may change last digits: {'; '.join(beside)}" if beside else ""
+    reason = f"recipe, code, data and protocol have the recorded digests{note}"
+    return Reproduction(**fields, decision="as recorded", reason=reason)
 
 
 def _judged(
     recorded: Recorded,
     depth: Literal["measure", "train"],
-    made: Rerun,
+    rerun: Rerun,
     asked: ReproductionRequest,
-    known: dict[str, Any],
+    fields: dict[str, Any],
     workspace: Workspace,
     subject: Subject | None,
 ) -> Reproduction:
-    known |= {"folder": str(made.folder), "seconds": made.ended.seconds}
+    fields |= {"folder": str(rerun.folder), "seconds": rerun.ended.seconds}
     metrics = asked.metrics if asked.metrics is not None else reported(recorded, subject)
-    found = _decision(recorded, depth, made, known["differences"], metrics, asked.family)
+    judgement = _decision(recorded, depth, rerun, fields["differences"], metrics, asked.family)
     result = Reproduction(
-        **known, decision=found.decision, reason=found.reason, values=found.values
+        **fields, decision=judgement.decision, reason=judgement.reason, values=judgement.values
     )
-    if asked.alone and recorded.trial.kind == "trial" and found.values:
-        told, changed = _verdicts(recorded, result, workspace)
-        result = result.model_copy(update={"verdicts": told, "verdict_changed": changed})
-    (made.folder / "reproduction.json").write_text(result.model_dump_json(indent=1) + "\n")
+    if asked.alone and recorded.trial.kind == "trial" and judgement.values:
+        verdicts, changed = _verdicts(recorded, result, workspace)
+        result = result.model_copy(update={"verdicts": verdicts, "verdict_changed": changed})
+    (rerun.folder / "reproduction.json").write_text(result.model_dump_json(indent=1) + "\n")
     return result
 
 
 def _decision(
     recorded: Recorded,
     depth: Literal["measure", "train"],
-    made: Rerun,
+    rerun: Rerun,
     differences: Sequence[str],
     metrics: Collection[str],
     family: int,
 ) -> Judgement:
-    ended = made.ended
-    values = compare(recorded, depth, made.reports)
+    ended = rerun.ended
+    values = compare(recorded, depth, rerun.reports)
     then = recorded.trained.closed
     assert then is not None  # `find` takes trials with a result only
     expected = then.state if depth == "train" else "done"
     if ended.state == "failed":
-        reason = f"it failed this time: {ended.reason}; see {made.folder}/log.txt"
+        reason = f"it failed this time: {ended.reason}; see {rerun.folder}/log.txt"
         return Judgement("not judged", reason, [])
     if ended.state != expected:
         cause = "; ".join(differences) or "nothing that is recorded"
@@ -202,27 +202,27 @@ def _decision(
         return Judgement("not reproduced", f"{reason}differs: {cause}", values)
     if not values:
         if then.state == "diverged" and depth == "train":
-            return _divergence(then.step, made)
+            return _divergence(then.step, rerun)
         return Judgement("not judged", "no measured number was recorded to compare with", [])
     return judge(values, recorded, metrics, differences, family)
 
 
-def _divergence(step: int, made: Rerun) -> Judgement:
-    last = max((line.report.step for line in made.reports), default=0)
+def _divergence(step: int, rerun: Rerun) -> Judgement:
+    last = max((line.report.step for line in rerun.reports), default=0)
     reason = f"it diverged at cycle {last}, recorded is cycle {step}"
     return Judgement("bit-equal" if last == step else "not reproduced", reason, [])
 
 
 def _verdicts(
-    recorded: Recorded, found: Reproduction, workspace: Workspace
+    recorded: Recorded, result: Reproduction, workspace: Workspace
 ) -> tuple[str, bool | None]:
     """What the study would say with the new numbers in place of the recorded ones."""
-    last = max(v.step for v in found.values)
-    new = {v.metric: v.now for v in found.values if v.step == last and v.measured}
-    if all(v.equal for v in found.values if v.step == last):
+    last = max(v.step for v in result.values)
+    new = {v.metric: v.now for v in result.values if v.step == last and v.measured}
+    if all(v.equal for v in result.values if v.step == last):
         return "unchanged: the numbers they rest on are the same", False
     try:
-        made = restudy(
+        restudied = restudy(
             recorded.planned,
             recorded.history,
             recorded.project,
@@ -232,10 +232,10 @@ def _verdicts(
         )
     except NotJudgedError as error:
         return f"not worked out: {error}", None
-    before, after = made.verdicts(), made.with_numbers({recorded.key: new}).verdicts()
+    before, after = restudied.verdicts(), restudied.with_numbers({recorded.key: new}).verdicts()
     if not before:
         return "the study declares no contrasts", None
     changed = changes(before, after)
-    told = f"changed with the new numbers in place of the old: {'; '.join(changed)}"
+    text = f"changed with the new numbers in place of the old: {'; '.join(changed)}"
     same = f"unchanged with the new numbers in place of the old ({len(before)} contrasts)"
-    return (told, True) if changed else (same, False)
+    return (text, True) if changed else (same, False)

@@ -88,15 +88,15 @@ class Places:
 
     def searched(self) -> list[str]:
         """One line a place: what it is, and how many trials it holds."""
-        found = []
+        lines = []
         for folder in dict.fromkeys(self.journals):
             name = self.names.get(folder, str(folder))
             if not folder.is_dir():
-                found.append(f"{name}: not there")
+                lines.append(f"{name}: not there")
             else:
                 count = len(History.read([folder]).trials)
-                found.append(f"{name}: {count} trial{'' if count == 1 else 's'}")
-        return found
+                lines.append(f"{name}: {count} trial{'' if count == 1 else 's'}")
+        return lines
 
 
 def places_around(workspace: Workspace, study: Path | None = None) -> Places:

@@ -53,9 +53,9 @@ class Recorded:
 
     @property
     def measurement(self) -> Measurement:
-        written = self.measured_by.opened.protocol_name or str(self.settings["protocol"])
+        protocol = self.measured_by.opened.protocol_name or str(self.settings["protocol"])
         return Measurement(
-            protocol=protocol_here(written, self.planned.study_file, self.project),
+            protocol=protocol_here(protocol, self.planned.study_file, self.project),
             at=tuple(self.settings.get("measure_at") or ()),
             select=str(self.settings.get("select") or "ema"),
         )
@@ -106,20 +106,20 @@ def record_of(key: str, history: History, places: Places, workspace: Workspace) 
     planned, others = _planned(history, key, places)
     history = history.read_by(planned.study)
     record = history.trials[key]
-    done = record.complete
-    if done is None:
+    complete = record.complete
+    if complete is None:
         raise NotJudgedError(f"{key} has no result to reproduce: its state is {record.state}")
-    opened = done.opened
+    opened = complete.opened
     spec = parsed(planned.study_json.get("subject"))
     _check_subject(opened.trial, spec, planned.study)
-    measured_by = _measuring(record, done, str(planned.study_json.get("protocol", "")))
+    measured_by = _measuring(record, complete, str(planned.study_json.get("protocol", "")))
     return Recorded(
         key=key,
         trial=opened.trial,
         study=opened.study,
-        trained=done,
+        trained=complete,
         measured_by=measured_by,
-        student=_student(places, done),
+        student=_student(places, complete),
         folder=_folder(places, measured_by),
         subject=spec,
         planned=planned,
@@ -188,18 +188,18 @@ def _planned(history: History, key: str, places: Places) -> tuple[Planned, list[
         return history.read_by(planned.study).trials[key].complete
 
     def rank(planned: Planned) -> tuple[bool, bool, bool, float]:
-        done = read(planned)
-        own = done is not None and done.opened.study == planned.study
-        return done is not None, places.means(planned), own, planned.at
+        attempt = read(planned)
+        own = attempt is not None and attempt.opened.study == planned.study
+        return attempt is not None, places.means(planned), own, planned.at
 
-    found = max(holding, key=rank)
-    made = read(found)
+    chosen = max(holding, key=rank)
+    result = read(chosen)
     others = {
         p.study
         for p in holding
-        if made is not None and (d := read(p)) is not None and d.opened.code != made.opened.code
+        if result is not None and (d := read(p)) is not None and d.opened.code != result.opened.code
     }
-    return found, sorted(others)
+    return chosen, sorted(others)
 
 
 def _measuring(record: TrialHistory, done: Attempt, protocol: str) -> Attempt:
@@ -216,15 +216,15 @@ def _measuring(record: TrialHistory, done: Attempt, protocol: str) -> Attempt:
 
 def _folder(places: Places, attempt: Attempt) -> Path | None:
     inside = Path("trials", attempt.opened.key, "attempts", attempt.folder_name)
-    found = (root / inside for root in places.roots)
-    return next((folder for folder in found if folder.is_dir()), None)
+    folders = (root / inside for root in places.roots)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def _student(places: Places, done: Attempt) -> Path | None:
-    folder = _folder(places, done)
-    listed = done.closed.artifacts if done.closed else []
-    kept = [folder / a.path for a in listed if a.kind == "student"] if folder else []
-    return kept[-1] if kept and kept[-1].exists() else None
+def _student(places: Places, attempt: Attempt) -> Path | None:
+    folder = _folder(places, attempt)
+    listed = attempt.closed.artifacts if attempt.closed else []
+    students = [folder / a.path for a in listed if a.kind == "student"] if folder else []
+    return students[-1] if students and students[-1].exists() else None
 
 
 def _where(planned: Planned, places: Places) -> Path:

@@ -47,10 +47,10 @@ class Restudied(AnsweredStudy):
 
     def first(self, replicates: int) -> Restudied:
         """The smaller study of the first replicates alone."""
-        kept = [
+        trials = [
             t for t in self.plan.trials if t.trial.kind != "trial" or t.trial.replicate < replicates
         ]
-        smaller = replace(self, plan=self.plan.model_copy(update={"trials": kept}))
+        smaller = replace(self, plan=self.plan.model_copy(update={"trials": trials}))
         return smaller.judged_on(replicates)
 
     def judged_on(self, replicates: int) -> Restudied:
@@ -75,21 +75,21 @@ class _Moved:
         self, key: str, code: str | None, protocol: str, metric: str, step: int | None = None
     ) -> PromptValues | None:
         """Those of a trial's metric; None where there are none."""
-        found = self.recorded.of(key, code, protocol, metric, step)
+        recorded_values = self.recorded.of(key, code, protocol, metric, step)
         numbers = self.numbers.get(key, {})
-        if found is None or metric not in numbers:
-            return found
+        if recorded_values is None or metric not in numbers:
+            return recorded_values
         last = self.recorded.history.trials[key].measured(protocol)[-1]
         if step not in (None, last.step):
-            return found
+            return recorded_values
         new, old = numbers[metric], last.metrics[metric]
         if new is None or old is None:
             return None
         values = {
             stratum: {prompt: value + (new - old) for prompt, value in row.items()}
-            for stratum, row in found.values.items()
+            for stratum, row in recorded_values.values.items()
         }
-        return replace(found, values=values)
+        return replace(recorded_values, values=values)
 
 
 def restudy(
@@ -120,11 +120,11 @@ def restudy(
         study = Study.model_validate({**planned.study_json, "file": file})
         if refused := why_not_trusted(study.subject, places):
             raise NotJudgedError(refused)
-        found = load_subject(study.subject, project=project)
+        today = load_subject(study.subject, project=project)
         # With the digests of the record recorded numbers can be checked where data and protocol are
         # not here any more. The price: that data changed is seen by the other depths only, and a
         # recipe's default that changed is refused below.
-        subject = cast(Subject, AsRecorded(found, planned, history))
+        subject = cast(Subject, AsRecorded(today, planned, history))
         opened = OpenedStudy(study, workspace, subject=subject, history=history)
         plan = make_plan(opened, check_devices=False)
     except (HarnessError, ValueError) as error:
@@ -143,49 +143,51 @@ def restudy(
 
 
 def with_replicates(
-    made: Restudied, new: Sequence[tuple[Trial, Mapping[str, float | None]]]
+    restudied: Restudied, new: Sequence[tuple[Trial, Mapping[str, float | None]]]
 ) -> Restudied:
     """The study with further replicates, whose trials were run outside of it.
 
     Replicates between its own and these, which other studies may have run, stay out.
     """
     top = max(trial.replicate for trial, _ in new)
-    study = made.study.model_copy(update={"replicates": top + 1})
-    history = copy.copy(made.history)
-    history.trials = dict(made.history.trials)
+    study = restudied.study.model_copy(update={"replicates": top + 1})
+    history = copy.copy(restudied.history)
+    history.trials = dict(restudied.history.trials)
     for trial, numbers in new:
-        history.trials[trial.key] = _made_up(trial, numbers, made)
-    opened = OpenedStudy(study, made.workspace, subject=made.subject, history=history)
+        history.trials[trial.key] = _made_up(trial, numbers, restudied)
+    opened = OpenedStudy(study, restudied.workspace, subject=restudied.subject, history=history)
     plan = make_plan(opened, check_devices=False)
-    prints = plan.fingerprints.model_copy(update={"protocol": made.protocol})
+    prints = plan.fingerprints.model_copy(update={"protocol": restudied.protocol})
     keys = {trial.key for trial, _ in new}
-    own = made.study.replicates
-    kept = [
+    own = restudied.study.replicates
+    trials = [
         t
         for t in plan.trials
         if t.trial.kind != "trial" or t.trial.replicate < own or t.trial.key in keys
     ]
     larger = replace(
-        made,
+        restudied,
         opened=opened,
-        plan=plan.model_copy(update={"fingerprints": prints, "trials": kept}),
+        plan=plan.model_copy(update={"fingerprints": prints, "trials": trials}),
         history=history,
     )
     return larger.judged_on(top + 1)
 
 
-def _made_up(trial: Trial, numbers: Mapping[str, float | None], made: Restudied) -> TrialHistory:
+def _made_up(
+    trial: Trial, numbers: Mapping[str, float | None], restudied: Restudied
+) -> TrialHistory:
     """A trial's history as the journal would hold it."""
-    known = TrialHistory(trial.key)
-    prints = made.plan.fingerprints
+    history = TrialHistory(trial.key)
+    prints = restudied.plan.fingerprints
     opened = Opened(
         at=0.0,
         key=trial.key,
         attempt=1,
         nonce="reproduction",
-        study=made.study.name,
+        study=restudied.study.name,
         trial=trial,
-        protocol=made.protocol,
+        protocol=restudied.protocol,
         code=prints.code,
     )
     closed = Closed(
@@ -196,14 +198,14 @@ def _made_up(trial: Trial, numbers: Mapping[str, float | None], made: Restudied)
         state="done",
         measurements=[MeasuredAt(step=0, metrics=dict(numbers))],
     )
-    known.attempts[1, "reproduction"] = Attempt(opened=opened, closed=closed)
-    return known
+    history.attempts[1, "reproduction"] = Attempt(opened=opened, closed=closed)
+    return history
 
 
 def _replaced(history: History, numbers: Numbers, protocol: str) -> History:
     """A copy in which the last measurement of some trials says other numbers."""
-    made = copy.copy(history)
-    made.trials = dict(history.trials)
+    replaced = copy.copy(history)
+    replaced.trials = dict(history.trials)
     for key, new in numbers.items():
         trial = copy.copy(history.trials[key])
         last = max((m.step for m in trial.measured(protocol)), default=0)
@@ -211,13 +213,13 @@ def _replaced(history: History, numbers: Numbers, protocol: str) -> History:
         for place, attempt in history.trials[key].attempts.items():
             closed = attempt.closed
             if closed is not None and attempt.opened.protocol == protocol:
-                told = [_told(m, new) if m.step == last else m for m in closed.measurements]
+                measurements = [_told(m, new) if m.step == last else m for m in closed.measurements]
                 attempt = attempt.model_copy(
-                    update={"closed": closed.model_copy(update={"measurements": told})}
+                    update={"closed": closed.model_copy(update={"measurements": measurements})}
                 )
             trial.attempts[place] = attempt
-        made.trials[key] = trial
-    return made
+        replaced.trials[key] = trial
+    return replaced
 
 
 def _told(measured: MeasuredAt, new: Mapping[str, float | None]) -> MeasuredAt:
@@ -280,8 +282,8 @@ class AsRecorded:
 
     def fingerprints(self, recipe: Mapping[str, Any], protocol: str) -> Fingerprints:
         """The recorded digests of a recipe or of the settings of a reference row."""
-        known = self._prints.get(canonical(dict(recipe)))
-        return known if known is not None else self._subject.fingerprints(recipe, protocol)
+        recorded = self._prints.get(canonical(dict(recipe)))
+        return recorded if recorded is not None else self._subject.fingerprints(recipe, protocol)
 
     def reference_fingerprints(self, settings: Mapping[str, Any], protocol: str) -> Fingerprints:
         """The recorded ones, of a reference row."""

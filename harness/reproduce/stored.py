@@ -33,7 +33,7 @@ def reproduce_tables(
     recorded: Recorded,
     subject: Subject | None,
     workspace: Workspace,
-    known: dict[str, Any],
+    fields: dict[str, Any],
     contrast: str = "",
 ) -> Reproduction:
     """Work out the trial's numbers from its stored items, and verdicts from recorded numbers.
@@ -42,7 +42,7 @@ def reproduce_tables(
         recorded: the trial.
         subject: for `recompute`; None where it cannot be imported.
         workspace: its studies' results are looked at, too.
-        known: what the result says of itself.
+        fields: what the result says of itself.
         contrast: compare this verdict alone.
     """
     values, unread = _from_items(recorded, subject, workspace)
@@ -56,25 +56,25 @@ def reproduce_tables(
         again = restudy(
             planned, history, recorded.project, recorded.places, workspace, protocol
         ).answer
-        found, changed = _beside(answer, again, contrast)
+        compared, changed = _beside(answer, again, contrast)
         if answer.rules != again.rules:
             notes.append(OTHER_RULES)
             what = "the table of arms"
         else:
             what = "verdicts and tables"
-        values += found
+        values += compared
         others = "" if words else "the study's "
-        if found or changed:
-            words.append(f"{others}{len(found)} numbers of {what} in {folder / ANSWER}")
+        if compared or changed:
+            words.append(f"{others}{len(compared)} numbers of {what} in {folder / ANSWER}")
     except NotJudgedError as error:
         notes.append(str(error))
     if not values and not changed:
         reason = f"nothing to work out: {'; '.join([*unread, *notes])}"
-        return Reproduction(**known, decision="not judged", reason=reason)
+        return Reproduction(**fields, decision="not judged", reason=reason)
     decision = _decision(values, changed)
     off = [v.metric for v in values if not v.equal]
     counted = " and ".join(words)
-    told = {
+    reasons = {
         "bit-equal": f"{counted} come out bit-equal",
         "same digits": f"{counted} come out alike to {DIGITS} digits, {len(off)} not to the last",
         "not reproduced": f"of {counted}, {len(off)} come out otherwise: "
@@ -82,9 +82,9 @@ def reproduce_tables(
     }[decision]
     beside = f" (not worked out: {'; '.join(notes)})" if notes else ""
     return Reproduction(
-        **known,
+        **fields,
         decision=decision,
-        reason=told + own + beside,
+        reason=reasons + own + beside,
         values=[v for v in values if not v.equal],
         verdict_changed=bool(changed),
     )
@@ -138,17 +138,17 @@ def recorded_answer(
                 )
             else:
                 return folder, answer, planned, history
-    told = "; ".join(f"{folder} ({what})" for folder, what in looked.items())
+    places = "; ".join(f"{folder} ({what})" for folder, what in looked.items())
     raise NotJudgedError(
-        f"no recorded answer of study {recorded.study!r} to compare with. Looked in {told}"
+        f"no recorded answer of study {recorded.study!r} to compare with. Looked in {places}"
     )
 
 
 def _is_of(answer: Answer, planned: Planned) -> bool:
     """Whether an answer is about the trials of a plan, under the names that they have there."""
-    said = {(r.arm, n): key for r in answer.arms if r.kind == "arm" for n, key in r.keys.items()}
+    keys = {(r.arm, n): key for r in answer.arms if r.kind == "arm" for n, key in r.keys.items()}
     trials = [t for t in planned.trials if t.kind == "trial"]
-    return said == {(t.arm, t.replicate): t.key for t in trials}
+    return keys == {(t.arm, t.replicate): t.key for t in trials}
 
 
 def _answer_in(folder: Path) -> Answer | None:

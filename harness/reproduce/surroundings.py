@@ -72,8 +72,8 @@ def surroundings_of(recorded: Recorded, subject: Subject) -> Surroundings:
 
 def exception_text(error: Exception) -> str:
     """The message; with its type where it was not made for users."""
-    made = isinstance(error, ValueError | OSError)
-    return str(error) if made else f"{type(error).__name__}: {error}"
+    for_users = isinstance(error, ValueError | OSError)
+    return str(error) if for_users else f"{type(error).__name__}: {error}"
 
 
 def _marks(recorded: Recorded, subject: Subject) -> Fingerprints:
@@ -92,11 +92,11 @@ def _marks(recorded: Recorded, subject: Subject) -> Fingerprints:
 def _digests(recorded: Recorded, marks: Fingerprints) -> list[str]:
     """What differs of data, protocol and code, in words."""
     then, measured = recorded.trained.opened, recorded.measured_by.opened
-    found = []
+    differences = []
     if marks.data != recorded.trial.data:
-        found.append(f"data: {recorded.trial.data[:12]} then, {marks.data[:12]} now")
+        differences.append(f"data: {recorded.trial.data[:12]} then, {marks.data[:12]} now")
     if marks.protocol != measured.protocol:
-        found.append(
+        differences.append(
             f"protocol {measured.protocol_name}: {measured.protocol[:12]} then, "
             f"{marks.protocol[:12]} now"
         )
@@ -105,5 +105,5 @@ def _digests(recorded: Recorded, marks: Fingerprints) -> list[str]:
         more = f" and {len(files) - MOST} more" if len(files) > MOST else ""
         names = ", ".join(files[:MOST]) + more
         where = names or f"{then.code[:12]} then, {marks.code[:12]} now"
-        found.append(f"code: {where}")
-    return found
+        differences.append(f"code: {where}")
+    return differences
