@@ -115,23 +115,23 @@ def _metric(spec: MetricSpec) -> dict[str, str | bool | None]:
 def _cell(name: str, metric: str, observed: Observed, plan: Plan, *, by_prompt: bool) -> Cell:
     """One arm's metric: its interval is over seeds, and over prompts for the metrics shown."""
     values = observed.of(metric, [name])[name]
-    kept = {r: values[r] for r in sorted(values)}
-    if not kept:
+    by_replicate = {r: values[r] for r in sorted(values)}
+    if not by_replicate:
         return Cell(mean=None, n=0, values={})
     arrays = observed.by_prompt(metric) if by_prompt else None
     cells = one_group([{name: 1.0}])
-    found = estimate({name: kept}, cells, arrays, checkpoints=plan.of_checkpoints)
-    mean = sum(kept.values()) / len(kept)
+    found = estimate({name: by_replicate}, cells, arrays, checkpoints=plan.of_checkpoints)
+    mean = sum(by_replicate.values()) / len(by_replicate)
     lo, hi = found.interval(plan.alpha) or (None, None)
-    spread = sum((v - mean) ** 2 for v in kept.values()) / max(1, len(kept) - 1)
+    spread = sum((v - mean) ** 2 for v in by_replicate.values()) / max(1, len(by_replicate) - 1)
     return Cell(
         mean=mean,
         lo=lo,
         hi=hi,
-        sd=spread**0.5 if len(kept) > 1 else None,
+        sd=spread**0.5 if len(by_replicate) > 1 else None,
         n_prompts=found.prompts.n if found.prompts and lo is not None else 0,
-        n=len(kept),
-        values=kept,
+        n=len(by_replicate),
+        values=by_replicate,
     )
 
 
@@ -191,29 +191,29 @@ def _headline(plan: Plan, rows: Sequence[ArmRow], judged: Sequence[Verdict]) -> 
     progress = ", ".join([f"{states['done']} of {total} trials done", *troubles])
     if not states["done"]:
         return f"No answer yet, {progress}."
-    said = (
+    verdict_words = (
         "; ".join(f"{v.id}: {v.verdict}{_given_up(plan, v)}{_outside(v)}" for v in judged)
         or "no contrasts declared"
     )
     if plan.adaptive is not None:
-        return _headline_of_looks(plan.adaptive, progress, said)
+        return _headline_of_looks(plan.adaptive, progress, verdict_words)
     first = plan.frozen_replicates or plan.replicates
     if plan.replicates < first and any(v.planned for v in judged):
         progress += f", {plan.replicates} of the {first} replicates that the first run planned"
         open_ = 1  # planned verdicts are judged on those of the first run
-    return f"{'Interim' if open_ else 'Complete'}, {progress}. {said}."
+    return f"{'Interim' if open_ else 'Complete'}, {progress}. {verdict_words}."
 
 
-def _headline_of_looks(adaptive: Adaptive, progress: str, said: str) -> str:
+def _headline_of_looks(adaptive: Adaptive, progress: str, verdict_words: str) -> str:
     """The headline of a study that runs until decided."""
     looked, most = adaptive.looked, f"at most {adaptive.at_most} replicates"
     if not adaptive.over:
         last = f"last look after {looked} of {most}" if looked else f"no look yet, {most}"
-        return f"Interim, {last}, {progress}. {said}."
+        return f"Interim, {last}, {progress}. {verdict_words}."
     states = {state for _, state in adaptive.ended().values()}
     still = any(o.state == "open" for o in adaptive.looks[-1].outcomes.values())
     ended = "Decided" if "decided" in states and not still else "Complete"
-    return f"{ended} after {looked} of {most}, {progress}. {said}."
+    return f"{ended} after {looked} of {most}, {progress}. {verdict_words}."
 
 
 def _given_up(plan: Plan, verdict: Verdict) -> str:
@@ -238,15 +238,15 @@ def _devices(plan: Plan, history: History) -> list[str]:
 
 def _warnings(plan: Plan, history: History) -> list[str]:
     keys = [t.trial.key for t in plan.trials if t.trial.kind == "trial"]
-    found = guard.confounds(history, keys, plan.fingerprints.protocol)
-    found += [*guard.changes_since(plan, history), *guard.known_before(plan, history)]
-    return [*plan.warnings, *found, *history.warnings]
+    warnings = guard.confounds(history, keys, plan.fingerprints.protocol)
+    warnings += [*guard.changes_since(plan, history), *guard.known_before(plan, history)]
+    return [*plan.warnings, *warnings, *history.warnings]
 
 
 def prompt_spreads(plan: Plan, observed: Observed) -> list[PromptSpread]:
     """One record for everything that is tested and whose trials all have values by prompt."""
     keys = {(arm, r): trial.key for arm, row in observed.trials.items() for r, trial in row.items()}
-    found = []
+    spreads = []
     for contrast in plan.contrasts:
         by_prompt = observed.by_prompt(contrast.metric)
         if by_prompt is None or contrast.kind == "sooner":
@@ -259,7 +259,7 @@ def prompt_spreads(plan: Plan, observed: Observed) -> list[PromptSpread]:
             prompts = estimate(values, signed, by_prompt).prompts
             if prompts is None or prompts.df <= 0:
                 continue
-            found.append(
+            spreads.append(
                 PromptSpread(
                     id=contrast.id,
                     metric=contrast.metric,
@@ -271,4 +271,4 @@ def prompt_spreads(plan: Plan, observed: Observed) -> list[PromptSpread]:
                     strata=len(prompts.counts),
                 )
             )
-    return found
+    return spreads

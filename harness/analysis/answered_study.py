@@ -80,13 +80,13 @@ class AnsweredStudy:
         specs = order_metrics(self.subject.metrics, observed)
         cases = cases_of(plan, self.study, observed, specs, replicates)
         planned = [case for case in cases if not case.amended]
-        read = {c.id: AtLook(c.wide, c.replicates, adaptive.spending) for c in planned}
+        at_look = {c.id: AtLook(c.wide, c.replicates, adaptive.spending) for c in planned}
         family = max(plan.frozen_contrasts or 0, len(planned))
         stopped = {contrast: state for contrast, (_, state) in adaptive.ended().items()}
-        return outcomes(read, plan.alpha, family, stopped)
+        return outcomes(at_look, plan.alpha, family, stopped)
 
     def answered_by(self, answer: Answer) -> Self:
         """The same with an answer that is there already."""
-        made = replace(self)
-        made.__dict__["answer"] = answer
-        return made
+        copy = replace(self)
+        copy.__dict__["answer"] = answer
+        return copy

@@ -42,34 +42,34 @@ def winner_filled(
     empty: list[tuple[str, int]] = []
     # Each cell becomes an arm of its own: a difference can be filled in, a value of an arm cannot.
     for g, group in enumerate(groups):
-        named = []
+        cell_arms = []
         for c, cell in enumerate(group.cells):
             name = f"{g}.{c}"
-            named.append({name: 1.0})
+            cell_arms.append({name: 1.0})
             row: dict[int, float] = {}
             for r in replicates:
                 has = all(r in values.get(arm, {}) for arm in cell)
                 if has:
                     row[r] = math.fsum(w * values[arm][r] for arm, w in cell.items())
                     continue
-                lost = [
+                lost_arms = [
                     arm
                     for arm, w in cell.items()
                     if w * group.sign * winner > 0 and states.get(arm, {}).get(r) == "diverged"
                 ]
-                for arm in lost:
+                for arm in lost_arms:
                     diverged.setdefault(arm, []).append(r)
-                if lost:
+                if lost_arms:
                     empty.append((name, r))
             cells[name] = row
-        shaped.append(Group(tuple(named), group.sign))
+        shaped.append(Group(tuple(cell_arms), group.sign))
     if not empty:
         return None
     sign = math.copysign(1.0, difference)
     signs = {name: shaped[int(name.split(".")[0])].sign for name in cells}
-    seen = [signs[name] * d for name, row in cells.items() for d in row.values()]
+    differences = [signs[name] * d for name, row in cells.items() for d in row.values()]
     # The least that any cell showed for the winner; what it lost by diverging nobody knows.
-    worst = sign * min(sign * d for d in seen)
+    worst = sign * min(sign * d for d in differences)
     for name, r in empty:
         cells[name][r] = signs[name] * worst
     # Prompts as found: what diverged has no values by prompt.

@@ -92,22 +92,22 @@ def level_contrasts(
         factors: factor to level labels.
         every: every pair of levels, of factors with at most `MOST_LEVELS`.
     """
-    found = []
+    contrasts = []
     for factor, reference in reference_levels(arms, factors).items():
         groups = cells(arms, [factor])
         others = [level for level in factors[factor] if level != reference]
-        asked = [(level, reference) for level in others]
+        compared = [(level, reference) for level in others]
         if every and len(factors[factor]) <= MOST_LEVELS:
-            asked += [(two, one) for one, two in itertools.combinations(others, 2)]
-        for level, other in asked:
+            compared += [(two, one) for one, two in itertools.combinations(others, 2)]
+        for level, other in compared:
             pairs = tuple(
                 (group[(level,)], group[(other,)])
                 for group in groups
                 if (level,) in group and (other,) in group
             )
             if pairs:
-                found.append(LevelContrast(factor, level, other, pairs))
-    return found
+                contrasts.append(LevelContrast(factor, level, other, pairs))
+    return contrasts
 
 
 def main_effects(arms: Sequence[Arm], factors: Factors) -> list[tuple[str, str, list[Weights]]]:
@@ -116,28 +116,28 @@ def main_effects(arms: Sequence[Arm], factors: Factors) -> list[tuple[str, str, 
     Only cells that hold every level count; a factor without such a cell, or with a single level,
     has no main effect.
     """
-    found = []
+    effects = []
     for factor, levels in factors.items():
         full = [g for g in cells(arms, [factor]) if all((v,) in g for v in levels)]
         if not full or len(levels) < 2:
             continue
         for level in levels:
-            made = []
+            weighted = []
             for group in full:
                 weights: Weights = {}
                 for other in levels:  # two levels may be one arm
                     arm = group[(other,)]
                     share = float(other == level) - 1.0 / len(levels)
                     weights[arm] = weights.get(arm, 0.0) + share
-                made.append(weights)
-            found.append((factor, level, made))
-    return found
+                weighted.append(weights)
+            effects.append((factor, level, weighted))
+    return effects
 
 
 def interactions(arms: Sequence[Arm], factors: Factors) -> list[InteractionContrast]:
     """Differences of differences for every pair of factors and pair of non-reference levels."""
     reference = reference_levels(arms, factors)
-    found = []
+    contrasts = []
     for f, g in itertools.combinations(reference, 2):
         groups = cells(arms, [f, g])
         for i, j in itertools.product(factors[f], factors[g]):
@@ -147,44 +147,44 @@ def interactions(arms: Sequence[Arm], factors: Factors) -> list[InteractionContr
             full = [group for group in groups if all(c in group for c in corners)]
             if not full:
                 continue
-            made = []
+            weighted = []
             for group in full:
                 weights: Weights = {}
                 for corner, sign in zip(corners, (1.0, -1.0, -1.0, 1.0), strict=True):
                     weights[group[corner]] = weights.get(group[corner], 0.0) + sign
-                made.append(weights)
-            found.append(
-                InteractionContrast((f, g), (i, j), (reference[f], reference[g]), tuple(made))
+                weighted.append(weights)
+            contrasts.append(
+                InteractionContrast((f, g), (i, j), (reference[f], reference[g]), tuple(weighted))
             )
-    return found
+    return contrasts
 
 
 def fitted_level_contrasts(arms: Sequence[Arm], factors: Factors) -> list[LevelContrast]:
     """The second level of every factor against the reference level, where the arms determine it."""
-    found = []
+    contrasts = []
     for factor, reference in reference_levels(arms, factors).items():
         for level in factors[factor]:
             if level == reference:
                 continue
-            made = estimate(arms, factors, {factor: level}, {factor: reference})
-            if made is not None:
-                found.append(
-                    LevelContrast(factor, level, reference, (), made.weights, tuple(made.aliases))
+            fit = estimate(arms, factors, {factor: level}, {factor: reference})
+            if fit is not None:
+                contrasts.append(
+                    LevelContrast(factor, level, reference, (), fit.weights, tuple(fit.aliases))
                 )
-    return found
+    return contrasts
 
 
 def fitted_main_effects(
     arms: Sequence[Arm], factors: Factors
 ) -> list[tuple[str, str, list[Weights], tuple[str, ...]]]:
     """(factor, level, cells, aliases) of each level against the mean of both."""
-    found = []
+    effects = []
     for contrast in fitted_level_contrasts(arms, factors):
         for level, sign in ((contrast.reference, -0.5), (contrast.level, 0.5)):
             weights = {arm: sign * weight for arm, weight in contrast.weights.items()}
-            found.append((contrast.factor, level, [weights], contrast.aliases))
+            effects.append((contrast.factor, level, [weights], contrast.aliases))
     names = list(factors)
-    return sorted(found, key=lambda e: (names.index(e[0]), list(factors[e[0]]).index(e[1])))
+    return sorted(effects, key=lambda e: (names.index(e[0]), list(factors[e[0]]).index(e[1])))
 
 
 def fitted_interactions(
@@ -195,7 +195,7 @@ def fitted_interactions(
         return []
     reference = reference_levels(arms, factors)
     other = {f: next(v for v in own if v != reference[f]) for f, own in factors.items()}
-    found = []
+    contrasts = []
     for effect, aliases in fraction.aliases.items():
         if "*" not in effect:
             continue
@@ -210,8 +210,8 @@ def fitted_interactions(
         pair = InteractionContrast(
             (f, g), (other[f], other[g]), (reference[f], reference[g]), (weights,), turned
         )
-        found.append(pair)
-    return found
+        contrasts.append(pair)
+    return contrasts
 
 
 def _turned(
@@ -224,9 +224,9 @@ def _turned(
         odd = sum(reference[name] != factors[name][0] for name in names) % 2
         return -1 if odd else 1
 
-    found = []
+    turned = []
     for alias in aliases:
         flipped = sign(alias) * sign(effect) < 0
         bare = alias.lstrip("-")
-        found.append(bare if alias.startswith("-") == flipped else f"-{bare}")
-    return tuple(found)
+        turned.append(bare if alias.startswith("-") == flipped else f"-{bare}")
+    return tuple(turned)

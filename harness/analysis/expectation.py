@@ -45,12 +45,12 @@ def expected(plan: Plan, seed: int = 0) -> ExpectedTrials | None:
     )
     uses_CA = np.array([[a in set(c.arms()) for a in names] for c in contrasts])
     effect = detectable(adaptive.at_most, plan.alpha / family)
-    found = [
+    means = [
         _trials(weights_CA, uses_CA, shift, levels, spending.first, family, seed)
         for shift in (0.0, effect)
     ]
     return ExpectedTrials(
-        at_most=adaptive.at_most * len(names), nothing_differs=found[0], as_detectable=found[1]
+        at_most=adaptive.at_most * len(names), nothing_differs=means[0], as_detectable=means[1]
     )
 
 
@@ -79,9 +79,9 @@ def _trials(
     trials = np.full(STUDIES, float(first * arms))
     for look in range(looks):
         n = first + look
-        seen = d_SCR[:, :, :n]
-        spread = np.where(unread, 1.0, seen.std(axis=2, ddof=1))
-        t = seen.mean(axis=2) / spread * np.sqrt(n)
+        so_far = d_SCR[:, :, :n]
+        spread = np.where(unread, 1.0, so_far.std(axis=2, ddof=1))
+        t = so_far.mean(axis=2) / spread * np.sqrt(n)
         p = np.where(unread[None, :], FUTILE, 2 * stdtr(n - 1, -np.abs(t)))
         # As many rounds as contrasts: whoever leaves may let another one leave.
         for _ in range(contrasts):

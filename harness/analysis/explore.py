@@ -78,10 +78,10 @@ def explore(
     contrasts that were added or changed after the first run; they join the family.
     """
     names = [arm.name for arm in plan.arms]
-    shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
+    names_shown = [m for m, spec in specs.items() if spec.headline or m == plan.primary]
     metrics = [
         _Metric(m, specs[m], observed.of(m, names), observed.by_prompt(m), plan.of_checkpoints)
-        for m in shown
+        for m in names_shown
     ]
     levels = _levels(plan, metrics)
     crossed, left_out = _interactions(plan, metrics)
@@ -147,13 +147,13 @@ def _interactions(
         for f, g in itertools.combinations(factors, 2)
         if frozenset((f, g)) not in formed
     ]
-    told = []
+    notes = []
     if absent and not plan.fraction:  # a fraction has its alias table
-        named = ", ".join(absent[:MOST_NAMED])
+        pairs = ", ".join(absent[:MOST_NAMED])
         more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
-        told = [f"{named}{more}: no cell of the design holds all four combinations"]
-    found = [(primary[0], item, primary[0].estimate(item.cells)) for item in listed]
-    return found, told
+        notes = [f"{pairs}{more}: no cell of the design holds all four combinations"]
+    estimated = [(primary[0], item, primary[0].estimate(item.cells)) for item in listed]
+    return estimated, notes
 
 
 def _effects(plan: Plan, metric: _Metric, alpha: float) -> list[Effect]:
@@ -162,27 +162,27 @@ def _effects(plan: Plan, metric: _Metric, alpha: float) -> list[Effect]:
     else:
         listed = [(*effect, ()) for effect in main_effects(plan.arms, plan.factors)]
     cells_of = {(factor, level): (cells, aliases) for factor, level, cells, aliases in listed}
-    found = []
+    effects = []
     for factor, levels in plan.factors.items():
         for level in levels:
             cells, aliases = cells_of.get((factor, level), ([], ()))
-            seen = metric.estimate(cells)
-            lo, hi = seen.interval(alpha) or (None, None)
-            found.append(
+            estimated = metric.estimate(cells)
+            lo, hi = estimated.interval(alpha) or (None, None)
+            effects.append(
                 Effect(
                     factor=factor,
                     level=level,
                     metric=metric.name,
-                    mean=seen.difference,
+                    mean=estimated.difference,
                     lo=lo,
                     hi=hi,
-                    n=seen.seeds.n,
-                    n_prompts=_prompts(seen),
-                    why=_why(seen, metric) if cells else _not_formed(plan, factor),
+                    n=estimated.seeds.n,
+                    n_prompts=_prompts(estimated),
+                    why=_why(estimated, metric) if cells else _not_formed(plan, factor),
                     aliases=list(aliases),
                 )
             )
-    return found
+    return effects
 
 
 def _not_formed(plan: Plan, factor: str) -> str:
@@ -242,7 +242,7 @@ def _verdict(
     a, b = f"{contrast.factor}={contrast.level}", f"{contrast.factor}={contrast.reference}"
     aliased = [ols_note(contrast.weights, contrast.aliases)] if contrast.weights else []
     reason = _why(found, metric)
-    told = sentences.sentence(
+    words = sentences.sentence(
         reading.verdict,
         kind="difference",
         a=a,
@@ -282,7 +282,7 @@ def _verdict(
         method=method_of(found),
         spread=spread_of(found),
         verdict=reading.verdict,
-        words=told,
+        words=words,
         notes=[*([reason] if reason else []), *aliased],
         per_replicate=dict(found.seeds.per_replicate),
         a=a,
@@ -351,8 +351,11 @@ def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
 def error_rates(adjusted: Sequence[float | None], alpha: float) -> list[float]:
     """The error rate at which each comparison's interval is read."""
     tests = sum(v is not None for v in adjusted)
-    found = sum(v is not None and v <= alpha for v in adjusted)
+    rejected = sum(v is not None and v <= alpha for v in adjusted)
     if not tests:
         return [alpha] * len(adjusted)
-    left = alpha * min(1.0, (found + 1) / tests)
-    return [alpha * found / tests if v is not None and v <= alpha else left for v in adjusted]
+    rate_of_others = alpha * min(1.0, (rejected + 1) / tests)
+    return [
+        alpha * rejected / tests if v is not None and v <= alpha else rate_of_others
+        for v in adjusted
+    ]

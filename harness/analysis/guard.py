@@ -33,11 +33,11 @@ class _Trial:
 
     def files(self) -> dict[str, frozenset[str]]:
         """Source file to its digests over the attempts that made the result."""
-        found: dict[str, set[str]] = {}
+        digests_of: dict[str, set[str]] = {}
         for attempt in self.attempts:
             for name, digest in attempt.opened.code_files.items():
-                found.setdefault(name, set()).add(digest)
-        return {name: frozenset(digests) for name, digests in found.items()}
+                digests_of.setdefault(name, set()).add(digest)
+        return {name: frozenset(digests) for name, digests in digests_of.items()}
 
     def listed(self) -> bool:
         """Whether the files of every attempt are known."""
@@ -48,32 +48,32 @@ class _Trial:
 
 
 def _gather(history: History, keys: Iterable[str], protocol: str) -> list[_Trial]:
-    found = []
+    trials = []
     for key in keys:
         record = history.trials.get(key)
         attempts = contributing(record, protocol) if record else []
         if attempts:
-            found.append(_Trial(key, tuple(attempts)))
-    return found
+            trials.append(_Trial(key, tuple(attempts)))
+    return trials
 
 
 def confounds(history: History, keys: Iterable[str], protocol: str) -> list[str]:
     """One sentence per thing that differs: code (naming files), device model, package versions."""
     trials = _gather(history, keys, protocol)
-    found = []
+    sentences = []
     codes = Counter(t.codes() for t in trials)
     different = list({t.codes(): t for t in trials}.values())
     files = differing(t.files() for t in different)
     if files or (len(codes) > 1 and not all(t.listed() for t in different)):
         where = f" ({names_in_words(files, MOST)})" if files else ""
-        found.append(f"code differs between trials{where}: {_counts(codes)}")
+        sentences.append(f"code differs between trials{where}: {_counts(codes)}")
     devices = Counter(t.devices() for t in trials)
     if len(devices) > 1:
-        found.append(f"device models differ between trials: {_counts(devices)}")
+        sentences.append(f"device models differ between trials: {_counts(devices)}")
     versions = _versions(a for t in trials for a in t.attempts)
     if versions:
-        found.append(f"environments differ between trials: {'; '.join(versions)}")
-    return found
+        sentences.append(f"environments differ between trials: {'; '.join(versions)}")
+    return sentences
 
 
 def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
@@ -97,17 +97,17 @@ def beside(plan: Plan, history: History, trials: Iterable[str]) -> list[str]:
         # One that diverged has no part in the comparison, wherever it was measured last.
         measured = record.measured(protocol) if record.state == "done" else []
         steps.update([measured[-1].step] if measured else [])
-    found = _of_earlier_versions(plan, trials)
+    sentences = _of_earlier_versions(plan, trials)
     # data may differ by arm and replicate, as files say: what is one now must have been one then
-    if any(len(seen) > 1 for seen in digests.values()) or len(old) > 1:
+    if any(len(then) > 1 for then in digests.values()) or len(old) > 1:
         listed = sum(digests.values(), Counter[str]())
-        found.append(
+        sentences.append(
             f"data differs between trials: {_counts(Counter({(d,): n for d, n in listed.items()}))}"
         )
     if len(steps) > 1:
-        told = ", ".join(f"{step} ({count} trials)" for step, count in sorted(steps.items()))
-        found.append(f"measured at different cycles: {told}")
-    return found
+        counted = ", ".join(f"{step} ({count} trials)" for step, count in sorted(steps.items()))
+        sentences.append(f"measured at different cycles: {counted}")
+    return sentences
 
 
 def _of_earlier_versions(plan: Plan, trials: Iterable[str]) -> list[str]:
@@ -116,13 +116,15 @@ def _of_earlier_versions(plan: Plan, trials: Iterable[str]) -> list[str]:
     old = [t for t in plan.trials if t.trial.key in compared and is_of_schema_1(t.trial.key)]
     blind = sum(t.incomparable for t in old)
     changed = [t for t in old if t.state == "stale"]
-    found = []
+    sentences = []
     if blind:
-        found.append(f"code not comparable: {blind} of {len(compared)} results are {INCOMPARABLE}")
+        sentences.append(
+            f"code not comparable: {blind} of {len(compared)} results are {INCOMPARABLE}"
+        )
     if changed and len(changed) < len(compared):
         why = "; ".join(sorted({t.why for t in changed}))
-        found.append(f"code differs between trials: {len(changed)} of {len(compared)} ({why})")
-    return found
+        sentences.append(f"code differs between trials: {len(changed)} of {len(compared)} ({why})")
+    return sentences
 
 
 def _today(plan: Plan) -> dict[str, Fingerprints]:
@@ -139,14 +141,16 @@ def _counts(counter: Counter[tuple[str, ...]]) -> str:
 
 
 def _versions(attempts: Iterable[Attempt], most: int = 6) -> list[str]:
-    known = [a.opened.environment for a in attempts if a.opened.environment]
-    names = sorted({name for environment in known for name in environment})
-    found = []
+    environments = [a.opened.environment for a in attempts if a.opened.environment]
+    names = sorted({name for environment in environments for name in environment})
+    differing_names = []
     for name in names:
-        seen = sorted({environment.get(name, "absent") for environment in known})
-        if len(seen) > 1:
-            found.append(f"{name} {' / '.join(seen)}")
-    return found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else [])
+        versions = sorted({environment.get(name, "absent") for environment in environments})
+        if len(versions) > 1:
+            differing_names.append(f"{name} {' / '.join(versions)}")
+    return differing_names[:most] + (
+        [f"and {len(differing_names) - most} more"] if len(differing_names) > most else []
+    )
 
 
 def changes_since(plan: Plan, history: History) -> list[str]:
@@ -154,7 +158,7 @@ def changes_since(plan: Plan, history: History) -> list[str]:
     today = _today(plan)
     now = plan.fingerprints
     trials = _gather(history, today, now.protocol)
-    found = []
+    warnings = []
     alike = {t.trial.key: t.code for t in plan.trials if t.state in ("reuse", "measure")}
     old = [
         t
@@ -173,25 +177,25 @@ def changes_since(plan: Plan, history: History) -> list[str]:
         why = {t.why for t in plan.trials if t.trial.key in keys and t.state == "stale"}
         listed = "; ".join([*([names_in_words(names, MOST)] if names else []), *sorted(why)])
         where = f" ({listed})" if listed else ""
-        found.append(
+        warnings.append(
             f"{len(old)} of {len(trials)} results were made by other code than the files now{where}"
         )
     counted = {t.trial.key for t in plan.trials if t.trial.kind == "trial"}
     other = [t for t in trials if t.key in counted and t.data != today[t.key].data]
     if other:
-        found.append(
+        warnings.append(
             f"{len(other)} of {len(trials)} results were trained on other data than the files now"
         )
     otherwise = [
         t for t in trials if not history.trials[t.key].measured(now.protocol) and _is_done(t)
     ]
     if otherwise:
-        found.append(
+        warnings.append(
             f"{len(otherwise)} trained trials are not measured under this protocol "
             f"({plan.protocol}, {now.protocol[:12]}) and stay out of every table: `run` "
             "measures their kept students"
         )
-    return found
+    return warnings
 
 
 def known_before(plan: Plan, history: History) -> list[str]:
@@ -202,7 +206,7 @@ def known_before(plan: Plan, history: History) -> list[str]:
     """
     if plan.frozen_at is None:
         return []
-    known: dict[str, set[int]] = {}
+    before: dict[str, set[int]] = {}
     for planned in plan.trials:
         trial, record = planned.trial, history.trials.get(planned.trial.key)
         closed = [a.closed for a in record.ordered if a.closed] if record else []
@@ -210,17 +214,17 @@ def known_before(plan: Plan, history: History) -> list[str]:
         # knows the authors can tell it from trying until something comes out.
         ends = [c.at for c in closed if c.state in OVER]
         if trial.kind == "trial" and min(ends, default=math.inf) < plan.frozen_at:
-            known.setdefault(trial.arm, set()).add(trial.replicate)
-    found = []
+            before.setdefault(trial.arm, set()).add(trial.replicate)
+    warnings = []
     for contrast in plan.contrasts:
-        sides = [known.get(arm, set()) for arm in contrast.arms()]
+        sides = [before.get(arm, set()) for arm in contrast.arms()]
         count = len(set.intersection(*sides)) if sides else 0
         if count and not contrast.amended:
-            found.append(
+            warnings.append(
                 f"contrast {contrast.id} was declared when {count} of {plan.replicates} of its "
                 "replicates had results: they are shared with a study that ran before this one"
             )
-    return found
+    return warnings
 
 
 def _is_done(trial: _Trial) -> bool:

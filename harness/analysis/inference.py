@@ -226,8 +226,8 @@ def t_quantile(df: float, alpha: float) -> float:
     """The t with P(|T| > t) = alpha; infinite where it leaves the range of numbers."""
     from scipy.special import stdtrit
 
-    found = -float(stdtrit(df, alpha / 2))
-    return found if found < FARTHEST else math.inf
+    t = -float(stdtrit(df, alpha / 2))
+    return t if t < FARTHEST else math.inf
 
 
 def p_of(t: float, df: float) -> float:
@@ -272,12 +272,12 @@ def estimate(
         checkpoints: the values are of checkpoints that were not trained here; those of a single
             replicate make a claim about themselves.
     """
-    seen = _observed(values, groups)
-    seeds = _seeds(seen)
+    observed = _observed(values, groups)
+    seeds = _seeds(observed)
     alone = checkpoints and seeds.n == 1
-    if by_prompt is None or seen is None or not seeds.n:
+    if by_prompt is None or observed is None or not seeds.n:
         return Estimated(seeds, None, why_not, alone)
-    prompts, why = over_prompts(by_prompt, *_trial_weights(seen))
+    prompts, why = over_prompts(by_prompt, *_trial_weights(observed))
     return Estimated(seeds, prompts, why, alone)
 
 
@@ -290,24 +290,24 @@ def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
     rows: list[tuple[Cell, float, int, dict[int, float]]] = []
     unseen, once, scale = 0, 0, 0.0
     for number, group in enumerate(groups):
-        found = []
+        with_values = []
         for cell in group.cells:
             columns = [(w, values.get(arm, {})) for arm, w in cell.items()]
             shared = set.intersection(*(set(row) for _, row in columns)) if columns else set()
             d = {r: math.fsum(w * row[r] for w, row in columns) for r in shared}
             if d:
-                found.append((cell, d))
+                with_values.append((cell, d))
                 sizes = [abs(w * row[r]) for w, row in columns for r in shared]
                 scale = max(scale, *sizes)
-        unseen += len(group.cells) - len(found)
-        if not found:
+        unseen += len(group.cells) - len(with_values)
+        if not with_values:
             return None
         # One value says nothing of its cell's spread, and other cells' is not it: with it, one arm
         # of five times their noise makes the false positives of two replicates .11 of .05.
-        if several := [(cell, d) for cell, d in found if len(d) > 1]:
-            once += len(found) - len(several)
-            found = several
-        rows += [(cell, group.sign / len(found), number, d) for cell, d in found]
+        if several := [(cell, d) for cell, d in with_values if len(d) > 1]:
+            once += len(with_values) - len(several)
+            with_values = several
+        rows += [(cell, group.sign / len(with_values), number, d) for cell, d in with_values]
     if not rows:
         return None
     replicates = sorted({r for *_, d in rows for r in d})
@@ -324,60 +324,64 @@ def _observed(values: Values, groups: Sequence[Group]) -> _Observed | None:
     return _Observed(replicates, d_RC, mask_RC, share_C, group_C, cells, unseen, once, scale)
 
 
-def _seeds(seen: _Observed | None) -> OverSeeds:
-    if seen is None:
+def _seeds(observed: _Observed | None) -> OverSeeds:
+    if observed is None:
         return OverSeeds(0, why="no replicate has both sides")
-    n, d_RC, mask = len(seen.replicates), seen.d_RC, seen.mask_RC
+    n, d_RC, mask = len(observed.replicates), observed.d_RC, observed.mask_RC
     count_C = mask.sum(axis=0)
     # fsum is exact, so that no digit depends on the order in which arms or replicates come.
     mean_C = np.array([math.fsum(column) for column in d_RC.T]) / count_C
-    difference = math.fsum(seen.share_C * mean_C)
-    own = _own_sums(seen)
-    known = OverSeeds(n, difference, None, None, own, int((~mask).sum()), seen.unseen, seen.once)
+    difference = math.fsum(observed.share_C * mean_C)
+    own = _own_sums(observed)
+    spreadless = OverSeeds(
+        n, difference, None, None, own, int((~mask).sum()), observed.unseen, observed.once
+    )
     if n == 1:
-        return _told(known, "none", ONE)
+        return _told(spreadless, "none", ONE)
     if mask.all():
         sums = np.array(list(own.values()))
         se, df = float(sums.std(ddof=1)) / math.sqrt(n), float(n - 1)
         method = f"paired t, {n - 1} df"
     else:
         if (count_C == 1).any():
-            return _told(known, "none", "no pair exists in two replicates")
-        se, df = _cr2(seen, count_C, mean_C)
+            return _told(spreadless, "none", "no pair exists in two replicates")
+        se, df = _cr2(observed, count_C, mean_C)
         method = f"CR2 clustered on {n} replicates, {df:.3g} df"
     # Equal differences look certain and are not: six times +1/192 would give p = 0, and nothing
     # says how much a seventh would differ.
-    if se * math.sqrt(n) <= ROUNDING * max(seen.scale, abs(difference)):
-        return _told(known, method, SAME)
-    return replace(known, se=se, df=df, method=method)
+    if se * math.sqrt(n) <= ROUNDING * max(observed.scale, abs(difference)):
+        return _told(spreadless, method, SAME)
+    return replace(spreadless, se=se, df=df, method=method)
 
 
-def _told(known: OverSeeds, method: str, why: str) -> OverSeeds:
-    return replace(known, method=method, why=why)
+def _told(spreadless: OverSeeds, method: str, why: str) -> OverSeeds:
+    return replace(spreadless, method=method, why=why)
 
 
-def _own_sums(seen: _Observed) -> dict[int, float]:
+def _own_sums(observed: _Observed) -> dict[int, float]:
     """Each replicate's own value of the contrast, from the cells it has; none without a group's."""
-    found = {}
-    for i, r in enumerate(seen.replicates):
+    sums = {}
+    for i, r in enumerate(observed.replicates):
         total = 0.0
-        for number in np.unique(seen.group_C):
-            group = seen.group_C == number
-            has = group & seen.mask_RC[i]
+        for number in np.unique(observed.group_C):
+            group = observed.group_C == number
+            has = group & observed.mask_RC[i]
             if not has.any():
                 break
             # Shares within a replicate are those of its cells: the group's weight stays whole.
-            weight = seen.share_C[has] * (seen.share_C[group].sum() / seen.share_C[has].sum())
-            total += math.fsum(weight * seen.d_RC[i, has])
+            weight = observed.share_C[has] * (
+                observed.share_C[group].sum() / observed.share_C[has].sum()
+            )
+            total += math.fsum(weight * observed.d_RC[i, has])
         else:
-            found[r] = total
-    return found
+            sums[r] = total
+    return sums
 
 
-def _cr2(seen: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float]:
-    mask = seen.mask_RC
-    u_C = seen.share_C / count_C / np.sqrt(1.0 - 1.0 / count_C)
-    e_RC = np.where(mask, seen.d_RC - mean_C, 0.0)
+def _cr2(observed: _Observed, count_C: Floats, mean_C: Floats) -> tuple[float, float]:
+    mask = observed.mask_RC
+    u_C = observed.share_C / count_C / np.sqrt(1.0 - 1.0 / count_C)
+    e_RC = np.where(mask, observed.d_RC - mean_C, 0.0)
     variance = float(((e_RC @ u_C) ** 2).sum())
     # p_r holds the weights that the sum of replicate r puts on each observation, the cells' means
     # taken off; G = p' Phi p. With independent cells Phi is the identity, and p_r' p_s is a sum
@@ -401,19 +405,19 @@ def _bell_mccaffrey(g_RR: Floats) -> float:
 
 
 def _trial_weights(
-    seen: _Observed,
+    observed: _Observed,
 ) -> tuple[dict[tuple[str, int], float], dict[int, float]]:
     """Weight w_t of each trial, and share w_r of each replicate (of sum 1)."""
-    weight_C = seen.share_C / seen.mask_RC.sum(axis=0)
+    weight_C = observed.share_C / observed.mask_RC.sum(axis=0)
     trials: dict[tuple[str, int], float] = {}
-    for i, r in enumerate(seen.replicates):
-        for c, cell in enumerate(seen.cells):
-            if seen.mask_RC[i, c]:
+    for i, r in enumerate(observed.replicates):
+        for c, cell in enumerate(observed.cells):
+            if observed.mask_RC[i, c]:
                 for arm, w in cell.items():
                     trials[arm, r] = trials.get((arm, r), 0.0) + float(weight_C[c]) * w
-    share_R = seen.mask_RC @ np.abs(weight_C)
+    share_R = observed.mask_RC @ np.abs(weight_C)
     share_R = share_R / share_R.sum()
-    return trials, dict(zip(seen.replicates, map(float, share_R), strict=True))
+    return trials, dict(zip(observed.replicates, map(float, share_R), strict=True))
 
 
 Trial = tuple[str, int]

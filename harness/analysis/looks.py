@@ -73,8 +73,8 @@ def decide(members: Mapping[str, AtLook], alpha: float, family: int) -> dict[str
         alpha: familywise error rate, over contrasts and looks.
         family: contrasts planned at the first run; those taken out since count.
     """
-    found = step_down(list(members.values()), alpha, family)
-    return dict(zip(members, found, strict=True))
+    readings = step_down(list(members.values()), alpha, family)
+    return dict(zip(members, readings, strict=True))
 
 
 def outcomes(
@@ -181,8 +181,8 @@ def needed(
     None where nothing is open.
     """
     compared = {arm for of in arms_of.values() for arm in of}
-    wanted = {arm for contrast in open_ for arm in arms_of[contrast]}
-    return wanted | (set(arms) - compared) if open_ else set()
+    going_on = {arm for contrast in open_ for arm in arms_of[contrast]}
+    return going_on | (set(arms) - compared) if open_ else set()
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ class BeforeLooks:
 
     def at(self, alpha: float) -> Reading:
         """Its interval at the level of the first look."""
-        found = self.member.at(alpha)
-        return Reading("undecided", found.lo, found.hi)
+        reading = self.member.at(alpha)
+        return Reading("undecided", reading.lo, reading.hi)
 
     @property
     def p(self) -> float | None:
@@ -214,8 +214,8 @@ def members(plan: Plan, cases: Sequence[Case], *, narrow: bool = False) -> list[
     adaptive = plan.adaptive
     if adaptive is None or adaptive.spending is None:
         return list(sides)
-    read = [
+    at_looks = [
         AtLook(side, case.replicates, adaptive.spending)
         for side, case in zip(sides, cases, strict=True)
     ]
-    return list(read) if adaptive.looks else [BeforeLooks(member) for member in read]
+    return list(at_looks) if adaptive.looks else [BeforeLooks(member) for member in at_looks]

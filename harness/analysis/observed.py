@@ -60,18 +60,18 @@ class Observed:
         """(arm, replicate) to values by prompt of every arm; None where no trial has any."""
         if self.reader is None:
             return None
-        known = self._tables.get((metric, step))
-        if known is None:
+        by_trial = self._tables.get((metric, step))
+        if by_trial is None:
             at_step = self.curves.get(metric, {}).get(-1 if step is None else step, {})
             values = self.values.get(metric, {}) if step is None else at_step
-            known = {
-                (arm, r): found
+            by_trial = {
+                (arm, r): values_of
                 for arm, row in values.items()
                 for r in row
-                if (found := self.table(arm, r, metric, step)) is not None
+                if (values_of := self.table(arm, r, metric, step)) is not None
             }
-            self._tables[metric, step] = known
-        return known or None
+            self._tables[metric, step] = by_trial
+        return by_trial or None
 
     def by_prompt(self, metric: str, step: int | None = None) -> ByPrompt | None:
         """The same in arrays; None where no trial has any."""
@@ -90,14 +90,14 @@ class Observed:
 
     def keys(self, names: Iterable[str]) -> list[str]:
         """Keys of all planned trials of some arms, each once."""
-        named = dict.fromkeys(names)
-        return [t.key for name in named for t in self.trials.get(name, {}).values()]
+        distinct = dict.fromkeys(names)
+        return [t.key for name in distinct for t in self.trials.get(name, {}).values()]
 
 
 def observe(plan: Plan, history: History, reader: PromptReader | None = None) -> Observed:
     """Read the plan's trials out of the history; nothing measured otherwise is mixed in."""
     protocol = plan.fingerprints.protocol
-    seen = Observed(protocol=protocol, reader=reader)
+    observed = Observed(protocol=protocol, reader=reader)
     for planned in plan.trials:
         trial = planned.trial
         if trial.kind == "rerun":
@@ -112,18 +112,18 @@ def observe(plan: Plan, history: History, reader: PromptReader | None = None) ->
             for at in measured:
                 for metric, value in at.metrics.items():
                     if value is not None and math.isfinite(value):
-                        steps = seen.curves.setdefault(metric, {})
+                        steps = observed.curves.setdefault(metric, {})
                         steps.setdefault(at.step, {}).setdefault(name, {})[trial.replicate] = value
                         if at is measured[-1]:
-                            by_arm = seen.values.setdefault(metric, {})
+                            by_arm = observed.values.setdefault(metric, {})
                             by_arm.setdefault(name, {})[trial.replicate] = value
         elif record and state in ("failed", "diverged"):
             ended = record.latest.closed if record.latest else None
             why = ended.reason.strip().split("\n")[0] if ended else ""
-            seen.reasons.setdefault(name, {})[trial.replicate] = why
-        seen.states.setdefault(name, {})[trial.replicate] = state
-        seen.trials.setdefault(name, {})[trial.replicate] = trial
-    return seen
+            observed.reasons.setdefault(name, {})[trial.replicate] = why
+        observed.states.setdefault(name, {})[trial.replicate] = state
+        observed.trials.setdefault(name, {})[trial.replicate] = trial
+    return observed
 
 
 def row_name(planned: PlannedTrial) -> str:
@@ -134,27 +134,27 @@ def row_name(planned: PlannedTrial) -> str:
 
 def order_metrics(specs: Mapping[str, MetricSpec], observed: Observed) -> dict[str, MetricSpec]:
     """Specs of all metrics with values: headline ones first, then declared, then undeclared."""
-    known = [m for m in specs if specs[m].headline]
-    known += [m for m in specs if not specs[m].headline and m in observed.values]
+    ordered = [m for m in specs if specs[m].headline]
+    ordered += [m for m in specs if not specs[m].headline and m in observed.values]
     extra = sorted(m for m in observed.values if m not in specs)
-    return {m: specs.get(m, MetricSpec()) for m in (*known, *extra)}
+    return {m: specs.get(m, MetricSpec()) for m in (*ordered, *extra)}
 
 
 def contributing(record: TrialHistory, protocol: str) -> list[Attempt]:
     """Attempts behind a trial's numbers: the one that trained, and those that measured it later."""
-    done = record.complete_under(protocol)
-    if done is None:
+    complete = record.complete_under(protocol)
+    if complete is None:
         return []
     later = [
         a
         for a in record.ordered
         if a.opened.mode == "measure"
-        and a.opened.attempt > done.opened.attempt
+        and a.opened.attempt > complete.opened.attempt
         and a.opened.protocol == protocol
         and a.closed is not None
         and a.closed.measurements
     ]
-    return [done, *later]
+    return [complete, *later]
 
 
 @dataclass(frozen=True)
@@ -173,15 +173,15 @@ class Spent:
 def spent(plan: Plan, history: History) -> Spent:
     """Add up every attempt of the planned trials and of the orphans (once planned, no longer)."""
     total = failed = gpu_hours = 0.0
-    attempts = bad = cut_off = 0
+    attempts = without_use = cut_off = 0
     counted: list[float] = []
     for key in [t.trial.key for t in plan.trials] + plan.orphans:
-        record, seen = history.everything.get(key), history.trials.get(key)
-        if record is None or seen is None:
+        record, own_view = history.everything.get(key), history.trials.get(key)
+        if record is None or own_view is None:
             continue
-        useful = {id(a) for a in contributing(seen, plan.fingerprints.protocol)}
+        useful = {id(a) for a in contributing(own_view, plan.fingerprints.protocol)}
         for place, attempt in record.attempts.items():
-            if place not in seen.attempts and attempt.opened.study != plan.study:
+            if place not in own_view.attempts and attempt.opened.study != plan.study:
                 continue  # what another study ran with other code
             attempts += 1
             closed = attempt.closed
@@ -192,20 +192,20 @@ def spent(plan: Plan, history: History) -> Spent:
             gpu_hours += closed.seconds * closed.gpus / 3600
             if key in plan.orphans or id(attempt) not in useful:
                 failed += closed.seconds
-                bad += 1
+                without_use += 1
             elif attempt.opened.mode == "train" and attempt.opened.trial.kind == "trial":
                 counted.append(closed.seconds)
     counted.sort()
     middle = (counted[0], counted[len(counted) // 2], counted[-1]) if counted else None
-    return Spent(total, failed, gpu_hours, attempts, bad, cut_off, middle)
+    return Spent(total, failed, gpu_hours, attempts, without_use, cut_off, middle)
 
 
 def failures(plan: Plan, observed: Observed) -> dict[str, dict[str, int]]:
     """'factor=level' to {state: count} of the trials that ended without a result."""
-    found: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {}
     for arm in plan.arms:
         for state in observed.states.get(arm.name, {}).values():
             if state in ("failed", "diverged", "killed"):
                 for factor, level in arm.levels.items():
-                    found.setdefault(f"{factor}={level}", Counter())[state] += 1
-    return {level: dict(sorted(count.items())) for level, count in sorted(found.items())}
+                    counts.setdefault(f"{factor}={level}", Counter())[state] += 1
+    return {level: dict(sorted(count.items())) for level, count in sorted(counts.items())}

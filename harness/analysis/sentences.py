@@ -245,37 +245,39 @@ def narrower(verdict: Verdict, scope: str = "") -> str:
     """
     if verdict.narrow is None:
         return ""
-    told = verdict.narrow.words.replace(", on exactly these prompts", "", 1)
-    told = (
-        told.removesuffix(f"; {scope}.") + "." if scope and told.endswith(f"; {scope}.") else told
+    words = verdict.narrow.words.replace(", on exactly these prompts", "", 1)
+    words = (
+        words.removesuffix(f"; {scope}.") + "."
+        if scope and words.endswith(f"; {scope}.")
+        else words
     )
-    return f"On exactly these prompts: {told}"
+    return f"On exactly these prompts: {words}"
 
 
 def spread(parts: Spread | None) -> str:
     """`seeds 0.0041, prompts 0.0072, both 0.0019`: where a standard error comes from."""
     if parts is None:
         return ""
-    named = {"seeds": parts.seeds, "prompts": parts.prompts, "both": parts.both}
-    known = {name: size for name, size in named.items() if size is not None}
-    least = max(known.values()) / 100  # what is smaller is printed as 0, not to its own digits
-    sizes = [known[name] for name in ("seeds", "prompts") if known.get(name, 0.0) > least]
+    all_parts = {"seeds": parts.seeds, "prompts": parts.prompts, "both": parts.both}
+    by_name = {name: size for name, size in all_parts.items() if size is not None}
+    least = max(by_name.values()) / 100  # what is smaller is printed as 0, not to its own digits
+    sizes = [by_name[name] for name in ("seeds", "prompts") if by_name.get(name, 0.0) > least]
     places = decimals(min(sizes, default=None))
-    return ", ".join(f"{name} {number(size, places)}" for name, size in known.items())
+    return ", ".join(f"{name} {number(size, places)}" for name, size in by_name.items())
 
 
-def sizes(known: Mapping[str, float]) -> str:
+def sizes(values: Mapping[str, float]) -> str:
     """`d_z +1.3, log ratio -0.223 (0.8 times)`: standardised sizes; empty without any."""
-    told = []
-    if "d_z" in known:
-        told.append(f"d_z {known['d_z']:+.2g} (in standard deviations over seeds)")
-    if "log_ratio" in known:
-        ratio = known["log_ratio"]
-        told.append(f"log ratio {ratio:+.3g} ({math.exp(min(ratio, 700.0)):.3g} times)")
-    if "gap_share" in known:
-        share = known["gap_share"]
-        told.append(f"{share:+.3g} of the way between teacher and data")
-    return ", ".join(told)
+    words = []
+    if "d_z" in values:
+        words.append(f"d_z {values['d_z']:+.2g} (in standard deviations over seeds)")
+    if "log_ratio" in values:
+        ratio = values["log_ratio"]
+        words.append(f"log ratio {ratio:+.3g} ({math.exp(min(ratio, 700.0)):.3g} times)")
+    if "gap_share" in values:
+        share = values["gap_share"]
+        words.append(f"{share:+.3g} of the way between teacher and data")
+    return ", ".join(words)
 
 
 def reached(verdict: Verdict) -> str:
@@ -296,15 +298,15 @@ def shape(slope: float | None, parts: Sequence[Part]) -> str:
     way = "rises" if slope > 0 else "falls"
     bends = [p for p in parts if p.name == "quadratic" and _side(p)]
     steps = [p for p in parts if p.name == "neighbour"]
-    told = [f"{way}, not evenly: its bend is beyond 0"] if bends else []
+    words = [f"{way}, not evenly: its bend is beyond 0"] if bends else []
     same = sum(_side(p) == math.copysign(1, slope) for p in steps)
     if steps and same == len(steps):
-        told.append(f"monotone: each of its {len(steps)} steps {way} beyond 0")
+        words.append(f"monotone: each of its {len(steps)} steps {way} beyond 0")
     elif steps:
-        told.append(
+        words.append(
             f"not shown to be monotone: of its {len(steps)} steps {same} {way[:-1]} beyond 0"
         )
-    return "; ".join(told)
+    return "; ".join(words)
 
 
 def _side(part: Part) -> float:
@@ -325,8 +327,8 @@ def reach(claims: Iterable[tuple[int, int]]) -> str:
     counts = sorted({n for _, n in listed})
     if not counts or counts == [0]:
         return "over seeds, on exactly these prompts"
-    known = [n for n in counts if n]
-    many = f"{known[0]} to {known[-1]}" if len(known) > 1 else f"{known[0]}"
+    numbered = [n for n in counts if n]
+    many = f"{numbered[0]} to {numbered[-1]}" if len(numbered) > 1 else f"{numbered[0]}"
     some = ", some on exactly these prompts" if 0 in counts else ""
     alone = [seeds == 1 for seeds, _ in listed]
     if all(alone):

@@ -61,15 +61,15 @@ def sizes_of(
         spec: of the metric.
         gap: the metric of the teacher and of data.
     """
-    made: dict[str, float | None] = {}
+    sizes: dict[str, float | None] = {}
     if found is not None and kind in LINEAR and found.judged and not found.seeds.missing:
-        made["d_z"] = d_z(list(found.seeds.per_replicate.values()))
+        sizes["d_z"] = d_z(list(found.seeds.per_replicate.values()))
     if kind == "difference" and spec.higher_is_better is False and spec.low == 0:
-        made["log_ratio"] = _mean_log_ratio(values, cells)
+        sizes["log_ratio"] = _mean_log_ratio(values, cells)
     difference = found.difference if found is not None else None
     if kind == "difference" and gap is not None and difference is not None:
-        made["gap_share"] = gap_share(difference, *gap)
-    return {name: size for name, size in made.items() if size is not None}
+        sizes["gap_share"] = gap_share(difference, *gap)
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def _mean_log_ratio(values: Values, cells: Sequence[Cell]) -> float | None:

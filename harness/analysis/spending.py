@@ -78,31 +78,31 @@ def calibrated(
 def levels(at_most: int, alpha: float, *, first: int = 3, cells: int = CELLS) -> list[float]:
     """The level of each look from `first` to `at_most`, for one contrast tested at `alpha`."""
     level = alpha * (first / at_most) ** 2
-    found = [level]
+    critical = [level]
     edges_t = _edges(level, first, cells)
     # Even entries are edges of cells; the odd ones between them are the points their mass stands
     # at.
     points, mass = _z(edges_t[1::2], first), np.diff(_within_t(edges_t[::2], first - 1))
     for n in range(first, at_most):
-        level = _level(1 - alpha * ((n + 1) / at_most) ** 2, points, mass, n, found[-1])
-        found.append(level)
+        level = _level(1 - alpha * ((n + 1) / at_most) ** 2, points, mass, n, critical[-1])
+        critical.append(level)
         if n + 1 < at_most:
             z = _z(_edges(level, n + 1, cells), n + 1)
             mass = np.diff(mass @ _next_within(z[None, ::2], points[:, None], n))
             points = z[1::2]
-    return found
+    return critical
 
 
-def _level(left: float, points: Floats, mass: Floats, n: int, before: float) -> float:
-    """The p at replicate n + 1 that leaves `left` not rejected."""
+def _level(stay: float, points: Floats, mass: Floats, n: int, before: float) -> float:
+    """The p at replicate n + 1 that lets the share `stay` go unrejected."""
     low, high = math.log(SMALLEST), 0.0
     # A thousandth of the level before is nearly always too little: the search begins there then.
-    if not mass @ _next_within(_edge(before * 1e-3, n + 1), points, n) <= left:
+    if not mass @ _next_within(_edge(before * 1e-3, n + 1), points, n) <= stay:
         low = math.log(before) - 7
     while high - low > 1e-7:
         middle = (low + high) / 2
         stays = float(mass @ _next_within(_edge(math.exp(middle), n + 1), points, n))
-        low, high = (middle, high) if stays > left else (low, middle)
+        low, high = (middle, high) if stays > stay else (low, middle)
     return math.exp((low + high) / 2)
 
 

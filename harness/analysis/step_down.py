@@ -69,15 +69,15 @@ def step_down(members: Sequence[Member], alpha: float, family: int | None = None
     # Who was taken out since the first run still counts, or leaving out the weak ones would widen
     # the share of the others.
     left = max(len(members), family or 0)
-    found: dict[int, Decided] = {}
+    decided: dict[int, Decided] = {}
     while True:
-        open_ = [i for i in range(len(members)) if i not in found]
+        open_ = [i for i in range(len(members)) if i not in decided]
         readings = {i: members[i].at(alpha / left) for i in open_}
         leaving = [i for i in open_ if readings[i].leaves]
-        found |= {i: Decided(readings[i], left) for i in leaving}
+        decided |= {i: Decided(readings[i], left) for i in leaving}
         if not leaving or len(leaving) == len(open_):
-            found |= {i: Decided(readings[i], left) for i in open_}
-            return [found[i] for i in range(len(members))]
+            decided |= {i: Decided(readings[i], left) for i in open_}
+            return [decided[i] for i in range(len(members))]
         left -= len(leaving)
 
 

@@ -71,10 +71,10 @@ def pick_metrics(specs: Mapping[str, MetricSpec], primary: str) -> tuple[str, st
 def front(points: Floats) -> npt.NDArray[np.bool_]:
     """Members of the front of `points` (N, 2), larger being better; rows with NaN are none."""
     member = np.zeros(len(points), dtype=np.bool_)
-    known = np.flatnonzero(~np.any(np.isnan(points), axis=1))
+    numbered = np.flatnonzero(~np.any(np.isnan(points), axis=1))
     # From the best x down, of equal x from the best y: on the front is who is the best of its x and
     # above everything before.
-    order = known[np.lexsort((-points[known, 1], -points[known, 0]))]
+    order = numbered[np.lexsort((-points[numbered, 1], -points[numbered, 0]))]
     if not len(order):
         return member
     x, y = points[order].T
@@ -226,13 +226,13 @@ def _agreement(
 
 def _pairs(metric: Values, truth: Values, planned: list[str]) -> list[tuple[float, float]]:
     """Means of an arm's replicates that have both, for every planned arm that has any."""
-    found = []
+    pairs = []
     for arm in planned:
         x, y = metric.get(arm, {}), truth.get(arm, {})
         shared = sorted(x.keys() & y.keys())
         if shared:
-            found.append((fmean(x[r] for r in shared), fmean(y[r] for r in shared)))
-    return found
+            pairs.append((fmean(x[r] for r in shared), fmean(y[r] for r in shared)))
+    return pairs
 
 
 def _signed(

@@ -36,17 +36,19 @@ def judged(
     wide = iter(step_down(members(plan, planned), plan.alpha, family))
     narrow = iter(step_down(members(plan, planned, narrow=True), plan.alpha, family))
     loose = iter(explored.declared)
-    found = []
+    verdicts = []
     for case in cases:
         if case.amended:
             adjusted, rate = next(loose)
             pair = Decided(case.wide.at(rate), 1), Decided(case.narrow.at(rate), 1)
-            found.append(_Telling(plan, history, observed, case, *pair, rate, adjusted).verdict())
+            verdicts.append(
+                _Telling(plan, history, observed, case, *pair, rate, adjusted).verdict()
+            )
         else:
             pair = next(wide), next(narrow)
             rate = _level(plan, case, plan.alpha / pair[0].left)
-            found.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
-    return found
+            verdicts.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
+    return verdicts
 
 
 def _level(plan: Plan, case: Case, share: float) -> float:
@@ -109,7 +111,7 @@ class _Telling:
             contrast.expect, verdict, found.difference if found else None
         )
         p_adjusted, adjustment = self._p_adjusted(p, self._wide.left)
-        told = sentences.sentence(
+        words = sentences.sentence(
             verdict,
             **sentence,
             lo=reading.lo,
@@ -144,7 +146,7 @@ class _Telling:
             narrow=self._narrower(sentence) if prompts and not self._alone() else None,
             verdict=verdict,
             expectation=expected,
-            words=told,
+            words=words,
             notes=self._notes(reason, arms),
             per_replicate=dict(seeds.per_replicate) if seeds else {},
             a=case.a,
@@ -194,18 +196,18 @@ class _Telling:
         return min((found.seeds.n for found in self._pairs_of_best()), default=0)
 
     def _prompts_of_best(self) -> OverPrompts | None:
-        known = [found.prompts for found in self._pairs_of_best() if found.prompts]
-        return known[0] if known and len(known) == len(self._pairs_of_best()) else None
+        spreads = [found.prompts for found in self._pairs_of_best() if found.prompts]
+        return spreads[0] if spreads and len(spreads) == len(self._pairs_of_best()) else None
 
     def _p_adjusted(self, p: float | None, left: int) -> tuple[float | None, str]:
         if self._case.amended:
             return self._adjusted, "after Benjamini-Hochberg, exploratory"
-        told = [f"as one of {left}"] if left > 1 else []
+        adjustments = [f"as one of {left}"] if left > 1 else []
         adaptive = self._plan.adaptive
         if adaptive is not None and adaptive.spending is not None and adaptive.looks:
-            told.append("corrected for looking")
+            adjustments.append("corrected for looking")
             p = None if p is None else adaptive.spending.alpha_of(self._case.replicates, p)
-        return None if p is None else min(1.0, left * p), ", ".join(told)
+        return None if p is None else min(1.0, left * p), ", ".join(adjustments)
 
     def _narrower(self, sentence: Mapping[str, Any]) -> Narrow:
         """The claim on exactly these prompts."""
@@ -219,11 +221,11 @@ class _Telling:
         rate = self._rate if self._case.amended else own
         found = self._found(self._narrow)
         difference = found.difference if found else None
-        shown = {**sentence, "difference": difference, "best": reading.members}
-        shown["step"] = reading.step
-        told = sentences.sentence(
+        narrow_sentence = {**sentence, "difference": difference, "best": reading.members}
+        narrow_sentence["step"] = reading.step
+        words = sentences.sentence(
             reading.verdict,
-            **shown,
+            **narrow_sentence,
             lo=reading.lo,
             hi=reading.hi,
             level=self._level_told(rate),
@@ -239,7 +241,7 @@ class _Telling:
             p=p,
             p_adjusted=adjusted,
             verdict=reading.verdict,
-            words=told,
+            words=words,
         )
 
     def _reason(self) -> str:
@@ -250,8 +252,8 @@ class _Telling:
         if not case.contrast.arms():
             return "no cell of the design holds both sides"
         if reading.vetoed:
-            told = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
-            return f"it would be {reading.vetoed}, but the winner diverged: {told}"
+            divergences = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
+            return f"it would be {reading.vetoed}, but the winner diverged: {divergences}"
         found = self._found(self._wide) or next(iter(case.by_step.values()), None)
         return "" if found is None or found.judged else found.why
 
@@ -286,15 +288,15 @@ class _Telling:
         parts = case.parts
         each = f"each at {sentences.percent(1 - alpha)}, not adjusted"
         if case.contrast.kind == "more":
-            named = zip((case.a, case.b), parts, strict=False)
-            told = [f"{name} {_part_words(part)}" for name, part in named]
-            return [f"by themselves, {each}: {'; '.join(told)}"] if told else []
+            sides = zip((case.a, case.b), parts, strict=False)
+            words = [f"{name} {_part_words(part)}" for name, part in sides]
+            return [f"by themselves, {each}: {'; '.join(words)}"] if words else []
         shape = sentences.shape(case.found.difference if case.found else None, parts)
-        found = [shape] if shape else []
+        notes = [shape] if shape else []
         for name, label in (("quadratic", "bend"), ("neighbour", "steps")):
-            told = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
-            found += [f"{label}, {each}: {'; '.join(told)}"] if told else []
-        return found
+            words = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
+            notes += [f"{label}, {each}: {'; '.join(words)}"] if words else []
+        return notes
 
     def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
         case, contrast, plan = self._case, self._case.contrast, self._plan
@@ -356,20 +358,20 @@ def _look_note(plan: Plan, case: Case) -> list[str]:
     if ended is None:
         return [f"interim: open after {adaptive.looked} of {most}"]
     n, state = ended
-    told = {
+    how = {
         "decided": "decided",
         "futile": "given up, a difference being out of sight (futile),",
         "prompt-bound": "given up, because no number of replicates decides it on these prompts,",
     }[str(state)]
-    return [f"{told} after {n} of {most}; not planned further"]
+    return [f"{how} after {n} of {most}; not planned further"]
 
 
 def _p_and_difference(p: float | None, difference: float | None) -> str:
-    told = [sentences.p_value(p)]
+    words = [sentences.p_value(p)]
     if difference is not None:
         places = sentences.decimals(None, difference)
-        told.insert(0, f"difference {sentences.number(difference, places, signed=True)}")
-    return ", ".join(told)
+        words.insert(0, f"difference {sentences.number(difference, places, signed=True)}")
+    return ", ".join(words)
 
 
 def _reaches(contrast: PlannedContrast) -> str:
@@ -390,7 +392,7 @@ def _part_words(part: Part) -> str:
 
 def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> list[str]:
     """Who is missing, by arm, with the reasons; crashes and divergences apart."""
-    found = []
+    notes = []
     for state in ENDED_WITHOUT:
         listed, total = [], 0
         for arm in arms:
@@ -409,11 +411,11 @@ def missing_note(observed: Observed, arms: Sequence[str], replicates: int) -> li
         ).most_common(1)[0][0]
         more = f" and {len(listed) - MOST_MISSING} more arms" if len(listed) > MOST_MISSING else ""
         reason = f": {sentences.shortened(why)}" if why else ""
-        found.append(
+        notes.append(
             f"{total} trial{'s' if total > 1 else ''} {state}, without a part in this: "
             f"{', '.join(listed[:MOST_MISSING])}{more}{reason}"
         )
-    return found
+    return notes
 
 
 def _not_begun(replicates: int, observed: Observed, arms: Sequence[str]) -> int:

@@ -121,10 +121,10 @@ class BackgroundWriter:
                 self._thread.join(min(1.0, timeout))
         warnings = list(self.warnings)
         if self._started and (self._thread.is_alive() or self._work_waits()):
-            left = (
+            unwritten = (
                 "nothing was written" if self.known is None else f"{len(self.pending)} run(s) wait"
             )
-            warnings.append(f"MLflow: {left} ({self._problem or 'still writing'})")
+            warnings.append(f"MLflow: {unwritten} ({self._problem or 'still writing'})")
         return warnings
 
     def _run(self) -> None:
@@ -306,43 +306,43 @@ class BackgroundWriter:
         tags: dict[str, str],
     ) -> tuple[list[Point], dict[str, str], dict[str, str]]:
         """Write what the server takes of it; the run is marked, so that it is offered again."""
-        lost: list[str] = []
+        refused: list[str] = []
         why = ""
         parts = deque([points[i : i + 1000] for i in range(0, len(points), 1000)])
-        written: list[Point] = []
+        points_written: list[Point] = []
         while parts:
             part = parts.popleft()
-            if len(lost) >= MOST_REFUSALS:
-                lost += [p.name for p in part]
+            if len(refused) >= MOST_REFUSALS:
+                refused += [p.name for p in part]
                 continue
             try:
                 self.store.log(known.run_id, part, {}, {})
-                written += part
+                points_written += part
             except RefusedError as error:
                 why = str(error)
                 # Halved until the value that is refused stands alone.
                 half = len(part) // 2
                 parts.extendleft([part[half:], part[:half]] if half else [])
-                lost += [] if half else [part[0].name]
-        kept: list[dict[str, str]] = [{}, {}]
-        for number, given in enumerate((params, tags)):
-            for name, value in given.items():
+                refused += [] if half else [part[0].name]
+        taken: list[dict[str, str]] = [{}, {}]
+        for number, values in enumerate((params, tags)):
+            for name, value in values.items():
                 one = {name: value}
                 try:
                     self.store.log(known.run_id, (), *((one, {}) if not number else ({}, one)))
-                    kept[number] |= one
+                    taken[number] |= one
                 except RefusedError as error:
                     why = str(error)
-                    lost.append(name)
-        if lost:
-            names = ", ".join(repr(name) for name in dict.fromkeys(lost[:5]))
+                    refused.append(name)
+        if refused:
+            names = ", ".join(repr(name) for name in dict.fromkeys(refused[:5]))
             run = write.name or write.ident
-            self.warnings.append(f"MLflow refused {len(lost)} values of {run} ({names}): {why}")
+            self.warnings.append(f"MLflow refused {len(refused)} values of {run} ({names}): {why}")
             if is_trial(write.ident):
                 mark = {TAG + "attempt": "incomplete"}
                 self.store.log(known.run_id, (), {}, mark)
-                kept[1] |= mark
-        return written, kept[0], kept[1]
+                taken[1] |= mark
+        return points_written, taken[0], taken[1]
 
     def _cut_names(self, write: RunWrite, known: KnownRun) -> None:
         """Of names without end only so many get into a run: measured ones first."""
@@ -352,10 +352,10 @@ class BackgroundWriter:
             return
         measured = {name for name, is_measured in fresh.items() if is_measured}
         others = sorted(fresh.keys() - measured)
-        kept = measured | set(others[: max(0, room - len(measured))])
+        shown_names = measured | set(others[: max(0, room - len(measured))])
         if len(measured) > MOST_NAMES:
-            kept = set(sorted(measured)[:MOST_NAMES])
-        write.points = [p for p in write.points if p.name in known.latest or p.name in kept]
+            shown_names = set(sorted(measured)[:MOST_NAMES])
+        write.points = [p for p in write.points if p.name in known.latest or p.name in shown_names]
         if not self.remarks:
             self.remarks.append(
                 f"MLflow: {write.name or write.ident} reports more names than the {MOST_NAMES} "

@@ -63,12 +63,12 @@ def stamp(plan: Plan, history: History, page: Path) -> str:
     """Digest of what a server should hold: the plan, how each attempt ended, and the report."""
     trials = []
     for key in sorted({t.trial.key for t in plan.trials}):
-        known = history.trials.get(key)
+        record = history.trials.get(key)
         ended = [
             [a.opened.attempt, a.opened.nonce, a.closed.state if a.closed else ""]
-            for a in (known.ordered if known else ())
+            for a in (record.ordered if record else ())
         ]
-        trials.append([key, known.superseded_to if known else 0, ended])
+        trials.append([key, record.superseded_to if record else 0, ended])
     # What MLflow holds is known by this alone, in one request and without importing mlflow. So runs
     # that somebody deletes there one by one are not missed.
     report = hashlib.sha256(page.read_bytes()).hexdigest() if page.is_file() else ""
@@ -108,7 +108,7 @@ class MlflowPlace:
 
         return MlflowTracker(self.workspace, self.uri, beside=self.beside, adopt=self.adopt)
 
-    def look(self, study: str, history: History, wanted: str = "") -> SeenExperiment | None:
+    def look(self, study: str, history: History, stamp_wanted: str = "") -> SeenExperiment | None:
         """The experiment of a study, if it may be written; None where only a client can tell.
 
         One that an earlier version left, and that bears the wanted stamp, is not looked into: that
@@ -119,13 +119,18 @@ class MlflowPlace:
             ElsewhereError: if it was continued from elsewhere.
         """
         owner = self._owner(study)
-        seen = self._seen(owner.experiment)
-        if seen is not None and wanted and seen.stamp == wanted and not epochs_in(seen.tags):
-            return seen
-        if seen is not None and seen.id:
+        experiment = self._seen(owner.experiment)
+        if (
+            experiment is not None
+            and stamp_wanted
+            and experiment.stamp == stamp_wanted
+            and not epochs_in(experiment.tags)
+        ):
+            return experiment
+        if experiment is not None and experiment.id:
             owner.know(history)
-            owner.judge(seen.tags, lambda: self._run_tags(seen))
-        return seen
+            owner.judge(experiment.tags, lambda: self._run_tags(experiment))
+        return experiment
 
     def refuse_strangers(self, study: str, history: History) -> bool:
         """See whose the study is there before anything is started; True once that is known.
@@ -176,21 +181,21 @@ def _in_sqlite(file: Path, experiment: str) -> SeenExperiment:
     if not file.exists():
         return none
     with _reading(file) as rows:
-        found = rows.execute(_FIND, (experiment,)).fetchone()
-        if found is None:
+        row = rows.execute(_FIND, (experiment,)).fetchone()
+        if row is None:
             return none
-        tags = dict(rows.execute(_TAGS, (found[0],)).fetchall())
-        return SeenExperiment(str(found[0]), found[1] == "active", tags)
+        tags = dict(rows.execute(_TAGS, (row[0],)).fetchall())
+        return SeenExperiment(str(row[0]), row[1] == "active", tags)
     return none
 
 
 def _runs_in_sqlite(file: Path, seen: SeenExperiment) -> list[dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+    tags_of: dict[str, dict[str, str]] = {}
     with _reading(file) as rows:
         state = "active" if seen.active else "deleted"
         for run, key, value in rows.execute(_RUN_TAGS, (seen.id, state, TAG + "%")):
-            found.setdefault(run, {})[key] = value
-    return [tags for tags in found.values() if tags.get(TAG + "kind")]
+            tags_of.setdefault(run, {})[key] = value
+    return [tags for tags in tags_of.values() if tags.get(TAG + "kind")]
 
 
 @contextlib.contextmanager
@@ -225,12 +230,12 @@ def _in_time(ask: Callable[[], Made], seconds: float) -> Made:
 
     threading.Thread(target=asking, name="stillhouse-look", daemon=True).start()
     try:
-        found, error = answers.get(timeout=seconds)
+        answer, error = answers.get(timeout=seconds)
     except queue.Empty:
         raise AwayError(f"no answer within {seconds:g} s") from None
     if error is not None:
         raise AwayError(str(getattr(error, "reason", "") or error) or type(error).__name__)
-    return found  # type: ignore[return-value]
+    return answer  # type: ignore[return-value]
 
 
 def _on_server(uri: str, experiment: str) -> SeenExperiment | None:
@@ -245,10 +250,10 @@ def _on_server(uri: str, experiment: str) -> SeenExperiment | None:
     try:
         with opener().open(request, timeout=LOOK_SECONDS) as answer:
             content = json.loads(answer.read(MOST_BYTES))
-        found = content.get("experiment", {})
-        tags = {str(t["key"]): str(t.get("value", "")) for t in found.get("tags", [])}
-        number = str(found.get("experiment_id", ""))
-        return SeenExperiment(number, found.get("lifecycle_stage") == "active", tags)
+        experiment_there = content.get("experiment", {})
+        tags = {str(t["key"]): str(t.get("value", "")) for t in experiment_there.get("tags", [])}
+        number = str(experiment_there.get("experiment_id", ""))
+        return SeenExperiment(number, experiment_there.get("lifecycle_stage") == "active", tags)
     except urllib.error.HTTPError as error:
         none = SeenExperiment("", False, {})
         return none if error.code == 404 else None  # the client may know how to be let in
@@ -260,6 +265,6 @@ def _runs_on_server(uri: str, seen: SeenExperiment) -> list[dict[str, str]]:
     from harness.tracking.remote import Remote
 
     remote = Remote(uri)
-    wanted = f"tags.`{TAG}kind` != ''"
-    runs = remote.runs(seen.id, wanted, deleted=not seen.active)
+    condition = f"tags.`{TAG}kind` != ''"
+    runs = remote.runs(seen.id, condition, deleted=not seen.active)
     return [{tag.key: tag.value for tag in run.data.tags} for run in runs]

@@ -103,8 +103,8 @@ class RecordStore(MlflowStore):
             if (file.file_size or 0) > MOST_FILE_BYTES:
                 raise ForeignError(f"{name} of run {run_id} is larger than {MOST_FILE_BYTES:,} B")
             with tempfile.TemporaryDirectory(dir=target.parent) as beside:
-                made = self._client.download_artifacts(run_id, f"{RECORDS}/{name}", beside)
-                shutil.move(made, inside(target, "file", name))
+                file_there = self._client.download_artifacts(run_id, f"{RECORDS}/{name}", beside)
+                shutil.move(file_there, inside(target, "file", name))
         return any(target.iterdir())
 
     def _beside(self, run_id: str) -> Path | None:
@@ -136,14 +136,14 @@ def _chosen(listed: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Names of records among listed paths, each of them an identifier."""
     if len(listed) > MOST_FILES:
         raise ForeignError(f"a run has {len(listed):,} records, more than {MOST_FILES}")
-    found = []
+    records = []
     for path, file in listed:
         if not path.startswith(RECORDS + "/"):
             raise ForeignError(f"file {ascii(path)[:80]} is refused: it is not in {RECORDS}/")
         name = identifier("file", path.removeprefix(RECORDS + "/"))
         if name.endswith(KINDS):
-            found.append((name, file))
-    return found
+            records.append((name, file))
+    return records
 
 
 def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
@@ -166,26 +166,26 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
     """
     uri, only = _split(uri)
     address = tracking_uri(workspace, uri)
-    shown = without_credentials(address)
+    server = without_credentials(address)
     mark = hashlib.sha256(address.encode()).hexdigest()[:12]
     file = sqlite_file(address)
     if file is not None and not file.is_file():
         raise HarnessError(f"MLflow's database {file} is not there")
     home = workspace.cache / "mlflow-records" / mark
-    found, bare = {}, []
+    copies, bare = {}, []
     over_http = address.startswith(("http://", "https://"))
     store: Keeper = ServerKeeper(address) if over_http else RecordStore(workspace, address)
     studies: list[str] = []
     try:
         runs = list(islice(store.study_runs(), MOST_RUNS + 1))
         if len(runs) > MOST_RUNS:
-            raise ForeignError(f"MLflow at {shown} has more than {MOST_RUNS:,} studies")
+            raise ForeignError(f"MLflow at {server} has more than {MOST_RUNS:,} studies")
         chosen, unread = _one_of_each(runs, only)
         for run, also in chosen:
             target = inside(home, "run", run.run_id)
-            name = f"{shown}, study {printable(run.study)[:100]}, run {run.run_id}{also}"
+            name = f"{server}, study {printable(run.study)[:100]}, run {run.run_id}{also}"
             if _fresh(store, run.run_id, target):
-                found[target / RECORDS] = name
+                copies[target / RECORDS] = name
             else:
                 bare.append(name)
                 studies.append(run.study)
@@ -193,7 +193,7 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         raise
     except Exception as error:  # a server may fail in any way
         raise HarnessError(
-            f"MLflow at {shown} cannot be read: {type(error).__name__}: "
+            f"MLflow at {server} cannot be read: {type(error).__name__}: "
             f"{printable(without_credentials(last_words(str(error), 300)))}"
         ) from error
     finally:
@@ -203,16 +203,16 @@ def fetch(uri: str, workspace: Workspace) -> dict[Path, str]:
         f"the end of the address ({others})"
         for study, others in unread.items()
     ]
-    if found and unread:
-        last = next(reversed(found))
-        found[last] += "; " + "; ".join(bare[-len(unread) :])
-    if not found:
-        seen = "; ".join(bare) or "no study's run"
+    if copies and unread:
+        last = next(reversed(copies))
+        copies[last] += "; " + "; ".join(bare[-len(unread) :])
+    if not copies:
+        searched = "; ".join(bare) or "no study's run"
         raise NotJudgedError(
-            f"no records on {shown} ({seen}): a study's run carries them once its report was "
+            f"no records on {server} ({searched}): a study's run carries them once its report was "
             f"made. Where it ran, `{typed('sync', *studies[:1], name=NAME)}` writes them"
         )
-    return found
+    return copies
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -232,20 +232,22 @@ def _one_of_each(
     """
     there = sorted({run.experiment for run in runs})
     if only and only not in there:
-        known = printable(", ".join(there))[:300] or "none"
-        raise HarnessError(f"--from: no experiment {only!r} with a study there; there are: {known}")
-    written: dict[str, set[str]] = {}
+        names_there = printable(", ".join(there))[:300] or "none"
+        raise HarnessError(
+            f"--from: no experiment {only!r} with a study there; there are: {names_there}"
+        )
+    experiments_of: dict[str, set[str]] = {}
     for run in runs:
-        written.setdefault(run.study, set()).add(run.experiment)
+        experiments_of.setdefault(run.study, set()).add(run.experiment)
     chosen, unread = [], {}
     for run in runs:
-        names = written[run.study]
-        meant = only or (run.study if len(names) > 1 else run.experiment)
-        others = ", ".join(f"#{name}" for name in sorted(names - {meant}))
-        if run.experiment == meant:
+        names = experiments_of[run.study]
+        experiment_read = only or (run.study if len(names) > 1 else run.experiment)
+        others = ", ".join(f"#{name}" for name in sorted(names - {experiment_read}))
+        if run.experiment == experiment_read:
             also = f" (also written by others: {printable(others)[:200]})" if others else ""
             chosen.append((run, also))
-        elif not only and meant not in names:
+        elif not only and experiment_read not in names:
             unread[run.study] = printable(others)[:200]
     return chosen, unread
 
@@ -253,13 +255,13 @@ def _one_of_each(
 def _fresh(store: Keeper, run_id: str, target: Path) -> bool:
     """Copy a run's records, in the place of an earlier copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
+    fresh = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
     try:
-        (made / RECORDS).mkdir()
-        there = store.download(run_id, made / RECORDS)
+        (fresh / RECORDS).mkdir()
+        there = store.download(run_id, fresh / RECORDS)
         # Cut off in between there is no copy, and the next command fetches one.
         shutil.rmtree(target, ignore_errors=True)
-        made.replace(target)
+        fresh.replace(target)
         return there
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)

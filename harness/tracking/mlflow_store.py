@@ -82,24 +82,24 @@ class MlflowStore:
             self._open()
             with self._lock:
                 self._ensure_experiment()
-            found: dict[str, KnownRun] = {}
+            runs: dict[str, KnownRun] = {}
             for run in self._search(f"tags.`{TAG}kind` != ''"):
                 ident = run_write.run_name_of(run.data.tags)
                 if not ident or not self._is_ours(run):
                     continue
                 known = _known(run)
-                if ident in found:
-                    if known.ended and not found[ident].ended:
-                        known, found[ident] = found[ident], known
+                if ident in runs:
+                    if known.ended and not runs[ident].ended:
+                        known, runs[ident] = runs[ident], known
                     self._client.delete_run(known.run_id)
                 else:
-                    found[ident] = known
-            return found
+                    runs[ident] = known
+            return runs
 
     def find(self, ident: str) -> KnownRun | None:
         with _translated():
-            found = self._search(run_write.filter_of(ident))
-            return next((_known(run) for run in found if self._is_ours(run)), None)
+            runs = self._search(run_write.filter_of(ident))
+            return next((_known(run) for run in runs if self._is_ours(run)), None)
 
     def only(self, ident: str, run_id: str) -> None:
         """Delete (softly) other runs of ours of that identity, made by a request that came late."""
@@ -116,13 +116,13 @@ class MlflowStore:
         return self._create(write, tags)
 
     def history(self, run_id: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
-        found: dict[str, dict[int, float]] = {}
+        values_of: dict[str, dict[int, float]] = {}
         with _translated():
             for name in names:
                 rows = self._client.get_metric_history(run_id, name)
                 rows = sorted(rows, key=lambda m: (m.step, m.timestamp))
-                found[name] = {m.step: m.value for m in rows}
-        return found
+                values_of[name] = {m.step: m.value for m in rows}
+        return values_of
 
     def log(
         self, run_id: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]
@@ -146,7 +146,7 @@ class MlflowStore:
     def inputs(self, run_id: str, datasets: Sequence[DataSet]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        made = [
+        inputs = [
             DatasetInput(
                 Dataset(d.name, d.digest, source_type="local", source="{}"),
                 [InputTag("mlflow.data.context", d.context)],
@@ -154,7 +154,7 @@ class MlflowStore:
             for d in datasets
         ]
         with _translated():
-            self._client.log_inputs(run_id, made)
+            self._client.log_inputs(run_id, inputs)
 
     def put(self, known: KnownRun, write: RunWrite) -> None:
         """Store files and pictures; what is there already is replaced, never doubled."""
@@ -171,10 +171,10 @@ class MlflowStore:
                     target.write_bytes(content)
                 elif content.is_file():
                     shutil.copyfile(content, target)
-            shown = write_pictures(write.pictures, folder)
+            any_picture = write_pictures(write.pictures, folder)
             if uploads and any(folder.iterdir()):
                 self._client.log_artifacts(known.run_id, str(folder))
-            if shown and known.tags.get("mlflow.loggedImages") != "True":
+            if any_picture and known.tags.get("mlflow.loggedImages") != "True":
                 self._client.set_tag(known.run_id, "mlflow.loggedImages", "True")
                 known.tags["mlflow.loggedImages"] = "True"
 
@@ -292,14 +292,14 @@ class MlflowStore:
     def _is_ours(self, run: Any) -> bool:
         return self.owner is None or self.owner.owns(run.data.tags)
 
-    def _search(self, wanted: str, *, deleted: bool = False) -> Iterator[Any]:
+    def _search(self, condition: str, *, deleted: bool = False) -> Iterator[Any]:
         from mlflow.entities import ViewType
 
         token = None
         for _ in range(MOST_PAGES):
             page = self._client.search_runs(
                 [self.experiment_id],
-                filter_string=wanted,
+                filter_string=condition,
                 run_view_type=ViewType.ALL if deleted else ViewType.ACTIVE_ONLY,
                 max_results=PAGE,
                 order_by=["attributes.start_time ASC"],

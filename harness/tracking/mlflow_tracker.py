@@ -378,8 +378,8 @@ def _metrics(plan: Plan, project: Path) -> tuple[list[str], list[str] | None]:
         specs = load_subject(plan.subject, project=project).metrics
         return [name for name, spec in specs.items() if spec.headline], list(specs)
     except HarnessError:
-        named = [plan.primary, *(c.metric for c in plan.contrasts)]
-        return list(dict.fromkeys([n for n in named if n] + KNOWN_HEADLINES)), None
+        metrics = [plan.primary, *(c.metric for c in plan.contrasts)]
+        return list(dict.fromkeys([n for n in metrics if n] + KNOWN_HEADLINES)), None
 
 
 def _project(workspace: Workspace, plan: Plan) -> Path:
@@ -467,18 +467,18 @@ class Interim:
         points = [
             Point(
                 self._projection.metric(name),
-                sum(found) / len(found),
+                sum(numbers) / len(numbers),
                 len(done),
                 at_ms,
                 True,
             )
-            for name, found in values.items()
+            for name, numbers in values.items()
         ]
         points.append(Point("n_done", float(len(done)), len(done), at_ms, True))
         points.append(Point("n_planned", float(planned), len(done), at_ms, True))
-        seen = f"{len(done)} of {planned} replicates"
+        counted = f"{len(done)} of {planned} replicates"
         over = sum(r.state in ENDED for r in mine) >= planned
-        state = seen if over else f"interim: {seen}"
+        state = counted if over else f"interim: {counted}"
         write = self._projection.arm_row(arm, min(r.at - r.seconds for r in mine))
         write.tags |= {TAG + "state": state, TAG + "estimate": state}
         write.points, write.status = points, "RUNNING"

@@ -53,9 +53,9 @@ def renamed(names: Mapping[str, str], shown: int = 3) -> str:
     """One line on names that MLflow shows differently; empty if there are none."""
     if not names:
         return ""
-    told = "; ".join(f"{own!a} is {there!a}" for own, there in list(names.items())[:shown])
+    pairs = "; ".join(f"{own!a} is {there!a}" for own, there in list(names.items())[:shown])
     more = f"; and {len(names) - shown} more" if len(names) > shown else ""
-    return f"MLflow takes other names for some metrics: {told}{more}"
+    return f"MLflow takes other names for some metrics: {pairs}{more}"
 
 
 def _is_odd(name: str, at: int) -> bool:

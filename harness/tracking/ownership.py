@@ -140,10 +140,10 @@ class Ownership:
 
     def remember(self) -> None:
         """Keep the name that was answered: the next command need not be told again."""
-        known = self._memory()
-        if self._beside and known.names.get(self._place, self.study) != self._beside:
+        memory = self._memory()
+        if self._beside and memory.names.get(self._place, self.study) != self._beside:
             self._keep(
-                known.model_copy(update={"names": known.names | {self._place: self._beside}})
+                memory.model_copy(update={"names": memory.names | {self._place: self._beside}})
             )
 
     def mark(self) -> dict[str, str]:
@@ -183,11 +183,11 @@ class Ownership:
             raise ElsewhereError(self._question(strangers), self.proposal())
         missing = [run for run in runs() if not self._is_closed_here(run)]
         if missing:
-            named = [run.get(TAG + "short") or run.get(TAG + "key", "") for run in missing[:SHOWN]]
+            names = [run.get(TAG + "short") or run.get(TAG + "key", "") for run in missing[:SHOWN]]
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
             raise ElsewhereError(
                 f"{self._named()} cannot be adopted: the history here does not hold how "
-                f"{printable(', '.join(named))[:400]}{more} ended. Nothing of it was changed. "
+                f"{printable(', '.join(names))[:400]}{more} ended. Nothing of it was changed. "
                 "Bring the other workspace's records here first (its committed results/, beside "
                 f"the study file), or write beside it: --as {self.proposal()}",
                 self.proposal(),
@@ -201,12 +201,12 @@ class Ownership:
         """
         for epoch in self._strangers(tags):
             self._note(epoch)
-        known = self._memory()
+        memory = self._memory()
         writers = {tags[EPOCH + epoch] for epoch in epochs_in(tags)}
-        others = sorted(w for w in writers - {self.workspace_id, *known.adopted} if _is_name(w))
+        others = sorted(w for w in writers - {self.workspace_id, *memory.adopted} if _is_name(w))
         if others:
-            self._keep(known.model_copy(update={"adopted": [*known.adopted, *others]}))
-        self._ids = {"", self.workspace_id, *known.adopted, *others}
+            self._keep(memory.model_copy(update={"adopted": [*memory.adopted, *others]}))
+        self._ids = {"", self.workspace_id, *memory.adopted, *others}
         return [EPOCH + epoch for epoch in epochs_in(tags) if epoch != self._epoch]
 
     def owns(self, tags: Tags) -> bool:
@@ -228,8 +228,8 @@ class Ownership:
     def proposal(self) -> str:
         """A name that no other workspace, nor a copy of this one in another place, will choose."""
         if not self._proposal:
-            known = self._workspace.id or secrets.token_hex(16)
-            text = f"{known}\n{self._workspace.root}"
+            identity = self._workspace.id or secrets.token_hex(16)
+            text = f"{identity}\n{self._workspace.root}"
             mark = hashlib.sha256(text.encode()).hexdigest()[:6]
             self._proposal = f"{self.study[:100]}-{mark}"
         return self._proposal

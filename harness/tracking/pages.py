@@ -123,7 +123,7 @@ def _tag(name: str) -> str:
 
 
 def _state(
-    wanted: str,
+    condition: str,
     columns: list[str],
     order: str,
     charts: list[dict[str, Any]],
@@ -143,7 +143,7 @@ def _state(
     ]
     # sorted by anything but the start time, or the page folds trials into their parent's row
     return {
-        "searchFilter": wanted,
+        "searchFilter": condition,
         "orderByKey": order,
         "orderByAsc": True,
         "startTime": "ALL",
@@ -206,8 +206,8 @@ def _line(metric: str) -> dict[str, Any]:
 
 
 def _envelope(name: str, state: dict[str, Any]) -> str:
-    kept = {k: v for k, v in state.items() if v is not None or k == "groupBy"}
-    packed = zlib.compress(json.dumps(kept, sort_keys=True).encode(), 9)
+    fields = {k: v for k, v in state.items() if v is not None or k == "groupBy"}
+    packed = zlib.compress(json.dumps(fields, sort_keys=True).encode(), 9)
     text = "deflate;" + base64.b64encode(packed).decode()
     return json.dumps(
         {"name": name, "createdAt": CREATED_MS, "updatedAt": CREATED_MS, "state": text}
@@ -235,8 +235,8 @@ def note(plan: Plan, answer: Answer | None, command: str) -> str:
     for verdict in declared:
         symbol = sentences.SYMBOLS[verdict.verdict]
         lines.append(f"- {symbol} **{verdict.id}: {verdict.verdict}.** {markdown(verdict.words)}")
-        if told := sentences.narrower(verdict, answer.scope if answer else ""):
-            lines.append(f"  - {markdown(told)}")
+        if claim := sentences.narrower(verdict, answer.scope if answer else ""):
+            lines.append(f"  - {markdown(claim)}")
         if verdict.amended:
             lines.append(f"  - Exploratory: {markdown(verdict.amended)}.")
     if plan.scope:
@@ -281,12 +281,12 @@ def write_pictures(pictures: Iterable[LoggedPicture], folder: Path) -> bool:
 
     Pictures that do not exist (any longer) are left out.
     """
-    shown = False
+    any_picture = False
     for picture in {(p.name, p.step): p for p in pictures}.values():
         image = _enlarged(picture.file)
         if image is None:
             continue
-        shown = True
+        any_picture = True
         mark = uuid.uuid5(uuid.NAMESPACE_URL, f"{picture.name}@{picture.step}")
         name = picture.name.replace("/", "~")
         stem = f"{name}+step+{picture.step}+timestamp+{picture.at_ms}+{mark}"
@@ -296,7 +296,7 @@ def write_pictures(pictures: Iterable[LoggedPicture], folder: Path) -> bool:
             older.unlink()
         image.save(target / f"{stem}.png")
         _thumbnail(image).save(target / f"{stem}+compressed.webp")
-    return shown
+    return any_picture
 
 
 def items_table(rows: Sequence[tuple[str, str, Path]], folder: Path) -> dict[str, bytes | Path]:
@@ -315,9 +315,9 @@ def items_table(rows: Sequence[tuple[str, str, Path]], folder: Path) -> dict[str
         stem = f"table_images/items/{re.sub(r'[^a-zA-Z0-9_.-]+', '_', item)}"
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, picture in ((".png", image), (".webp", _thumbnail(image))):
-            kept = folder / (Path(stem).name + suffix)
-            picture.save(kept)
-            files[stem + suffix] = kept
+            copy = folder / (Path(stem).name + suffix)
+            picture.save(copy)
+            files[stem + suffix] = copy
         cell = {"type": "image", "filepath": stem + ".png", "compressed_filepath": stem + ".webp"}
         data.append([item, caption, cell])
     if data:

@@ -86,14 +86,14 @@ class Projection:
 
     def metric(self, name: str) -> str:
         """As MLflow shows it: headline and log metrics under their name, others under `more/`."""
-        shown = for_mlflow(name)
+        name_there = for_mlflow(name)
         own = name.startswith(MORE) and (self._declared is None or name in self._declared)
-        kept = (name in self.headline and name not in self._taken) or own
-        if kept or name.startswith(KEPT_PREFIXES):
-            return shown
+        own_name = (name in self.headline and name not in self._taken) or own
+        if own_name or name.startswith(KEPT_PREFIXES):
+            return name_there
         if MORE + name in (self._declared or ()):  # that name is given already
-            return f"{MORE}:more:{shown}"
-        return MORE + shown
+            return f"{MORE}:more:{name_there}"
+        return MORE + name_there
 
     def points(
         self, metrics: Mapping[str, float | None], step: int, at: float, *, measured: bool
@@ -197,13 +197,13 @@ class Projection:
         # runs of the page that is loaded: wrong above a hundred.
         at_ms, points, words = _ms(at), [], []
         for name, cell in row.cells.items():
-            shown = self.metric(name)
+            metric = self.metric(name)
             values = {"": cell.mean, ".lo": cell.lo, ".hi": cell.hi, ".n": float(cell.n)}
             if name not in self.headline:
                 values = {"": cell.mean}
             for suffix, value in values.items():
                 if value is not None and math.isfinite(value):
-                    points.append(Point(shown + suffix, value, row.n_done, at_ms, True))
+                    points.append(Point(metric + suffix, value, row.n_done, at_ms, True))
             if name in self.headline:
                 words.append(_estimate(name, cell.mean, cell.lo, cell.hi, cell.n, row.n_planned))
         for name, count in (("n_done", row.n_done), ("n_planned", row.n_planned)):
@@ -232,8 +232,8 @@ class Projection:
     def _estimated(self, row: ArmRow, answer: Answer) -> str:
         """The scope with what the arm's intervals reach over."""
         cells = [cell for name, cell in row.cells.items() if name in self.headline]
-        known = [(cell.n, cell.n_prompts) for cell in cells if cell.lo is not None]
-        return _scoped(answer.scope, f"intervals {reach(known)}" if known else "")
+        reaches = [(cell.n, cell.n_prompts) for cell in cells if cell.lo is not None]
+        return _scoped(answer.scope, f"intervals {reach(reaches)}" if reaches else "")
 
     def arm_row(self, arm: str, began: float) -> RunWrite:
         """The run of an arm, without numbers."""
@@ -248,14 +248,14 @@ class Projection:
 
     def verdict_line(self, answer: Answer) -> str:
         """All declared verdicts in one tag, each with what it reaches over."""
-        told = [f"{v.id}: {reached(v)}" for v in answer.verdicts if v.declared]
-        return shorten("; ".join(told))
+        words = [f"{v.id}: {reached(v)}" for v in answer.verdicts if v.declared]
+        return shorten("; ".join(words))
 
     def claimed(self, answer: Answer) -> str:
         """The scope with what the study's verdicts reach over."""
-        known = [v for v in answer.verdicts if v.declared and v.lo is not None]
-        over = reach((v.n, v.n_prompts) for v in known)
-        return _scoped(answer.scope, f"claims {over}" if known else "")
+        verdicts = [v for v in answer.verdicts if v.declared and v.lo is not None]
+        over = reach((v.n, v.n_prompts) for v in verdicts)
+        return _scoped(answer.scope, f"claims {over}" if verdicts else "")
 
     def _verdicts_of(self, arm: str, answer: Answer) -> str:
         verdicts = {v.id: reached(v) for v in answer.verdicts if v.declared}
@@ -314,26 +314,26 @@ def study_files(report: Path | None) -> dict[str, bytes | Path]:
         return {}
     # Some 10 KiB a trial, from which anybody who reaches the server can reproduce one; weights are
     # not uploaded.
-    made = [report, *sorted(report.parent.glob("*.*"))]
-    found: dict[str, bytes | Path] = {
-        f.name: f for f in made if f.suffix in (".html", ".md", ".csv", ".tex")
+    beside = [report, *sorted(report.parent.glob("*.*"))]
+    files: dict[str, bytes | Path] = {
+        f.name: f for f in beside if f.suffix in (".html", ".md", ".csv", ".tex")
     }
-    found |= {f"{RECORDS}/{f.name}": f for f in report.parent.glob(f"{RECORDS}/*.json*")}
-    return found
+    files |= {f"{RECORDS}/{f.name}": f for f in report.parent.glob(f"{RECORDS}/*.json*")}
+    return files
 
 
 def _pictures(
     artifacts: Collection[Artifact], folder: Path, step: int, at: float
 ) -> list[LoggedPicture]:
-    found = []
+    pictures = []
     for panel in artifacts:
         if panel.kind != "panel":
             continue
         name = for_mlflow(panel.item or Path(panel.path).stem)
         name += f" draw {panel.draw}" if panel.draw else ""
         where = step if panel.step is None else panel.step
-        found.append(LoggedPicture("panels/" + name, folder / panel.path, where, _ms(at)))
-    return found
+        pictures.append(LoggedPicture("panels/" + name, folder / panel.path, where, _ms(at)))
+    return pictures
 
 
 def _estimate(

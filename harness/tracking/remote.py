@@ -111,19 +111,19 @@ class Remote:
             pieces = self._pieces(answer, MOST_ANSWER_BYTES, "its answer", REQUEST_SECONDS)
             return b"".join(pieces)[:100].decode(errors="replace"), answer.headers.get("Date")
 
-        said, date = self._asked("version", None, take, REQUEST_SECONDS)
-        return printable(said.strip()), date
+        text, date = self._asked("version", None, take, REQUEST_SECONDS)
+        return printable(text.strip()), date
 
     def experiments(self) -> Iterator[Experiment]:
         """All that are not deleted."""
         for page in self._pages("experiments/search", {}):
             yield from page.experiments
 
-    def runs(self, experiment: str, wanted: str, *, deleted: bool = False) -> Iterator[Run]:
+    def runs(self, experiment: str, condition: str, *, deleted: bool = False) -> Iterator[Run]:
         """The runs of an experiment that a filter takes; with those that are deleted, if asked."""
-        asked: dict[str, Any] = {"experiment_ids": [experiment], "filter": wanted}
-        asked |= {"run_view_type": "ALL"} if deleted else {}
-        for page in self._pages("runs/search", asked):
+        query: dict[str, Any] = {"experiment_ids": [experiment], "filter": condition}
+        query |= {"run_view_type": "ALL"} if deleted else {}
+        for page in self._pages("runs/search", query):
             yield from page.runs
 
     def files(self, run: str, folder: str) -> list[Listed]:
@@ -143,13 +143,13 @@ class Remote:
 
         self._asked(f"get-artifact?{query}", None, copy, FILE_SECONDS)
 
-    def _pages(self, call: str, asked: Mapping[str, Any]) -> Iterator[_Page]:
+    def _pages(self, call: str, query: Mapping[str, Any]) -> Iterator[_Page]:
         token = ""
         for _ in range(MOST_PAGES):
             more = {"page_token": token} if token else {}
             page = self._page(
                 f"api/2.0/mlflow/{call}",
-                json.dumps({"max_results": PAGE, **asked, **more}).encode(),
+                json.dumps({"max_results": PAGE, **query, **more}).encode(),
             )
             yield page
             if not page.next_page_token:
@@ -182,24 +182,24 @@ class Remote:
         if seconds <= 0:
             self._refuse(f"reading it takes more than {ALL_SECONDS:.0f} s in all")
         request = urllib.request.Request(f"{self._base}/{path}", data=body, headers=self._headers)
-        told: queue.SimpleQueue[tuple[Made | None, BaseException | None]] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[tuple[Made | None, BaseException | None]] = queue.SimpleQueue()
 
         def ask() -> None:
             try:
                 with self._opener.open(request, timeout=seconds) as answer:
-                    told.put((take(answer), None))
+                    answers.put((take(answer), None))
             except BaseException as error:
-                told.put((None, error))
+                answers.put((None, error))
 
         # Headers that trickle hold up any reader: this one is left behind at the deadline.
         threading.Thread(target=ask, name="stillhouse-remote", daemon=True).start()
         try:
-            made, error = told.get(timeout=seconds)
+            result, error = answers.get(timeout=seconds)
         except queue.Empty:
             self._refuse(f"it did not finish one answer within {seconds:.0f} s")
         if error is not None:
             self._failed(error, seconds)
-        return made  # type: ignore[return-value]
+        return result  # type: ignore[return-value]
 
     def _pieces(self, answer: Any, most: int, what: str, seconds: float) -> Iterator[bytes]:
         """A body, piece by piece as it comes, at most so many bytes and seconds."""
@@ -235,8 +235,8 @@ class Remote:
         self._refuse(f"it does not answer: {type(reason).__name__}: {reason}")
 
     def _refuse(self, why: str) -> NoReturn:
-        said = printable(without_credentials(why))[:400]
-        raise ForeignError(f"MLflow at {self.shown} cannot be read: {said}")
+        reason = printable(without_credentials(why))[:400]
+        raise ForeignError(f"MLflow at {self.shown} cannot be read: {reason}")
 
 
 def opener() -> urllib.request.OpenerDirector:

@@ -141,13 +141,13 @@ def fresh_points(write: RunWrite, known: KnownRun) -> list[Point]:
         earlier = last.get((point.name, point.step))
         if earlier is None or (point.measured and point.value != earlier.value):
             last[(point.name, point.step)] = point
-    found = []
+    fresh = []
     for point in last.values():
         there = known.steps.get(point.name, {}).get(point.step)
         differs = there is not None and not math.isclose(there, point.value, rel_tol=1e-12)
         if there is None or (differs and (point.measured or write.rerun)):
-            found.append(_after(point, known, differs))
-    return found
+            fresh.append(_after(point, known, differs))
+    return fresh
 
 
 def _after(point: Point, known: KnownRun, differs: bool) -> Point:

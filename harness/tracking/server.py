@@ -112,8 +112,8 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 def links(address: str) -> list[str]:
     """One line for each saved view of each study on the server."""
     lines = []
-    found = _call(address, "experiments/search", {"max_results": 1000}).get("experiments", [])
-    for experiment in found:
+    experiments = _call(address, "experiments/search", {"max_results": 1000}).get("experiments", [])
+    for experiment in experiments:
         tags = {t["key"]: t["value"] for t in experiment.get("tags", [])}
         if TAG + "study" in tags:
             lines.append(f"{experiment['name']}: {tags.get(TAG + 'question', '')}")
@@ -149,19 +149,19 @@ def _call(address: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        found: dict[str, Any] = json.load(answer)
-        return found
+        content: dict[str, Any] = json.load(answer)
+        return content
 
 
-def _free_port(wanted: int) -> int:
+def _free_port(port: int) -> int:
     with socket.socket() as probe:
         # A port whose last connections still linger (TIME_WAIT) is free for the server.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, wanted))
+            probe.bind((HOST, port))
         except OSError as error:
             raise HarnessError(
-                f"port {wanted} on {HOST} is taken ({error.strerror}). Give another with --port, "
+                f"port {port} on {HOST} is taken ({error.strerror}). Give another with --port, "
                 "or --port 0 for a free one."
             ) from error
         return int(probe.getsockname()[1])

@@ -53,8 +53,8 @@ def prepared_database(file: Path, engine_of: Callable[[str], Any]) -> Any:
             left_over.unlink()
         temporary = file.with_name(f".{file.name}-making")
         with quiet():
-            made = engine_of(sqlite_uri(temporary))
-        made.dispose()
+            engine_made = engine_of(sqlite_uri(temporary))
+        engine_made.dispose()
         if not on_network(file.parent):  # write-ahead logs need memory shared by all readers
             with contextlib.closing(sqlite3.connect(temporary)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -84,8 +84,8 @@ def follow_artifacts(workspace: Workspace, file: Path, experiment: str | None = 
             moved = [(number, then) for number, then in marked if str(number) == experiment]
         else:
             moved = [(n, then) for n, then in marked if _is_of(workspace, rows, n)]
-            known = (TAG + "study", "/0", f"%/{workspace.artifacts.name}", ARTIFACTS_TAG)
-            moved += rows.execute(_EARLIER, known).fetchall()
+            parameters = (TAG + "study", "/0", f"%/{workspace.artifacts.name}", ARTIFACTS_TAG)
+            moved += rows.execute(_EARLIER, parameters).fetchall()
         for number, then in moved:
             for table, column in _columns(rows):
                 _rewrite(rows, table, column, then, now, number)
@@ -113,8 +113,8 @@ def _rewrite_runs(rows: sqlite3.Connection, then: str, now: str, experiment: int
 
 
 def _columns(rows: sqlite3.Connection) -> list[tuple[str, str]]:
-    found = rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    tables = {name for (name,) in found}
+    rows_of_tables = rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = {name for (name,) in rows_of_tables}
     return [(table, column) for table, column in _ADDRESSES if table in tables]
 
 

@@ -82,14 +82,14 @@ def _sync_one(place: MlflowPlace, planned: Planned, echo: Callable[[str], None])
     workspace = place.workspace
     file = workspace.root.parent / planned.study_file
     history = History.read([workspace.journal, file.parent / RESULTS])
-    known = place.refuse_strangers(planned.study, history)
+    checked = place.refuse_strangers(planned.study, history)
     plan, history, answer, problem = _analysed(planned, file, history, workspace)
     tracker = MlflowTracker(workspace, place.uri, beside=place.beside, adopt=place.adopt)
     name = experiment_of(workspace, place.uri, planned.study, place.beside)
-    named = f", experiment {name}" if name != planned.study else ""
-    echo(f"{planned.study}: {len(plan.trials)} trials -> {without_credentials(place.uri)}{named}")
+    where = f", experiment {name}" if name != planned.study else ""
+    echo(f"{planned.study}: {len(plan.trials)} trials -> {without_credentials(place.uri)}{where}")
     tracker.start(plan, history)
-    if not known:
+    if not checked:
         try:
             tracker.settle(SETTLE_SECONDS)
         except ElsewhereError:
@@ -121,26 +121,26 @@ def _analysed(
     from harness.study.model import Study
     from harness.study.opened_study import OpenedStudy
 
-    seen = history.read_by(planned.study)
+    own_history = history.read_by(planned.study)
     try:
         there = protocol_here(
             str(planned.study_json.get("protocol", "")), planned.study_file, workspace.root.parent
         )
-        said = {**planned.study_json, "protocol": there, "file": file}
-        study = Study.model_validate(said)
+        fields = {**planned.study_json, "protocol": there, "file": file}
+        study = Study.model_validate(fields)
         opened = OpenedStudy(study, workspace, history=history)
         plan = under_their_keys(make_plan(opened, check_devices=False), planned)
-        made = AnsweredStudy.of(opened, plan)
-        seen = made.history
+        answered = AnsweredStudy.of(opened, plan)
+        own_history = answered.history
         if {t.trial.key for t in plan.trials} != {t.key for t in planned.trials}:
             raise HarnessError("the subject resolves this study to other trials now")
-        return plan, seen, made.answer, ""
+        return plan, own_history, answered.answer, ""
     except Exception as error:  # the subject may be gone, or changed in any way
         reason = last_words(str(error), 300)
         text = (
             f"{planned.study}: trials only, arms without means ({type(error).__name__}: {reason})"
         )
-        return plan_from_journal(planned, seen), seen, None, text
+        return plan_from_journal(planned, own_history), own_history, None, text
 
 
 def plan_from_journal(planned: Planned, history: History) -> Plan:

@@ -87,13 +87,13 @@ class GuardedTracker(Tracker):
 
     def start(self, plan: Plan, history: History) -> None:
         """Makes the tracker first."""
-        wanted = self._wanted
-        if wanted is None:
+        tracker = self._wanted
+        if tracker is None:
             return
-        made: list[Tracker] = []
-        self._guard(lambda: made.append(wanted() if callable(wanted) else wanted))
-        if made:
-            self._tracker = made[0]
+        trackers: list[Tracker] = []
+        self._guard(lambda: trackers.append(tracker() if callable(tracker) else tracker))
+        if trackers:
+            self._tracker = trackers[0]
             self._guard(lambda: self._tracker.start(plan, history))
 
     def settle(self, seconds: float) -> None:
