@@ -47,6 +47,7 @@ def write_features(features: Mapping[str, Features], table: pd.DataFrame, path: 
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
+            # A pickle runs code where it is read, and bundles carry these files to others.
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     _atomically(path, save)

@@ -82,6 +82,7 @@ def _trials(
         so_far = d_SCR[:, :, :n]
         spread = np.where(unread, 1.0, so_far.std(axis=2, ddof=1))
         t = so_far.mean(axis=2) / spread * np.sqrt(n)
+        # `FUTILE` itself neither decides a contrast nor gives it up.
         p = np.where(unread[None, :], FUTILE, 2 * stdtr(n - 1, -np.abs(t)))
         # As many rounds as contrasts: whoever leaves may let another one leave.
         for _ in range(contrasts):

@@ -135,6 +135,7 @@ def _today(plan: Plan) -> dict[str, Fingerprints]:
 def _counts(counter: Counter[tuple[str, ...]]) -> str:
     parts = []
     for names, count in sorted(counter.items()):
+        # Digests are cut, names of devices are not.
         label = " + ".join(n[:8] if len(n) >= 32 else n for n in names) or "not recorded"
         parts.append(f"{label} ({count} trial{'s' if count > 1 else ''})")
     return ", ".join(parts)

@@ -273,6 +273,7 @@ def sizes(values: Mapping[str, float]) -> str:
         words.append(f"d_z {values['d_z']:+.2g} (in standard deviations over seeds)")
     if "log_ratio" in values:
         ratio = values["log_ratio"]
+        # exp(709.8) is beyond the largest number.
         words.append(f"log ratio {ratio:+.3g} ({math.exp(min(ratio, 700.0)):.3g} times)")
     if "gap_share" in values:
         share = values["gap_share"]

@@ -55,6 +55,7 @@ def command(
     from harness.study.load import open_study
 
     tell_runner(study)
+    # A large plan is objects that all stay: collecting among them would double the time it takes.
     with paused():
         opened = open_study(study, workspace)
         place = opened.workspace

@@ -37,6 +37,7 @@ def command(
     file = _file(study)
     place = recorded_workspace(workspace, file)
     tell_runner(file)
+    # What is read all stays, so there is nothing to collect; how trials stand needs no numbers.
     with paused():
         history = History.read(history_folders(place, file), numbers=False)
         names = [name_in(file) if file else study] if study else sorted(history.planned)

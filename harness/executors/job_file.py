@@ -25,6 +25,8 @@ def write_job(job: Job, file: Path) -> None:
     if secrets:
         with contextlib.suppress(FileNotFoundError):
             file.with_name(EATEN).unlink()
+        # Made anew and private from the start: a file that is there keeps its mode, and may be a
+        # link.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(file.with_name(EATEN), flags, 0o600), "w") as out:
             json.dump(secrets, out)

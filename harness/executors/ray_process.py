@@ -79,6 +79,7 @@ def slots(nodes: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> int
     fit = 0
     for there in listed:
         shares = [there.get("CPU", 0.0) / cpus] + ([there.get("GPU", 0.0) / gpus] if gpus else [])
+        # The 1e-9: 0.6 / 0.2 is a hair below 3 in floating point.
         fit += int(min(shares) + 1e-9)
     if fit < 1:
         most = {kind: max((n.get(kind, 0.0) for n in listed), default=0) for kind in ("CPU", "GPU")}

@@ -77,6 +77,7 @@ def best_arms(answer: Answer, metric: str) -> set[str]:
     means = {row.arm: row.cells[metric].mean for row in rows if metric in row.cells}
     complete = all(row.cells[metric].n == row.n_planned for row in rows if metric in row.cells)
     measured = {arm: mean for arm, mean in means.items() if mean is not None}
+    # Whoever misses replicates may have lost the bad ones: while anybody does, nobody is best.
     if higher is None or not complete or len(measured) < 2 or len(measured) < len(rows):
         return set()
     best = max(measured.values()) if higher else min(measured.values())

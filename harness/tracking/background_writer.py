@@ -82,6 +82,7 @@ class BackgroundWriter:
         self._replaying: RunWrite | None = None
         self._problem = ""
         self._no_files = False
+        # A daemon: a call that hangs must not hold up the end of the process.
         self._thread = threading.Thread(target=self._run, name="stillhouse-mlflow", daemon=True)
         self._started = False
 
@@ -151,6 +152,7 @@ class BackgroundWriter:
         except queue.Empty:
             return False
         if not self._closing.is_set():
+            # No sleep, as closing cuts it short.
             self._closing.wait(LINGER_SECONDS)
         while not self._queue.empty():
             actions.append(self._queue.get())

@@ -188,6 +188,7 @@ class Remote:
             try:
                 with self._opener.open(request, timeout=seconds) as answer:
                     answers.put((take(answer), None))
+            # Whatever it is: who waits would else learn of it at the deadline.
             except BaseException as error:
                 answers.put((None, error))
 
@@ -207,6 +208,7 @@ class Remote:
         declared = answer.headers.get("Content-Length") or "0"
         self._refuse_size(int(declared) if declared.isdecimal() else 0, what, most)
         count = 0
+        # `read1` gives what has come; `read` would wait for all of a piece, deadline or not.
         while piece := answer.read1(_CHUNK):
             count += len(piece)
             self._left -= len(piece)

@@ -105,6 +105,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
         os.killpg(server.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(5)
+        # Even where it has ended: its workers may live on.
         os.killpg(server.pid, signal.SIGKILL)
     server.wait()
 
