@@ -185,6 +185,6 @@ class WatchedContext(Context):
 def watch(context: Context, deadline: Deadline) -> WatchedContext:
     """The same context, with a deadline that may move forward."""
     fields = {name: getattr(context, name) for name in Context.__dataclass_fields__}
-    made = WatchedContext(**fields)
-    object.__setattr__(made, "watched", deadline)
-    return made
+    watched = WatchedContext(**fields)
+    object.__setattr__(watched, "watched", deadline)
+    return watched

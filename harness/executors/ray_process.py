@@ -131,9 +131,9 @@ def check_reachable(address: str) -> None:
         ) from error
 
 
-def out_of_memory(told: str) -> bool:
+def out_of_memory(error_text: str) -> bool:
     """True where Ray ended a worker because its node ran out of memory."""
-    return "low on memory" in told or "OutOfMemory" in told
+    return "low on memory" in error_text or "OutOfMemory" in error_text
 
 
 def breakdown(error: BaseException, *, told: bool) -> str:
@@ -144,26 +144,30 @@ def breakdown(error: BaseException, *, told: bool) -> str:
     return keeping_end(f"Ray broke down: {kind}{error}", 300)
 
 
-def cause_of_death(told: str) -> str:
+def cause_of_death(error_text: str) -> str:
     """Why a worker died, from what Ray told; the reason that is recorded."""
-    if "creation task" in told:
-        return f"its worker could not start: {told.strip().splitlines()[-1]}"[:300]
-    if out_of_memory(told):
+    if "creation task" in error_text:
+        return f"its worker could not start: {error_text.strip().splitlines()[-1]}"[:300]
+    if out_of_memory(error_text):
         return "its worker process was ended by Ray: the node was out of memory"
-    if "node has died" in told or "NodeDied" in told or "node was terminated" in told:
+    if (
+        "node has died" in error_text
+        or "NodeDied" in error_text
+        or "node was terminated" in error_text
+    ):
         return "its worker process died: its node was lost"
     return "its worker process died (killed, or out of memory)"
 
 
 def start_error(address: str | None, error: Exception) -> HarnessError:
     """What to tell the user when Ray does not start or the cluster lets nobody in."""
-    told = f"cannot start Ray: {error}."
+    message = f"cannot start Ray: {error}."
     if address is not None:
-        told = (
+        message = (
             f"cannot join the cluster at {address}: {error}. If it was started with a token, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here to the same."
         )
-    return HarnessError(f"{told} `--inline` runs without Ray.")
+    return HarnessError(f"{message} `--inline` runs without Ray.")
 
 
 def signal_handlers() -> Callable[[], None]:
@@ -173,10 +177,10 @@ def signal_handlers() -> Callable[[], None]:
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
 
     def put_back() -> None:
-        for number, handler in kept.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
     return put_back
@@ -185,13 +189,13 @@ def signal_handlers() -> Callable[[], None]:
 @contextmanager
 def starting(variables: Mapping[str, str]) -> Iterator[None]:
     """While Ray starts: variables that its local workers inherit, and ours put back afterwards."""
-    kept = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ.get(name) for name in variables}
     put_back = signal_handlers()
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in kept.items():
+        for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
@@ -229,9 +233,9 @@ class Watch:
         away = 0.0
         while not self._done.wait(LOOK_SECONDS):
             if self._address is None:
-                gone = [name for name, process in self._processes.items() if not _lives(process)]
-                self.broken = f"its {' and '.join(gone)} died" if gone else ""
-                hangs = CONTROL in gone  # without its raylet only, the driver can leave by itself
+                dead = [name for name, process in self._processes.items() if not _lives(process)]
+                self.broken = f"its {' and '.join(dead)} died" if dead else ""
+                hangs = CONTROL in dead  # without its raylet only, the driver can leave by itself
             else:
                 hangs = not _answers(self._address)
             away = away + LOOK_SECONDS if hangs else 0.0
@@ -240,12 +244,12 @@ class Watch:
 
 
 def _own_processes() -> dict[str, psutil.Process]:
-    found = {}
+    by_name = {}
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if process.name() in (CONTROL, LOCAL):
-                found[process.name()] = process
-    return found
+                by_name[process.name()] = process
+    return by_name
 
 
 def _answers(address: str) -> bool:

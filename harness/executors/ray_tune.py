@@ -202,18 +202,18 @@ def _resources_of_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _ask_nodes(reader: Callable[[Any], Any], given: Any) -> dict[str, Any]:
+def _ask_nodes(reader: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
     """What `reader` returns on each node that is alive, or why it did not.
 
     It goes there by value: what a node would import is not known yet.
     """
-    asked = {}
+    answers = {}
     for node in (node for node in ray.nodes() if node["Alive"]):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(reader).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-        asked[ray_process.name_of(node)] = task.remote(given)
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
-    return {name: _answer(reference) for name, reference in asked.items()}
+        answers[ray_process.name_of(node)] = task.remote(argument)
+    ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER_SECONDS)
+    return {name: _answer(reference) for name, reference in answers.items()}
 
 
 def _answer(reference: Any) -> Any:

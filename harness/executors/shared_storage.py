@@ -33,13 +33,13 @@ def check_shared(folder: Path, ask: Ask) -> None:
     file = folder / NONCE_FILE
     nonce = secrets.token_hex(8)
     file.write_text(nonce, encoding="utf-8")
-    told = ask(read_nonce, str(file))
+    answers = ask(read_nonce, str(file))
     file.unlink()
-    blind = {name: said for name, said in told.items() if said != nonce}
+    blind = {name: answer for name, answer in answers.items() if answer != nonce}
     if blind:
-        shown = "; ".join(f"{name}: {said[:200] or 'empty'}" for name, said in blind.items())
+        shown = "; ".join(f"{name}: {answer[:200] or 'empty'}" for name, answer in blind.items())
         raise WorkspaceError(
-            f"{len(blind)} of {len(told)} nodes cannot read the workspace at {folder}: {shown}. "
+            f"{len(blind)} of {len(answers)} nodes cannot read the workspace at {folder}: {shown}. "
             "Every node must see it under the same path: give a folder on shared storage with "
             "--workspace, or take the node out of the cluster. Nothing was started."
         )

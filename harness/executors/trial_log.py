@@ -81,10 +81,10 @@ def line_of(report: Report, at: float) -> str:
     parts = [_stamp(at).split()[1], step]
     if report.measured:
         spans = {e.name: _span(e) for e in report.estimates}
-        told = (
+        numbers = (
             f"{name} {value:.4g}{spans.get(name, '')}" for name, value in report.metrics.items()
         )
-        parts += ["measured", *told]
+        parts += ["measured", *numbers]
     else:
         parts += [f"{k} {v:.4g}" for k, v in list(report.metrics.items())[:MOST_METRICS]]
     parts += [f"{name}: {fact}" for name, fact in report.info.items()]

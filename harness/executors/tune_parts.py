@@ -123,8 +123,8 @@ class Listener(Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Only a dead actor gets here: the trainable never raises."""
-        told = str(trial.get_error() or "")
-        self._handed.died(trial.trial_id, ray_process.cause_of_death(told))
+        error_text = str(trial.get_error() or "")
+        self._handed.died(trial.trial_id, ray_process.cause_of_death(error_text))
 
 
 def worker_of(rule: Mapping[str, Any]) -> type:

@@ -55,14 +55,14 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
     deadline = Deadline(job.notice, job.deadline)
     attempts.start_attempt(job.folder)
     with LogStream(job.log) as log:
-        told = TrialLog(job, log, device)
+        trial_log = TrialLog(job, log, device)
         ended = Ended(state="failed", reason=NO_OUTCOME)
         try:
             for at, event in _reports(job, log, deadline):
                 if isinstance(event, Ended):
                     ended = event
                     break
-                told.report(event, at)
+                trial_log.report(event, at)
                 yield at, event
             else:
                 if deadline.past:
@@ -71,7 +71,7 @@ def execute(job: Job) -> Generator[tuple[float, Report | Ended]]:
             ended = _failure(error)
         seconds = time.monotonic() - began
         ended = ended.model_copy(update={"seconds": seconds, "device": device})
-        told.ended(ended)
+        trial_log.ended(ended)
         yield time.time(), ended
 
 
@@ -100,10 +100,10 @@ def execute_file(file: Path) -> Generator[tuple[float, Report | Ended]]:
 def _failure(error: BaseException) -> Ended:
     reason = keeping_end(f"{type(error).__name__}: {said_by(error)}", 500)
     try:
-        told = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(error))
     except Exception as unprintable:  # of its cause, its notes, its source
-        told = f"{reason}\n(its traceback cannot be printed: {type(unprintable).__name__})\n"
-    return Ended(state="failed", reason=_clean(reason), traceback=_clean(told))
+        text = f"{reason}\n(its traceback cannot be printed: {type(unprintable).__name__})\n"
+    return Ended(state="failed", reason=_clean(reason), traceback=_clean(text))
 
 
 def _clean(text: str) -> str:
@@ -127,19 +127,19 @@ def _next(running: Iterator[object]) -> object:
         ) from error
 
 
-def _checked(found: object) -> Report:
+def _checked(yielded: object) -> Report:
     """A report that keeps the contract, also where it was made past its own checks.
 
     Raises:
         SubjectError: says what was yielded instead, or what is wrong with it.
     """
-    if not isinstance(found, Report):
+    if not isinstance(yielded, Report):
         raise SubjectError(
-            f"the subject yielded {_kind(found)}; `run`, `measure` and `reference` yield "
+            f"the subject yielded {_kind(yielded)}; `run`, `measure` and `reference` yield "
             "harness.contract.Report(step=..., metrics={...}), nothing else"
         )
     try:
-        return Report.model_validate(dict(found.__dict__))
+        return Report.model_validate(dict(yielded.__dict__))
     except ValidationError as error:
         places = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3]
@@ -147,8 +147,8 @@ def _checked(found: object) -> Report:
         raise SubjectError(f"the subject yielded a Report that is none: {places}") from error
 
 
-def _kind(found: object) -> str:
-    return "None" if found is None else f"a {type(found).__name__}"
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _reports(
@@ -167,10 +167,10 @@ def _reports(
         try:
             while True:
                 with redirect_stdout(log), redirect_stderr(log):
-                    found = _next(running)
-                if found is _OVER:
+                    yielded = _next(running)
+                if yielded is _OVER:
                     return
-                report = _with_complaints(job, subject, _checked(found))
+                report = _with_complaints(job, subject, _checked(yielded))
                 at = time.time()
                 if first:
                     report = _first(job, candidate, index, report)
@@ -199,8 +199,8 @@ def _with_complaints(job: Job, subject: Any, report: Report) -> Report:
     if not any(artifact.kind in KINDS for artifact in report.artifacts):
         return report
     declared = getattr(subject, "metrics", None)
-    found = complaints(job.folder, report, declared if isinstance(declared, Mapping) else None)
-    return report.model_copy(update={"info": {**report.info, **found}}) if found else report
+    facts = complaints(job.folder, report, declared if isinstance(declared, Mapping) else None)
+    return report.model_copy(update={"info": {**report.info, **facts}}) if facts else report
 
 
 def _closed(close: Callable[[], None]) -> None:
@@ -217,15 +217,15 @@ def _first(job: Job, candidate: Path | None, index: int, report: Report) -> Repo
     if not index:
         return report
     name = f"checkpoint {candidate.name}" if candidate is not None else "the beginning"
-    told = f"the last {index} checkpoint(s) were corrupt; continued from {name}"
-    return report.model_copy(update={"info": {**report.info, "checkpoint_fallback": told}})
+    fallback = f"the last {index} checkpoint(s) were corrupt; continued from {name}"
+    return report.model_copy(update={"info": {**report.info, "checkpoint_fallback": fallback}})
 
 
 def _ending(job: Job, report: Report) -> Ended | None:
     """How this report ends the job, if it does. A measurement that is not finite diverged."""
-    bad = report.non_finite() if report.measured else ()
-    if bad:
-        names = ", ".join(bad)
+    not_finite = report.non_finite() if report.measured else ()
+    if not_finite:
+        names = ", ".join(not_finite)
         return Ended(state="diverged", reason=f"{names} not finite at step {report.step}")
     if report.outcome is not None:
         outcome: Outcome = report.outcome
@@ -251,14 +251,14 @@ def _start(
     )
     context = watch(context, deadline)
     if job.mode == "measure":
-        given = subject.measure(job.student, job.measurement.protocol, context)
+        reports = subject.measure(job.student, job.measurement.protocol, context)
     elif job.mode == "reference":
-        given = subject.reference(job.recipe, context)
+        reports = subject.reference(job.recipe, context)
     else:
-        given = subject.run(job.recipe, context)
-    if not isinstance(given, Iterable):
+        reports = subject.run(job.recipe, context)
+    if not isinstance(reports, Iterable):
         name = "run" if job.mode == "train" else job.mode
         raise SubjectError(
-            f"the subject's `{name}` gave {_kind(given)}, not an iterator of Reports"
+            f"the subject's `{name}` gave {_kind(reports)}, not an iterator of Reports"
         )
-    return iter(given)
+    return iter(reports)
