@@ -93,13 +93,13 @@ def _holds(answered: AnsweredStudy, kinds: list[str], blind: bool) -> list[str]:
     if _home(answered) != "code":
         rows.append(("`stillhouse/`", "Stillhouse itself"))
     if any(name.startswith(f"{TRAINER}/") for name in digested(answered)):
-        told = "the trainer's code, which lies outside the project: the study's `cwd` is its place"
-        rows.append((f"`{TRAINER}/`", told))
+        what = "the trainer's code, which lies outside the project: the study's `cwd` is its place"
+        rows.append((f"`{TRAINER}/`", what))
     rows.append(("`CHECKSUMS`, `verify.py`", "sha256 of every member, and what checks them"))
-    said = ["| here | what |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+    lines = ["| here | what |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     if blind:
-        said += ["", "Anonymous: user, host, paths, authors and addresses were taken out."]
-    return said
+        lines += ["", "Anonymous: user, host, paths, authors and addresses were taken out."]
+    return lines
 
 
 def _claims(answered: AnsweredStudy) -> list[str]:
@@ -161,20 +161,25 @@ def _spent(answered: AnsweredStudy, verdict: Verdict) -> tuple[float, float, lis
 
 def _quickest(answered: AnsweredStudy) -> tuple[str, Closed] | None:
     """Key and record of the trial that took least time."""
-    found = []
+    timed = []
     for planned in answered.plan.trials:
         record = answered.history.trials.get(planned.trial.key)
-        done = record.complete if record else None
-        if planned.trial.kind == "trial" and done and done.closed and done.closed.state == "done":
-            found.append((done.closed.seconds, planned.trial.key, done.closed))
-    return min(found, key=lambda f: f[:2])[1:] if found else None
+        complete = record.complete if record else None
+        if (
+            planned.trial.kind == "trial"
+            and complete
+            and complete.closed
+            and complete.closed.state == "done"
+        ):
+            timed.append((complete.closed.seconds, planned.trial.key, complete.closed))
+    return min(timed, key=lambda f: f[:2])[1:] if timed else None
 
 
 def _depths(answered: AnsweredStudy, kinds: list[str]) -> list[str]:
     answer = answered.answer
     one = facts.seconds_in_words(answer.trial_seconds[1]) if answer.trial_seconds else "not known"
     device = ", ".join(answer.devices) or "a device that was not recorded"
-    kept = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
+    students = "students are in `trials/`" if "student" in kinds else "no student is in this bundle"
     quick = _quickest(answered)
     key = quick[0] if quick else answered.plan.trials[0].trial.key
 
@@ -186,7 +191,7 @@ def _depths(answered: AnsweredStudy, kinds: list[str]) -> list[str]:
         ("checked", "seconds", f"`python verify.py {FILE}`"),
         ("hashed again", "seconds", at_depth("record")),
         ("recomputed", "seconds", at_depth("tables")),
-        ("measured again", f"part of a trial; {kept}", at_depth("measure")),
+        ("measured again", f"part of a trial; {students}", at_depth("measure")),
         ("trained again", f"{one} a trial", at_depth("train")),
         (
             "the whole study",
@@ -196,12 +201,12 @@ def _depths(answered: AnsweredStudy, kinds: list[str]) -> list[str]:
     ]
     table = ["| rung | price | command |", "|---|---|---|"]
     table += [f"| {a} | {b} | {c} |" for a, b, c in rows]
-    told = (
+    caution = (
         f"Any key will do. Prices are what the records took, on {markdown(device)}; other "
         "hardware differs."
     )
     compute = markdown(facts.compute(answer))
-    return ["## What each rung costs", "", *table, "", told, "", compute, ""]
+    return ["## What each rung costs", "", *table, "", caution, "", compute, ""]
 
 
 def _surroundings(answered: AnsweredStudy) -> list[str]:

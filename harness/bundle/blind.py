@@ -81,8 +81,8 @@ def _search(words: tuple[str, ...]) -> tuple[list[bytes], re.Pattern[bytes]]:
     """What to find first, in lower case, and the pattern that decides."""
     plain = {form: word for word in words for form in _forms(word)}
     listed = sorted(plain, key=lambda f: (-len(f), f))
-    made = [_bounded(re.escape(form), plain[form]) for form in listed]
-    pattern = re.compile(b"|".join(made) if made else rb"(?!)", re.IGNORECASE)
+    patterns = [_bounded(re.escape(form), plain[form]) for form in listed]
+    pattern = re.compile(b"|".join(patterns) if patterns else rb"(?!)", re.IGNORECASE)
     return sorted({form.lower() for form in listed}), pattern
 
 
@@ -115,43 +115,43 @@ def traces_of(
     paths = [p if p.count("/") > 1 else f"{p}/" for p in paths if len(Path(p).parts) > 1]
     addresses = [a for v in _ADDRESSES for a in _address(os.environ.get(v, ""))]
     skipped = {word.casefold() for word in skip}
-    asked = [word for word in extra if word]
-    if short := [word for word in asked if len(word) < SHORT - 2]:
+    own_words = [word for word in extra if word]
+    if short := [word for word in own_words if len(word) < SHORT - 2]:
         raise BundleError(
             f"--blind-word {short[0]!r} is too short to search for: 3 letters or more"
         )
-    found, common = dict.fromkeys(asked), dict[str, None]()
+    words, common = dict.fromkeys(own_words), dict[str, None]()
     for word in [*names, *hosts, *_workspaces(answered), *paths, *addresses]:
         plain = word.strip().casefold()
-        if not plain or word in found:
+        if not plain or word in words:
             continue
         if plain in skipped or plain in COMMON or len(plain) < SHORT - 1:
             common[word.strip()] = None
         else:
-            found[word.strip()] = None
-    return Traces(tuple(found), tuple(common), frozenset(digested(answered)))
+            words[word.strip()] = None
+    return Traces(tuple(words), tuple(common), frozenset(digested(answered)))
 
 
 def scrubbed(members: Members, who: Traces) -> Members:
     """Members with the words taken out of text; recipes and source that is digested stay."""
-    found: Members = {}
+    cleaned: Members = {}
     for name, content in members.items():
         # What is hashed is never changed: a word in it is refused, not replaced, or keys and code
         # digests would be those of nothing that ran.
         if name in who.as_it_ran or name.startswith("recipes/") or name == "verify.py":
-            found[name] = content
+            cleaned[name] = content
             continue
         if is_packed(name):
-            found[name] = rewritten(content, lambda text: _cleaned(text, who, ""))
+            cleaned[name] = rewritten(content, lambda text: _cleaned(text, who, ""))
             continue
         raw = content if isinstance(content, bytes) else content.read_bytes()
         if b"\0" in raw or not _is_text(raw):
-            found[name] = content
+            cleaned[name] = content
         elif name.endswith(JOURNAL):
-            found[name] = b"".join(_record(line, who) for line in raw.splitlines(True))
+            cleaned[name] = b"".join(_record(line, who) for line in raw.splitlines(True))
         else:
-            found[name] = _cleaned(raw, who, name)
-    return found
+            cleaned[name] = _cleaned(raw, who, name)
+    return cleaned
 
 
 def _is_text(raw: bytes) -> bool:
@@ -163,8 +163,8 @@ def _is_text(raw: bytes) -> bool:
 
 
 def _cleaned(raw: bytes, who: Traces, name: str) -> bytes:
-    found = who.cleaned(raw)
-    return found if name.startswith(SOURCE) else HOMES.sub(f"/{STAND_IN}".encode(), found)
+    text = who.cleaned(raw)
+    return text if name.startswith(SOURCE) else HOMES.sub(f"/{STAND_IN}".encode(), text)
 
 
 def _record(line: bytes, who: Traces) -> bytes:
@@ -190,10 +190,10 @@ def _forms(word: str) -> set[bytes]:
     """A word as UTF-8, escaped for JSON, HTML and addresses, and in wide characters."""
     cases = {word, word.lower(), word.upper(), word.title()} if not word.isascii() else {word}
     texts = {f for w in cases for f in (w, json.dumps(w)[1:-1], html.escape(w), quote(w))}
-    found = {text.encode() for text in texts}
+    encoded = {text.encode() for text in texts}
     if len(word) < SHORT:
-        return found
-    return found | {w.encode(code) for w in cases for code in ("utf-16-le", "utf-32-le")}
+        return encoded
+    return encoded | {w.encode(code) for w in cases for code in ("utf-16-le", "utf-32-le")}
 
 
 def _here() -> list[Path]:
@@ -237,8 +237,8 @@ def _hosts(answered: AnsweredStudy) -> list[str]:
 def _workspaces(answered: AnsweredStudy) -> list[str]:
     """Ids of workspaces: random, but records that are public elsewhere carry the same."""
     records = answered.history.trials.values()
-    found = {a.opened.workspace for r in records for a in r.ordered}
-    return sorted({*found, answered.workspace.id} - {""})
+    ids = {a.opened.workspace for r in records for a in r.ordered}
+    return sorted({*ids, answered.workspace.id} - {""})
 
 
 def _authors(project: Path) -> list[str]:
@@ -290,12 +290,12 @@ def refuse_traces(members: Members, who: Traces) -> None:
         return
     # Recipes first: what is in them is in the journal and the report too.
     order = sorted(by_member, key=lambda name: (not name.startswith("recipes/"), name))
-    told = [f"{by_member[n][0]}{_more(len(by_member[n]) - 1)}" for n in order[:_MOST_LISTED]]
-    left = len(order) - len(told)
+    listed = [f"{by_member[n][0]}{_more(len(by_member[n]) - 1)}" for n in order[:_MOST_LISTED]]
+    unlisted = len(order) - len(listed)
     raise BundleError(
         "this bundle would not be blind, so nothing was written:\n  "
-        + "\n  ".join(told)
-        + (f"\n  and {left} more members" if left else "")
+        + "\n  ".join(listed)
+        + (f"\n  and {unlisted} more members" if unlisted else "")
         + "\nTake it out there (a recipe's path may begin with $VARIABLE), or, where a word stands "
         "for something else, say --blind-skip WORD.",
         order[0],
@@ -308,18 +308,18 @@ def _more(count: int) -> str:
 
 def traces_left(members: Members, who: Traces) -> list[str]:
     """`member, byte n: 'word'` for every place where a word of the identity is left."""
-    found = []
+    places = []
     for name, content in members.items():
         raw = content if isinstance(content, bytes) else content.read_bytes()
         record = not name.startswith(SOURCE)
-        found += [f"{name}, its name: {_word(hit)}" for hit in who.hits(name.encode())]
+        places += [f"{name}, its name: {_word(hit)}" for hit in who.hits(name.encode())]
         for place, data in parts(name, raw):
             if data is None:
-                found.append(f"{place}: it cannot be looked into, so nothing proves it blind")
+                places.append(f"{place}: it cannot be looked into, so nothing proves it blind")
                 continue
             hits = [*who.hits(data), *(HOMES.finditer(data) if record else ())]
-            found += [f"{place}, byte {hit.start()}: {_word(hit)}" for hit in hits]
-    return found
+            places += [f"{place}, byte {hit.start()}: {_word(hit)}" for hit in hits]
+    return places
 
 
 def _word(hit: re.Match[bytes]) -> str:
@@ -356,9 +356,9 @@ def _inside(place: str, data: bytes) -> Iterator[Part]:
         yield from _png_texts(place, data)
     if data.startswith(b"PAR1"):
         yield from _parquet(place, data)
-    for number, found in enumerate(_DATA_URI.finditer(data)):
+    for number, match in enumerate(_DATA_URI.finditer(data)):
         try:
-            yield f"{place}!data-uri-{number}", base64.b64decode(found.group(1), validate=True)
+            yield f"{place}!data-uri-{number}", base64.b64decode(match.group(1), validate=True)
         except binascii.Error:  # an example in a text, not a file
             continue
 
@@ -382,8 +382,8 @@ def _parquet(place: str, data: bytes) -> Iterator[Part]:
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(io.BytesIO(data))
-    known = {**(table.schema.metadata or {})}
-    yield f"{place}!schema", b"\n".join([str(table.schema).encode(), *known, *known.values()])
+    metadata = {**(table.schema.metadata or {})}
+    yield f"{place}!schema", b"\n".join([str(table.schema).encode(), *metadata, *metadata.values()])
     for name in table.column_names:
         yield f"{place}!{name}", _column(table.column(name).to_pylist())
 

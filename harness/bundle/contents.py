@@ -44,35 +44,35 @@ def recorded(
     Raises:
         NotJudgedError: no trial of the study has a result yet.
     """
-    found: Members = {}
+    members: Members = {}
 
     def kept(attempt: Attempt) -> list[Artifact]:
         folder = f"trials/{attempt.opened.key}/attempts/{attempt.folder_name}"
         listed = attempt.closed.artifacts if attempt.closed else []
-        going = []
+        artifacts = []
         for artifact in listed:
             files = _files(answered, attempt, artifact) if artifact.kind in kinds else {}
             if files:
-                going.append(artifact)
-                found.update({f"{folder}/{name}": file for name, file in files.items()})
-        return going
+                artifacts.append(artifact)
+                members.update({f"{folder}/{name}": file for name, file in files.items()})
+        return artifacts
 
     results = result_files(answered, kept)
-    found |= {f"results/{name}": text.encode() for name, text in results.items()}
+    members |= {f"results/{name}": text.encode() for name, text in results.items()}
     values = packed(answered)
-    found |= {f"results/{name}": content for name, content in values.items()}
+    members |= {f"results/{name}": content for name, content in values.items()}
     report = report_files(answered, portable=True)
-    found |= {f"report/{name}": text.encode() for name, text in report.items()}
+    members |= {f"report/{name}": text.encode() for name, text in report.items()}
     for planned in answered.plan.trials:
         trial, record = planned.trial, answered.history.trials.get(planned.trial.key)
         if record is not None and counting(record):
             # The very bytes whose hash is the key, so that a verifier needs sha256 and nothing
             # else.
-            found[f"recipes/{trial.key}.json"] = canonical(trial.identity())
-    found["environment/versions.json"] = _json(
+            members[f"recipes/{trial.key}.json"] = canonical(trial.identity())
+    members["environment/versions.json"] = _json(
         {name: values for name, values in facts.environment(answered.plan, answered.history)}
     )
-    found[MANIFEST] = _json(
+    members[MANIFEST] = _json(
         {
             "schema": SCHEMA,
             "study": answered.answer.study,
@@ -82,14 +82,14 @@ def recorded(
             "sources": dict(sources),
         }
     )
-    return found
+    return members
 
 
 def _contrast(contrast: PlannedContrast) -> dict[str, Any]:
     """What the verifier needs to judge a contrast: its kind, and every part's cells."""
-    kept = ("id", "metric", "kind", "expect", "margin", "threshold", "falls")
-    told = contrast.model_dump(include={*kept})
-    return {**told, "parts": [part.model_dump() for part in contrast.parts]}
+    names = ("id", "metric", "kind", "expect", "margin", "threshold", "falls")
+    fields = contrast.model_dump(include={*names})
+    return {**fields, "parts": [part.model_dump() for part in contrast.parts]}
 
 
 def _json(content: object) -> bytes:
@@ -133,26 +133,26 @@ def source(answered: AnsweredStudy) -> Members:
     listed = digested(answered)
     ours = not isinstance(answered.study.subject, CommandSettings)  # whose folder may hold anything
     heads = {name.split("/")[1] for name in listed if ours and name.startswith("code/")}
-    wanted = [*PACKAGES, *ROOT_FILES, *sorted(heads)]
-    found = _below("code", project, [project / name for name in wanted])
+    names = [*PACKAGES, *ROOT_FILES, *sorted(heads)]
+    members = _below("code", project, [project / name for name in names])
     if folder == project:  # a folder without a project of its own: only what the study names
-        found |= _named("code", project, [answered.study.file])
+        members |= _named("code", project, [answered.study.file])
     else:
-        found |= _below("code", project, [folder])
-    found |= _named("code", project, _recipe(answered))
+        members |= _below("code", project, [folder])
+    members |= _named("code", project, _recipe(answered))
     if project.resolve() != OWN.resolve():
-        found |= _below("stillhouse", OWN, [OWN / name for name in (*PACKAGES, *ROOT_FILES)])
-    return found | listed
+        members |= _below("stillhouse", OWN, [OWN / name for name in (*PACKAGES, *ROOT_FILES)])
+    return members | listed
 
 
 def digested(answered: AnsweredStudy) -> Members:
     """Files that code digests of the study cover, by their names in the bundle."""
-    found: Members = {}
+    members: Members = {}
     for name in {name for files in code_files(answered).values() for name in files}:
         member = member_of(answered, name)
         if member is not None:
-            found[member[0]] = member[1]
-    return found
+            members[member[0]] = member[1]
+    return members
 
 
 def member_of(answered: AnsweredStudy, name: str) -> tuple[str, Path] | None:
@@ -164,10 +164,10 @@ def member_of(answered: AnsweredStudy, name: str) -> tuple[str, Path] | None:
     project, own = project_of(answered.study.file).resolve(), OWN.resolve()
     subject = answered.study.subject
     roots = [project, own]
-    named = False
+    is_declared = False
     if isinstance(subject, CommandSettings):
         roots.insert(0, (project / subject.cwd).resolve())
-        named = any(f"{name}/".startswith(f"{c.rstrip('/')}/") for c in subject.code)
+        is_declared = any(f"{name}/".startswith(f"{c.rstrip('/')}/") for c in subject.code)
     for root in roots:
         file = (root / name).resolve()
         if not file.is_file() or (root / name).is_symlink():
@@ -175,7 +175,7 @@ def member_of(answered: AnsweredStudy, name: str) -> tuple[str, Path] | None:
         for prefix, home in (("code", project), ("stillhouse", own)):
             if file.is_relative_to(home):
                 return f"{prefix}/{file.relative_to(home).as_posix()}", file
-        if named:
+        if is_declared:
             inside = [part for part in PurePath(name).parts if part not in ("..", "/")]
             return "/".join([TRAINER, *inside]), file
     return None
@@ -190,30 +190,30 @@ def compared(answered: AnsweredStudy) -> dict[str, dict[str, Any]]:
     today: dict[str, set[str]] = {}
     for planned in answered.plan.trials:
         prints = planned.fingerprints or answered.plan.fingerprints
-        for name, found in prints.code_files.items():
-            today.setdefault(name, set()).add(found)
+        for name, digest_today in prints.code_files.items():
+            today.setdefault(name, set()).add(digest_today)
     sums: dict[Path, str] = {}
-    told: dict[str, dict[str, Any]] = {}
+    described: dict[str, dict[str, Any]] = {}
     for name, digests in sorted(today.items()):
         member = member_of(answered, name.partition("#")[0])
         if member is None:
-            told[name] = {"member": "", "digests": sorted(digests)}
+            described[name] = {"member": "", "digests": sorted(digests)}
             continue
         if member[1] not in sums:
             sums[member[1]] = digest(member[1])
         bytes_of = {"member": member[0], "sha256": sums[member[1]]}
-        told[name] = {**bytes_of, "digests": sorted(digests)}
-    return told
+        described[name] = {**bytes_of, "digests": sorted(digests)}
+    return described
 
 
 def code_files(answered: AnsweredStudy) -> dict[str, dict[str, str]]:
     """Code digest to the source files it covers, for the attempts that count."""
-    found: dict[str, dict[str, str]] = {}
+    files_of: dict[str, dict[str, str]] = {}
     for planned in answered.plan.trials:
         record = answered.history.trials.get(planned.trial.key)
         for attempt in counting(record) if record else ():
-            found.setdefault(attempt.opened.code, attempt.opened.code_files)
-    return found
+            files_of.setdefault(attempt.opened.code, attempt.opened.code_files)
+    return files_of
 
 
 def study_path(answered: AnsweredStudy) -> str:
@@ -224,18 +224,18 @@ def study_path(answered: AnsweredStudy) -> str:
 def git(folder: Path, *words: str) -> list[str]:
     """Lines that git prints in a folder; empty without git or outside a repository."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, check=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    told = done.stdout.decode("utf-8", "replace").replace("\0", "\n")
-    return [line for line in told.split("\n") if line]
+    text = process.stdout.decode("utf-8", "replace").replace("\0", "\n")
+    return [line for line in text.split("\n") if line]
 
 
 def _recipe(answered: AnsweredStudy) -> list[Path]:
-    named = answered.study.recipe
-    return [answered.study.file.parent / named] if isinstance(named, str) else []
+    recipe = answered.study.recipe
+    return [answered.study.file.parent / recipe] if isinstance(recipe, str) else []
 
 
 def _below(prefix: str, root: Path, places: Iterable[Path]) -> Members:
@@ -255,15 +255,15 @@ def _below(prefix: str, root: Path, places: Iterable[Path]) -> Members:
 
 
 def _named(prefix: str, root: Path, files: Iterable[Path]) -> Members:
-    found: Members = {}
+    members: Members = {}
     for file in files:
         inside = root.resolve() in file.resolve().parents
         if not inside or file.is_symlink() or not file.is_file():
             continue
         name = file.resolve().relative_to(root.resolve())
         if not any(part in _PASSED_OVER or part.endswith(".pyc") for part in name.parts):
-            found[f"{prefix}/{name.as_posix()}"] = file
-    return found
+            members[f"{prefix}/{name.as_posix()}"] = file
+    return members
 
 
 _CHUNK = 2**20
@@ -271,10 +271,10 @@ _CHUNK = 2**20
 
 def digest(content: bytes | Path) -> str:
     """sha256 in hex."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for piece in pieces(content):
-        found.update(piece)
-    return found.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def pieces(content: bytes | Path) -> Iterator[bytes]:

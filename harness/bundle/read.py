@@ -81,7 +81,7 @@ def extract_bundle(file: Path, folder: Path) -> list[str]:
         raise WorkspaceError(f"{folder} cannot be made: {error.strerror or error}") from error
     try:
         with Archive(_there(file)) as bundle:
-            told = _checked(bundle)
+            checks = _checked(bundle)
             free = shutil.disk_usage(temporary).free
             need = sum(info.file_size for info in bundle.members.values())
             if need > free:
@@ -94,7 +94,7 @@ def extract_bundle(file: Path, folder: Path) -> list[str]:
         # `mkdtemp` makes folders that nobody else may read.
         temporary.chmod(0o755)
         temporary.replace(folder)
-        return told
+        return checks
     except Bad as error:
         raise _refused(file, error) from error
     except OSError as error:
@@ -124,8 +124,8 @@ def _checked(bundle: Archive) -> list[str]:
     from harness.analysis.model import Answer
     from harness.journal.lines import Reader
 
-    told: list[str] = []
-    check.check(bundle, told.append)
+    checks: list[str] = []
+    check.check(bundle, checks.append)
     # Then as every journal is read: the stand-alone verifier has no models, so it knows less of a
     # record's form.
     reader = Reader()
@@ -138,13 +138,13 @@ def _checked(bundle: Archive) -> list[str]:
             raise Bad(str(error)[:300], looks.JOURNAL, number) from error
     for place, record in reader.waiting():
         if isinstance(record, ValueError):
-            said = _first(record) if isinstance(record, ValidationError) else str(record)[:300]
-            raise Bad(said, looks.JOURNAL, int(place))
+            reason = _first(record) if isinstance(record, ValidationError) else str(record)[:300]
+            raise Bad(reason, looks.JOURNAL, int(place))
     try:
         Answer.model_validate_json(bundle.read(recomputed.ANSWER))
     except ValidationError as error:
         raise Bad(_first(error), recomputed.ANSWER) from error
-    return told
+    return checks
 
 
 def _first(error: ValidationError) -> str:

@@ -34,18 +34,18 @@ def _without(member: str, content: bytes | Path, secrets: dict[str, str]) -> byt
     if isinstance(content, Path) and content.stat().st_size > MOST_BYTES:
         return content  # weights
     there = content.read_bytes() if isinstance(content, Path) else content
-    made = _without_secrets(there, secrets)
-    return content if made == there else made
+    cleaned = _without_secrets(there, secrets)
+    return content if cleaned == there else cleaned
 
 
-def _without_secrets(made: bytes, secrets: dict[str, str]) -> bytes:
+def _without_secrets(text: bytes, secrets: dict[str, str]) -> bytes:
     for name, value in secrets.items():
         beside = rf"(\b{re.escape(name)}['\"]?\s*:\s*)(['\"]?){re.escape(value)}\2(?=[\s,}}]|$)"
-        made = re.sub(beside.encode(), rf'\g<1>"{{env:{name}}}"'.encode(), made)
+        text = re.sub(beside.encode(), rf'\g<1>"{{env:{name}}}"'.encode(), text)
     for name, value in secrets.items():
         if len(value) >= SHORTEST:
-            made = made.replace(value.encode(), f"{{env:{name}}}".encode())
-    return made
+            text = text.replace(value.encode(), f"{{env:{name}}}".encode())
+    return text
 
 
 def is_packed(name: str) -> bool:
@@ -57,5 +57,5 @@ def rewritten(content: bytes | Path, change: Callable[[bytes], bytes]) -> bytes:
     """The content with its text changed; the same bytes where nothing is."""
     there = content.read_bytes() if isinstance(content, Path) else content
     text = gzip.decompress(there)
-    made = change(text)
-    return there if made == text else gzip.compress(made, 9, mtime=0)
+    changed = change(text)
+    return there if changed == text else gzip.compress(changed, 9, mtime=0)

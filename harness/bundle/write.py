@@ -81,26 +81,28 @@ def write_bundle(
         refuse_traces(members, blind)
     write_archive(members, file)
     verify_bundle(file)
-    told = (blind.words, blind.too_common) if blind else ((), ())
-    return Written(file, len(members) + 1, file.stat().st_size, digest(file), *told)
+    searched = (blind.words, blind.too_common) if blind else ((), ())
+    return Written(file, len(members) + 1, file.stat().st_size, digest(file), *searched)
 
 
 def _members(answered: AnsweredStudy, kinds: Sequence[ArtifactKind], blind: bool) -> Members:
     from harness.bundle.artifact_page import read_me
     from harness.bundle.contents import LOCK, compared, recorded, source, study_path
 
-    found = recorded(answered, kinds, compared(answered))
+    members = recorded(answered, kinds, compared(answered))
     code = source(answered)
     beside = f"code/{study_path(answered)}".rpartition("/")[0] + "/results/"
     code = {name: content for name, content in code.items() if not name.startswith(beside)}
-    again = {beside + n.removeprefix("results/"): found[n] for n in found if n[:8] == "results/"}
+    again = {
+        beside + n.removeprefix("results/"): members[n] for n in members if n[:8] == "results/"
+    }
     for home in ("code", "stillhouse"):
         if f"{home}/{LOCK}" in code:
-            found.setdefault(f"environment/{LOCK}", code[f"{home}/{LOCK}"])
-    found |= code | again
-    found["ARTIFACT.md"] = read_me(answered, sorted(kinds), blind).encode()
-    found[VERIFIER] = verifier_source().encode()
-    return found
+            members.setdefault(f"environment/{LOCK}", code[f"{home}/{LOCK}"])
+    members |= code | again
+    members["ARTIFACT.md"] = read_me(answered, sorted(kinds), blind).encode()
+    members[VERIFIER] = verifier_source().encode()
+    return members
 
 
 def verifier_source() -> str:
