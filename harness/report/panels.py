@@ -16,6 +16,7 @@ from harness.contract import Artifact
 from harness.journal.attempts import folder_of, read_reports
 from harness.journal.pictures import picture_as_shown
 
+# 8 x 24 pictures of at most 192 pixels: the page is one file that is mailed.
 MOST_ITEMS = 8
 MOST_ROWS = 24
 MOST_PIXELS = 192
