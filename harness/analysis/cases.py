@@ -198,7 +198,7 @@ class _Maker:
                 if at is not None:
                     times.setdefault(arm, {})[r] = at
         found = estimate(times, one_group(cells), None, "times are judged over seeds alone")
-        member = kinds.Sooner(found)
+        member = kinds.TimeDifference(found)
         return self._made(ident, a, b, member, member, found, replicates, amended)
 
     def _made(

@@ -76,11 +76,11 @@ def _known_design(value: str) -> str:
     return value
 
 
-class _Strict(BaseModel):
+class _StrictPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Scores(_Strict):
+class Scores(_StrictPart):
     """Where the levels of an ordered factor stand, in the order they are listed."""
 
     scores: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
@@ -109,7 +109,7 @@ _Ordered = Annotated[
 ]
 
 
-class Factor(_Strict):
+class Factor(_StrictPart):
     """What varies. A bare list is short for `{path: <the factor's name>, levels: [...]}`."""
 
     path: str | None = Field(
@@ -159,7 +159,7 @@ class Factor(_Strict):
         return {"anyOf": [written, levels]}
 
 
-class Sooner(_Strict):
+class Sooner(_StrictPart):
     """Two sides whose curves are compared by when they reach a value."""
 
     a: _Levels = Field(min_length=1, description="Factor -> level of side a.")
@@ -175,7 +175,7 @@ class Sooner(_Strict):
 _ONE_KIND = [{"required": ["a", "b"]}, *({"required": [key]} for key in KINDS if key != "a")]
 
 
-class Contrast(_Strict):
+class Contrast(_StrictPart):
     """A planned comparison: of two sides (`a`, `b`), or of another kind, which one key names.
 
     Arms are matched on every factor that the contrast does not name.
@@ -256,7 +256,7 @@ class Contrast(_Strict):
 _LATER_PARTS = (*(key for key in KINDS if key != "a"), "levels")
 
 
-class Resources(_Strict):
+class Resources(_StrictPart):
     """What one trial takes."""
 
     gpus: float = Field(0.0, ge=0, description="GPUs a trial; fractions below 1 share one.")
@@ -270,14 +270,14 @@ class Resources(_Strict):
         return value
 
 
-class Budget(_Strict):
+class Budget(_StrictPart):
     """What the whole study may spend, attempts already made included."""
 
     gpu_hours: float | None = Field(None, gt=0, description="GPU-hours in all.")
     hours: float | None = Field(None, gt=0, description="Hours of wall time still to come.")
 
 
-class StudyFile(_Strict):
+class StudyFile(_StrictPart):
     """A study as written by its author: what the YAML file may hold."""
 
     name: str = Field(pattern=_NAME, description="Name of the study, and of its folder.")
