@@ -53,11 +53,11 @@ class TrialHistory:
         self.replaces = False
         """For what one study reads: it made results with other code, too."""
 
-    def read_by(self, study: str, code: str) -> TrialHistory:
+    def read_by(self, study: str | None, code: str) -> TrialHistory:
         """The trial as a study sees it that reads the results of one code.
 
         That are the attempts with this code, whoever made them, and what the study measured later
-        of a student of theirs.
+        of a student of theirs; without a study, what any measured.
         """
         seen = TrialHistory(self.key)
         seen.superseded, seen.superseded_to = self.superseded, self.superseded_to
@@ -67,11 +67,11 @@ class TrialHistory:
         students = {a.opened.nonce for a in made.values()} | {""}  # earlier versions named none
         for place, attempt in self.attempts.items():
             opened = attempt.opened
-            if place in made or opened.study != study:
+            if place in made or study not in (None, opened.study):
                 continue
             if made and opened.mode == "measure" and opened.student_of in students:
                 made[place] = attempt
-            else:
+            elif study is not None:
                 seen.replaces = True
         seen.attempts = made
         return seen

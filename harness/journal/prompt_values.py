@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.contract import Artifact, MetricSpec, Report
-from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.history import Attempt, History
 from harness.journal.item_table import KINDS, NOT_USED, ItemTable, Kind, TableError, read_table
 from harness.journal.records import MeasuredAt
 from harness.text.printable import csv_cell, printable
@@ -127,7 +127,7 @@ class PromptTables:
     ) -> tuple[Attempt, MeasuredAt]:
         known = self.history.trials.get(key)
         if known is not None and code is not None:
-            known = _of_code(known, code)
+            known = known.read_by(None, code)
         found = known.measured_by(protocol) if known is not None else {}
         if not found:
             raise Unusable(f"trial {key} has no result under this protocol and code")
@@ -250,20 +250,6 @@ class PromptTables:
 
 def _cells(table: ItemTable | None) -> int:
     return len(table.prompts) * (5 + len(table.values)) if table is not None else 0
-
-
-def _of_code(known: TrialHistory, code: str) -> TrialHistory:
-    """What some code made of a trial, and what was measured later of its students."""
-    seen = TrialHistory(known.key)
-    seen.superseded, seen.superseded_to = known.superseded, known.superseded_to
-    made = {p: a for p, a in known.attempts.items() if a.opened.code == code}
-    students = {a.opened.nonce for a in made.values()} | {""}
-    for place, attempt in known.attempts.items() if made else ():
-        opened = attempt.opened
-        if opened.mode == "measure" and opened.student_of in students:
-            made[place] = attempt
-    seen.attempts = made
-    return seen
 
 
 def values_of(table: ItemTable, metric: str) -> PromptValues:
