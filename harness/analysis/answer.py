@@ -23,11 +23,12 @@ from harness.analysis.tradeoffs import agreements
 from harness.contract import MetricSpec
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
+from harness.journal.records import PromptSpread
 from harness.journal.states import ENDED
-from harness.planning.detectable import comparisons
+from harness.planning.kinds import comparisons
 from harness.planning.pilot import arms_of
 from harness.planning.plan import Adaptive, Plan
-from harness.planning.prompt_spread import PromptSpread, digests
+from harness.planning.prompt_spread import digests
 
 if TYPE_CHECKING:
     from harness.study.model import Study

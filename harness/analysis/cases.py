@@ -14,10 +14,10 @@ from harness.analysis.observed import Observed
 from harness.analysis.step_down import Member
 from harness.contract import MetricSpec
 from harness.planning.crossing import crossing
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.study import contrasts
 from harness.study.arms import named_levels
-from harness.study.contrasts import difference_of, differences_of
+from harness.study.planned_contrast import PlannedContrast, difference_of, differences_of
 
 if TYPE_CHECKING:
     from harness.study.model import Contrast, Study

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from harness.frozen_model import FrozenModel
+from harness.journal.records import PromptSpread
 from harness.planning.plan import Amendment, Confounded
-from harness.planning.prompt_spread import PromptSpread
 
 RULES = 2
 """Version of the rules that verdicts are made by; 1 judged over seeds alone, with one pooled

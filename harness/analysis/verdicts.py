@@ -18,7 +18,8 @@ from harness.analysis.step_down import Decided, step_down
 from harness.journal.history import History
 from harness.journal.states import ENDED, ENDED_WITHOUT
 from harness.planning.detectable import fitted_note
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
+from harness.study.planned_contrast import PlannedContrast
 
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from harness.analysis import sentences
 from harness.analysis.model import Answer, Verdict
 from harness.analysis.observed import Observed
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.report import kind_plots, plots, tables
+from harness.study.planned_contrast import PlannedContrast
 
 
 @dataclass(frozen=True)

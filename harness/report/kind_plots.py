@@ -11,8 +11,9 @@ from harness.analysis import sentences
 from harness.analysis.model import Answer, ArmRow, Verdict
 from harness.analysis.observed import Observed
 from harness.planning.crossing import crossing
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.report.plots import Axis, IntervalPlot, PlotGroup, Tick, better_words, row_mark
+from harness.study.planned_contrast import PlannedContrast
 
 Places = dict[int, float]
 """Replicate (or cycle) to value."""

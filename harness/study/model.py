@@ -25,6 +25,7 @@ from pydantic import (
 
 from harness.journal.labels import label_of
 from harness.journal.trial import canonical
+from harness.study.kinds import KEYS, ContrastKind
 from harness.subjects.settings import SubjectSpec
 from harness.text.spelling import nearest
 
@@ -48,17 +49,6 @@ DESIGNS: dict[str, str] = {
 LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
-ContrastKind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
-KINDS: dict[str, ContrastKind] = {
-    "a": "difference",
-    "trend": "trend",
-    "interaction": "interaction",
-    "more": "more",
-    "best": "best",
-    "collapse": "collapse",
-    "sooner": "sooner",
-}
-"""Key of a contrast -> the kind it makes it; a contrast has exactly one of them."""
 ORDERS = ("true", "log", "rank", "{scores: [...]}")
 """What `ordered` may say."""
 
@@ -172,7 +162,7 @@ class Sooner(_StrictPart):
     )
 
 
-_ONE_KIND = [{"required": ["a", "b"]}, *({"required": [key]} for key in KINDS if key != "a")]
+_ONE_KIND = [{"required": ["a", "b"]}, *({"required": [key]} for key in KEYS if key != "a")]
 
 
 class Contrast(_StrictPart):
@@ -230,7 +220,7 @@ class Contrast(_StrictPart):
     @property
     def kind(self) -> ContrastKind:
         """The kind that its key makes it; the first, before the checks refused several."""
-        return next((KINDS[key] for key in KINDS if getattr(self, key)), "difference")
+        return next((KEYS[key] for key in KEYS if getattr(self, key)), "difference")
 
     @property
     def sides(self) -> tuple[_Levels, _Levels]:
@@ -253,7 +243,7 @@ class Contrast(_StrictPart):
         return {k: v for k, v in written.items() if k not in absent}
 
 
-_LATER_PARTS = (*(key for key in KINDS if key != "a"), "levels")
+_LATER_PARTS = (*(key for key in KEYS if key != "a"), "levels")
 
 
 class Resources(_StrictPart):

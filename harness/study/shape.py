@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.study.model import KINDS, StudyFile
+from harness.study.kinds import KEYS
+from harness.study.model import StudyFile
 from harness.study.resolver import Fault, faults_of
 from harness.study.yaml_file import Document
 
@@ -22,7 +23,7 @@ _STAND_INS: dict[str, Any] = {
     "factors": {"unnamed": [0]},
 }
 _ROUNDS = 20
-_WHOLE = {"id", "b", *KINDS}
+_WHOLE = {"id", "b", *KEYS}
 """Parts of a contrast without which nothing of it is judged."""
 
 
@@ -126,7 +127,7 @@ def _set_aside(
         optional = top == "contrasts" and len(path) > 2 and path[2] not in _WHOLE
         if optional:
             item.pop(path[2], None)
-            optional = not KINDS.keys().isdisjoint(item)  # else the key may have been its kind
+            optional = not KEYS.keys().isdisjoint(item)  # else the key may have been its kind
         if not optional:
             gone.add((top, int(path[1])))
         return

@@ -19,7 +19,8 @@ from harness.journal.environment import git_commit, user_name
 from harness.journal.records import Closed, Opened
 from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import in_project
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
+from harness.study.planned_contrast import PlannedContrast
 from harness.text.spelling import keeping_end
 from harness.tracking.names import MOST_NAMES, for_mlflow
 from harness.tracking.ownership import WORKSPACE

@@ -15,8 +15,7 @@ from harness.analysis.answer import answer
 from harness.analysis.model import Answer
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptValues
-from harness.planning.plan import PlannedContrast
-from harness.study.contrasts import ContrastPart
+from harness.study.planned_contrast import ContrastPart, PlannedContrast
 from tests.support.made_up import FACTORS, MadeUp
 from tests.support.made_up_records import METRICS
 
