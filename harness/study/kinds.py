@@ -2,7 +2,9 @@
 
 What a kind does is told once in every room that does something by kind: its arms and its words in
 `study/contrasts.py`, its checks in `study/contrast_checks.py`, what it tests in
-`planning/kinds.py`.
+`planning/kinds.py`, how it is estimated in `analysis/estimated_contrasts.py` and told in
+`analysis/kind_words.py`, how it is shown in `report/kinds.py`; and by a verifier that shares no
+code with these, in `bundle/verify/readings.py`.
 """
 
 from __future__ import annotations

@@ -351,9 +351,9 @@ def _scoped(scope: str, over: str) -> str:
 
 def _part_in(contrast: PlannedContrast, arm: str) -> str:
     """How an arm takes part in a contrast: by its side, or by the contrast's kind; else empty."""
-    if contrast.kind not in ("difference", "sooner"):
+    if not contrast.traits.sides:
         return contrast.kind if arm in contrast.arms() else ""
-    if contrast.kind == "sooner":
+    if not contrast.traits.linear:  # a part is a side
         named = [p.name for p in contrast.parts if any(arm in cell for cell in p.cells)]
     elif contrast.pairs:
         named = ["ab"[s] for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]

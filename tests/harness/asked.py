@@ -10,7 +10,7 @@ from statistics import fmean
 
 import pytest
 
-from harness.analysis import cases
+from harness.analysis import estimated_contrasts
 from harness.analysis.answer import answer
 from harness.analysis.model import Answer
 from harness.journal.history import History
@@ -173,13 +173,13 @@ def every_kind(
     made: MadeUp, patch: pytest.MonkeyPatch, *, prompts: bool = True
 ) -> tuple[MadeUp, Answer]:
     """The study with a contrast of each kind more, and its answer."""
-    own = cases._Maker._sides
+    own = estimated_contrasts._Asked.sides
 
-    def sides(maker: cases._Maker) -> tuple[str, str]:
-        return SIDES.get(maker.contrast.id) or own(maker)
+    def sides(asked: estimated_contrasts._Asked) -> tuple[str, str]:
+        return SIDES.get(asked.contrast.id) or own(asked)
 
     _melt(made)
-    patch.setattr(cases._Maker, "_sides", sides)
+    patch.setattr(estimated_contrasts._Asked, "sides", sides)
     plan = made.plan.model_copy(update={"contrasts": [*made.plan.contrasts, *contrasts(made)]})
     made = MadeUp(made.workspace, made.study, plan, made.history)
     reader = Reader(made.history) if prompts else None

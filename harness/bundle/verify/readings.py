@@ -1,6 +1,7 @@
 """What a contrast's estimates say at an error rate, by its kind: standard library only, 3.9+.
 
-The rules of `harness/analysis/kinds.py`, `cases.py` and `step_down.py`, written a second time.
+The rules of `harness/analysis/kinds.py`, `estimated_contrasts.py` and `step_down.py`, written a
+second time.
 """
 
 from __future__ import annotations
