@@ -82,10 +82,10 @@ def estimated_contrasts(
     """
     named = {c.id: c for c in study.contrasts}
     first = plan.frozen_replicates or plan.replicates
-    asked: list[_Asked] = []
+    asked: list[_Question] = []
     for contrast in plan.contrasts:
         spec, ident = specs.get(contrast.metric, MetricSpec()), contrast.id
-        ask = partial(_Asked, plan, study, observed, contrast, named.get(ident), spec)
+        ask = partial(_Question, plan, study, observed, contrast, named.get(ident), spec)
         if contrast.amended:
             asked.append(ask(ident, plan.replicates, contrast.amended))
             continue
@@ -101,7 +101,7 @@ def estimated_contrasts(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Question:
     """A contrast, the replicates that it is judged on, and what is observed of its arms."""
 
     plan: Plan
@@ -174,7 +174,7 @@ class _Asked:
         return (parts[0].cells, parts[1].cells) if len(parts) > 1 else ([], [])
 
 
-def _linear(asked: _Asked, parts_since: int | None = None) -> EstimatedContrast:
+def _linear(asked: _Question, parts_since: int | None = None) -> EstimatedContrast:
     """A difference, slope or interaction."""
     groups = one_group(asked.contrast.cells())
     found = asked.estimate(*groups)
@@ -197,11 +197,11 @@ def _linear(asked: _Asked, parts_since: int | None = None) -> EstimatedContrast:
     return asked.answered(wide, narrow, found, diverged=filled[1] if filled else {}, parts=parts)
 
 
-def _trend(asked: _Asked) -> EstimatedContrast:
+def _trend(asked: _Question) -> EstimatedContrast:
     return _linear(asked, parts_since=1)
 
 
-def _more(asked: _Asked) -> EstimatedContrast:
+def _more(asked: _Question) -> EstimatedContrast:
     first, second = asked.two_parts()
     minus, plus = (
         asked.estimate(Group(tuple(first)), Group(tuple(second), sign)) for sign in (-1.0, 1.0)
@@ -210,7 +210,7 @@ def _more(asked: _Asked) -> EstimatedContrast:
     return asked.answered(wide, narrow, minus, parts=asked.parts(0))
 
 
-def _best(asked: _Asked) -> EstimatedContrast:
+def _best(asked: _Question) -> EstimatedContrast:
     levels = {part.level: part.cells for part in asked.contrast.parts}
     pairs = {
         (i, j): asked.estimate(*one_group(differences_of(levels[i], levels[j])))
@@ -221,7 +221,7 @@ def _best(asked: _Asked) -> EstimatedContrast:
     return asked.answered(wide, narrow, None, by_pair=pairs)
 
 
-def _collapse(asked: _Asked) -> EstimatedContrast:
+def _collapse(asked: _Question) -> EstimatedContrast:
     contrast, observed = asked.contrast, asked.observed
     arms = contrast.arms()
     by_step = {
@@ -250,7 +250,7 @@ def _collapse(asked: _Asked) -> EstimatedContrast:
     return asked.answered(wide, narrow, main, by_step=found)
 
 
-def _sooner(asked: _Asked) -> EstimatedContrast:
+def _sooner(asked: _Question) -> EstimatedContrast:
     contrast = asked.contrast
     steps = asked.observed.curves.get(contrast.metric, {})
     one, two = asked.two_parts()
@@ -281,24 +281,26 @@ def _sides_of_sooner(study: Study, written: Contrast) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _EstimatedKind:
     """How a kind is estimated, and what its sides are in words."""
 
-    estimate: Callable[[_Asked], EstimatedContrast]
+    estimate: Callable[[_Question], EstimatedContrast]
     sides: Callable[[Study, Contrast], tuple[str, str]]
 
 
-_KINDS: dict[ContrastKind, _Kind] = {
-    "difference": _Kind(_linear, _sides_of_difference),
-    "trend": _Kind(_trend, lambda study, written: (written.trend, "")),
-    "interaction": _Kind(_linear, lambda study, written: (" and ".join(written.interaction), "")),
-    "more": _Kind(_more, lambda study, written: (written.more[0], written.more[1])),
-    "best": _Kind(_best, lambda study, written: (written.best, "")),
-    "collapse": _Kind(
+_KINDS: dict[ContrastKind, _EstimatedKind] = {
+    "difference": _EstimatedKind(_linear, _sides_of_difference),
+    "trend": _EstimatedKind(_trend, lambda study, written: (written.trend, "")),
+    "interaction": _EstimatedKind(
+        _linear, lambda study, written: (" and ".join(written.interaction), "")
+    ),
+    "more": _EstimatedKind(_more, lambda study, written: (written.more[0], written.more[1])),
+    "best": _EstimatedKind(_best, lambda study, written: (written.best, "")),
+    "collapse": _EstimatedKind(
         _collapse,
         lambda study, written: (sentences.side(named_levels(study, written.collapse)), ""),
     ),
-    "sooner": _Kind(_sooner, _sides_of_sooner),
+    "sooner": _EstimatedKind(_sooner, _sides_of_sooner),
 }
 
 

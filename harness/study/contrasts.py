@@ -454,7 +454,7 @@ def _asked_sooner(study: Study, contrast: Contrast) -> str:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _ResolvedKind:
     """What a kind of contrast is in a design."""
 
     arms: Callable[[Study, Cells, Contrast], PlannedContrast]
@@ -463,14 +463,14 @@ class _Kind:
     """Says what it asks; None: its sides say it."""
 
 
-_KINDS: dict[ContrastKind, _Kind] = {
-    "difference": _Kind(_difference),
-    "trend": _Kind(_trend, _asked_trend),
-    "interaction": _Kind(_interaction, _asked_interaction),
-    "more": _Kind(_more, _asked_more),
-    "best": _Kind(_best, _asked_best),
-    "collapse": _Kind(_collapse, _asked_collapse),
-    "sooner": _Kind(_sooner, _asked_sooner),
+_KINDS: dict[ContrastKind, _ResolvedKind] = {
+    "difference": _ResolvedKind(_difference),
+    "trend": _ResolvedKind(_trend, _asked_trend),
+    "interaction": _ResolvedKind(_interaction, _asked_interaction),
+    "more": _ResolvedKind(_more, _asked_more),
+    "best": _ResolvedKind(_best, _asked_best),
+    "collapse": _ResolvedKind(_collapse, _asked_collapse),
+    "sooner": _ResolvedKind(_sooner, _asked_sooner),
 }
 
 

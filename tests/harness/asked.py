@@ -173,13 +173,13 @@ def every_kind(
     made: MadeUp, patch: pytest.MonkeyPatch, *, prompts: bool = True
 ) -> tuple[MadeUp, Answer]:
     """The study with a contrast of each kind more, and its answer."""
-    own = estimated_contrasts._Asked.sides
+    own = estimated_contrasts._Question.sides
 
-    def sides(asked: estimated_contrasts._Asked) -> tuple[str, str]:
+    def sides(asked: estimated_contrasts._Question) -> tuple[str, str]:
         return SIDES.get(asked.contrast.id) or own(asked)
 
     _melt(made)
-    patch.setattr(estimated_contrasts._Asked, "sides", sides)
+    patch.setattr(estimated_contrasts._Question, "sides", sides)
     plan = made.plan.model_copy(update={"contrasts": [*made.plan.contrasts, *contrasts(made)]})
     made = MadeUp(made.workspace, made.study, plan, made.history)
     reader = Reader(made.history) if prompts else None
