@@ -22,7 +22,6 @@ class MetricInfo:
         hi: largest possible value.
         headline: shown first; the rest is under `more/` or beside it.
         description: one sentence.
-        across_guidance: False where arms with different teacher guidance must not be compared.
         follows: the oracle metric that a learned one should rank arms like; see `FOLLOWS`.
     """
 
@@ -32,7 +31,6 @@ class MetricInfo:
     hi: float
     headline: bool
     description: str
-    across_guidance: bool = True
     follows: str | None = None
 
 
@@ -52,7 +50,6 @@ _FIXED: dict[str, MetricInfo] = {
         inf,
         True,
         "Frechet distance to the samples of the trial's own teacher, mean over categories.",
-        across_guidance=False,
     ),
     "edit/fidelity": MetricInfo(
         "", True, 0, 1, True, "sqrt(following x preservation) per edit, mean over edit types."
@@ -81,7 +78,6 @@ _FIXED: dict[str, MetricInfo] = {
         inf,
         False,
         "Unbiased kernel distance to the samples of the trial's own teacher.",
-        across_guidance=False,
     ),
     "more/cmmd": MetricInfo(
         "1000 x squared distance", False, -inf, inf, False, "CMMD-U: U-statistic, CLIP embeddings."

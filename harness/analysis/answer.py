@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import explore, guard, tradeoffs, verdicts
-from harness.analysis.cases import cases_of
+from harness.analysis.estimated_contrasts import estimated_contrasts
 from harness.analysis.inference import Group, estimate, one_group
 from harness.analysis.model import RULES, Answer, ArmRow, Cell, Verdict
 from harness.analysis.observed import (
@@ -23,11 +23,12 @@ from harness.analysis.tradeoffs import agreements
 from harness.contract import MetricSpec
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
+from harness.journal.records import PromptSpread
 from harness.journal.states import ENDED
-from harness.planning.detectable import comparisons
+from harness.planning.kinds import comparisons
 from harness.planning.pilot import arms_of
 from harness.planning.plan import Adaptive, Plan
-from harness.planning.prompt_spread import PromptSpread, digests
+from harness.planning.prompt_spread import digests
 
 if TYPE_CHECKING:
     from harness.study.model import Study
@@ -54,10 +55,10 @@ def answer(
     specs = order_metrics(metrics, observed)
     names = [arm.name for arm in plan.arms]
     rows = [*_arm_rows(plan, observed, specs), *_reference_rows(plan, observed, specs)]
-    cases = cases_of(plan, study, observed, specs)
-    amended = [case.wide.p for case in cases if case.amended]
+    estimates = estimated_contrasts(plan, study, observed, specs)
+    amended = [one.wide.p for one in estimates if one.amended]
     explored = explore.explore(plan, observed, specs, plan.alpha, amended)
-    judged = verdicts.judged(cases, explored, plan, history, observed)
+    judged = verdicts.judged(estimates, explored, plan, history, observed)
     pair = tradeoffs.pick_metrics(specs, plan.primary)
     points = []
     if pair:
@@ -249,7 +250,7 @@ def prompt_spreads(plan: Plan, observed: Observed) -> list[PromptSpread]:
     spreads = []
     for contrast in plan.contrasts:
         by_prompt = observed.by_prompt(contrast.metric)
-        if by_prompt is None or contrast.kind == "sooner":
+        if by_prompt is None or contrast.traits.over_training:
             continue
         for test in comparisons(contrast):
             groups = test.groups

@@ -68,7 +68,7 @@ class AnsweredStudy:
         The study runs until decided, its levels frozen. Contrasts that ended before are read on the
         replicates of their own last look.
         """
-        from harness.analysis.cases import cases_of
+        from harness.analysis.estimated_contrasts import estimated_contrasts
         from harness.analysis.looks import AtLook, outcomes
         from harness.analysis.observed import observe, order_metrics
         from harness.journal.prompt_values import PromptTables
@@ -78,8 +78,8 @@ class AnsweredStudy:
         assert adaptive.spending is not None
         observed = observe(plan, self.history, self.by_prompt or PromptTables(self.history))
         specs = order_metrics(self.subject.metrics, observed)
-        cases = cases_of(plan, self.study, observed, specs, replicates)
-        planned = [case for case in cases if not case.amended]
+        estimates = estimated_contrasts(plan, self.study, observed, specs, replicates)
+        planned = [one for one in estimates if not one.amended]
         at_look = {c.id: AtLook(c.wide, c.replicates, adaptive.spending) for c in planned}
         family = max(plan.frozen_contrasts or 0, len(planned))
         stopped = {contrast: state for contrast, (_, state) in adaptive.ended().items()}

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from harness.journal.trial import Arm
 from harness.planning.plan import Confounded
-from harness.study.contrasts import weights_of
 from harness.study.fractions import estimate
+from harness.study.planned_contrast import weights_of
 
 Factors = Mapping[str, Sequence[str]]
 """Factor to its level labels, in order."""

@@ -288,7 +288,11 @@ def _verdict(
         a=a,
         b=b,
         sizes=sizes_of(
-            *("difference", found, metric.values, contrast.cells(), metric.spec),
+            "difference",
+            found,
+            metric.values,
+            contrast.cells(),
+            metric.spec,
             gap_of(plan, contrast.arm_weights(), observed.values.get(metric.name, {})),
         ),
         factor=contrast.factor,

@@ -160,7 +160,7 @@ class Collapse:
 
 
 @dataclass(frozen=True)
-class Sooner:
+class TimeDifference:
     """Which of two sides reaches (or loses) a value sooner: times censored at the last cycle."""
 
     found: Estimated

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.analysis.cases import Case
+from harness.analysis.estimated_contrasts import EstimatedContrast
 from harness.analysis.inference import Estimated, t_quantile
 from harness.analysis.kinds import Collapse, Linear
 from harness.analysis.step_down import Decided, Reading, step_down
@@ -202,20 +202,22 @@ class BeforeLooks:
         return self.member.p
 
 
-def members(plan: Plan, cases: Sequence[Case], *, narrow: bool = False) -> list[Looked]:
-    """The members of planned cases for the step-down: at the levels of their looks, if any.
+def members(
+    plan: Plan, planned: Sequence[EstimatedContrast], *, narrow: bool = False
+) -> list[Looked]:
+    """The members of planned contrasts for the step-down: at the levels of their looks, if any.
 
     Args:
         plan: says whether the study runs until decided, and the looks there were.
-        cases: planned ones.
+        planned: contrasts that are not exploratory.
         narrow: those of the claim on exactly these prompts.
     """
-    sides = [case.narrow if narrow else case.wide for case in cases]
+    sides = [one.narrow if narrow else one.wide for one in planned]
     adaptive = plan.adaptive
     if adaptive is None or adaptive.spending is None:
         return list(sides)
     at_looks = [
-        AtLook(side, case.replicates, adaptive.spending)
-        for side, case in zip(sides, cases, strict=True)
+        AtLook(side, one.replicates, adaptive.spending)
+        for side, one in zip(sides, planned, strict=True)
     ]
     return list(at_looks) if adaptive.looks else [BeforeLooks(member) for member in at_looks]

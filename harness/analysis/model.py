@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from harness.frozen_model import FrozenModel
+from harness.journal.records import PromptSpread
 from harness.planning.plan import Amendment, Confounded
-from harness.planning.prompt_spread import PromptSpread
+from harness.study.kinds import ContrastKind
 
 RULES = 2
 """Version of the rules that verdicts are made by; 1 judged over seeds alone, with one pooled
@@ -29,8 +30,6 @@ VerdictName = Literal[
     "equivalent",
     "undecided",
 ]
-
-Kind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
 
 About = Literal["recipes", "checkpoints"]
 """What a claim is about: how students are made, or the very checkpoints that were measured."""
@@ -112,7 +111,7 @@ class Verdict(FrozenModel):
 
     id: str
     claim: str
-    kind: Kind = "difference"
+    kind: ContrastKind = "difference"
     metric: str
     about: About = Field("recipes", description="Checkpoints are compared over prompts alone.")
     planned: bool = Field(description="False for exploratory ones (main effects and the like).")

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from harness.analysis.model import About, Kind, Part, Spread, Verdict, VerdictName
+from harness.analysis.kind_words import WORDS, Named, listed
+from harness.analysis.model import About, Part, Spread, Verdict, VerdictName
+from harness.study.kinds import ContrastKind
 
 Expectation = Literal["as expected", "contrary to expectation", ""]
 
@@ -29,15 +31,6 @@ SYMBOLS: Mapping[str, str] = {
 
 GUIDE = "docs/statistics.md"
 """What the numbers mean, for readers who are no statisticians; a heading for each kind."""
-
-ESTIMATED: Mapping[str, str] = {
-    "trend": "slope",
-    "interaction": "difference of differences",
-    "more": "difference of effects",
-    "collapse": "loss",
-    "sooner": "time",
-}
-"""What the number of a kind is, where it is no plain difference."""
 
 
 def decimals(width: float | None, value: float = 0.0) -> int:
@@ -86,7 +79,7 @@ def shortened(text: str, most: int = 80) -> str:
 def sentence(
     verdict: VerdictName,
     *,
-    kind: Kind,
+    kind: ContrastKind,
     a: str,
     b: str,
     metric: str,
@@ -116,13 +109,15 @@ def sentence(
     """
     unit = f" {unit}" if unit else ""
     within = f"{margin:g}{unit}" if margin else ""
-    opening = _opening(kind, verdict, a, b, metric, within, best, step, levels, reaches)
+    words, bare = WORDS[kind], verdict.split(" ")[0]
+    opening = words.openings(Named(a, b, metric, within, step, reaches, best, levels))[bare]
+    if verdict.endswith("(size unsettled)"):
+        opening += f", size unsettled against the margin of {within}"
     if verdict == "undecided" and reason:
         opening += f" ({reason})"
     opening += f", {as_expected}" if as_expected else ""
-    what = ESTIMATED.get(kind, "difference")
-    unit = " cycles" if kind == "sooner" else unit
-    parts = [] if kind == "best" else [figures(difference, lo, hi, unit, level, what)]
+    unit = f" {words.unit}" if words.unit else unit
+    parts = [figures(difference, lo, hi, unit, level, words.number)] if words.number else []
     parts.append(over(n, n_planned, n_prompts, about))
     if p_adjusted is not None:
         parts.append(f"{p_value(p_adjusted)} {adjustment}".strip())
@@ -139,66 +134,6 @@ def over(n: int, n_planned: int, n_prompts: int, about: About = "recipes") -> st
     if n_prompts:
         return f"over {seeds} and {n_prompts} prompts"
     return f"over {seeds}, on exactly these prompts"
-
-
-def _opening(
-    kind: Kind,
-    verdict: VerdictName,
-    a: str,
-    b: str,
-    metric: str,
-    within: str,
-    best: Sequence[str],
-    step: int | None,
-    levels: int,
-    reaches: str,
-) -> str:
-    unsettled = verdict.endswith("(size unsettled)")
-    bare = verdict.split(" ")[0]
-    size = f", size unsettled against the margin of {within}" if unsettled else ""
-    if kind == "best":
-        if verdict == "undecided":
-            return f"No level of {a} can be told from the best on {metric}"
-        if len(best) == 1:
-            return f"Best {a} on {metric} is {best[0]}"
-        return f"{listed(best)} may each be the best of {levels} levels of {a} on {metric}"
-    openings = {
-        "difference": {
-            "improves": f"{a} improves {metric} over {b}",
-            "harms": f"{a} harms {metric} against {b}",
-            "equivalent": f"{a} and {b} are equivalent on {metric} within the margin of {within}",
-            "undecided": f"Undecided on {metric} between {a} and {b}",
-        },
-        "trend": {
-            "improves": f"{metric} improves as {a} rises",
-            "harms": f"{metric} gets worse as {a} rises",
-            "equivalent": f"{metric} does not move with {a} by more than {within} a unit",
-            "undecided": f"Undecided whether {metric} moves with {a}",
-        },
-        "interaction": {
-            "improves": f"{a} together do more for {metric} than the sum of each alone",
-            "harms": f"{a} together do less for {metric} than the sum of each alone",
-            "equivalent": f"{a} together do what each does alone to {metric}, within {within}",
-            "undecided": f"Undecided on {metric} whether {a} together do what each does alone",
-        },
-        "more": {
-            "more": f"{a} moves {metric} more than {b} does",
-            "less": f"{a} moves {metric} less than {b} does",
-            "undecided": f"Undecided whether {a} or {b} moves {metric} more",
-        },
-        "collapse": {
-            "collapses": f"{a} collapses: it loses more than {within} of {metric} from cycle "
-            f"{step} to its last",
-            "holds": f"{a} holds: it loses no more than {within} of {metric} to its last cycle",
-            "undecided": f"Undecided whether {a} loses more than {within} of {metric}",
-        },
-        "sooner": {
-            "sooner": f"{a} {reaches} on {metric} sooner than {b}",
-            "later": f"{a} {reaches} on {metric} later than {b}",
-            "undecided": f"Undecided whether {a} or {b} {reaches} on {metric} sooner",
-        },
-    }
-    return openings[kind][bare] + size
 
 
 def figures(
@@ -226,12 +161,7 @@ def percent(level: float) -> str:
     return f"{100 * level:.3g} %" if level < 0.9995 else f"{100 * level:.4g} %"
 
 
-def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
-
-
-def guide(kind: Kind = "difference") -> str:
+def guide(kind: ContrastKind = "difference") -> str:
     """Where the numbers of a kind are explained: a file of the repository and its heading."""
     return f"{GUIDE}#{kind}"
 
@@ -284,7 +214,7 @@ def sizes(values: Mapping[str, float]) -> str:
 def reached(verdict: Verdict) -> str:
     """`improves over 6 seeds and 192 prompts`: a verdict and what it reaches over, for a tag."""
     name = verdict.verdict if verdict.planned else f"{verdict.verdict} (exploratory)"
-    if verdict.kind == "best" and verdict.best:
+    if verdict.best:
         name += f" ({listed(verdict.best)})"
     return f"{name} {over(verdict.n, verdict.n_planned, verdict.n_prompts, verdict.about)}"
 

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from harness.analysis.inference import Cell, Estimated, Values
 from harness.contract import MetricSpec
 from harness.planning.plan import Plan
-
-LINEAR = ("difference", "trend", "interaction")
-
+from harness.study.kinds import KINDS, ContrastKind
 
 Gap = tuple[float, float]
 """A metric of the teacher's reference row and of data's."""
@@ -39,7 +37,7 @@ def gap_of(plan: Plan, arms: Iterable[str], measured: Values) -> Gap | None:
 
 
 def sizes_of(
-    kind: str,
+    kind: ContrastKind,
     found: Estimated | None,
     values: Values,
     cells: Sequence[Cell],
@@ -62,7 +60,7 @@ def sizes_of(
         gap: the metric of the teacher and of data.
     """
     sizes: dict[str, float | None] = {}
-    if found is not None and kind in LINEAR and found.judged and not found.seeds.missing:
+    if found is not None and KINDS[kind].linear and found.judged and not found.seeds.missing:
         sizes["d_z"] = d_z(list(found.seeds.per_replicate.values()))
     if kind == "difference" and spec.higher_is_better is False and spec.low == 0:
         sizes["log_ratio"] = _mean_log_ratio(values, cells)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis import guard, sentences
-from harness.analysis.cases import Case, first_of
+from harness.analysis.estimated_contrasts import EstimatedContrast, first_of
 from harness.analysis.explore import Explored, about, method_of, spread_of
 from harness.analysis.inference import Estimated, OverPrompts
 from harness.analysis.looks import members
@@ -18,45 +18,50 @@ from harness.analysis.step_down import Decided, step_down
 from harness.journal.history import History
 from harness.journal.states import ENDED, ENDED_WITHOUT
 from harness.planning.detectable import fitted_note
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
+from harness.study.planned_contrast import PlannedContrast
 
 MOST_MISSING = 6
 """Arms without all their replicates that a note names before the rest is only counted."""
 
 
 def judged(
-    cases: Sequence[Case], explored: Explored, plan: Plan, history: History, observed: Observed
+    estimates: Sequence[EstimatedContrast],
+    explored: Explored,
+    plan: Plan,
+    history: History,
+    observed: Observed,
 ) -> list[Verdict]:
-    """Verdicts on the cases: planned ones by the step-down, exploratory ones with the others.
+    """Verdicts: on planned contrasts by the step-down, on exploratory ones with the others.
 
     The family is that of the first run: a contrast that was taken out since still counts.
     """
-    planned = [case for case in cases if not case.amended]
+    planned = [given for given in estimates if not given.amended]
     family = max(plan.frozen_contrasts or 0, len(planned))
     wide = iter(step_down(members(plan, planned), plan.alpha, family))
     narrow = iter(step_down(members(plan, planned, narrow=True), plan.alpha, family))
     loose = iter(explored.declared)
     verdicts = []
-    for case in cases:
-        if case.amended:
+    for given in estimates:
+        if given.amended:
             adjusted, rate = next(loose)
-            pair = Decided(case.wide.at(rate), 1), Decided(case.narrow.at(rate), 1)
+            pair = Decided(given.wide.at(rate), 1), Decided(given.narrow.at(rate), 1)
             verdicts.append(
-                _Telling(plan, history, observed, case, *pair, rate, adjusted).verdict()
+                _Telling(plan, history, observed, given, *pair, rate, adjusted).verdict()
             )
         else:
             pair = next(wide), next(narrow)
-            rate = _level(plan, case, plan.alpha / pair[0].left)
-            verdicts.append(_Telling(plan, history, observed, case, *pair, rate, None).verdict())
+            rate = _level(plan, given, plan.alpha / pair[0].left)
+            verdicts.append(_Telling(plan, history, observed, given, *pair, rate, None).verdict())
     return verdicts
 
 
-def _level(plan: Plan, case: Case, share: float) -> float:
-    """Error rate of a planned case's interval: its share of alpha, or what its look may spend."""
+def _level(plan: Plan, given: EstimatedContrast, share: float) -> float:
+    """Error rate of a planned interval: its share of alpha, or what its look may spend."""
     adaptive = plan.adaptive
-    if adaptive is None or adaptive.spending is None or case.amended:
+    if adaptive is None or adaptive.spending is None or given.amended:
         return share
-    return adaptive.spending.level(case.replicates, share)
+    return adaptive.spending.level(given.replicates, share)
 
 
 OTHER_NUMBERS = "its numbers are others than the look after {} saw"
@@ -64,41 +69,41 @@ OTHER_NUMBERS = "its numbers are others than the look after {} saw"
 
 
 class _Telling:
-    """One verdict from a decided case."""
+    """One verdict from an estimated contrast that its family decided."""
 
     def __init__(
         self,
         plan: Plan,
         history: History,
         observed: Observed,
-        case: Case,
+        given: EstimatedContrast,
         wide: Decided,
         narrow: Decided,
         rate: float,
         adjusted: float | None,
     ) -> None:
         self._plan, self._history, self._observed = plan, history, observed
-        self._case, self._wide, self._narrow = case, wide, narrow
+        self._given, self._wide, self._narrow = given, wide, narrow
         self._rate, self._adjusted = rate, adjusted
 
     def verdict(self) -> Verdict:
         """The verdict with its sentence and notes."""
-        case, reading = self._case, self._wide.reading
-        contrast, found = case.contrast, self._found(self._wide)
+        given, reading = self._given, self._wide.reading
+        contrast, found = given.contrast, self._found(self._wide)
         seeds = found.seeds if found else None
         prompts = found.prompts if found else self._prompts_of_best()
-        p = case.wide.p
+        p = given.wide.p
         verdict, reason = reading.verdict, self._reason()
         arms = contrast.arms()
         sentence: dict[str, Any] = {
             "kind": contrast.kind,
-            "a": case.a,
-            "b": case.b,
+            "a": given.a,
+            "b": given.b,
             "metric": contrast.metric,
-            "unit": case.spec.unit,
+            "unit": given.spec.unit,
             "difference": found.difference if found else None,
             "n": seeds.n if seeds else self._n_of_best(),
-            "n_planned": case.replicates,
+            "n_planned": given.replicates,
             "margin": contrast.margin,
             "about": about(self._any_found()),
             "scope": self._plan.scope,
@@ -124,14 +129,14 @@ class _Telling:
             reason=reason,
         )
         return Verdict(
-            id=case.id,
+            id=given.id,
             claim=contrast.claim,
             kind=contrast.kind,
             metric=contrast.metric,
             about=sentence["about"],
-            planned=not case.amended,
+            planned=not given.amended,
             n=sentence["n"],
-            n_planned=case.replicates,
+            n_planned=given.replicates,
             n_prompts=prompts.n if prompts else 0,
             difference=sentence["difference"],
             lo=reading.lo,
@@ -149,48 +154,48 @@ class _Telling:
             words=words,
             notes=self._notes(reason, arms),
             per_replicate=dict(seeds.per_replicate) if seeds else {},
-            a=case.a,
-            b=case.b,
+            a=given.a,
+            b=given.b,
             worst_case=verdict if reading.vetoed else None,
-            best=list(reading.members) if contrast.kind == "best" else [],
+            best=list(reading.members),
             step=reading.step,
             sizes=self._sizes(),
-            parts=list(case.parts),
+            parts=list(given.parts),
             keys=self._observed.keys(arms),
-            amended=case.amended,
+            amended=given.amended,
             aliases=contrast.aliases,
         )
 
     def _level_told(self, rate: float) -> float:
         """Of the interval told at an error rate; that of a collapse is made of one-sided bounds."""
-        earlier = len(getattr(self._case.wide, "losses", {}))
+        earlier = len(self._given.by_step)
         return 1 - min(1.0, 2 * rate / earlier if earlier else rate)
 
     def _found(self, decided: Decided) -> Estimated | None:
         """The estimate that the verdict's figures are of."""
         step = decided.reading.step
-        return self._case.found if step is None else self._case.by_step.get(step)
+        return self._given.found if step is None else self._given.by_step.get(step)
 
     def _sizes(self) -> dict[str, float]:
-        contrast = self._case.contrast
+        contrast = self._given.contrast
         rows = self._observed.of(contrast.metric, contrast.arms())
-        values = {arm: first_of(row, self._case.replicates) for arm, row in rows.items()}
-        found = self._case.found
+        values = {arm: first_of(row, self._given.replicates) for arm, row in rows.items()}
+        found = self._given.found
         measured = self._observed.values.get(contrast.metric, {})
         gap = gap_of(self._plan, contrast.arms(), measured)
-        return sizes_of(contrast.kind, found, values, contrast.cells(), self._case.spec, gap)
+        return sizes_of(contrast.kind, found, values, contrast.cells(), self._given.spec, gap)
 
     def _any_found(self) -> Estimated | None:
         """An estimate that says what the claim is about."""
-        several = [*self._case.by_step.values(), *self._pairs_of_best()]
-        return self._case.found or next(iter(several), None)
+        several = [*self._given.by_step.values(), *self._pairs_of_best()]
+        return self._given.found or next(iter(several), None)
 
     def _alone(self) -> bool:
         """Whether the claim is about these checkpoints: there is none narrower."""
         return about(self._any_found()) == "checkpoints"
 
     def _pairs_of_best(self) -> list[Estimated]:
-        return list(getattr(self._case.wide, "pairs", {}).values())
+        return list(self._given.by_pair.values())
 
     def _n_of_best(self) -> int:
         return min((found.seeds.n for found in self._pairs_of_best()), default=0)
@@ -200,25 +205,25 @@ class _Telling:
         return spreads[0] if spreads and len(spreads) == len(self._pairs_of_best()) else None
 
     def _p_adjusted(self, p: float | None, left: int) -> tuple[float | None, str]:
-        if self._case.amended:
+        if self._given.amended:
             return self._adjusted, "after Benjamini-Hochberg, exploratory"
         adjustments = [f"as one of {left}"] if left > 1 else []
         adaptive = self._plan.adaptive
         if adaptive is not None and adaptive.spending is not None and adaptive.looks:
             adjustments.append("corrected for looking")
-            p = None if p is None else adaptive.spending.alpha_of(self._case.replicates, p)
+            p = None if p is None else adaptive.spending.alpha_of(self._given.replicates, p)
         return None if p is None else min(1.0, left * p), ", ".join(adjustments)
 
     def _narrower(self, sentence: Mapping[str, Any]) -> Narrow:
         """The claim on exactly these prompts."""
         reading, left = self._narrow.reading, self._narrow.left
-        p = self._case.narrow.p
+        p = self._given.narrow.p
         adjusted, adjustment = self._p_adjusted(p, left)
-        if self._case.amended:  # adjusted with the others is the wide p alone
+        if self._given.amended:  # adjusted with the others is the wide p alone
             adjusted = p
             adjustment = "not adjusted"
-        own = _level(self._plan, self._case, self._plan.alpha / left)
-        rate = self._rate if self._case.amended else own
+        own = _level(self._plan, self._given, self._plan.alpha / left)
+        rate = self._rate if self._given.amended else own
         found = self._found(self._narrow)
         difference = found.difference if found else None
         narrow_sentence = {**sentence, "difference": difference, "best": reading.members}
@@ -246,22 +251,22 @@ class _Telling:
 
     def _reason(self) -> str:
         """Why nothing was decided, where the figures do not say it."""
-        case, reading = self._case, self._wide.reading
+        given, reading = self._given, self._wide.reading
         if reading.verdict != "undecided":
             return ""
-        if not case.contrast.arms():
+        if not given.contrast.arms():
             return "no cell of the design holds both sides"
         if reading.vetoed:
-            divergences = ", ".join(f"{arm} {len(r)} times" for arm, r in case.diverged.items())
+            divergences = ", ".join(f"{arm} {len(r)} times" for arm, r in given.diverged.items())
             return f"it would be {reading.vetoed}, but the winner diverged: {divergences}"
-        found = self._found(self._wide) or next(iter(case.by_step.values()), None)
+        found = self._found(self._wide) or next(iter(given.by_step.values()), None)
         return "" if found is None or found.judged else found.why
 
     def _method(self) -> str:
-        case, found = self._case, self._found(self._wide)
+        given, found = self._given, self._found(self._wide)
         if found is None:
             some = self._pairs_of_best()
-            each = len(case.contrast.parts) - 1
+            each = len(given.contrast.parts) - 1
             return f"one-sided, {each} to a level; {method_of(some[0])}" if some else "none"
         return method_of(found)
 
@@ -270,10 +275,10 @@ class _Telling:
 
         A trial that failed is run again by the next run, and its value counts from then on.
         """
-        adaptive, case = self._plan.adaptive, self._case
-        last = adaptive.last_said(case.id) if adaptive is not None and not case.amended else None
+        adaptive, given = self._plan.adaptive, self._given
+        last = adaptive.last_said(given.id) if adaptive is not None and not given.amended else None
         found = self._found(self._wide)
-        if last is None or last[1].is_of(case.wide.p, found.difference if found else None):
+        if last is None or last[1].is_of(given.wide.p, found.difference if found else None):
             return []
         n, outcome = last
         return [
@@ -284,14 +289,14 @@ class _Telling:
 
     def _parts_told(self) -> list[str]:
         """The further estimates of its kind, and the shape of a trend."""
-        case, alpha = self._case, self._plan.alpha
-        parts = case.parts
+        given, alpha = self._given, self._plan.alpha
+        parts = given.parts
         each = f"each at {sentences.percent(1 - alpha)}, not adjusted"
-        if case.contrast.kind == "more":
-            sides = zip((case.a, case.b), parts, strict=False)
-            words = [f"{name} {_part_words(part)}" for name, part in sides]
-            return [f"by themselves, {each}: {'; '.join(words)}"] if words else []
-        shape = sentences.shape(case.found.difference if case.found else None, parts)
+        if sides := [part for part in parts if part.name in ("first", "second")]:
+            named = zip((given.a, given.b), sides, strict=False)
+            told = [f"{name} {_part_words(part)}" for name, part in named]
+            return [f"by themselves, {each}: {'; '.join(told)}"]
+        shape = sentences.shape(given.found.difference if given.found else None, parts)
         notes = [shape] if shape else []
         for name, label in (("quadratic", "bend"), ("neighbour", "steps")):
             words = [f"{p.level} {_part_words(p)}".strip() for p in parts if p.name == name]
@@ -299,9 +304,9 @@ class _Telling:
         return notes
 
     def _notes(self, reason: str, arms: Sequence[str]) -> list[str]:
-        case, contrast, plan = self._case, self._case.contrast, self._plan
+        given, contrast, plan = self._given, self._given.contrast, self._plan
         found = self._found(self._wide)
-        notes = [f"exploratory: {case.amended}"] if case.amended else []
+        notes = [f"exploratory: {given.amended}"] if given.amended else []
         if contrast.metric not in self._observed.values:
             notes.append(f"{contrast.metric} was never measured")
         if found and found.seeds.n and not found.judged and found.why != reason:
@@ -321,13 +326,13 @@ class _Telling:
         if found and found.prompts and found.prompts.dropped:
             notes.append(f"{found.prompts.dropped} prompts that some trial lacks are left out")
         notes += self._parts_told()
-        notes += missing_note(self._observed, arms, case.replicates)
-        notes += _look_note(plan, case)
+        notes += missing_note(self._observed, arms, given.replicates)
+        notes += _look_note(plan, given)
         notes += self._moved()
-        interim = _not_begun(case.replicates, self._observed, arms)
+        interim = _not_begun(given.replicates, self._observed, arms)
         if interim and (found is None or found.seeds.n):
-            notes.append(f"interim: {interim} of {case.replicates} replicates have not run")
-        better = case.spec.higher_is_better
+            notes.append(f"interim: {interim} of {given.replicates} replicates have not run")
+        better = given.spec.higher_is_better
         if better is None and self._wide.reading.leaves:
             notes.append(f"{contrast.metric} has no better direction, so nothing improves or harms")
         if contrast.fitted:
@@ -344,15 +349,15 @@ class _Telling:
         return notes
 
 
-def _look_note(plan: Plan, case: Case) -> list[str]:
+def _look_note(plan: Plan, given: EstimatedContrast) -> list[str]:
     """What the looks of a study that runs until decided made of a planned contrast."""
     adaptive = plan.adaptive
-    if adaptive is None or case.amended:
+    if adaptive is None or given.amended:
         return []
     most = f"at most {adaptive.at_most} replicates"
     if not adaptive.looks:
         return [f"interim: the first look is after {adaptive.first} of {most}"]
-    ended = adaptive.ended().get(case.id)
+    ended = adaptive.ended().get(given.id)
     if ended is None and adaptive.over:
         return [f"no look decided it, the last one after {adaptive.looked} of {most}"]
     if ended is None:

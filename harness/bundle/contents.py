@@ -23,7 +23,7 @@ from harness.subjects.settings import CommandSettings
 
 if TYPE_CHECKING:
     from harness.analysis.answered_study import AnsweredStudy
-    from harness.planning.plan import PlannedContrast
+    from harness.study.planned_contrast import PlannedContrast
 
 
 Members = dict[str, bytes | Path]

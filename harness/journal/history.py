@@ -53,11 +53,11 @@ class TrialHistory:
         self.replaces = False
         """For what one study reads: it made results with other code, too."""
 
-    def read_by(self, study: str, code: str) -> TrialHistory:
+    def read_by(self, study: str | None, code: str) -> TrialHistory:
         """The trial as a study sees it that reads the results of one code.
 
         That are the attempts with this code, whoever made them, and what the study measured later
-        of a student of theirs.
+        of a student of theirs; without a study, what any measured.
         """
         view = TrialHistory(self.key)
         view.superseded, view.superseded_to = self.superseded, self.superseded_to
@@ -67,11 +67,11 @@ class TrialHistory:
         students = {a.opened.nonce for a in attempts.values()} | {""}  # earlier versions named none
         for place, attempt in self.attempts.items():
             opened = attempt.opened
-            if place in attempts or opened.study != study:
+            if place in attempts or study not in (None, opened.study):
                 continue
             if attempts and opened.mode == "measure" and opened.student_of in students:
                 attempts[place] = attempt
-            else:
+            elif study is not None:
                 view.replaces = True
         view.attempts = attempts
         return view

@@ -79,7 +79,7 @@ def read_table(file: Path, kind: Kind, metrics: Collection[str]) -> ItemTable | 
     chosen = {name: head.index(name) for name in dict.fromkeys(metrics) if name in head}
     if not chosen:
         return None
-    return _Reader(kind, head, chosen).read(rows)
+    return _RowReader(kind, head, chosen).read(rows)
 
 
 def _text(file: Path) -> str:
@@ -116,7 +116,7 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
         raise TableError(f"line {reader.line_num}: it is no CSV ({error})") from None
 
 
-class _Reader:
+class _RowReader:
     def __init__(self, kind: Kind, head: list[str], chosen: Mapping[str, int]) -> None:
         self.kind, self.head, self.chosen = kind, head, chosen
         if len(head) > MOST_COLUMNS:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.contract import Artifact, MetricSpec, Report
-from harness.journal.history import Attempt, History, TrialHistory
+from harness.journal.history import Attempt, History
 from harness.journal.item_table import KINDS, NOT_USED, ItemTable, Kind, TableError, read_table
 from harness.journal.records import MeasuredAt
 from harness.text.printable import csv_cell, printable
@@ -127,7 +127,7 @@ class PromptTables:
     ) -> tuple[Attempt, MeasuredAt]:
         record = self.history.trials.get(key)
         if record is not None and code is not None:
-            record = _of_code(record, code)
+            record = record.read_by(None, code)
         by_step = record.measured_by(protocol) if record is not None else {}
         if not by_step:
             raise Unusable(f"trial {key} has no result under this protocol and code")
@@ -250,20 +250,6 @@ class PromptTables:
 
 def _cells(table: ItemTable | None) -> int:
     return len(table.prompts) * (5 + len(table.values)) if table is not None else 0
-
-
-def _of_code(trial: TrialHistory, code: str) -> TrialHistory:
-    """What some code made of a trial, and what was measured later of its students."""
-    view = TrialHistory(trial.key)
-    view.superseded, view.superseded_to = trial.superseded, trial.superseded_to
-    attempts = {p: a for p, a in trial.attempts.items() if a.opened.code == code}
-    students = {a.opened.nonce for a in attempts.values()} | {""}
-    for place, attempt in trial.attempts.items() if attempts else ():
-        opened = attempt.opened
-        if opened.mode == "measure" and opened.student_of in students:
-            attempts[place] = attempt
-    view.attempts = attempts
-    return view
 
 
 def values_of(table: ItemTable, metric: str) -> PromptValues:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from harness.contract import Artifact, Estimate
+from harness.frozen_model import FrozenModel
 from harness.journal.states import EndState
 from harness.journal.trial import Trial
 from harness.journal.workspace import WorkspaceId
@@ -200,6 +201,22 @@ class Planned(_Record):
         of_arm = {arm: code for code, arms in self.codes.items() for arm in arms}
         codes = {t.key: of_arm[t.arm] for t in self.trials if t.arm in of_arm}
         return codes | self.accepted
+
+
+class PromptSpread(FrozenModel):
+    """Variance of one contrast's difference over prompts, with what it rests on.
+
+    It stands in a file of its own beside the answer: see `planning/prompt_spread.py`.
+    """
+
+    id: str = Field(description="The contrast.")
+    metric: str
+    replicates: list[str] = Field(description="Digest of each replicate's trials and values.")
+    variance: float = Field(ge=0, description="SE_P^2: of the difference, over prompts.")
+    both: float = Field(ge=0, description="SE_E^2: the part that the spread over seeds holds too.")
+    df: float = Field(gt=0, description="Degrees of freedom of `variance`.")
+    prompts: int = Field(ge=2, description="Prompts in all strata.")
+    strata: int = Field(ge=1)
 
 
 class Opened(_Record):

@@ -19,19 +19,19 @@ from harness.journal.history import History
 from harness.journal.records import Frozen, Planned, Spending
 from harness.journal.trial import canonical
 from harness.planning.plan import AmendedPath, Amendment, Kind, day
+from harness.study.kinds import KINDS
 from harness.study.opened_study import OpenedStudy
 
 if TYPE_CHECKING:
     from harness.journal.trial import Arm
-    from harness.planning.plan import Plan, PlannedContrast
+    from harness.planning.plan import Plan
     from harness.study.model import Contrast, Study
+    from harness.study.planned_contrast import PlannedContrast
 
 UNJUDGED = ("file", "recipe", "name", "budget", "resources")
 """Parts of a study that say where things lie or what may be spent, not what is asked."""
-NAMING = ("a", "b", "trend", "interaction", "more", "levels", "best", "collapse", "at")
-"""Parts of a contrast that name what it compares: another name for the same is no change."""
 DECIDING = ("metric", "margin", "expect")
-"""Parts that decide its verdict beside what it compares; the claim's wording does not."""
+"""Parts of a contrast that decide its verdict beside what it compares; its claim does not."""
 AUTHORED = ("factors", "set", "base", "where", "design", "resolution", "baseline", "arms")
 """Parts of a study that its arms come from."""
 MOST_SHOWN = 120
@@ -153,7 +153,7 @@ def _parts(contrast: PlannedContrast, told: Mapping[str, str]) -> list[Any]:
     The sign of an interaction, and of either effect in `more`, follows the order of the levels. The
     test is two-sided, so that it is none of what is compared, unless a direction is expected.
     """
-    unsigned = contrast.kind == "more" or (contrast.kind == "interaction" and not contrast.expect)
+    unsigned = contrast.traits.unsigned and not contrast.expect
     found = []
     for part in contrast.parts:
         cells = [sorted((told.get(arm, arm), w) for arm, w in cell.items()) for cell in part.cells]
@@ -212,7 +212,7 @@ def amended(
     ]
     renamed = [
         f"{part} {_short(before.get(part))} -> {_short(now.get(part))}"
-        for part in NAMING
+        for part in _naming()
         if not _equal(before.get(part) or {}, now.get(part) or {})
     ]
     same = _compares_the_same(study, planned, frozen, arms, named_alike=not renamed)
@@ -220,6 +220,17 @@ def amended(
         return f"compares other arms than before {first}"
     listed = changed if same else [*renamed, *changed]
     return f"changed after {first}: {', '.join(listed)}" if listed else ""
+
+
+def _naming() -> list[str]:
+    """Parts of a contrast that name what it compares: another name for the same is no change.
+
+    `sooner` is not among them: it holds settings, too, which are told one by one.
+    """
+    from harness.study.model import Contrast
+
+    others = ("id", "claim", "sooner", *DECIDING)
+    return [name for name in Contrast.model_fields if name not in others]
 
 
 def _settings(
@@ -232,7 +243,7 @@ def _settings(
     if isinstance(one, Mapping):
         for part in ("threshold", "falls"):
             yield part, one.get(part), other.get(part)
-    if now.get("collapse") or now.get("sooner"):
+    if any(now.get(traits.key) for traits in KINDS.values() if traits.over_training):
         then = frozen.study_json.get("measure_at")
         cycles = sorted(set(then)) if isinstance(then, list) else then
         yield "measure_at", cycles, sorted(set(study.measure_at))

@@ -8,23 +8,26 @@ more power than there is.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.journal.history import History
-from harness.journal.records import Frozen, MeasuredAt
+from harness.journal.records import Frozen, MeasuredAt, PromptSpread
 from harness.planning import pilot, power
 from harness.planning.amendments import KnownArms, amended, contrasts_in, frozen_fields
 from harness.planning.crossing import crossing
-from harness.planning.pilot import Cells, Groups, Pilot, Values
-from harness.planning.plan import Enough, PlannedContrast
-from harness.planning.prompt_spread import PromptSpread, digests, spread_still_valid
-from harness.study.contrasts import Matched, asked_in_words, differences_of, undeclared
+from harness.planning.kinds import KINDS, Comparison, comparisons
+from harness.planning.pilot import Pilot, Values
+from harness.planning.prompt_spread import assumed, digests, spread_still_valid
+from harness.study.contrasts import asked_in_words, match, undeclared
 from harness.study.model import Contrast, Study
+from harness.study.planned_contrast import Enough, PlannedContrast
 from harness.subjects.settings import StudentsSettings
+
+if TYPE_CHECKING:
+    from harness.study.arms import Layout
 
 CHECKPOINTS = "checkpoints measured once each: a claim about these, over the prompts they share"
 
@@ -144,7 +147,7 @@ class Pilots:
 def planned_contrast(
     study: Study,
     contrast: Contrast,
-    matched: Matched,
+    layout: Layout,
     recorded: Pilots,
     *,
     recipes: Mapping[str, Mapping[str, Any]],
@@ -152,9 +155,10 @@ def planned_contrast(
     frozen: Frozen | None = None,
     arms: KnownArms | None = None,
 ) -> PlannedContrast:
-    """A contrast with its pairs, its detectable difference and its notes."""
-    resolved = with_arms_alone(contrast, matched, asked_in_words(study, contrast))
-    resolved = resolved.model_copy(update={"family": _family(study, frozen)})
+    """A contrast with its arms, its detectable difference and its notes."""
+    resolved = match(study, layout, contrast).model_copy(
+        update={"about": asked_in_words(study, contrast), "family": _family(study, frozen)}
+    )
     why = amended(study, contrast, resolved, frozen, arms)
     alpha = float(frozen_fields(study, frozen)["alpha"]) / resolved.family
     if study.replicates == 1 and isinstance(study.subject, StudentsSettings):
@@ -162,75 +166,16 @@ def planned_contrast(
     else:
         told = _told(resolved, study.replicates, alpha, recorded, study.measure_at)
     notes = list(told.notes)
-    if matched.same:
+    if resolved.same:
         notes.append(
-            f"{len(matched.same)} cell(s) have the same recipe on both sides and are dropped"
+            f"{len(resolved.same)} cell(s) have the same recipe on both sides and are dropped"
         )
     if resolved.fitted:
         notes.append(fitted_note(resolved))
-    also = undeclared(study, contrast, matched.compared(), recipes, mixtures)
+    also = undeclared(study, contrast, resolved.compared(), recipes, mixtures)
     return told.model_copy(
         update={"amended": why, "confounded": also, "notes": [*notes, *also]},
     )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One test of a contrast; where it has several, all of them have to find something."""
-
-    groups: Groups
-    share: float = 1.0
-    """Of the contrast's alpha, two-sided: a one-sided test at alpha has the share 2."""
-    step: int | None = None
-    """Of a collapse: the earlier cycle, from which the values at the end are taken off."""
-    threshold: float | None = None
-    """Of who is sooner: the value that is reached, or lost."""
-    falls: bool = False
-
-    def in_sds(self) -> power.PlannedSpread:
-        """In SDs of a pair's difference; a value at two cycles is a pair, too."""
-        size = pilot.in_pairs(self.groups)
-        return power.PlannedSpread(size * math.sqrt(2) if self.step is not None else size)
-
-    @property
-    def over_training(self) -> bool:
-        """Whether curves are compared, not values at the end."""
-        return self.step is not None or self.threshold is not None
-
-
-def comparisons(planned: PlannedContrast, cycles: Sequence[int] = ()) -> list[Comparison]:
-    """What a contrast tests, by its kind; nothing where no cell of the design has its arms.
-
-    Args:
-        planned: with its cells.
-        cycles: measured ones, of a collapse.
-    """
-    parts = planned.parts
-    if planned.kind == "more":
-        if len(parts) < 2:
-            return []
-        first, second = parts[0].cells, parts[1].cells
-        both = [[(1.0, first), (sign, second)] for sign in (-1.0, 1.0)]
-        return [Comparison(groups) for groups in both] if first and second else []
-    if planned.kind == "best":
-        # An arm leaves the set if another beats it one-sided at alpha / (k - 1).
-        share = 2 / max(1, len(parts) - 1)
-        sides = itertools.combinations((part.cells for part in parts), 2)
-        pairs = [differences_of(one, two) for one, two in sides]
-        return [Comparison([(1.0, cells)], share) for cells in pairs if cells]
-    cells: Cells = planned.cells()
-    if planned.kind == "sooner" and len(parts) > 1:
-        cells = differences_of(cells, parts[1].cells)
-        groups = [(1.0, cells)]
-        return [Comparison(groups, 1.0, None, planned.threshold, planned.falls)] if cells else []
-    if not cells:
-        return []
-    if planned.kind == "collapse":
-        earlier = sorted(set(cycles))[:-1]
-        # One-sided at alpha over the number of earlier cycles.
-        share = 2 / max(1, len(earlier))
-        return [Comparison([(1.0, cells)], share, step) for step in earlier]
-    return [Comparison([(1.0, cells)])]
 
 
 def ols_note(weights: Mapping[str, float], aliases: Sequence[str], of: str = "both sides") -> str:
@@ -275,13 +220,13 @@ def _told(
     planned = []
     for one, test in zip(known, tests, strict=True):
         found = recorded.over_prompts(resolved.id, resolved.metric, test)
-        assumed = found.assumed() if found is not None else None
-        spread = power.PlannedSpread(one.sd * power.assured(one.df), assumed)
+        prompts = assumed(found) if found is not None else None
+        spread = power.PlannedSpread(one.sd * power.assured(one.df), prompts)
         now = power.detectable(n, alpha * test.share, spread=spread)
         planned.append(_Test(now, alpha * test.share, spread, one, found))
     # All of its tests have to find something, so the hardest says what is detected.
     hardest = max(planned, key=lambda test: test.detects)
-    if resolved.kind == "collapse":  # a loss has to exceed the margin by what is detected
+    if KINDS[resolved.kind].beyond_margin:
         told = _of_units(hardest, n, None, resolved.margin or 0.0)
     else:
         told = _of_units(hardest, n, resolved.margin)
@@ -371,25 +316,3 @@ def _more(n: int, now: float, alpha: float, spread: power.PlannedSpread, beyond:
     if (floor := power.floor_of_prompts(n, alpha, spread)) > _HARDLY * now:
         return f"more prompts would not help below {floor:.3g}; {with_seeds}"
     return f"{with_seeds}, {with_prompts}"
-
-
-def with_arms_alone(contrast: Contrast, matched: Matched, about: str = "") -> PlannedContrast:
-    """The contrast with its arms, before anything is said of what it can detect."""
-    least = matched.estimated
-    return PlannedContrast(
-        id=contrast.id,
-        claim=contrast.claim,
-        metric=contrast.metric,
-        kind=contrast.kind,
-        about=about,
-        expect=contrast.expect,
-        margin=contrast.margin,
-        threshold=contrast.sooner.threshold if contrast.sooner else None,
-        falls=contrast.sooner.falls if contrast.sooner else False,
-        pairs=matched.pairs,
-        parts=matched.parts,
-        unmatched=matched.unmatched,
-        weights=least.weights if least else {},
-        aliases=least.aliases if least else matched.aliases,
-        fitted=len(least.weights) if least else matched.fitted,
-    )

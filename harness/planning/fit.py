@@ -21,7 +21,7 @@ from harness.journal.trial import Arm
 from harness.planning.amendments import frozen_of
 from harness.planning.detectable import Pilots, planned_contrast
 from harness.planning.make import fingerprints_of, keyed_trials, ordered_arms, rerun_keys
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.planning.printed import detects
 from harness.planning.reuse import as_read_by
 from harness.study.arms import (
@@ -32,10 +32,10 @@ from harness.study.arms import (
     mixtures,
     most_combinations,
 )
-from harness.study.contrasts import match
 from harness.study.fractions import NoFractionError
 from harness.study.model import DESIGNS, Factor, Level, Scores, Study, find
 from harness.study.opened_study import OpenedStudy
+from harness.study.planned_contrast import PlannedContrast
 from harness.study.where_expression import WhereError
 from harness.subjects.identity import identity_of
 from harness.text.spelling import nearest
@@ -213,7 +213,7 @@ def _fit(
         planned_contrast(
             chosen,
             contrast,
-            match(chosen, made, contrast),
+            made,
             pilots,
             recipes=recipes,
             mixtures=mixtures(chosen, subject),

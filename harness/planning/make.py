@@ -20,7 +20,6 @@ from harness.planning.plan import Confounded, Plan, day
 from harness.planning.prompt_spread import recorded_for
 from harness.planning.reuse import ReuseCheck, orphans, read_by_plan
 from harness.study.arms import fraction_of, layout, mixtures
-from harness.study.contrasts import match
 from harness.study.model import Study
 from harness.subjects.identity import identity_of, maker_of_references
 from harness.subjects.load import Digests, data_of, digests_of_references
@@ -110,7 +109,7 @@ def make_plan(
         planned_contrast(
             study,
             contrast,
-            match(study, made, contrast),
+            made,
             pilots,
             recipes=recipes,
             mixtures=shares,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from harness.contract import Fingerprints
 from harness.frozen_model import FrozenModel
 from harness.journal.records import Look, LookOutcome, OutcomeState, Spending
 from harness.journal.states import PlanState
 from harness.journal.trial import Arm, Trial
-from harness.planning.prompt_spread import PromptSpread
-from harness.study.contrasts import ContrastPart, mean_of, weights_of
-from harness.study.model import ContrastKind
+from harness.study.planned_contrast import PlannedContrast
 from harness.subjects.settings import StudentsSettings, SubjectSpec
 
 
@@ -228,112 +226,6 @@ class PlannedTrial(FrozenModel):
     def incomparable(self) -> bool:
         """Whether nothing says if the result was made by the code of today."""
         return self.state == "reuse" and self.why == INCOMPARABLE
-
-
-class Enough(FrozenModel):
-    """Seeds and prompts that are enough for a difference."""
-
-    seeds: int
-    prompts: int | None = Field(None, description="None: the claim is on exactly these prompts.")
-
-
-LINEAR: tuple[ContrastKind, ...] = ("difference", "trend", "interaction")
-"""Kinds that are one weighted sum of arms."""
-
-
-class PlannedContrast(FrozenModel):
-    """A contrast with its sides resolved to arms, matched cell by cell."""
-
-    id: str
-    claim: str
-    metric: str
-    kind: ContrastKind = "difference"
-    about: str = Field("", description="What it asks, in plain words; empty for a difference.")
-    expect: Literal["higher", "lower", ""] = ""
-    margin: float | None = None
-    threshold: float | None = Field(None, description="Of `sooner`: the value that is reached.")
-    falls: bool = Field(False, description="Of `sooner`: the value is lost, not reached.")
-    pairs: list[tuple[str, str]] = Field(
-        default_factory=list, description="Of a difference: matched (arm of a, arm of b)."
-    )
-    parts: list[ContrastPart] = Field(
-        default_factory=list, description="The weighted sums of arms that decide."
-    )
-    weights: dict[str, float] = Field(
-        default_factory=dict,
-        description="Arm -> weight, where no cell of a fraction holds both sides: least squares.",
-    )
-    aliases: list[str] = Field(
-        default_factory=list, description="Interactions that a least-squares difference contains."
-    )
-    fitted: int = Field(0, description="Arms of a least-squares estimate; 0 where cells match.")
-    confounded: list[str] = Field(
-        default_factory=list, description="What else the sides differ in, by their recipes."
-    )
-    amended: str = Field(
-        "", description="Why it is exploratory: added or changed after the first run."
-    )
-    unmatched: list[str] = Field(
-        default_factory=list, description="Arms without a partner; dropped."
-    )
-    detectable: float | None = Field(None, description="Smallest difference found with 80 % power.")
-    detectable_in: Literal["units", "sd"] = Field(
-        "sd",
-        description="`units` of the metric (of kind `sooner` cycles) when the history has "
-        "replicates, else in SDs of the difference of one matched pair; of kind `collapse` in "
-        "`units` the loss, margin included, in `sd` what it exceeds the margin by.",
-    )
-    family: int = Field(1, description="Contrasts of the first run, among which alpha is shared.")
-    spread: float | None = Field(
-        None,
-        description="Standard deviation of one replicate's difference that is planned with, its "
-        "own uncertainty included; units of the metric.",
-    )
-    spread_replicates: int = Field(0, description="Recorded replicates that say so.")
-    prompts: int | None = Field(
-        None, description="Prompts that the claim is planned over; None: on exactly these prompts."
-    )
-    prompt_spread: PromptSpread | None = Field(
-        None, description="What the last report found over prompts."
-    )
-    margin_reached_by: list[Enough] = Field(
-        default_factory=list,
-        description="Where a difference of the margin may not be found: what would find it.",
-    )
-    notes: list[str] = Field(
-        default_factory=list, description="What is hard to reach, and what would reach it."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _difference(cls, given: Any) -> Any:
-        """The part of a difference is its pairs, or its least squares."""
-        if not isinstance(given, dict) or given.get("parts") or given.get("kind") not in _SIDES:
-            return given
-        cells = [{a: 1.0, b: -1.0} for a, b in given.get("pairs", ())]
-        weights = given.get("weights")
-        cells = [dict(weights)] if weights else cells
-        return {**given, "parts": [ContrastPart(name="", cells=cells)] if cells else []}
-
-    def cells(self) -> list[dict[str, float]]:
-        """Matched cells of the first part, each arm -> weight."""
-        return self.parts[0].cells if self.parts else []
-
-    def arms(self) -> list[str]:
-        """Every arm that it compares, each once."""
-        return list(dict.fromkeys(a for p in self.parts for cell in p.cells for a in cell))
-
-    def arm_weights(self) -> dict[str, float]:
-        """Arm -> weight of the difference, slope or interaction: the mean over its cells.
-
-        Empty for the kinds that are no single weighted sum of arms.
-        """
-        if self.weights or self.kind not in LINEAR:
-            return dict(self.weights)
-        return weights_of(self.pairs) if self.kind == "difference" else mean_of(self.cells())
-
-
-_SIDES = (None, "difference")
 
 
 class Confounded(FrozenModel):

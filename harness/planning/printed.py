@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from harness.journal.command_line import typed
 from harness.journal.workspace import Workspace
 from harness.planning.cost import ESTIMATED, fitting
+from harness.planning.kinds import KINDS
 from harness.planning.looks import looks_in_words
-from harness.planning.plan import Cost, Plan, PlannedContrast, day
+from harness.planning.plan import Cost, Plan, day
+from harness.study.planned_contrast import PlannedContrast
 
 if TYPE_CHECKING:
     from harness.planning.plan import ExpectedTrials
@@ -278,12 +280,12 @@ def detects(contrast: PlannedContrast, seeds: int, units: bool) -> str:
 def _size(contrast: PlannedContrast) -> str:
     """`>= 0.031`, `a loss >= 0.2`, `>= 2.1 SDs of the difference`."""
     least = f">= {contrast.detectable:.3g}"
-    loss = "a loss " if contrast.kind == "collapse" else ""
+    kind = KINDS[contrast.kind]
     if contrast.detectable_in == "units":
-        return f"{loss}{least}" + (" cycles" if contrast.kind == "sooner" else "")
+        return f"{kind.what} {least} {kind.unit}".strip()
     whose = "the difference" if contrast.kind == "difference" else "a pair's difference"
-    beyond = " beyond the margin" if contrast.kind == "collapse" else ""
-    return f"{loss}{least} SDs of {whose}{beyond}"
+    beyond = " beyond the margin" if kind.beyond_margin else ""
+    return f"{kind.what} {least} SDs of {whose}{beyond}".strip()
 
 
 def _next(plan: Plan, study_file: str, workspace: Workspace | None) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from harness.frozen_model import FrozenModel
+from harness.journal.records import PromptSpread
 from harness.journal.workspace import RESULTS
 from harness.planning import power
 from harness.planning.pilot import Groups, Values
@@ -29,33 +29,21 @@ FILE = "prompt-spread.json"
 _DIGITS = 9
 
 
-class PromptSpread(FrozenModel):
-    """Variance of one contrast's difference over prompts, with what it rests on."""
+def assumed(spread: PromptSpread) -> power.PlannedPrompts:
+    """What to plan with: the variance as large as it may well be.
 
-    id: str = Field(description="The contrast.")
-    metric: str
-    replicates: list[str] = Field(description="Digest of each replicate's trials and values.")
-    variance: float = Field(ge=0, description="SE_P^2: of the difference, over prompts.")
-    both: float = Field(ge=0, description="SE_E^2: the part that the spread over seeds holds too.")
-    df: float = Field(gt=0, description="Degrees of freedom of `variance`.")
-    prompts: int = Field(ge=2, description="Prompts in all strata.")
-    strata: int = Field(ge=1)
-
-    def assumed(self) -> power.PlannedPrompts:
-        """What to plan with: the variance as large as it may well be.
-
-        It and the seeds' are taken so large each, which together is more careful than the one in
-        five pilots that either promises.
-        """
-        n = len(self.replicates)
-        variance = self.variance * power.assured(self.df) ** 2
-        return power.PlannedPrompts(
-            added=max(0.0, variance - self.both),
-            shared=self.both * n,
-            df=self.df,
-            number=self.prompts,
-            strata=self.strata,
-        )
+    It and the seeds' are taken so large each, which together is more careful than the one in
+    five pilots that either promises.
+    """
+    n = len(spread.replicates)
+    variance = spread.variance * power.assured(spread.df) ** 2
+    return power.PlannedPrompts(
+        added=max(0.0, variance - spread.both),
+        shared=spread.both * n,
+        df=spread.df,
+        number=spread.prompts,
+        strata=spread.strata,
+    )
 
 
 def digests(

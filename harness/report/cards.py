@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from harness.analysis import sentences
 from harness.analysis.model import Answer, Verdict
 from harness.analysis.observed import Observed
-from harness.planning.plan import Plan, PlannedContrast
-from harness.report import kind_plots, plots, tables
+from harness.planning.plan import Plan
+from harness.report import kind_plots, plots
+from harness.report.kinds import KINDS
+from harness.study.planned_contrast import PlannedContrast
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Card:
 
     verdict: Verdict
     claim: str
+    badge: str
+    """Its kind, where the verdict's word does not tell it."""
     symbol: str
     narrower: str
     """The claim on exactly these prompts; empty where the verdict is that claim."""
@@ -49,13 +53,14 @@ def cards(
 def _card(
     v: Verdict, plot: plots.VerdictPlot | None, answer: Answer, plan: Plan, observed: Observed
 ) -> Card:
-    contrast = _contrast(v, plan)
+    kind, contrast = KINDS[v.kind], _contrast(v, plan)
     figure = kind_plots.figure(v, contrast, answer, plan, observed) if contrast else None
     rows = kind_plots.rows(v, contrast, answer, 1 - answer.alpha) if contrast else None
     file, _, heading = sentences.guide(v.kind).partition("#")
     return Card(
         v,
-        v.claim or (f"{v.a} against {v.b}" if v.kind == "difference" else tables.sides_words(v)),
+        v.claim or (kind.claim or kind.short)(v),
+        v.kind if kind.badge else "",
         sentences.SYMBOLS[v.verdict],
         sentences.narrower(v, answer.scope),
         plot,
@@ -79,18 +84,10 @@ def _contrast(v: Verdict, plan: Plan) -> PlannedContrast | None:
 def _shows(v: Verdict, better: str, drawn: bool) -> str:
     if not drawn:
         return f"{v.metric}: there is no interval to draw."
-    what = {
-        "trend": f"slope of {v.metric} over {v.a}",
-        "interaction": f"{v.metric}, difference of differences",
-        "more": f"{v.metric}, what {v.a} moves less what {v.b} moves",
-        "best": f"{v.metric} by level",
-        "collapse": f"{v.metric}, lost since cycle {v.step}",
-        "sooner": "cycles of a \u2212 cycles of b",
-    }.get(v.kind, f"{v.metric}, a \u2212 b")
-    sign = "" if v.kind == "collapse" else "\u00b1"
-    band = f"; band: {sign}{v.margin:g}" if v.margin else ""
-    better = f", {better}" if better and v.kind in ("difference", "best", "trend") else ""
-    return f"{what}{better}{band if v.kind != 'best' else ''}."
+    kind = KINDS[v.kind]
+    band = f"; band: {kind.margin}{v.margin:g}" if v.margin and kind.band else ""
+    better = f", {better}" if better and kind.better else ""
+    return f"{kind.drawn(v)}{better}{band}."
 
 
 def _intervals(v: Verdict) -> str:

@@ -11,8 +11,10 @@ from harness.analysis import sentences
 from harness.analysis.model import Answer, ArmRow, Verdict
 from harness.analysis.observed import Observed
 from harness.planning.crossing import crossing
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.report.plots import Axis, IntervalPlot, PlotGroup, Tick, better_words, row_mark
+from harness.study.kinds import ContrastKind
+from harness.study.planned_contrast import PlannedContrast
 
 Places = dict[int, float]
 """Replicate (or cycle) to value."""
@@ -91,18 +93,6 @@ class _Inputs:
             for r in sorted({r for row in listed for r in row}):
                 by_replicate.setdefault(r, {})[step] = fmean(row[r] for row in listed if r in row)
         return by_replicate
-
-
-def figure(
-    verdict: Verdict, contrast: PlannedContrast, answer: Answer, plan: Plan, observed: Observed
-) -> Figure | None:
-    """The chart of a trend, an interaction, a collapse or what is sooner; None where none fits."""
-    draw = _FIGURES.get(verdict.kind)
-    rows = {row.arm: row for row in answer.arms if row.kind == "arm"}
-    better = answer.metrics.get(verdict.metric, {}).get("higher_is_better")
-    higher = None if better is None else bool(better)
-    inputs = _Inputs(verdict, contrast, rows, plan, observed, higher)
-    return draw(inputs) if draw else None
 
 
 def _trend(inputs: _Inputs) -> Figure | None:
@@ -303,24 +293,10 @@ def _points(x: Axis, y: Axis, curve: Places) -> list[tuple[str, str]]:
     return [(x.at(step), y.at(value)) for step, value in sorted(curve.items())]
 
 
-_FIGURES: Mapping[str, Callable[[_Inputs], Figure | None]] = {
-    "trend": _trend,
-    "interaction": _interaction,
-    "collapse": _collapse,
-    "sooner": _sooner,
-}
-
-
-def rows(
+def _best(
     verdict: Verdict, contrast: PlannedContrast, answer: Answer, level: float
 ) -> IntervalPlot | None:
-    """The levels among which the best is sought, or the two effects that are compared."""
-    if verdict.kind == "best":
-        return _best(verdict, contrast, answer)
-    return _more(verdict, level) if verdict.kind == "more" else None
-
-
-def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> IntervalPlot | None:
+    """The levels among which the best is sought."""
     arms = {row.arm: row for row in answer.arms if row.kind == "arm"}
     levels: list[tuple[str, dict[int, float]]] = []
     for part in contrast.parts:
@@ -356,7 +332,10 @@ def _best(verdict: Verdict, contrast: PlannedContrast, answer: Answer) -> Interv
     return IntervalPlot(verdict.metric, better, [PlotGroup("", marks)], axis.ticks(4))
 
 
-def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
+def _more(
+    verdict: Verdict, contrast: PlannedContrast, answer: Answer, level: float
+) -> IntervalPlot | None:
+    """The two effects that are compared, each by itself."""
     sides = list(zip((verdict.a, verdict.b), verdict.parts, strict=False))
     if len(sides) < 2:
         return None
@@ -370,3 +349,42 @@ def _more(verdict: Verdict, level: float) -> IntervalPlot | None:
         marks.append(row_mark(axis, name, text, part.difference, part.lo, part.hi, why="no number"))
     title = f"Each by itself, at {sentences.percent(level)}"
     return IntervalPlot(verdict.metric, "", [PlotGroup(title, marks)], axis.ticks(4), axis.at(0.0))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is drawn of a kind beside its interval."""
+
+    figure: Callable[[_Inputs], Figure | None] | None = None
+    rows: Callable[[Verdict, PlannedContrast, Answer, float], IntervalPlot | None] | None = None
+
+
+_DRAWN: Mapping[ContrastKind, _Drawn] = {
+    "trend": _Drawn(figure=_trend),
+    "interaction": _Drawn(figure=_interaction),
+    "more": _Drawn(rows=_more),
+    "best": _Drawn(rows=_best),
+    "collapse": _Drawn(figure=_collapse),
+    "sooner": _Drawn(figure=_sooner),
+}
+"""Kinds with more than their interval to draw."""
+
+
+def figure(
+    verdict: Verdict, contrast: PlannedContrast, answer: Answer, plan: Plan, observed: Observed
+) -> Figure | None:
+    """The chart of a trend, an interaction, a collapse or what is sooner; None where none fits."""
+    made = _DRAWN.get(verdict.kind, _Drawn()).figure
+    rows = {row.arm: row for row in answer.arms if row.kind == "arm"}
+    better = answer.metrics.get(verdict.metric, {}).get("higher_is_better")
+    higher = None if better is None else bool(better)
+    inputs = _Inputs(verdict, contrast, rows, plan, observed, higher)
+    return made(inputs) if made else None
+
+
+def rows(
+    verdict: Verdict, contrast: PlannedContrast, answer: Answer, level: float
+) -> IntervalPlot | None:
+    """The levels among which the best is sought, or the two effects that are compared."""
+    made = _DRAWN.get(verdict.kind, _Drawn()).rows
+    return made(verdict, contrast, answer, level) if made else None

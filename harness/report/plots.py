@@ -11,6 +11,7 @@ from harness.analysis import sentences
 from harness.analysis.model import Answer, ArmRow, Cell, Verdict
 from harness.analysis.sentences import number
 from harness.report import tables
+from harness.report.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,11 @@ def verdict_plots(verdicts: Sequence[Verdict]) -> dict[str, VerdictPlot]:
     for v in verdicts:
         if v.difference is None or v.lo is None or v.hi is None:
             continue
-        low = 0.0 if v.kind == "collapse" else -(v.margin or 0.0)
+        kind = KINDS[v.kind]
+        low = -(v.margin or 0.0) if kind.margin else 0.0
         margins = [low, v.margin] if v.margin else []
         inner = (v.narrow.lo, v.narrow.hi) if v.narrow else (None, None)
-        replicates = [] if v.kind in ("more", "best") else list(v.per_replicate.values())
+        replicates = list(v.per_replicate.values()) if kind.replicates else []
         axis = Axis.over([0.0, *margins, v.lo, v.hi, *inner, *replicates])
         band = (axis.at(low), axis.width(low, v.margin)) if v.margin else None
         mark = row_mark(axis, v.id, "", v.difference, v.lo, v.hi, replicates, inner=inner)

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.analysis import sentences
+from harness.analysis.kind_words import listed
 from harness.analysis.model import Answer, ArmRow, Cell, Verdict
 from harness.analysis.sentences import reach
+from harness.report.kinds import KINDS
 from harness.text.printable import csv_cell, latex, markdown, printable
 
 Value = str | float | int | None
@@ -105,7 +107,7 @@ def over_words(answer: Answer, metrics: Sequence[str]) -> str:
             groups.setdefault(reach(reaches), []).append(metric)
     if len(groups) == 1:
         return next(iter(groups))
-    return "; ".join(f"{sentences.listed(alike)} {over}" for over, alike in groups.items())
+    return "; ".join(f"{listed(alike)} {over}" for over, alike in groups.items())
 
 
 def arm_table(answer: Answer) -> Table:
@@ -199,7 +201,7 @@ def verdict_table(answer: Answer) -> Table:
                 seeds_words(v),
                 str(v.n_prompts or "these"),
                 sentences.p_value(v.p_adjusted).removeprefix("p = ").removeprefix("p "),
-                f"{verdict}: {sentences.listed(v.best)}" if v.best else verdict,
+                f"{verdict}: {listed(v.best)}" if v.best else verdict,
                 f"{v.narrow.verdict} {narrow}" if v.narrow else _narrowest(v),
             )
         )
@@ -266,14 +268,7 @@ def _raw(difference: float | None, lo: float | None, hi: float | None) -> str:
 
 def sides_words(v: Verdict) -> str:
     """What is compared, short: `a - b`, `slope over a`, and so on by its kind."""
-    return {
-        "trend": f"slope over {v.a}",
-        "interaction": f"interaction of {v.a}",
-        "more": f"{v.a} moves it more than {v.b}",
-        "best": f"best {v.a}",
-        "collapse": f"loss of {v.a}",
-        "sooner": f"time of {v.a} - {v.b}",
-    }.get(v.kind, f"{v.a} - {v.b}")
+    return KINDS[v.kind].short(v)
 
 
 def difference_words(v: Verdict) -> tuple[str, str]:

@@ -14,7 +14,6 @@ from harness.journal.records import Planned
 from harness.journal.trial import Trial
 from harness.journal.workspace import Workspace
 from harness.planning.amendments import contrasts_in
-from harness.planning.plan import PlannedContrast
 from harness.planning.printed import hours_in_words, plural
 from harness.reproduce import depths, new_replicates, stored, surroundings
 from harness.reproduce.bands import coverage_for, replicate_band
@@ -25,6 +24,7 @@ from harness.reproduce.places import Places
 from harness.reproduce.recorded import Recorded, record_of
 from harness.reproduce.reproduction import Reproduction
 from harness.reproduce.restudy import Numbers, Restudied, restudy, verdict_key, with_replicates
+from harness.study.planned_contrast import PlannedContrast
 
 
 def reproduce_claim(

@@ -22,7 +22,8 @@ from harness.journal.records import Closed
 from harness.journal.states import ENDED, OVER
 from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import Workspace
-from harness.planning.plan import Adaptive, Plan, PlannedContrast
+from harness.planning.plan import Adaptive, Plan
+from harness.study.planned_contrast import PlannedContrast
 from harness.text.printable import printable, shown
 from harness.text.spelling import last_words
 from harness.text.terminal import drawing

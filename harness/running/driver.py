@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -379,18 +379,9 @@ def prepared(
         mode = "reference"
     elif student is not None:
         mode = "measure"
-    previous = None
-    copies: list[attempts.Checkpoint] = []
+    continued = _Continued()
     if mode == "train":
-        previous = attempts.resumable(own_view, fingerprints.code, fingerprints.protocol)
-    if previous is not None:
-        try:
-            # Marked before the first copy: see `attempts.next_number`.
-            (folder / attempts.PREPARED).touch()
-            copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
-        except OSError:  # half a copy only takes space
-            attempts.remove_unstarted(folder)
-            raise
+        continued = _continued(own_view, fingerprints, workspace, folder)
     job = Job.of(
         trial,
         folder,
@@ -401,8 +392,8 @@ def prepared(
         log=workspace.trial(trial.key) / attempts.LOG,
         cache=workspace.cache,
         measurement=settings.measurement,
-        resume_from=copies[0].path if copies else None,
-        fallbacks=[c.path for c in copies[1:]],
+        resume_from=next((copy.path for copy in continued.copies), None),
+        fallbacks=[copy.path for copy in continued.copies[1:]],
         student=student,
         gpus=gpus,
         cpus=settings.cpus,
@@ -411,13 +402,57 @@ def prepared(
         code=fingerprints.code,
         project=settings.project,
     )
-    opened = Opened(
+    opened = _opening_record(job, trial, fingerprints, settings, workspace, measured, continued)
+    return UnderWay(planned, claim, job, opened, continued.step)
+
+
+@dataclass(frozen=True)
+class _Continued:
+    """What an attempt goes on from; nothing where it begins anew."""
+
+    attempt: int | None = None
+    copies: Sequence[attempts.Checkpoint] = ()
+    """In the new attempt's folder, the one to try first at the front."""
+
+    @property
+    def step(self) -> int:
+        return self.copies[0].step if self.copies else 0
+
+
+def _continued(
+    seen: TrialHistory | None, fingerprints: Fingerprints, workspace: Workspace, folder: Path
+) -> _Continued:
+    """Copy the checkpoints of the attempt that may be continued, if there is one."""
+    previous = attempts.resumable(seen, fingerprints.code, fingerprints.protocol)
+    if previous is None:
+        return _Continued()
+    try:
+        # Marked before the first copy: see `attempts.next_number`.
+        (folder / attempts.PREPARED).touch()
+        copies = attempts.continue_from(attempts.folder_of(workspace, previous), folder)
+    except OSError:  # half a copy only takes space
+        attempts.remove_unstarted(folder)
+        raise
+    return _Continued(previous.opened.attempt if copies else None, copies)
+
+
+def _opening_record(
+    job: Job,
+    trial: Trial,
+    fingerprints: Fingerprints,
+    settings: RunSettings,
+    workspace: Workspace,
+    measured: str,
+    continued: _Continued,
+) -> Opened:
+    """The opening record of an attempt that is about to start; `measured` is whose student."""
+    return Opened(
         at=time.time(),
         key=trial.key,
-        attempt=number,
-        nonce=nonce,
+        attempt=job.attempt,
+        nonce=job.nonce,
         study=settings.study,
-        mode="measure" if mode == "measure" else "train",
+        mode="measure" if job.mode == "measure" else "train",
         trial=trial,
         protocol=fingerprints.protocol,
         protocol_name=settings.measurement.protocol,
@@ -427,13 +462,12 @@ def prepared(
         invocation=fingerprints.invocation,
         student_of=measured,
         environment=environment.versions(),
-        device=environment.device_model(gpus > 0),
-        gpus=gpus,
+        device=environment.device_model(job.gpus > 0),
+        gpus=job.gpus,
         host=environment.host(),
         workspace=workspace.id,
-        resumed_from=previous.opened.attempt if previous is not None and copies else None,
+        resumed_from=continued.attempt,
     )
-    return UnderWay(planned, claim, job, opened, copies[0].step if copies else 0)
 
 
 def _kept_student(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.study.arms import everything_on
-from harness.study.model import KINDS, Contrast, Level, StudyFile, find
+from harness.study.kinds import KEYS, KINDS, kinds_with
+from harness.study.model import Contrast, Level, StudyFile, find
 from harness.study.scores import ScoresError, scores_of
 from harness.study.shape import Shape
 from harness.study.unknown_factors import UnknownFactors
@@ -16,27 +17,19 @@ from harness.text.spelling import nearest
 Levels = Mapping[str, Mapping[str, Level]]
 Named = Callable[..., bool]
 
-ONE_OF = "a and b, " + ", ".join(key for key in KINDS if key != "a")
+ONE_OF = "a and b, " + ", ".join(key for key in KEYS if key != "a")
 ORDER = "`ordered: true` (the levels' own numbers), `log`, `rank` or `{scores: [...]}`"
-WITH_MARGIN = ("difference", "trend", "interaction", "collapse")
-WITH_EXPECT = ("difference", "trend", "interaction")
-DIRECTED = ("best", "collapse", "sooner")
-"""Kinds that ask what is better, so that the metric must say."""
-
-
-_NEEDS = {
-    "trend": "at least three of its levels, with all other factors alike",
-    "best": "at least two of its levels, with all other factors alike",
-    "more": "the ends of each factor, with all other factors alike",
-    "interaction": "both factors changed together, with all other factors alike",
-    "collapse": "an arm with these levels",
-    "sooner": "two arms with the levels of its sides that agree on all other factors",
+_GIVEN = {
+    "margin": kinds_with(lambda traits: traits.margin),
+    "expect": kinds_with(lambda traits: traits.linear),
+    "levels": kinds_with(lambda traits: traits.levels),
 }
+"""Setting -> the kinds that it belongs to."""
 
 
 def unmatched(study: StudyFile, contrast: Contrast) -> str:
     """Why no cell of a design holds what a contrast compares, and what to take instead."""
-    told = f"`{contrast.kind}` needs {_NEEDS[contrast.kind]}, and no planned arms are that"
+    told = f"`{contrast.kind}` needs {KINDS[contrast.kind].needs}, and no planned arms are that"
     if contrast.kind == "interaction" and study.design in ("one_factor", "leave_one_out"):
         return f"{told}: design {study.design} changes one factor at a time; take pairs or full"
     if study.design == "zip" and len(study.factors) > 1:
@@ -89,7 +82,7 @@ class ContrastChecks:
 
     def _kind(self, index: int, contrast: Contrast) -> str:
         """The key that says what is compared; empty if there is none, or more than one."""
-        given = [key for key in KINDS if getattr(contrast, key)]
+        given = [key for key in KEYS if getattr(contrast, key)]
         has_b = "b" in contrast.model_fields_set
         if has_b and "a" not in given and not given:
             self._fail(f"required key 'a' is missing (in contrasts.{index})", index)
@@ -115,7 +108,7 @@ class ContrastChecks:
         for factor in contrast.at:
             if factor in contrast.factors:
                 said = f"{factor!r} is already fixed by a side; `at` pins other factors"
-                if contrast.kind in ("trend", "interaction", "more", "best"):
+                if KINDS[contrast.kind].factors:
                     said = f"{factor!r} is what `{contrast.kind}` is about; `at` pins other factors"
                 good = self._fail(said, index, "at", factor, key=True)
         return good
@@ -123,8 +116,7 @@ class ContrastChecks:
     def _belongs(self, index: int, contrast: Contrast) -> bool:
         """Settings that another kind reads are a mistake, not a remark."""
         good = True
-        kinds = {"margin": WITH_MARGIN, "expect": WITH_EXPECT, "levels": ("interaction", "more")}
-        for key, allowed in kinds.items():
+        for key, allowed in _GIVEN.items():
             if getattr(contrast, key) and contrast.kind not in allowed:
                 said = f"`{key}` belongs to {', '.join(allowed)}; this is {contrast.kind}"
                 good = self._fail(said, index, key, key=True)

@@ -14,112 +14,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
-
-from harness.frozen_model import FrozenModel
 from harness.study.arms import Combination, Layout, baseline_of, named_levels
 from harness.study.fractions import (
     Factors,
-    LeastSquares,
     estimate,
     estimate_interaction,
     estimate_side,
 )
+from harness.study.kinds import ContrastKind
 from harness.study.model import Contrast, Study
+from harness.study.planned_contrast import ContrastPart, PlannedContrast
 from harness.study.resolver import nested
 from harness.study.scores import scores_of, unit_of
 
-
-class ContrastPart(FrozenModel):
-    """One weighted sum of arms that a contrast is made of, in matched cells of equal weight."""
-
-    name: str = Field(
-        description="difference, interaction: empty. trend: slope, quadratic, neighbour. more: "
-        "first, second. best: level. collapse: arm. sooner: a, b."
-    )
-    cells: list[dict[str, float]] = Field(
-        description="Arm -> weight, one for each matched cell; cell by cell the same in all parts "
-        "of a contrast, except for the two of `more`. Least squares: one cell."
-    )
-    level: str = Field("", description="Label of a part of `best`; both, of neighbours of a trend.")
-
-
-def difference_of(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """The cell of one less another, without arms that cancel."""
-    found = dict(one)
-    for arm, weight in other.items():
-        found[arm] = found.get(arm, 0.0) - weight
-    return {arm: weight for arm, weight in found.items() if weight}
-
-
-def differences_of(
-    one: Iterable[Mapping[str, float]], other: Iterable[Mapping[str, float]]
-) -> list[dict[str, float]]:
-    """Cell by cell one side less the other; without cells in which they are the same arms."""
-    return [cell for a, b in zip(one, other, strict=True) if (cell := difference_of(a, b))]
-
-
-def weights_of(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Weights over arms of the mean of (a - b) over matched pairs, without arms that cancel."""
-    listed = list(pairs)
-    found: dict[str, float] = {}
-    for a, b in listed:
-        found[a] = found.get(a, 0.0) + 1.0 / len(listed)
-        found[b] = found.get(b, 0.0) - 1.0 / len(listed)
-    return {arm: w for arm, w in found.items() if abs(w) > 1e-12}
-
-
-def mean_of(cells: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Weights over arms of the mean over cells, without arms that cancel."""
-    found: dict[str, float] = {}
-    for cell in cells:
-        for arm, weight in cell.items():
-            found[arm] = found.get(arm, 0.0) + weight / len(cells)
-    most = max((abs(w) for w in found.values()), default=0.0)
-    # What is left of arms that cancel is rounding (thirds, sixths).
-    return {arm: w for arm, w in found.items() if abs(w) > 1e-12 * most}
-
-
 MOST_PAIRS = 500
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Pairs of arms, one a cell, all of equal weight."""
-
-    pairs: list[tuple[str, str]] = field(default_factory=list)
-    unmatched: list[str] = field(default_factory=list)
-    """Arms of one side whose cell lacks the other; dropped."""
-    same: list[str] = field(default_factory=list)
-    """Arms that are both sides of a cell: the two combinations resolve to one recipe."""
-    estimated: LeastSquares | None = None
-    """In a fraction none of whose cells holds both sides: the difference by least squares."""
-    parts: list[ContrastPart] = field(default_factory=list)
-    """Of other kinds than a difference: its weighted sums of arms."""
-    aliases: list[str] = field(default_factory=list)
-    """Of those kinds, what least squares cannot tell them from."""
-    fitted: int = 0
-    """Of those kinds, arms of a least-squares estimate; 0 where cells were matched."""
-
-    @property
-    def comparable(self) -> bool:
-        """Whether the arms say anything about the contrast."""
-        return bool(self.pairs or self.parts) or self.estimated is not None
-
-    def compared(self) -> list[tuple[str, str]]:
-        """Pairs of arms that differ in what the contrast is about."""
-        if not self.parts or self.fitted:
-            return self.pairs
-        arms = [list(cell) for part in self.parts if part.name != "arm" for cell in part.cells]
-        if self.parts[0].name in ("level", "a"):  # a cell's arms stand in different parts
-            arms = [
-                [arm for cell in cells for arm in cell]
-                for cells in zip(*(part.cells for part in self.parts), strict=True)
-            ]
-        return list(dict.fromkeys((cell[0], arm) for cell in arms for arm in cell[1:]))
 
 
 def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, str]]:
@@ -135,23 +46,17 @@ def sides(study: Study, contrast: Contrast) -> tuple[dict[str, str], dict[str, s
     return full_a, full_b
 
 
-def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
-    """Resolve a checked contrast to pairs of arms, or to the parts of its kind."""
-    if contrast.kind != "difference":
-        made = resolve(study, layout, contrast, lambda: sides(study, contrast))
-        return Matched(
-            parts=made.parts,
-            unmatched=made.unmatched,
-            same=made.same,
-            aliases=made.aliases,
-            fitted=made.fitted,
-        )
+def match(study: Study, layout: Layout, contrast: Contrast) -> PlannedContrast:
+    """Resolve a checked contrast to its arms: to pairs, or to the parts of its kind."""
+    cells = Cells(study, layout, contrast)
+    return _KINDS[contrast.kind].arms(study, cells, contrast)
+
+
+def _difference(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
+    """Pairs of arms; in a fraction none of whose cells holds both sides, least squares."""
     a, b = sides(study, contrast)
-    pins = named_levels(study, contrast.at)
     found: tuple[dict[tuple[str, ...], str], dict[tuple[str, ...], str]] = ({}, {})
-    for combination, arm in layout.cells:
-        if any(combination[factor] != label for factor, label in pins.items()):
-            continue
+    for combination, arm in cells.planned:
         # Under design zip no cell holds both sides unless the contrast names every factor: to name
         # one alone would hide that the others changed, too.
         cell = tuple(label for factor, label in combination.items() if factor not in a)
@@ -159,13 +64,17 @@ def match(study: Study, layout: Layout, contrast: Contrast) -> Matched:
             if all(combination[factor] == label for factor, label in side.items()):
                 arms[cell] = arm
     arms_a, arms_b = found
-    if study.design == "fractional" and not arms_a.keys() & arms_b.keys():
-        factors = {factor: list(levels) for factor, levels in study.levels().items()}
-        return Matched(estimated=estimate(layout.arms, factors, a, b, pins))
+    if cells.fraction and not arms_a.keys() & arms_b.keys():
+        least = estimate(cells.arms, cells.factors, a, b, cells.pins)
+        if least is None:
+            return cells.resolved()
+        return cells.resolved(
+            weights=least.weights, aliases=least.aliases, fitted=len(least.weights)
+        )
     both = [cell for cell in arms_a if cell in arms_b]
     alone = [arms_a[c] for c in arms_a if c not in arms_b]
     alone += [arms_b[c] for c in arms_b if c not in arms_a]
-    return Matched(
+    return cells.resolved(
         pairs=[(arms_a[c], arms_b[c]) for c in both if arms_a[c] != arms_b[c]],
         unmatched=alone,
         same=[arms_a[c] for c in both if arms_a[c] == arms_b[c]],
@@ -222,20 +131,6 @@ FLAT = 1e-12
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """What a contrast's kind compares."""
-
-    parts: list[ContrastPart] = field(default_factory=list)
-    unmatched: list[str] = field(default_factory=list)
-    """Arms with the levels it names, in cells that lack another arm; dropped."""
-    same: list[str] = field(default_factory=list)
-    """Arms that are the whole of a cell: all its combinations resolve to one recipe."""
-    aliases: list[str] = field(default_factory=list)
-    fitted: int = 0
-    """Arms of a least-squares estimate; 0 where cells were matched."""
-
-
-@dataclass(frozen=True)
 class Steps:
     """A factor's levels with the weights of what is asked of it."""
 
@@ -252,42 +147,12 @@ class Steps:
         return labels[0], labels[-1]
 
 
-def resolve(
-    study: Study,
-    layout: Layout,
-    contrast: Contrast,
-    sides: Callable[[], tuple[Combination, Combination]],
-) -> Resolved:
-    """Resolve a checked contrast of another kind than `difference` to its parts.
-
-    Args:
-        study: the study.
-        layout: its arms.
-        contrast: the contrast.
-        sides: both sides of `sooner`, with the baseline where one leaves a factor open.
-    """
-    cells = Cells(study, layout, named_levels(study, contrast.at))
-    if contrast.kind == "trend":
-        return _trend(study, cells, contrast.trend)
-    if contrast.kind == "interaction":
-        f, g = (steps_of(study, contrast, name) for name in contrast.interaction)
-        return _interaction(cells, f, g)
-    if contrast.kind == "more":
-        return _more(cells, [steps_of(study, contrast, name) for name in contrast.more])
-    if contrast.kind == "best":
-        return _best(study, cells, contrast.best)
-    if contrast.kind == "collapse":
-        rows = [named_levels(study, contrast.collapse)]
-        return cells.parted(rows, [("arm", "", [1.0])])
-    a, b = sides()
-    found = cells.parted([a, b], [("a", "", [1.0, 0.0]), ("b", "", [0.0, 1.0])])
-    return _means(found, cells, {("a", ""): a, ("b", ""): b})
-
-
 class Cells:
-    """The planned combinations of a study at the levels that `at` pins."""
+    """The planned combinations of a study at the levels that a contrast's `at` pins."""
 
-    def __init__(self, study: Study, layout: Layout, pins: Combination) -> None:
+    def __init__(self, study: Study, layout: Layout, contrast: Contrast) -> None:
+        pins = named_levels(study, contrast.at)
+        self.contrast = contrast
         self.arms = layout.arms
         self.pins = pins
         self.factors: Factors = {f: list(own) for f, own in study.levels().items()}
@@ -299,6 +164,14 @@ class Cells:
             if all(combination[f] == label for f, label in pins.items())
         ]
 
+    def resolved(
+        self, parts: Sequence[ContrastPart] = (), unmatched: Sequence[str] = (), **others: Any
+    ) -> PlannedContrast:
+        """The contrast with arms among these, or with none."""
+        return PlannedContrast.of(
+            self.contrast, parts=list(parts), unmatched=list(unmatched), **others
+        )
+
     def present(self, factor: str, labels: Iterable[str]) -> list[str]:
         """Those of a factor's levels that some planned arm has."""
         there = {combination[factor] for combination, _ in self.planned}
@@ -306,7 +179,7 @@ class Cells:
 
     def parted(
         self, rows: Sequence[Combination], parts: Sequence[tuple[str, str, Sequence[float]]]
-    ) -> Resolved:
+    ) -> PlannedContrast:
         """Match `rows`, combinations of the same factors, cell by cell.
 
         Args:
@@ -329,11 +202,11 @@ class Cells:
             ContrastPart(name=name, level=level, cells=[summed(cell, weights) for cell in kept])
             for name, level, weights in parts
         ]
-        return Resolved(made if kept else [], list(dict.fromkeys(lone)), same)
+        return self.resolved(made if kept else [], list(dict.fromkeys(lone)), same=same)
 
     def along(
         self, factor: str, labels: Sequence[str], parts: Sequence[tuple[str, str, Sequence[float]]]
-    ) -> Resolved:
+    ) -> PlannedContrast:
         """As `parted` over one factor's levels; under design zip all rows are one cell."""
         if not self.zipped:
             return self.parted([{factor: label} for label in labels], parts)
@@ -348,7 +221,7 @@ class Cells:
                 for arm in arms[label] if weight else ():
                     cell[arm] = cell.get(arm, 0.0) + weight / len(arms[label])
             made.append(ContrastPart(name=name, level=level, cells=[cell]))
-        return Resolved(made if len(set(itertools.chain(*arms.values()))) > 1 else [])
+        return self.resolved(made if len(set(itertools.chain(*arms.values()))) > 1 else [])
 
 
 def summed(cell: Mapping[int, str], weights: Sequence[float]) -> dict[str, float]:
@@ -412,12 +285,13 @@ def _centred(scores: Sequence[float]) -> tuple[list[float], float]:
     return [z - mean for z in scaled], span
 
 
-def _trend(study: Study, cells: Cells, factor: str) -> Resolved:
+def _trend(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
     """Slope, curvature and neighbours over the levels that are planned, at least three."""
+    factor = contrast.trend
     scores = scores_of(study.factors[factor], study.levels()[factor])
     labels = cells.present(factor, scores)
     if len(labels) < 3:
-        return Resolved()
+        return cells.resolved()
     values = [scores[label] for label in labels]
     parts: list[tuple[str, str, Sequence[float]]] = [("slope", "", slope_weights(values))]
     bent = quadratic_weights(values)
@@ -428,8 +302,9 @@ def _trend(study: Study, cells: Cells, factor: str) -> Resolved:
     return cells.along(factor, labels, parts)
 
 
-def _interaction(cells: Cells, f: Steps, g: Steps) -> Resolved:
+def _interaction(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
     """Corners +1 -1 -1 +1, or slope by slope."""
+    f, g = (steps_of(study, contrast, name) for name in contrast.interaction)
     corners = list(itertools.product(f.weights.items(), g.weights.items()))
     rows = [{f.factor: one, g.factor: two} for (one, _), (two, _) in corners]
     found = cells.parted(rows, [("", "", [v * w for (_, v), (_, w) in corners])])
@@ -443,16 +318,18 @@ def _interaction(cells: Cells, f: Steps, g: Steps) -> Resolved:
     sign = -1.0 if turned[0] != turned[1] else 1.0
     weights = {arm: sign * weight for arm, weight in made.weights.items()}
     aliases = made.aliases if sign > 0 else [_negative(alias) for alias in made.aliases]
-    return Resolved([ContrastPart(name="", cells=[weights])], aliases=aliases, fitted=len(weights))
+    part = ContrastPart(name="", cells=[weights])
+    return cells.resolved([part], aliases=aliases, fitted=len(weights))
 
 
 def _negative(alias: str) -> str:
     return alias[1:] if alias.startswith("-") else f"-{alias}"
 
 
-def _more(cells: Cells, both: Sequence[Steps]) -> Resolved:
+def _more(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
     """Each factor's effect between its two ends: a difference, or a slope times their distance."""
     found, aliases, fitted = [], [], 0
+    both = [steps_of(study, contrast, name) for name in contrast.more]
     for name, steps in zip(("first", "second"), both, strict=True):
         rows = [{steps.factor: label} for label in steps.weights]
         weights = [w * (steps.span if len(rows) > 2 else 1.0) for w in steps.weights.values()]
@@ -462,24 +339,25 @@ def _more(cells: Cells, both: Sequence[Steps]) -> Resolved:
             least = estimate(cells.arms, cells.factors, high, low, cells.pins)
             if least is not None:
                 part = ContrastPart(name=name, cells=[least.weights])
-                made = Resolved([part], made.unmatched, made.same)
+                made = cells.resolved([part], made.unmatched, same=made.same)
                 aliases += [alias for alias in least.aliases if alias not in aliases]
                 fitted = max(fitted, len(least.weights))
         found.append(made)
-    return Resolved(
+    return cells.resolved(
         [part for made in found for part in made.parts] if all(m.parts for m in found) else [],
         list(dict.fromkeys(arm for made in found for arm in made.unmatched)),
-        list(dict.fromkeys(arm for made in found for arm in made.same)),
-        aliases,
-        fitted,
+        same=list(dict.fromkeys(arm for made in found for arm in made.same)),
+        aliases=aliases,
+        fitted=fitted,
     )
 
 
-def _best(study: Study, cells: Cells, factor: str) -> Resolved:
+def _best(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
     """One part a level, over the levels that are planned, at least two."""
+    factor = contrast.best
     labels = cells.present(factor, study.levels()[factor])
     if len(labels) < 2:
-        return Resolved()
+        return cells.resolved()
     units = [
         ("level", label, [1.0 if n == m else 0.0 for m in range(len(labels))])
         for n, label in enumerate(labels)
@@ -488,7 +366,21 @@ def _best(study: Study, cells: Cells, factor: str) -> Resolved:
     return _means(found, cells, {("level", label): {factor: label} for label in labels})
 
 
-def _means(found: Resolved, cells: Cells, sides: Mapping[tuple[str, str], Combination]) -> Resolved:
+def _collapse(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
+    """The arm, in every cell that has it."""
+    return cells.parted([named_levels(study, contrast.collapse)], [("arm", "", [1.0])])
+
+
+def _sooner(study: Study, cells: Cells, contrast: Contrast) -> PlannedContrast:
+    """One part a side, with the baseline where one leaves a factor open."""
+    a, b = sides(study, contrast)
+    found = cells.parted([a, b], [("a", "", [1.0, 0.0]), ("b", "", [0.0, 1.0])])
+    return _means(found, cells, {("a", ""): a, ("b", ""): b})
+
+
+def _means(
+    found: PlannedContrast, cells: Cells, sides: Mapping[tuple[str, str], Combination]
+) -> PlannedContrast:
     """In a fraction none of whose cells is whole: the means of two sides by least squares."""
     if found.parts or not cells.fraction:
         return found
@@ -500,7 +392,8 @@ def _means(found: Resolved, cells: Cells, sides: Mapping[tuple[str, str], Combin
         if mean is None or whole is None:
             return found
         parts.append(ContrastPart(name=name, level=level, cells=[mean.weights]))
-    return Resolved(parts, aliases=whole.aliases if whole else [], fitted=len(parts[0].cells[0]))
+    aliases = whole.aliases if whole else []
+    return cells.resolved(parts, aliases=aliases, fitted=len(parts[0].cells[0]))
 
 
 SHOWN = 8
@@ -514,9 +407,10 @@ def asked_in_words(study: Study, contrast: Contrast) -> str:
         study: the study, checked.
         contrast: one of its contrasts.
     """
-    if contrast.kind == "difference":
+    asked = _KINDS[contrast.kind].asked
+    if asked is None:
         return ""
-    phrase = _PHRASES[contrast.kind](study, contrast)
+    phrase = asked(study, contrast)
     pins = named_levels(study, contrast.at)
     return f"{phrase}, at {_levels(pins)}" if pins else phrase
 
@@ -544,14 +438,14 @@ def _asked_best(study: Study, contrast: Contrast) -> str:
     return f"which of {contrast.best} {_listed(labels)} is best"
 
 
-def _collapse(study: Study, contrast: Contrast) -> str:
+def _asked_collapse(study: Study, contrast: Contrast) -> str:
     arm = _levels(named_levels(study, contrast.collapse))
     cycles = [str(cycle) for cycle in sorted(set(study.measure_at))]
     along = f"cycles {_listed(cycles)}" if cycles else "the measured cycles"
     return f"whether {arm} loses more than {contrast.margin:g} along {along}"
 
 
-def _sooner(study: Study, contrast: Contrast) -> str:
+def _asked_sooner(study: Study, contrast: Contrast) -> str:
     given = contrast.sooner
     assert given is not None, "checked"
     a, b = (_levels(named_levels(study, side)) for side in contrast.sides)
@@ -559,13 +453,24 @@ def _sooner(study: Study, contrast: Contrast) -> str:
     return f"which {does} {given.threshold:g} sooner, {a} or {b or 'the baseline'}"
 
 
-_PHRASES = {
-    "trend": _asked_trend,
-    "interaction": _asked_interaction,
-    "more": _asked_more,
-    "best": _asked_best,
-    "collapse": _collapse,
-    "sooner": _sooner,
+@dataclass(frozen=True)
+class _ResolvedKind:
+    """What a kind of contrast is in a design."""
+
+    arms: Callable[[Study, Cells, Contrast], PlannedContrast]
+    """Finds its arms."""
+    asked: Callable[[Study, Contrast], str] | None = None
+    """Says what it asks; None: its sides say it."""
+
+
+_KINDS: dict[ContrastKind, _ResolvedKind] = {
+    "difference": _ResolvedKind(_difference),
+    "trend": _ResolvedKind(_trend, _asked_trend),
+    "interaction": _ResolvedKind(_interaction, _asked_interaction),
+    "more": _ResolvedKind(_more, _asked_more),
+    "best": _ResolvedKind(_best, _asked_best),
+    "collapse": _ResolvedKind(_collapse, _asked_collapse),
+    "sooner": _ResolvedKind(_sooner, _asked_sooner),
 }
 
 

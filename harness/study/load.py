@@ -11,8 +11,9 @@ from harness.errors import HarnessError, Problem, StudyError, SubjectError
 from harness.journal.gc_pauses import paused
 from harness.journal.workspace import STUDY_FILE, Workspace, file_of, here, project_of
 from harness.study.arms import ArmsError, Combination, Layout, baseline_of, combinations, layout
-from harness.study.contrast_checks import DIRECTED, unmatched
+from harness.study.contrast_checks import unmatched
 from harness.study.contrasts import match, sides
+from harness.study.kinds import KINDS
 from harness.study.level_checks import DesignChecks, FactorChecks, LevelChecks
 from harness.study.model import Contrast, Study
 from harness.study.opened_study import OpenedStudy
@@ -178,7 +179,8 @@ class _Checks:
     def _directed(self, subject: Subject, index: int, contrast: Contrast) -> None:
         """What asks for the better needs a metric that has a better direction."""
         spec = subject.metrics.get(contrast.metric)
-        if contrast.kind not in DIRECTED or spec is None or spec.higher_is_better is not None:
+        directed = KINDS[contrast.kind].directed
+        if not directed or spec is None or spec.higher_is_better is not None:
             return
         having = [name for name, s in subject.metrics.items() if s.higher_is_better is not None]
         written = "metric" if self.shape.study.contrasts[index].metric else contrast.kind

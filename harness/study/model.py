@@ -25,6 +25,7 @@ from pydantic import (
 
 from harness.journal.labels import label_of
 from harness.journal.trial import canonical
+from harness.study.kinds import KEYS, ContrastKind
 from harness.subjects.settings import SubjectSpec
 from harness.text.spelling import nearest
 
@@ -48,17 +49,6 @@ DESIGNS: dict[str, str] = {
 LATER_FIELDS = ("resolution", "reruns")
 """Fields younger than the first recorded results: left out of the digest while not given."""
 
-ContrastKind = Literal["difference", "trend", "interaction", "more", "best", "collapse", "sooner"]
-KINDS: dict[str, ContrastKind] = {
-    "a": "difference",
-    "trend": "trend",
-    "interaction": "interaction",
-    "more": "more",
-    "best": "best",
-    "collapse": "collapse",
-    "sooner": "sooner",
-}
-"""Key of a contrast -> the kind it makes it; a contrast has exactly one of them."""
 ORDERS = ("true", "log", "rank", "{scores: [...]}")
 """What `ordered` may say."""
 
@@ -76,11 +66,11 @@ def _known_design(value: str) -> str:
     return value
 
 
-class _Strict(BaseModel):
+class _StrictPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Scores(_Strict):
+class Scores(_StrictPart):
     """Where the levels of an ordered factor stand, in the order they are listed."""
 
     scores: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
@@ -109,7 +99,7 @@ _Ordered = Annotated[
 ]
 
 
-class Factor(_Strict):
+class Factor(_StrictPart):
     """What varies. A bare list is short for `{path: <the factor's name>, levels: [...]}`."""
 
     path: str | None = Field(
@@ -159,7 +149,7 @@ class Factor(_Strict):
         return {"anyOf": [written, levels]}
 
 
-class Sooner(_Strict):
+class Sooner(_StrictPart):
     """Two sides whose curves are compared by when they reach a value."""
 
     a: _Levels = Field(min_length=1, description="Factor -> level of side a.")
@@ -172,10 +162,10 @@ class Sooner(_Strict):
     )
 
 
-_ONE_KIND = [{"required": ["a", "b"]}, *({"required": [key]} for key in KINDS if key != "a")]
+_ONE_KIND = [{"required": ["a", "b"]}, *({"required": [key]} for key in KEYS if key != "a")]
 
 
-class Contrast(_Strict):
+class Contrast(_StrictPart):
     """A planned comparison: of two sides (`a`, `b`), or of another kind, which one key names.
 
     Arms are matched on every factor that the contrast does not name.
@@ -230,7 +220,7 @@ class Contrast(_Strict):
     @property
     def kind(self) -> ContrastKind:
         """The kind that its key makes it; the first, before the checks refused several."""
-        return next((KINDS[key] for key in KINDS if getattr(self, key)), "difference")
+        return next((KEYS[key] for key in KEYS if getattr(self, key)), "difference")
 
     @property
     def sides(self) -> tuple[_Levels, _Levels]:
@@ -253,10 +243,10 @@ class Contrast(_Strict):
         return {k: v for k, v in written.items() if k not in absent}
 
 
-_LATER_PARTS = (*(key for key in KINDS if key != "a"), "levels")
+_LATER_PARTS = (*(key for key in KEYS if key != "a"), "levels")
 
 
-class Resources(_Strict):
+class Resources(_StrictPart):
     """What one trial takes."""
 
     gpus: float = Field(0.0, ge=0, description="GPUs a trial; fractions below 1 share one.")
@@ -270,14 +260,14 @@ class Resources(_Strict):
         return value
 
 
-class Budget(_Strict):
+class Budget(_StrictPart):
     """What the whole study may spend, attempts already made included."""
 
     gpu_hours: float | None = Field(None, gt=0, description="GPU-hours in all.")
     hours: float | None = Field(None, gt=0, description="Hours of wall time still to come.")
 
 
-class StudyFile(_Strict):
+class StudyFile(_StrictPart):
     """A study as written by its author: what the YAML file may hold."""
 
     name: str = Field(pattern=_NAME, description="Name of the study, and of its folder.")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,14 +19,17 @@ from harness.study.simplex import MixtureError, normalise, with_components, with
 from harness.text.spelling import nearest
 
 Path = tuple[str, ...]
+FaultKind = Literal["unknown key", "missing key", "pattern", "value"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a recipe: where, and what."""
+    """One thing wrong with a recipe or a study file: where, and what."""
 
     path: Path
     message: str
+    kind: FaultKind = "value"
+    """Of several things wrong at one place, that of the first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Simplex:
 def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list[Fault]:
     """A pydantic error as faults: union branches merged, spellings suggested."""
     merged: dict[Path, list[str]] = {}
+    kinds: dict[Path, FaultKind] = {}
     for item in error.errors(include_url=False):
         path = _in_data(item["loc"], data, keep_last=item["type"] == "missing")
         message = item["msg"].removeprefix("Value error, ")
@@ -66,7 +70,18 @@ def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list
         elif not isinstance(item["input"], dict):
             message = f"{message}, given {_short(item['input'])}"
         merged.setdefault(path, []).append(message)
-    return [Fault(path, " or ".join(dict.fromkeys(said))) for path, said in merged.items()]
+        kinds.setdefault(path, _KINDS.get(item["type"], "value"))
+    return [
+        Fault(path, " or ".join(dict.fromkeys(said)), kinds[path]) for path, said in merged.items()
+    ]
+
+
+_KINDS: dict[str, FaultKind] = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing key",
+    "string_pattern_mismatch": "pattern",
+}
+"""What pydantic calls an error -> the kind of fault that it is."""
 
 
 def _not_one_of(given: Any, expected: str) -> str:

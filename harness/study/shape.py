@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.study.model import KINDS, StudyFile
-from harness.study.resolver import faults_of
+from harness.study.kinds import KEYS
+from harness.study.model import StudyFile
+from harness.study.resolver import Fault, faults_of
 from harness.study.yaml_file import Document
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ _STAND_INS: dict[str, Any] = {
     "factors": {"unnamed": [0]},
 }
 _ROUNDS = 20
-_WHOLE = {"id", "b", *KINDS}
+_WHOLE = {"id", "b", *KEYS}
 """Parts of a contrast without which nothing of it is judged."""
 
 
@@ -71,12 +72,10 @@ def shape_of(document: Document) -> Shape | None:
         except ValidationError as error:
             gone: set[tuple[str, int]] = set()
             for fault in faults_of(error, data, StudyFile):
-                misnamed = fault.path[:1] == ("factors",) and "not match" in fault.message
-                at_key = fault.message.startswith("unknown key") or misnamed
+                misnamed = fault.path[:1] == ("factors",) and fault.kind == "pattern"
+                at_key = fault.kind == "unknown key" or misnamed
                 place = _place(fault.path, origin)
-                document.problems.append(
-                    document.problem(_worded(fault.path, fault.message), place, key=at_key)
-                )
+                document.problems.append(document.problem(_worded(fault), place, key=at_key))
                 _set_aside(data, fault.path, broken, lost, gone)
             for name, index in sorted(gone, reverse=True):
                 del data[name][index]
@@ -100,10 +99,10 @@ def _place(path: tuple[str, ...], origin: dict[str, list[int]]) -> tuple[str | i
     return tuple(int(part) if part.isdigit() else part for part in path)
 
 
-def _worded(path: tuple[str, ...], message: str) -> str:
-    named = message.startswith(("unknown key", "required key"))
-    inside = ".".join(path[:-1] if message.startswith("unknown key") else path)
-    if named:
+def _worded(fault: Fault) -> str:
+    path, message = fault.path, fault.message
+    if fault.kind in ("unknown key", "missing key"):
+        inside = ".".join(path[:-1] if fault.kind == "unknown key" else path)
         return f"{message} (in {inside})" if inside else message
     return f"{'.'.join(path)}: {message}" if path else message
 
@@ -128,7 +127,7 @@ def _set_aside(
         optional = top == "contrasts" and len(path) > 2 and path[2] not in _WHOLE
         if optional:
             item.pop(path[2], None)
-            optional = not KINDS.keys().isdisjoint(item)  # else the key may have been its kind
+            optional = not KEYS.keys().isdisjoint(item)  # else the key may have been its kind
         if not optional:
             gone.add((top, int(path[1])))
         return

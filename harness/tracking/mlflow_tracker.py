@@ -316,7 +316,7 @@ class LiveTracker:
             folder, last = self._folder(opened), opened.at
             rerun = _replaces(trial, opened.attempt)
             write.merge(projection.opened(opened, live=False, rerun=rerun))
-            for at, report in read_reports(folder / REPORTS):
+            for at, report in finite_reports(folder / REPORTS):
                 write.merge(projection.report(trial.key, report, folder, at))
                 last = at
             if closed is not None:
@@ -330,8 +330,8 @@ class LiveTracker:
         return self._workspace.trial(opened.key) / "attempts" / name
 
 
-def read_reports(file: Path) -> Iterator[tuple[float, Report]]:
-    """Reports of an attempt with their Unix time; torn lines and null values are skipped."""
+def finite_reports(file: Path) -> Iterator[tuple[float, Report]]:
+    """Reports of an attempt with their Unix time, without torn lines and numbers not finite."""
     if not file.is_file():
         return
     for line in file.read_text(encoding="utf-8").split("\n"):

@@ -19,7 +19,8 @@ from harness.journal.environment import git_commit, user_name
 from harness.journal.records import Closed, Opened
 from harness.journal.trial import SHORT, Trial
 from harness.journal.workspace import in_project
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
+from harness.study.planned_contrast import PlannedContrast
 from harness.text.spelling import keeping_end
 from harness.tracking.names import MOST_NAMES, for_mlflow
 from harness.tracking.ownership import WORKSPACE
@@ -351,9 +352,9 @@ def _scoped(scope: str, over: str) -> str:
 
 def _part_in(contrast: PlannedContrast, arm: str) -> str:
     """How an arm takes part in a contrast: by its side, or by the contrast's kind; else empty."""
-    if contrast.kind not in ("difference", "sooner"):
+    if not contrast.traits.sides:
         return contrast.kind if arm in contrast.arms() else ""
-    if contrast.kind == "sooner":
+    if not contrast.traits.linear:  # a part is a side
         named = [p.name for p in contrast.parts if any(arm in cell for cell in p.cells)]
     elif contrast.pairs:
         named = ["ab"[s] for s in (0, 1) if any(pair[s] == arm for pair in contrast.pairs)]

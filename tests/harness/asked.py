@@ -10,13 +10,12 @@ from statistics import fmean
 
 import pytest
 
-from harness.analysis import cases
+from harness.analysis import estimated_contrasts
 from harness.analysis.answer import answer
 from harness.analysis.model import Answer
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptValues
-from harness.planning.plan import PlannedContrast
-from harness.study.contrasts import ContrastPart
+from harness.study.planned_contrast import ContrastPart, PlannedContrast
 from tests.support.made_up import FACTORS, MadeUp
 from tests.support.made_up_records import METRICS
 
@@ -174,13 +173,13 @@ def every_kind(
     made: MadeUp, patch: pytest.MonkeyPatch, *, prompts: bool = True
 ) -> tuple[MadeUp, Answer]:
     """The study with a contrast of each kind more, and its answer."""
-    own = cases._Maker._sides
+    own = estimated_contrasts._Question.sides
 
-    def sides(maker: cases._Maker) -> tuple[str, str]:
-        return SIDES.get(maker.contrast.id) or own(maker)
+    def sides(asked: estimated_contrasts._Question) -> tuple[str, str]:
+        return SIDES.get(asked.contrast.id) or own(asked)
 
     _melt(made)
-    patch.setattr(cases._Maker, "_sides", sides)
+    patch.setattr(estimated_contrasts._Question, "sides", sides)
     plan = made.plan.model_copy(update={"contrasts": [*made.plan.contrasts, *contrasts(made)]})
     made = MadeUp(made.workspace, made.study, plan, made.history)
     reader = Reader(made.history) if prompts else None

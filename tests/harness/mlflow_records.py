@@ -14,7 +14,8 @@ from harness.journal.records import Closed, MeasuredAt, Opened, Planned, Record
 from harness.journal.trial import Arm, Trial, key_of
 from harness.journal.workspace import Workspace
 from harness.journal.writer import Journal
-from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
+from harness.planning.plan import Cost, Plan, PlannedTrial
+from harness.study.planned_contrast import PlannedContrast
 from harness.tracking.tracker import Tracker
 
 T0 = 1_790_000_000.0

@@ -14,7 +14,7 @@ from harness.analysis.inference import one_group, over_seeds
 from harness.analysis.tradeoffs import front, pareto, pick_metrics
 from harness.contract import MetricSpec
 from harness.journal.trial import Arm
-from harness.study.contrasts import weights_of
+from harness.study.planned_contrast import weights_of
 
 FACTORS = {"f": ["0", "1", "2"], "g": ["x", "y"]}
 

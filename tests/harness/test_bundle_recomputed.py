@@ -15,7 +15,7 @@ from harness.analysis import step_down as stepping
 from harness.analysis.divergence import winner_filled
 from harness.analysis.explore import benjamini_hochberg, error_rates
 from harness.bundle.verify import readings
-from harness.bundle.verify.estimates import Table, Work, estimated
+from harness.bundle.verify.estimates import TrialPrompts, Work, estimated
 from harness.bundle.verify.student import log_tail, quantile
 from harness.bundle.write import verifier_source
 from harness.journal.prompt_values import PromptValues
@@ -53,7 +53,7 @@ class World:
         missing = rng.choice((0, 0, 0.1, 0.3))
         noise = rng.choice((0.0, 0.02, 0.5)) if seed % 7 == 0 else rng.choice((0.05, 0.5))
         self.rows: dict[str, dict[int, float]] = {}
-        self.tables: dict[tuple[str, int], Table] = {}
+        self.tables: dict[tuple[str, int], TrialPrompts] = {}
         prompts = rng.choice((0, 2, 7, 20))
         pseudo, grouped = rng.random() < 0.3, rng.random() < 0.3
         strata = STRATA if rng.random() < 0.6 else {"all": 1.0}
@@ -77,7 +77,7 @@ class World:
                         for k in strata
                     }
                     if prompts:
-                        self.tables[arm, r] = Table(strata, values, pseudo, sizes)
+                        self.tables[arm, r] = TrialPrompts(strata, values, pseudo, sizes)
         if prompts and rng.random() < 0.1:
             self.tables.pop(next(iter(self.tables)), None)
 
@@ -148,7 +148,7 @@ def read(found: stepping.Reading) -> tuple:
     return found.verdict, found.leaves, found.members, found.step, found.vetoed is not None
 
 
-def same_readings(mine: readings.Judged, wide, narrow) -> None:
+def same_readings(mine: readings.ContrastEstimates, wide, narrow) -> None:
     for member, side in ((wide, False), (narrow, True)):
         for alpha in (*RATES, 0.4):
             found, expected = mine.at(alpha, side), member.at(alpha)
@@ -271,7 +271,7 @@ def test_training_reads_as_in_the_analysis(seed: int):
             for arm, row in worlds[1].rows.items()
         }  # fmt: skip
         cells = worlds[1].pairs({"a": 1.0, "b": -1.0})
-        member = kinds.Sooner(inference.estimate(times, inference.one_group(cells)))
+        member = kinds.TimeDifference(inference.estimate(times, inference.one_group(cells)))
         same_readings(mine, member, member)
 
 

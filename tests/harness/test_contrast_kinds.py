@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StudyError
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.planning.printed import lines_of
 from harness.study.contrasts import quadratic_weights, slope_weights
+from harness.study.planned_contrast import PlannedContrast
 from tests.harness.study_files import plan, study
 
 X, LOOK = (

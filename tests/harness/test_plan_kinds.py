@@ -13,9 +13,10 @@ from harness.journal.history import History
 from harness.journal.records import Closed, MeasuredAt, Opened
 from harness.journal.trial import Trial
 from harness.planning import power
-from harness.planning.plan import Plan, PlannedContrast
+from harness.planning.plan import Plan
 from harness.planning.printed import lines_of
 from harness.study.model import Study
+from harness.study.planned_contrast import PlannedContrast
 from tests.harness.study_files import plan, study
 
 BODY = """\

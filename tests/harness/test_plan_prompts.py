@@ -12,13 +12,14 @@ import pytest
 from harness.analysis.inference import ByPrompt, estimate, one_group
 from harness.journal.history import History
 from harness.journal.prompt_values import PromptTables
+from harness.journal.records import PromptSpread
 from harness.journal.workspace import Workspace
 from harness.planning import power, prompt_spread
 from harness.planning.fit import Limit, fitting_designs
 from harness.planning.make import make_plan
 from harness.planning.plan import Plan
 from harness.planning.printed import lines_of
-from harness.planning.prompt_spread import PromptSpread, digests, spread_still_valid
+from harness.planning.prompt_spread import assumed, digests, spread_still_valid
 from harness.study.load import load_study
 from harness.study.model import Study
 from harness.study.opened_study import OpenedStudy
@@ -176,7 +177,7 @@ def test_where_prompts_bind_more_seeds_are_said_not_to_help(place: Place, tmp_pa
     contrast = _with(place, bound, tmp_path).contrasts[0]
     (said,) = (note for note in contrast.notes if "more seeds" in note)
     assert contrast.spread is not None
-    spread = power.PlannedSpread(contrast.spread, bound.assumed())
+    spread = power.PlannedSpread(contrast.spread, assumed(bound))
     floor = power.floor_of_seeds(0.025, spread)
     twice = power.detectable(4, 0.025, spread=spread.at(48))
     assert said == f"more seeds would not help below {floor:.3g}; 48 prompts detect {twice:.3g}"
@@ -188,7 +189,7 @@ def test_where_seeds_bind_more_prompts_are_said_not_to_help(place: Place, tmp_pa
     contrast = _with(place, bound, tmp_path).contrasts[0]
     (said,) = (note for note in contrast.notes if "more prompts" in note)
     assert contrast.spread is not None
-    five = power.detectable(5, 0.025, spread=power.PlannedSpread(contrast.spread, bound.assumed()))
+    five = power.detectable(5, 0.025, spread=power.PlannedSpread(contrast.spread, assumed(bound)))
     assert said.endswith(f"; 5 seeds detect {five:.3g}")
 
 
@@ -196,7 +197,7 @@ def test_a_margin_is_reached_by_seeds_by_prompts_or_by_both(place: Place, tmp_pa
     spread = _found(place).model_copy(update={"variance": 0.01, "both": 0.0})
     known = planned(place).contrasts[0].spread
     assert known is not None
-    both = power.PlannedSpread(known, spread.assumed())
+    both = power.PlannedSpread(known, assumed(spread))
     now = power.detectable(4, 0.025, spread=both)
     by_seeds, by_prompts = (
         power.floor_of_seeds(0.025, both),

@@ -14,6 +14,7 @@ import pytest
 from harness.analysis import sentences
 from harness.analysis.answer import answer
 from harness.analysis.answered_study import AnsweredStudy
+from harness.analysis.kind_words import listed
 from harness.analysis.model import Answer, Part, Spread, Verdict
 from harness.analysis.observed import observe
 from harness.report import kind_plots, plots, tables
@@ -319,7 +320,7 @@ def test_mlflow_says_what_a_claim_reaches_over_and_who_takes_part(asked, tmp_pat
     assert f"H12: improves over 4 seeds and {2 * PROMPTS} prompts; " in line
     judged = verdict(found, "first").verdict
     assert f"first: {judged} over 4 seeds, on exactly these prompts" in line
-    top = sentences.listed(verdict(found, "top").best)
+    top = listed(verdict(found, "top").best)
     assert f"top: best ({top}) over" in line
     scope = projection.claimed(found)
     assert scope.startswith(found.scope)

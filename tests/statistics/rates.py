@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.analysis.divergence import winner_filled
 from harness.analysis.inference import Estimated, Group, one_group, over_seeds
-from harness.analysis.kinds import Linear, More, Sooner
+from harness.analysis.kinds import Linear, More, TimeDifference
 from harness.planning.crossing import crossing
 from tests.statistics import twins
 from tests.statistics.worlds import (
@@ -547,7 +547,7 @@ def says_sooner(r: int, noise: str, threshold: float) -> Count:
             }
             found = Estimated(over_seeds(times, one_group([{"a": 1.0, "b": -1.0}])))
             n += found.judged
-            hits += Sooner(found).at(ALPHA).verdict != "undecided"
+            hits += TimeDifference(found).at(ALPHA).verdict != "undecided"
         return hits, n
 
     return count

@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from harness.analysis.divergence import winner_filled
 from harness.analysis.explore import benjamini_hochberg, error_rates
 from harness.analysis.inference import estimate, one_group
-from harness.analysis.kinds import Best, Collapse, Linear, More, Sooner, all_pairs
+from harness.analysis.kinds import Best, Collapse, Linear, More, TimeDifference, all_pairs
 from harness.analysis.step_down import Reading, step_down, verdict_of
 from harness.planning.crossing import crossing
 
@@ -158,7 +158,7 @@ def test_crossing_is_interpolated_and_censored_at_the_last_cycle():
     assert crossing({10: 3.0, 20: 1.0}, 2.0, rising=False) == 15.0
     assert crossing({}, 1.0, rising=True) is None
     times = {"a": {0: 10.0, 1: 12.0, 2: 11.0}, "b": {0: 30.0, 1: 31.0, 2: 33.0}}
-    assert Sooner(estimate(times, PAIR)).at(0.05).verdict == "sooner"
+    assert TimeDifference(estimate(times, PAIR)).at(0.05).verdict == "sooner"
 
 
 def vetoed(values, states, better=True, n=6):

@@ -20,9 +20,10 @@ from harness.journal.lines import lines_of
 from harness.journal.records import Planned, Record
 from harness.journal.trial import Arm, Trial, key_of
 from harness.journal.workspace import Workspace
-from harness.planning.plan import Cost, Plan, PlannedContrast, PlannedTrial
+from harness.planning.plan import Cost, Plan, PlannedTrial
 from harness.study.model import Study
 from harness.study.opened_study import OpenedStudy
+from harness.study.planned_contrast import PlannedContrast
 from harness.subjects.identity import identity_of
 from tests.support.made_up_records import METRICS, REFERENCES, START, STEPS, Options, run_trial
 

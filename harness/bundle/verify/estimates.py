@@ -51,7 +51,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Table:
+class TrialPrompts:
     """Values by prompt of one trial."""
 
     strata: dict[str, float]
@@ -60,7 +60,7 @@ class Table:
     sizes: dict[str, dict[str, int]]
 
 
-Tables = dict[Trial, Table]
+Tables = dict[Trial, TrialPrompts]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Difference:
     """A difference, its spread over seeds, and over prompts where it is known."""
 
     n: int = 0
@@ -142,7 +142,7 @@ class Estimate:
         return f"{'over prompts alone' if self.alone else self.method}; {told}"
 
 
-def _crossing(found: Estimate, further: float, distance: float) -> float:
+def _crossing(found: Difference, further: float, distance: float) -> float:
     """The t over seeds at which the half-width over both is the distance: Newton, kept inside."""
     low, high = 0.0, distance / found.se
     t = distance / math.sqrt(found.se**2 + further)
@@ -162,7 +162,7 @@ def _crossing(found: Estimate, further: float, distance: float) -> float:
 
 def estimated(
     rows: Rows, groups: Groups, tables: Any, work: Work, checkpoints: bool = False
-) -> Estimate:
+) -> Difference:
     """The contrast's estimate.
 
     Args:
@@ -175,7 +175,7 @@ def estimated(
     """
     listed, scale = _cells(rows, groups, work)
     if not listed:
-        return Estimate()
+        return Difference()
     found = _over_seeds(listed, scale, work)
     found = replace(found, alone=checkpoints and found.n == 1)
     if not tables:
@@ -209,14 +209,14 @@ def _cells(rows: Rows, groups: Groups, work: Work) -> tuple[Listed, float]:
     return listed, scale
 
 
-def _over_seeds(listed: Listed, scale: float, work: Work) -> Estimate:
+def _over_seeds(listed: Listed, scale: float, work: Work) -> Difference:
     replicates = sorted({r for *_, d in listed for r in d})
     n = len(replicates)
     work.spend(len(listed) * n)
     means = [math.fsum(d.values()) / len(d) for *_, d in listed]
     difference = math.fsum(share * m for (_, share, *_), m in zip(listed, means))  # noqa: B905
     own = _own(listed, replicates)
-    known = Estimate(n, difference, own=own)
+    known = Difference(n, difference, own=own)
     if n == 1:
         return known
     if all(len(d) == n for *_, d in listed):
@@ -228,8 +228,8 @@ def _over_seeds(listed: Listed, scale: float, work: Work) -> Estimate:
         se, df = _cr2(listed, means, replicates, work)
         method = f"CR2 clustered on {n} replicates, {df:.3g} df"
     if se * math.sqrt(n) <= ROUNDING * max(scale, abs(difference)):
-        return Estimate(n, difference, own=own, method=method)
-    return Estimate(n, difference, se, df, own, method)
+        return Difference(n, difference, own=own, method=method)
+    return Difference(n, difference, se, df, own, method)
 
 
 def _own(listed: Listed, replicates: list[int]) -> dict[int, float]:
@@ -365,7 +365,7 @@ def _variance(values: list[float], rounding: float) -> float:
     return found if found > rounding else 0.0
 
 
-def d_z(found: Estimate) -> Any:
+def d_z(found: Difference) -> Any:
     """Mean over standard deviation of the replicates, after Hedges; None where not defined."""
     n = len(found.own)
     if n < 3 or not found.judged or found.alone or not found.method.startswith("paired t"):

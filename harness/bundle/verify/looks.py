@@ -12,8 +12,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from harness.bundle.verify.estimates import Estimate
-from harness.bundle.verify.readings import LINEAR, Judged, Said, step_down
+from harness.bundle.verify.estimates import Difference
+from harness.bundle.verify.readings import LINEAR, ContrastEstimates, Said, step_down
 from harness.bundle.verify.student import quantile
 from harness.text.archive import Bad
 
@@ -135,7 +135,9 @@ class Looks:
 class AtItsLook:
     """A contrast that is tested at each look: what it says at the level of its last one."""
 
-    def __init__(self, judged: Judged, replicates: int, looks: Looks, *, blind: bool) -> None:
+    def __init__(
+        self, judged: ContrastEstimates, replicates: int, looks: Looks, *, blind: bool
+    ) -> None:
         self.judged, self.replicates, self.looks = judged, replicates, looks
         self.blind = blind
         """No look has read it yet: it decides nothing."""
@@ -176,7 +178,7 @@ class Retaken:
     def __init__(
         self,
         looks: Looks,
-        judged_at: Mapping[str, Callable[[int], Judged]],
+        judged_at: Mapping[str, Callable[[int], ContrastEstimates]],
         arms_of: dict[str, list[str]],
         alpha: float,
         family: int,
@@ -192,9 +194,9 @@ class Retaken:
         """
         self.looks, self.judged_at, self.arms_of = looks, judged_at, arms_of
         self.alpha, self.family = alpha, family
-        self.known: dict[tuple[str, int], Judged] = {}
+        self.known: dict[tuple[str, int], ContrastEstimates] = {}
 
-    def at(self, contrast: str, replicates: int) -> Judged:
+    def at(self, contrast: str, replicates: int) -> ContrastEstimates:
         """A contrast on so many replicates."""
         place = contrast, replicates
         if place not in self.known:
@@ -298,7 +300,7 @@ def state_at(now: AtItsLook, said: Said, share: float, state: str) -> str:
     return "open"
 
 
-def _prompt_bound(found: Estimate, level: float, margin: float) -> bool:
+def _prompt_bound(found: Difference, level: float, margin: float) -> bool:
     """Whether no number of replicates leads to a verdict on these prompts."""
     prompts, possible = found.prompts, found.interval(HOPE, True)
     if prompts is None or possible is None or prompts.further <= 0:
@@ -309,10 +311,10 @@ def _prompt_bound(found: Estimate, level: float, margin: float) -> bool:
     return far <= part and (not margin or close + part > margin)
 
 
-def _in_sight(found: Judged, level: float, there: float) -> bool:
+def _in_sight(found: ContrastEstimates, level: float, there: float) -> bool:
     """Whether it may yet be inside its margin: half-widths shrink with the root of replicates."""
 
-    def end(one: Estimate, each: float) -> float:
+    def end(one: Difference, each: float) -> float:
         half = one.half_width(each)
         reach = math.inf if half is None else half * math.sqrt(there)
         return float(reach)
@@ -327,7 +329,7 @@ def _in_sight(found: Judged, level: float, there: float) -> bool:
     return False
 
 
-def _is_of(said: dict[str, Any], found: Judged, slack: float) -> bool:
+def _is_of(said: dict[str, Any], found: ContrastEstimates, slack: float) -> bool:
     """Whether an outcome was made of these numbers."""
     one = found.kind in (*LINEAR, "sooner")
     pairs = [(said.get("p"), found.p(False))]

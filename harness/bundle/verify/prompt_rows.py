@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from harness.bundle.verify.estimates import Table
+from harness.bundle.verify.estimates import TrialPrompts
 from harness.text.archive import MOST_RATIO, MOST_TEXT_BYTES, Archive, Bad, parsed
 
 PROMPTS = "results/prompts.csv.gz"
@@ -86,7 +86,7 @@ class PromptRows:
         first = listed[0][0]
         if len(kinds) != 1 or abs(math.fsum(strata.values()) - 1) > EQUAL:
             raise Bad("weights of strata do not add up to 1, or kinds differ", PROMPTS, first)
-        found = Table(strata, values, kinds.pop(), sizes)
+        found = TrialPrompts(strata, values, kinds.pop(), sizes)
         if not found.pseudo:
             _is_mean(found, value, first)
         return found
@@ -127,7 +127,7 @@ def _row(row: list[str], number: int) -> tuple[str, float, bool, dict[str, float
     return stratum, weight, pseudo, {name: v + moved for name, v in of.items()}, grouped
 
 
-def _is_mean(found: Table, value: Any, line: int) -> None:
+def _is_mean(found: TrialPrompts, value: Any, line: int) -> None:
     """Refuse values by prompt whose mean is not the number in the journal."""
     mean = math.fsum(
         w * math.fsum(found.values[k].values()) / len(found.values[k])

@@ -1,6 +1,7 @@
 """What a contrast's estimates say at an error rate, by its kind: standard library only, 3.9+.
 
-The rules of `harness/analysis/kinds.py`, `cases.py` and `step_down.py`, written a second time.
+The rules of `harness/analysis/kinds.py`, `estimated_contrasts.py` and `step_down.py`, written a
+second time.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 
 from harness.bundle.verify.estimates import (
     Cell,
-    Estimate,
+    Difference,
     Groups,
     Rows,
-    Table,
     Tables,
+    TrialPrompts,
     Work,
     estimated,
 )
@@ -43,7 +44,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ContrastEstimates:
     """The estimates behind one contrast."""
 
     kind: str
@@ -55,9 +56,9 @@ class Judged:
     filled: Any = None
     plus: Any = None
     levels: tuple[str, ...] = ()
-    several: dict[Any, Estimate] = field_of(default_factory=dict)
+    several: dict[Any, Difference] = field_of(default_factory=dict)
     """Kind `best`: pairs of levels. Kind `collapse`: earlier steps."""
-    parts: tuple[tuple[str, str, Estimate], ...] = ()
+    parts: tuple[tuple[str, str, Difference], ...] = ()
 
     @property
     def tests(self) -> int:
@@ -168,7 +169,7 @@ def table_of_verdicts(lo: float, hi: float, margin: float, higher: Any) -> Said:
 def step_down(
     members: list[Any], alpha: float, family: int, narrow: bool
 ) -> list[tuple[Said, int]]:
-    """The last reading of each, a `Judged` or one at its look, and how many were left then."""
+    """The last reading of each contrast or of it at its look, and how many were left then."""
     # A contrast that was taken out since the first run still counts, or leaving out the weak ones
     # would widen the share of the others.
     left = max(len(members), family)
@@ -207,7 +208,7 @@ def judged(
     alpha: float,
     work: Work,
     checkpoints: bool = False,
-) -> Judged:
+) -> ContrastEstimates:
     """The estimates behind a contrast.
 
     Args:
@@ -225,7 +226,7 @@ def judged(
     rows, prompts = curves.get(-1, {}), tables.get(-1, {})
     cells = [part["cells"] for part in parts] or [[]]
 
-    def one(groups: Groups) -> Estimate:
+    def one(groups: Groups) -> Difference:
         return estimated(rows, groups, prompts, work, checkpoints)
 
     if kind in LINEAR:
@@ -235,13 +236,13 @@ def judged(
             filled = _filled(main, rows, cells[0], states, bool(higher), work)
         more = [] if kind != "trend" else list(zip(parts, cells))[1:]  # noqa: B905
         told = tuple((p["name"], p["level"], one([(c, 1.0)])) for p, c in more)
-        return Judged(kind, margin, higher, work, main, filled, parts=told)
+        return ContrastEstimates(kind, margin, higher, work, main, filled, parts=told)
     if kind == "more":
         first, second = cells[:2]
         minus, plus = (one([(first, 1.0), (second, sign)]) for sign in (-1.0, 1.0))
         each = zip(parts, cells)  # noqa: B905
         told = tuple((p["name"], p["level"], one([(c, 1.0)])) for p, c in each)
-        return Judged(kind, margin, higher, work, minus, plus=plus, parts=told)
+        return ContrastEstimates(kind, margin, higher, work, minus, plus=plus, parts=told)
     if kind == "best":
         levels = [part["level"] for part in parts]
         if len(set(levels)) < len(levels):
@@ -250,17 +251,21 @@ def judged(
         for i in range(len(levels)):
             for j in range(i + 1, len(levels)):
                 pairs[levels[i], levels[j]] = one([(_less(cells[i], cells[j], work), 1.0)])
-        return Judged(kind, margin, higher, work, None, levels=tuple(levels), several=pairs)
+        return ContrastEstimates(
+            kind, margin, higher, work, None, levels=tuple(levels), several=pairs
+        )
     if kind == "collapse":
         # reference rows have steps of their own, at which no arm of the contrast was measured
         named = {arm for cell in cells[0] for arm in cell}
         curves = {s: rows for s, rows in curves.items() if any(rows.get(arm) for arm in named)}
         lost = _losses(curves, tables, cells[0], higher, work, checkpoints)
-        return Judged(kind, margin, higher, work, None, several=lost)
+        return ContrastEstimates(kind, margin, higher, work, None, several=lost)
     if kind == "sooner":
         listed = _less(cells[0], cells[1], work)
         times = _times(curves, contrast, higher, work)
-        return Judged(kind, margin, higher, work, estimated(times, [(listed, 1.0)], None, work))
+        return ContrastEstimates(
+            kind, margin, higher, work, estimated(times, [(listed, 1.0)], None, work)
+        )
     raise ValueError(f"a contrast of kind {str(kind)[:40]!r} is unknown")
 
 
@@ -277,7 +282,7 @@ def _less(one: list[Cell], other: list[Cell], work: Work) -> list[Cell]:
 
 
 def _filled(
-    found: Estimate,
+    found: Difference,
     rows: Rows,
     cells: list[Cell],
     states: dict[str, dict[int, str]],
@@ -323,7 +328,7 @@ def _losses(
     higher: Any,
     work: Work,
     checkpoints: bool,
-) -> dict[Any, Estimate]:
+) -> dict[Any, Difference]:
     """What an arm lost from each earlier step to the last one."""
     steps = sorted(step for step in curves if step >= 0)
     side = 1.0 if higher is not False else -1.0
@@ -340,7 +345,7 @@ def _losses(
     return found
 
 
-def _minus(one: Table, other: Table, side: float, work: Work) -> Table:
+def _minus(one: TrialPrompts, other: TrialPrompts, side: float, work: Work) -> TrialPrompts:
     values = {}
     for stratum, row in one.values.items():
         two = other.values.get(stratum, {})

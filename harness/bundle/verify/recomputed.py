@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from harness.bundle.verify.estimates import Estimate, Tables, Work, d_z, estimated, log_ratio
+from harness.bundle.verify.estimates import Difference, Tables, Work, d_z, estimated, log_ratio
 from harness.bundle.verify.looks import AtItsLook, Looks, Retaken
 from harness.bundle.verify.readings import (
     KINDS,
     LINEAR,
+    ContrastEstimates,
     Curves,
-    Judged,
     Said,
     benjamini_hochberg,
     judged,
@@ -273,7 +273,7 @@ class _Checked:
         if sorted(said["keys"]) != sorted(keys):
             wrong(f"{self.where}: its keys are not those of its arms")
 
-    def on(self, replicates: int) -> Judged:
+    def on(self, replicates: int) -> ContrastEstimates:
         """What it says on the first so many replicates."""
         contrast, seen = self.contrast, self.seen
         steps = contrast["kind"] in ("collapse", "sooner")
@@ -324,7 +324,7 @@ class _Checked:
         said, found, where = self.said, self.judged, self.where
         reading, left = wide
         told = found.main if found.kind != "collapse" else found.lost_from(reading.step)
-        main = told or Estimate()
+        main = told or Difference()
         prompts = _prompts(found) if told is None else told.prompts
         same = {
             "about": "checkpoints" if _alone(found) else "recipes",
@@ -417,25 +417,25 @@ class _Checked:
         return "as expected" if expected else "contrary to expectation"
 
 
-def _prompts(found: Judged) -> Any:
+def _prompts(found: ContrastEstimates) -> Any:
     """Spread over prompts of the best of several levels: that of the first two."""
     each = [pair.prompts for pair in found.several.values()] if found.kind == "best" else []
     return None if not each or None in each else each[0]
 
 
-def _alone(found: Judged) -> bool:
+def _alone(found: ContrastEstimates) -> bool:
     """Whether the claim is about checkpoints measured once each."""
     each = [found.main, *found.several.values()]
     return next((one.alone for one in each if one is not None), False)
 
 
-def _seeds_of(found: Judged) -> int:
+def _seeds_of(found: ContrastEstimates) -> int:
     """Replicates with a matched cell in every pair of levels."""
     pairs = found.several.values() if found.kind == "best" else ()
     return min((pair.n for pair in pairs), default=0)
 
 
-def _method(found: Judged) -> str:
+def _method(found: ContrastEstimates) -> str:
     if found.kind != "best" or not found.several:
         return "none"
     first = next(iter(found.several.values()))
@@ -455,7 +455,7 @@ def _ends(said: dict[str, Any], lo: Any, hi: Any, where: str) -> None:
         near(said[end], found if known else None, where, end, max(1e-12, 1e-8 * width))
 
 
-def _spread(said: Any, found: Estimate, where: str) -> None:
+def _spread(said: Any, found: Difference, where: str) -> None:
     """The parts of the standard error."""
     if (said is None) == found.judged:
         return wrong(f"{where}: the spread is told exactly where there is an interval")
