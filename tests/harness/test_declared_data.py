@@ -13,7 +13,7 @@ from harness import cli
 from harness.errors import HarnessError
 from harness.subjects import digests
 from harness.subjects.digests import WORTH_KEEPING, file_digests
-from harness.tracking.mlflow_tracker import read_reports
+from harness.tracking.mlflow_tracker import finite_reports
 
 STUDY = """\
 name: declared
@@ -135,5 +135,5 @@ def test_reports_end_at_line_feeds_alone(tmp_path: Path):
     row = {"at": 1.0, "report": {"step": 1, "metrics": {"loss": 1.0}, "artifacts": [artifact]}}
     file = tmp_path / "reports.jsonl"
     file.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    ((at, report),) = read_reports(file)
+    ((at, report),) = finite_reports(file)
     assert (at, report.artifacts[0].caption) == (1.0, "\u2028\u0085")
