@@ -105,8 +105,6 @@ class KindWords:
     openings: Callable[[Named], Openings]
     number: str = "difference"
     """What its number is called; empty where it has none."""
-    unit: str = ""
-    """Of its number, where it is not the metric's."""
 
 
 WORDS: dict[ContrastKind, KindWords] = {
@@ -116,7 +114,7 @@ WORDS: dict[ContrastKind, KindWords] = {
     "more": KindWords(_more, "difference of effects"),
     "best": KindWords(_best, ""),
     "collapse": KindWords(_collapse, "loss"),
-    "sooner": KindWords(_sooner, "time", "cycles"),
+    "sooner": KindWords(_sooner, "time"),
 }
 
 

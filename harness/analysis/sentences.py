@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from harness.analysis.kind_words import WORDS, Named, listed
 from harness.analysis.model import About, Part, Spread, Verdict, VerdictName
-from harness.study.kinds import ContrastKind
+from harness.study.kinds import KINDS, ContrastKind
 
 Expectation = Literal["as expected", "contrary to expectation", ""]
 
@@ -116,7 +116,7 @@ def sentence(
     if verdict == "undecided" and reason:
         opening += f" ({reason})"
     opening += f", {as_expected}" if as_expected else ""
-    unit = f" {words.unit}" if words.unit else unit
+    unit = f" {own}" if (own := KINDS[kind].unit) else unit
     parts = [figures(difference, lo, hi, unit, level, words.number)] if words.number else []
     parts.append(over(n, n_planned, n_prompts, about))
     if p_adjusted is not None:

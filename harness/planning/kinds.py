@@ -94,8 +94,6 @@ class PlannedKind:
     """What it finds has to exceed its margin: what is detected is told from there on."""
     what: str = ""
     """What is detected, where it is no plain difference."""
-    unit: str = ""
-    """Of what is detected, where it is not the metric's."""
 
 
 KINDS: dict[ContrastKind, PlannedKind] = {
@@ -105,5 +103,5 @@ KINDS: dict[ContrastKind, PlannedKind] = {
     "more": PlannedKind(_more),
     "best": PlannedKind(_best),
     "collapse": PlannedKind(_collapse, beyond_margin=True, what="a loss"),
-    "sooner": PlannedKind(_sooner, unit="cycles"),
+    "sooner": PlannedKind(_sooner),
 }

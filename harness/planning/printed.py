@@ -282,7 +282,7 @@ def _size(contrast: PlannedContrast) -> str:
     least = f">= {contrast.detectable:.3g}"
     kind = KINDS[contrast.kind]
     if contrast.detectable_in == "units":
-        return f"{kind.what} {least} {kind.unit}".strip()
+        return f"{kind.what} {least} {contrast.traits.unit}".strip()
     whose = "the difference" if contrast.kind == "difference" else "a pair's difference"
     beyond = " beyond the margin" if kind.beyond_margin else ""
     return f"{kind.what} {least} SDs of {whose}{beyond}".strip()

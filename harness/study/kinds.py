@@ -38,6 +38,8 @@ class Traits:
     """It asks what is better, so that the metric must say."""
     unsigned: bool = False
     """Its sign follows the order of the levels, and is none of what is compared."""
+    unit: str = ""
+    """Of its number, where it is not the metric's."""
     over_training: bool = False
     """It looks along training: at the measured cycles, not at the end alone."""
 
@@ -81,6 +83,7 @@ KINDS: dict[ContrastKind, Traits] = {
         "two arms with the levels of its sides that agree on all other factors",
         sides=True,
         directed=True,
+        unit="cycles",
         over_training=True,
     ),
 }
